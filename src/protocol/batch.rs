@@ -1,0 +1,397 @@
+//! A batch: all operations of one room in one tick, component first, as bytes. A snapshot is the same without updates.
+//!
+//! All integers are [variable-length](super::codec::write_varint); net ids ascend and stand as distances.
+//!
+//! ```text
+//! batch    := tick, flags, [tick - tick of the batch before, if GAP]
+//!             [creates] [updates] [deletes] [facts] [notes] [hash]      each if its flag is set
+//! creates  := roster, columns
+//! columns  := count, count * (component, members, values)
+//! members  := 0 (all of the roster) | 1, a bit for each of the roster
+//! updates  := sections, sections * (component * 8 + kind, count, count * (net id, value or operands))
+//!             kind 5 is the removal of a component: no value
+//! deletes  := count, net ids
+//! facts    := first seq, count, count * (kind, producer, [author], [seq - cause], payload)
+//! notes    := a number for each create, update and delete, in their order: 0, or 1 + the place of the fact that caused it
+//! hash     := 8 bytes, little-endian, of the state after the batch
+//! snapshot := tick, next seq, roster, columns, [hash]
+//! ```
+
+use super::codec::{CodecError, Reader, write_varint};
+use super::ids::{EntityId, FactSeq, NetId, RoomTick};
+use super::limits::{ENTITIES_MAX, FACTS_PER_TICK_MAX, KINDS_MAX};
+use super::quantity::UpdateKind;
+use super::roster::{RosterEntry, read_net_id, read_roster, read_uuid, write_net_ids};
+use super::rows::Rows;
+
+pub(crate) const CREATES: u8 = 1;
+pub(crate) const UPDATES: u8 = 2;
+pub(crate) const DELETES: u8 = 4;
+pub(crate) const FACTS: u8 = 8;
+pub(crate) const NOTES: u8 = 16;
+pub(crate) const HASH: u8 = 32;
+pub(crate) const GAP: u8 = 64;
+
+/// The kind of a section that removes a component.
+const REMOVE: u64 = 5;
+
+/// Who made a fact happen.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Producer {
+    /// The initial state of the room.
+    Init,
+    /// A user, by a command.
+    User,
+    /// A system of the game; its name, where it is known.
+    System(String),
+    /// The server, which saw what no client can tell.
+    Server,
+}
+
+impl Producer {
+    fn number(&self) -> u8 {
+        match self {
+            Self::Init => 0,
+            Self::User => 1,
+            Self::System(_) => 2,
+            Self::Server => 3,
+        }
+    }
+
+    fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Init,
+            1 => Self::User,
+            2 => Self::System(String::new()),
+            _ => Self::Server,
+        }
+    }
+}
+
+const HAS_AUTHOR: u8 = 4;
+const HAS_CAUSE: u8 = 8;
+
+/// The head of a fact in a batch; its payload follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactHead {
+    /// Its number in the ledger.
+    pub seq: FactSeq,
+    /// Which kind, as an index into the protocol.
+    pub kind: usize,
+    /// Who made it happen. A system's name is not on the wire.
+    pub producer: Producer,
+    /// The user whose command it came from.
+    pub author: Option<EntityId>,
+    /// The fact that brought it about.
+    pub cause: Option<FactSeq>,
+}
+
+impl FactHead {
+    /// Appends the head.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        write_varint(self.kind as u64, out);
+        let author = if self.author.is_some() { HAS_AUTHOR } else { 0 };
+        let cause = if self.cause.is_some() { HAS_CAUSE } else { 0 };
+        out.push(self.producer.number() | author | cause);
+        if let Some(author) = self.author {
+            out.extend_from_slice(author.as_uuid().as_bytes());
+        }
+        if let Some(cause) = self.cause {
+            write_varint(self.seq.0.saturating_sub(cause.0), out);
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>, seq: FactSeq) -> Result<Self, CodecError> {
+        let kind = reader.varint_u32("kind of fact")? as usize;
+        let at = reader.at();
+        let bits = reader.byte()?;
+        if bits > 15 {
+            return Err(CodecError::Unknown { what: "producer", value: u64::from(bits), at });
+        }
+        let author = match bits & HAS_AUTHOR {
+            0 => None,
+            _ => Some(EntityId::from_uuid(read_uuid(reader)?)),
+        };
+        let cause = match bits & HAS_CAUSE {
+            0 => None,
+            _ => Some(FactSeq(seq.0.saturating_sub(reader.varint()?))),
+        };
+        Ok(Self { seq, kind, producer: Producer::from_number(bits & 3), author, cause })
+    }
+}
+
+/// Appends the values of `picks`, rows of one component that belong to the roster `ids`.
+pub(crate) fn write_column(component: usize, ids: &[u32], rows: &Rows, picks: &[usize], out: &mut Vec<u8>) {
+    write_varint(component as u64, out);
+    if picks.len() == ids.len() {
+        write_varint(0, out);
+    } else {
+        write_varint(1, out);
+        let start = out.len();
+        out.resize(start + ids.len().div_ceil(8), 0);
+        for pick in picks {
+            let place = ids.binary_search(&rows.id(*pick)).unwrap_or_default();
+            if let Some(byte) = out.get_mut(start + place / 8) {
+                *byte |= 1 << (place % 8);
+            }
+        }
+    }
+    for pick in picks {
+        out.extend_from_slice(rows.value(*pick));
+    }
+}
+
+/// Appends the updates of one component, rows in the order of their net ids. Returns how many sections it wrote;
+/// `told` is called for each update in the order of the wire, with its row.
+pub(crate) fn write_updates(component: usize, rows: &Rows, picks: &[usize], out: &mut Vec<u8>, mut told: impl FnMut(usize)) -> u64 {
+    let stepped = !rows.steps.is_empty();
+    let mut sections = 0;
+    let sets = picks.iter().filter(|pick| !stepped || rows.steps_of(**pick).is_none());
+    let count = if stepped { sets.clone().count() } else { picks.len() };
+    if count > 0 {
+        sections += 1;
+        write_varint(component as u64 * 8, out);
+        write_varint(count as u64, out);
+        let mut before = 0;
+        for pick in sets {
+            let id = rows.id(*pick);
+            write_varint(u64::from(id.wrapping_sub(before)), out);
+            before = id;
+            out.extend_from_slice(rows.value(*pick));
+            told(*pick);
+        }
+    }
+    if stepped {
+        sections += write_steps(component, rows, picks, out, told);
+    }
+    sections
+}
+
+/// Appends steps in rounds: the first step of every entity, then the second, so that each entity's own order is kept.
+fn write_steps(component: usize, rows: &Rows, picks: &[usize], out: &mut Vec<u8>, mut told: impl FnMut(usize)) -> u64 {
+    let mut sections = 0;
+    let rounds = picks.iter().filter_map(|pick| rows.steps_of(*pick)).map(<[_]>::len).max().unwrap_or(0);
+    for round in 0..rounds {
+        for kind in UpdateKind::ALL {
+            let of_kind = |pick: &usize| {
+                let (step, operands) = rows.steps_of(*pick)?.get(round)?;
+                (*step == kind).then_some((*pick, operands))
+            };
+            let steps: Vec<_> = picks.iter().filter_map(of_kind).collect();
+            if steps.is_empty() {
+                continue;
+            }
+            sections += 1;
+            write_varint(component as u64 * 8 + kind as u64, out);
+            write_varint(steps.len() as u64, out);
+            let mut before = 0;
+            for (pick, operands) in steps {
+                let id = rows.id(pick);
+                write_varint(u64::from(id.wrapping_sub(before)), out);
+                before = id;
+                out.extend_from_slice(operands);
+                told(pick);
+            }
+        }
+    }
+    sections
+}
+
+/// Appends the removal of one component from some entities, a section.
+pub(crate) fn write_removals(component: usize, ids: &[u32], out: &mut Vec<u8>) {
+    write_varint(component as u64 * 8 + REMOVE, out);
+    write_net_ids(ids.iter().copied(), out);
+}
+
+/// What stands at the beginning of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHead {
+    /// The tick whose operations these are.
+    pub tick: RoomTick,
+    /// The tick of the batch before this one. A replica that is not there yet has missed one; between the two nothing changed.
+    pub after: RoomTick,
+    pub(crate) flags: u8,
+}
+
+impl BatchHead {
+    /// Appends the head.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let gap = self.tick.0.saturating_sub(self.after.0);
+        write_varint(u64::from(self.tick.0), out);
+        if gap == 1 {
+            out.push(self.flags);
+        } else {
+            out.push(self.flags | GAP);
+            write_varint(u64::from(gap), out);
+        }
+    }
+
+    /// Reads the head.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let tick = reader.varint_u32("tick")?;
+        let at = reader.at();
+        let flags = reader.byte()?;
+        if flags & !(CREATES | UPDATES | DELETES | FACTS | NOTES | HASH | GAP) != 0 {
+            return Err(CodecError::Unknown { what: "batch flags", value: u64::from(flags), at });
+        }
+        let gap = if flags & GAP == 0 { 1 } else { reader.varint_u32("gap")? };
+        if gap == 0 || gap > tick {
+            return Err(CodecError::TooLarge { what: "gap", value: u64::from(gap), max: u64::from(tick), at });
+        }
+        Ok(Self { tick: RoomTick(tick), after: RoomTick(tick - gap), flags: flags & !GAP })
+    }
+}
+
+/// Takes what stands in a batch or a snapshot, in its order. What is read of `input` must be exactly the value.
+pub(crate) trait Visit {
+    /// Entities are created; their components follow.
+    fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError>;
+    /// The values of one component of the created entities `members`.
+    fn column(&mut self, component: usize, members: &[NetId], input: &mut Reader<'_>) -> Result<(), CodecError>;
+    /// All columns are through.
+    fn created(&mut self) -> Result<(), CodecError>;
+    /// A component of an entity is updated.
+    fn update(&mut self, component: usize, kind: UpdateKind, id: NetId, input: &mut Reader<'_>) -> Result<(), CodecError>;
+    /// A component of an entity is removed.
+    fn remove(&mut self, component: usize, id: NetId) -> Result<(), CodecError>;
+    /// An entity is deleted.
+    fn delete(&mut self, id: NetId) -> Result<(), CodecError>;
+    /// A fact happened.
+    fn fact(&mut self, head: FactHead, input: &mut Reader<'_>) -> Result<(), CodecError>;
+    /// A note: the fact, as its place among the batch's facts, that caused an operation, as its place among the operations.
+    fn note(&mut self, operation: usize, fact: usize) -> Result<(), CodecError>;
+}
+
+/// Reads what follows the head of a batch. Returns the hash of the state after it, if the batch carries one.
+///
+/// # Errors
+/// If the batch is malformed, or if the visitor says so. The visitor has then seen a part of it.
+pub(crate) fn read_batch(head: BatchHead, reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<Option<u64>, CodecError> {
+    let mut operations = 0;
+    if head.flags & CREATES != 0 {
+        operations += read_creates(reader, visitor)?;
+    }
+    if head.flags & UPDATES != 0 {
+        for _ in 0..reader.count("sections", KINDS_MAX * 64)? {
+            operations += read_section(reader, visitor)?;
+        }
+    }
+    if head.flags & DELETES != 0 {
+        let count = reader.count("deletes", ENTITIES_MAX)?;
+        let mut before = None;
+        for _ in 0..count {
+            visitor.delete(read_net_id(reader, &mut before)?)?;
+        }
+        operations += count;
+    }
+    if head.flags & FACTS != 0 {
+        read_facts(reader, visitor)?;
+    }
+    if head.flags & NOTES != 0 {
+        for operation in 0..operations {
+            if let Some(fact) = reader.varint()?.checked_sub(1) {
+                visitor.note(operation, usize::try_from(fact).unwrap_or(usize::MAX))?;
+            }
+        }
+    }
+    let hash = if head.flags & HASH == 0 { None } else { Some(read_hash(reader)?) };
+    reader.finish()?;
+    Ok(hash)
+}
+
+fn read_hash(reader: &mut Reader<'_>) -> Result<u64, CodecError> {
+    let bytes = reader.bytes(8)?;
+    Ok(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+}
+
+fn read_creates(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<usize, CodecError> {
+    let roster = read_roster(reader)?;
+    let ids: Vec<NetId> = roster.iter().map(|entry| entry.net_id).collect();
+    visitor.create(roster)?;
+    let mut members = Vec::new();
+    for _ in 0..reader.count("columns", KINDS_MAX)? {
+        let component = reader.varint_u32("component")? as usize;
+        let at = reader.at();
+        match reader.varint()? {
+            0 => visitor.column(component, &ids, reader)?,
+            1 => {
+                members.clear();
+                let bits = reader.bytes(ids.len().div_ceil(8))?;
+                let has = |place: usize| bits.get(place / 8).is_some_and(|byte| byte >> (place % 8) & 1 == 1);
+                members.extend(ids.iter().enumerate().filter(|(place, _)| has(*place)).map(|(_, id)| *id));
+                visitor.column(component, &members, reader)?;
+            }
+            value => return Err(CodecError::Unknown { what: "kind of members", value, at }),
+        }
+    }
+    visitor.created()?;
+    Ok(ids.len())
+}
+
+fn read_section(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<usize, CodecError> {
+    let at = reader.at();
+    let tag = reader.varint_u32("section")?;
+    let component = (tag / 8) as usize;
+    let count = reader.count("updates", ENTITIES_MAX)?;
+    let mut before = None;
+    if u64::from(tag % 8) == REMOVE {
+        for _ in 0..count {
+            visitor.remove(component, read_net_id(reader, &mut before)?)?;
+        }
+        return Ok(count);
+    }
+    let kind = UpdateKind::ALL.get(tag as usize % 8).copied();
+    let kind = kind.ok_or(CodecError::Unknown { what: "kind of update", value: u64::from(tag % 8), at })?;
+    for _ in 0..count {
+        let id = read_net_id(reader, &mut before)?;
+        visitor.update(component, kind, id, reader)?;
+    }
+    Ok(count)
+}
+
+fn read_facts(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<(), CodecError> {
+    let first = reader.varint()?;
+    let count = reader.count("facts", FACTS_PER_TICK_MAX)?;
+    for place in 0..count {
+        let head = FactHead::read(reader, FactSeq(first.saturating_add(place as u64)))?;
+        visitor.fact(head, reader)?;
+    }
+    Ok(())
+}
+
+/// The beginning of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotHead {
+    /// The tick whose state this is, after its batch.
+    pub tick: RoomTick,
+    /// The seq of the next fact.
+    pub next_seq: FactSeq,
+}
+
+impl SnapshotHead {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        write_varint(u64::from(self.tick.0), out);
+        write_varint(self.next_seq.0, out);
+    }
+
+    /// Reads the head.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self { tick: RoomTick(reader.varint_u32("tick")?), next_seq: FactSeq(reader.varint()?) })
+    }
+}
+
+/// Reads what follows the head of a snapshot: creates, and nothing else.
+///
+/// # Errors
+/// If the snapshot is malformed, or if the visitor says so.
+pub(crate) fn read_snapshot(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<(), CodecError> {
+    read_creates(reader, visitor)?;
+    reader.finish()
+}

@@ -1,0 +1,283 @@
+//! A synced component, with its type erased: how its rows are read from a world and written into one.
+
+use std::fmt;
+
+use bevy_ecs::change_detection::{ContiguousRef, Tick};
+use bevy_ecs::component::Mutable;
+use bevy_ecs::prelude::*;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::codec::{CodecError, Reader};
+use super::ids::{EntityId, NetId};
+use super::notice::ComponentChanged;
+use super::quantity::{QuantityHooks, StepLog, UpdateKind};
+use super::rows::{NetMap, Rows};
+use super::wire::{Names, Wire};
+
+/// What every synced component must be.
+pub trait SyncComponent: Component + Serialize + DeserializeOwned {}
+impl<T: Component + Serialize + DeserializeOwned> SyncComponent for T {}
+
+/// A synced component, with its type erased.
+pub(crate) trait Column: Send + Sync {
+    /// Gathers every row that changed after `since`. `births` says that entities were created since, so that references
+    /// that led nowhere may lead somewhere now.
+    fn changed(&mut self, world: &World, since: Tick, now: Tick, births: bool, out: &mut Rows) -> Result<(), CodecError>;
+    /// Gathers every row.
+    fn all(&mut self, world: &World, out: &mut Rows) -> Result<(), CodecError>;
+    /// Appends one entity's value, and says when it changed, or `None` if it has none.
+    fn one(&self, world: &World, entity: Entity, out: &mut Vec<u8>) -> Result<Option<Tick>, CodecError>;
+    /// Makes relative updates known. `hooks` is the `QuantityHooks` of the column's type.
+    fn set_hooks(&mut self, hooks: Box<dyn std::any::Any>);
+    /// Forgets the steps that the last batch has told.
+    fn restart_steps(&self, world: &mut World, now: Tick);
+    /// Inserts a value into each of some entities that have none.
+    fn insert_all(&mut self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
+    /// Applies one update to an entity. True if a `set` gave it a component that it did not have.
+    fn update(&mut self, world: &mut World, entity: Entity, kind: UpdateKind, input: &mut Reader<'_>, map: &NetMap) -> Result<bool, CodecError>;
+    /// Removes the component.
+    fn remove(&mut self, world: &mut World, entity: Entity);
+    /// Triggers [`ComponentChanged`] for what was updated and removed since it was last called, in that order.
+    fn announce(&mut self, world: &mut World);
+    /// Reads past one value.
+    fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError>;
+    /// Reads one value as JSON.
+    fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError>;
+    /// Writes one value from JSON.
+    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    /// Reads past the operands of a step, and gives them as JSON.
+    fn step_to_json(&self, kind: UpdateKind, input: &mut Reader<'_>) -> Result<Value, CodecError>;
+    /// Writes the operands of a step from JSON.
+    fn step_from_json(&self, kind: UpdateKind, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    /// Takes a step on an encoded value.
+    fn fold(&self, value: &[u8], kind: UpdateKind, input: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), CodecError>;
+}
+
+pub(crate) type WriteFn<T> = fn(&mut World, Entity, T) -> Result<Option<T>, T>;
+
+/// A column of a known type. `C` is how a value becomes bytes.
+pub(crate) struct TypedColumn<T: Component, C> {
+    rows: QueryState<(Entity, &'static NetId, Ref<'static, T>)>,
+    dense: QueryState<(&'static NetId, Ref<'static, T>)>,
+    pub(crate) wire: C,
+    write: WriteFn<T>,
+    pub(crate) quantity: Option<QuantityHooks<T>>,
+    notices: Vec<(Entity, Option<T>)>,
+    /// Entities whose value refers to an entity that no replica knows yet.
+    unresolved: Vec<Entity>,
+}
+
+impl<T: Component, C> fmt::Debug for TypedColumn<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedColumn").finish_non_exhaustive()
+    }
+}
+
+/// Overwrites a mutable component in place and gives the old value back. `Err` gives the new one back if there is none.
+pub(crate) fn write_in_place<T: Component<Mutability = Mutable>>(world: &mut World, entity: Entity, value: T) -> Result<Option<T>, T> {
+    match world.get_mut::<T>(entity) {
+        Some(mut slot) => Ok(Some(std::mem::replace(&mut *slot, value))),
+        None => Err(value),
+    }
+}
+
+/// Overwrites an immutable component by inserting it again, so that its hooks run. The old value is not kept.
+pub(crate) fn write_by_insert<T: Component>(world: &mut World, entity: Entity, value: T) -> Result<Option<T>, T> {
+    match world.get_entity_mut(entity) {
+        Ok(mut entity) if entity.contains::<T>() => {
+            entity.insert(value);
+            Ok(None)
+        }
+        _ => Err(value),
+    }
+}
+
+impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
+    pub(crate) fn new(world: &mut World, wire: C, write: WriteFn<T>) -> Self {
+        Self {
+            rows: QueryState::new(world),
+            dense: QueryState::new(world),
+            wire,
+            write,
+            quantity: None,
+            notices: Vec::new(),
+            unresolved: Vec::new(),
+        }
+    }
+
+    /// The rows of dense storage, a table at a time; the 64-row look-ahead is branch-free, so that unchanged rows cost
+    /// a comparison of integers each.
+    fn changed_dense(&mut self, world: &World, since: Tick, now: Tick, out: &mut Rows) -> Result<bool, CodecError> {
+        let age_max = now.get().wrapping_sub(since.get());
+        let Ok(tables) = self.dense.contiguous_iter(world) else { return Ok(false) };
+        for (ids, values) in tables {
+            debug_assert_eq!(since, values.last_run_tick(), "the caller reads inside `last_change_tick_scope`");
+            let ticks = values.changed_ticks_slice();
+            let (values, summary) = ContiguousRef::split(values);
+            if summary.summary_tick_is_changed() == Some(false) {
+                continue;
+            }
+            for (n, block) in ticks.chunks(64).enumerate() {
+                let any = block.iter().fold(false, |any, tick| any | (now.get().wrapping_sub(tick.get()) < age_max));
+                if !any {
+                    continue;
+                }
+                let rows = ids.iter().zip(values.iter()).skip(n * 64);
+                for ((id, value), tick) in rows.zip(block) {
+                    if now.get().wrapping_sub(tick.get()) < age_max {
+                        self.wire.encode(value, world, &mut out.bytes)?;
+                        out.push(*id, *tick);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The rows one by one, for sparse storage, for values that refer to entities, and for quantities that may go out as steps.
+    fn changed_sparse(&mut self, world: &World, since: Tick, now: Tick, births: bool, out: &mut Rows) -> Result<(), CodecError> {
+        let waiting = if births { std::mem::take(&mut self.unresolved) } else { Vec::new() };
+        let log = self.quantity.as_ref().and_then(|hooks| Some((hooks, world.get_resource::<StepLog<T>>()?)));
+        for (entity, id, value) in self.rows.query(world) {
+            let tick = value.last_changed();
+            if !tick.is_newer_than(since, now) && !waiting.contains(&entity) {
+                continue;
+            }
+            if !self.wire.encode(&value, world, &mut out.bytes)? {
+                self.unresolved.push(entity);
+            }
+            if let Some(steps) = log.and_then(|(hooks, log)| (hooks.logged)(log, *id, &value)) {
+                out.steps.push((out.len() as u32, steps.to_vec()));
+            }
+            out.push(*id, tick);
+        }
+        Ok(())
+    }
+}
+
+impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
+    fn changed(&mut self, world: &World, since: Tick, now: Tick, births: bool, out: &mut Rows) -> Result<(), CodecError> {
+        let stepped = self.quantity.is_some() && world.get_resource::<StepLog<T>>().is_some_and(StepLog::any);
+        if C::REFERS || stepped || !self.changed_dense(world, since, now, out)? {
+            self.changed_sparse(world, since, now, births, out)?;
+        }
+        Ok(())
+    }
+
+    fn all(&mut self, world: &World, out: &mut Rows) -> Result<(), CodecError> {
+        let Ok(tables) = self.dense.contiguous_iter(world) else {
+            for (_, id, value) in self.rows.query(world) {
+                self.wire.encode(&value, world, &mut out.bytes)?;
+                out.push(*id, value.last_changed());
+            }
+            return Ok(());
+        };
+        for (ids, values) in tables {
+            let ticks = values.changed_ticks_slice();
+            for ((id, value), tick) in ids.iter().zip(values.iter()).zip(ticks) {
+                self.wire.encode(value, world, &mut out.bytes)?;
+                out.push(*id, *tick);
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&self, world: &World, entity: Entity, out: &mut Vec<u8>) -> Result<Option<Tick>, CodecError> {
+        let Ok(entity) = world.get_entity(entity) else { return Ok(None) };
+        let Some(value) = entity.get_ref::<T>() else { return Ok(None) };
+        self.wire.encode(&value, world, out)?;
+        Ok(Some(value.last_changed()))
+    }
+
+    fn set_hooks(&mut self, hooks: Box<dyn std::any::Any>) {
+        self.quantity = hooks.downcast().ok().map(|hooks| *hooks);
+    }
+
+    fn restart_steps(&self, world: &mut World, now: Tick) {
+        if let Some(hooks) = &self.quantity {
+            (hooks.restart)(world, now);
+        }
+    }
+
+    fn insert_all(&mut self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError> {
+        let mut values = Vec::with_capacity(entities.len());
+        for _ in entities {
+            values.push(self.wire.decode(input, map)?);
+        }
+        world.insert_batch(entities.iter().copied().zip(values));
+        Ok(())
+    }
+
+    fn update(&mut self, world: &mut World, entity: Entity, kind: UpdateKind, input: &mut Reader<'_>, map: &NetMap) -> Result<bool, CodecError> {
+        if kind != UpdateKind::Set {
+            let hooks = self.quantity.as_ref();
+            let hooks = hooks.ok_or(CodecError::Unknown { what: "step of a component", value: kind as u64, at: input.at() })?;
+            let old = (hooks.apply)(world, entity, kind, input)?;
+            self.notices.push((entity, Some(old)));
+            return Ok(false);
+        }
+        let value = self.wire.decode(input, map)?;
+        match (self.write)(world, entity, value) {
+            Ok(old) => {
+                self.notices.push((entity, old));
+                Ok(false)
+            }
+            Err(value) => {
+                if let Ok(mut entity) = world.get_entity_mut(entity) {
+                    entity.insert(value);
+                }
+                self.notices.push((entity, None));
+                Ok(true)
+            }
+        }
+    }
+
+    fn remove(&mut self, world: &mut World, entity: Entity) {
+        if let Ok(mut target) = world.get_entity_mut(entity)
+            && let Some(old) = target.take::<T>()
+        {
+            self.notices.push((entity, Some(old)));
+        }
+    }
+
+    fn announce(&mut self, world: &mut World) {
+        for (entity, old) in self.notices.drain(..) {
+            let id = world.get::<EntityId>(entity).copied().unwrap_or_default();
+            let removed = world.get::<T>(entity).is_none();
+            world.trigger(ComponentChanged { entity, id, old, removed });
+        }
+    }
+
+    fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError> {
+        self.wire.skip(input)
+    }
+
+    fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError> {
+        self.wire.to_json(input, names)
+    }
+
+    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.wire.from_json(value, names, out)
+    }
+
+    fn step_to_json(&self, kind: UpdateKind, input: &mut Reader<'_>) -> Result<Value, CodecError> {
+        let hooks = self.quantity.as_ref();
+        let hooks = hooks.ok_or(CodecError::Unknown { what: "step of a component", value: kind as u64, at: input.at() })?;
+        (hooks.to_json)(kind, input)
+    }
+
+    fn step_from_json(&self, kind: UpdateKind, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let hooks = self.quantity.as_ref();
+        let hooks = hooks.ok_or(CodecError::Unknown { what: "step of a component", value: kind as u64, at: 0 })?;
+        (hooks.from_json)(kind, value, out)
+    }
+
+    fn fold(&self, value: &[u8], kind: UpdateKind, input: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let hooks = self.quantity.as_ref();
+        let hooks = hooks.ok_or(CodecError::Unknown { what: "step of a component", value: kind as u64, at: input.at() })?;
+        let mut folded = self.wire.decode(&mut Reader::new(value), &NetMap::default())?;
+        (hooks.fold)(&mut folded, kind, input)?;
+        self.wire.encode_detached(&folded, out)
+    }
+}

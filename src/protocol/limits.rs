@@ -1,0 +1,49 @@
+//! The limits that both sides keep. Each is checked when writing and when reading.
+
+/// Simulated time per tick, in milliseconds.
+pub const TICK_MILLIS: u64 = 50;
+
+/// Ticks per second.
+pub const TICKS_PER_SECOND: u32 = 20;
+
+/// Largest encoded value of one component, one command or one fact, in bytes. More is refused by the codec.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most synced components, commands or facts in one protocol, each.
+pub const KINDS_MAX: usize = 1024;
+
+/// Longest wire name, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Longest readable name of an entity in a level file, in bytes.
+pub const ENTITY_NAME_BYTES_MAX: usize = 128;
+
+/// Most entities that one room keeps synced.
+pub const ENTITIES_MAX: usize = 1 << 20;
+
+/// Largest batch, in bytes. A tick that changes more closes its room with a clear message.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// Largest snapshot, in bytes.
+pub const SNAPSHOT_BYTES_MAX: usize = 256 << 20;
+
+/// Size of the pieces in which a snapshot travels, in bytes.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 16 * 1024;
+
+/// Largest command, in bytes of payload. More is refused before it is decoded.
+pub const COMMAND_BYTES_MAX: usize = 1024;
+
+/// Most commands that one member may have obeyed in one tick. More are rejected as `too_many_commands`.
+pub const COMMANDS_PER_TICK_MAX: usize = 32;
+
+/// Most facts that one room records in one tick. A room that records more is in a loop and closes.
+pub const FACTS_PER_TICK_MAX: usize = 4096;
+
+/// Longest name of a user, in bytes.
+pub const USER_NAME_BYTES_MAX: usize = 32;
+
+/// Longest code of a rejection, in bytes; longer ones are cut.
+pub const REJECTION_CODE_BYTES_MAX: usize = 64;
+
+/// Longest detail of a rejection, in bytes; longer ones are cut.
+pub const REJECTION_DETAIL_BYTES_MAX: usize = 256;

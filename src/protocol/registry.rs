@@ -1,0 +1,299 @@
+//! The protocol of a game: which wire name stands for which component, command and fact.
+
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use bevy_app::App;
+use bevy_ecs::component::Mutable;
+use bevy_ecs::prelude::*;
+use bevy_ecs::relationship::Relationship;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::column::{Column, SyncComponent, TypedColumn, write_by_insert, write_in_place};
+use super::fingerprint::{Description, Fingerprint, describe_type};
+use super::ids::{EntityId, NetId};
+use super::limits::{KINDS_MAX, NAME_BYTES_MAX};
+use super::payload::{CommandKind, FactKind};
+use super::quantity::{Quantity, QuantityHooks, StepLog};
+use super::wire::{ByCodec, ByMapping, BySerde, ByTarget, Codec, Wire};
+
+/// How changes of a component travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// Every batch, in order, exactly once. For discrete state; the default.
+    #[default]
+    Ordered,
+    /// The newest value supersedes older ones, so that nothing waits behind a lost packet. For continuous state.
+    Latest,
+}
+
+/// A synced component in the protocol.
+pub(crate) struct ComponentEntry {
+    pub(crate) name: String,
+    pub(crate) delivery: Delivery,
+    pub(crate) quantity: bool,
+    pub(crate) shape: String,
+    pub(crate) type_id: TypeId,
+    pub(crate) column: Box<dyn Column>,
+}
+
+/// The protocol of a game, as a resource of each world that speaks it. Built by [`ProtocolAppExt`].
+///
+/// Both sides run the same function over their `App`, so they cannot disagree.
+#[derive(Resource, Default)]
+pub struct Protocol {
+    pub(crate) components: Vec<ComponentEntry>,
+    pub(crate) commands: Vec<CommandKind>,
+    pub(crate) facts: Vec<FactKind>,
+    names: BTreeMap<String, &'static str>,
+    errors: Vec<String>,
+}
+
+impl std::fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Protocol").field(&self.describe()).finish()
+    }
+}
+
+impl Protocol {
+    /// What the protocol consists of, for comparison with the other side's.
+    pub fn describe(&self) -> Description {
+        let mut description = Description::default();
+        for entry in &self.components {
+            let options = format!("{:?},{},{}", entry.delivery, entry.quantity, entry.shape);
+            description.add("component", &entry.name, &options);
+        }
+        for kind in &self.commands {
+            description.add("command", &kind.name, &kind.shape);
+        }
+        for kind in &self.facts {
+            description.add("fact", &kind.name, &kind.shape);
+        }
+        description
+    }
+
+    /// A hash of the whole protocol: names, order, deliveries and the shapes of the types.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.describe().fingerprint()
+    }
+
+    /// What was wrong with the registrations, a sentence each. A room or a replica with any is refused.
+    pub fn errors(&self) -> &[String] {
+        &self.errors
+    }
+
+    pub(crate) fn complain(&mut self, error: String) {
+        self.errors.push(error);
+    }
+
+    /// The wire names of the synced components, in order.
+    pub fn component_names(&self) -> impl Iterator<Item = &str> {
+        self.components.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// The wire names of the facts, in order.
+    pub fn fact_names(&self) -> impl Iterator<Item = &str> {
+        self.facts.iter().map(|kind| kind.name.as_str())
+    }
+
+    /// The wire names of the commands, in order.
+    pub fn command_names(&self) -> impl Iterator<Item = &str> {
+        self.commands.iter().map(|kind| kind.name.as_str())
+    }
+
+    pub(crate) fn component_index(&self, name: &str) -> Option<usize> {
+        self.components.iter().position(|entry| entry.name == name)
+    }
+
+    pub(crate) fn fact_index(&self, type_id: TypeId) -> Option<usize> {
+        self.facts.iter().position(|kind| kind.type_id == type_id)
+    }
+
+    pub(crate) fn command_index(&self, type_id: TypeId) -> Option<usize> {
+        self.commands.iter().position(|kind| kind.type_id == type_id)
+    }
+
+    /// Claims a wire name.
+    fn claim(&mut self, what: &'static str, name: &str, count: usize) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
+            self.complain(format!("{what} name {name:?}: 1 to {NAME_BYTES_MAX} of a-z, 0-9 and _ are allowed"));
+        }
+        if count >= KINDS_MAX {
+            self.complain(format!("{what} {name:?} is one too many: at most {KINDS_MAX} are allowed"));
+        }
+        if self.names.insert(format!("{what} {name}"), what).is_some() {
+            self.complain(format!("{what} {name:?} is registered twice"));
+        }
+    }
+}
+
+/// Registers what both sides share. Implemented for Bevy's [`App`].
+///
+/// ```
+/// use bevy_app::prelude::*;
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Component, Serialize, Deserialize)]
+/// struct Position([f32; 2]);
+/// #[derive(Serialize, Deserialize)]
+/// struct Fire { aim: [f32; 2] }
+/// #[derive(Clone, Serialize, Deserialize)]
+/// struct BulletFired { by: EntityId, aim: [f32; 2] }
+///
+/// fn protocol(app: &mut App) {
+///     app.sync::<Position>("position").latest();
+///     app.sync_relationship::<ChildOf>("parent");
+///     app.command::<Fire>("fire").fact::<BulletFired>("bullet_fired");
+/// }
+/// ```
+pub trait ProtocolAppExt {
+    /// Syncs a component under a wire name, encoded by serde. Every entity that carries a synced component is replicated.
+    fn sync<T: SyncComponent + Component<Mutability = Mutable>>(&mut self, name: &str) -> Synced<'_, T>;
+
+    /// Syncs a component with a codec of the game's own.
+    fn sync_with<T: SyncComponent + Component<Mutability = Mutable>, C: Codec<T>>(&mut self, name: &str, codec: C) -> Synced<'_, T>;
+
+    /// Syncs a component that refers to entities, which must be named by `#[entities]` or `MapEntities`. On a replica they
+    /// are the replica's own entities, whatever the order of creation.
+    fn sync_mapped<T: SyncComponent + Clone + Component<Mutability = Mutable>>(&mut self, name: &str) -> Synced<'_, T>;
+
+    /// Syncs a relationship, such as Bevy's `ChildOf` or [`OwnedBy`](crate::room::OwnedBy).
+    fn sync_relationship<T: Relationship + SyncComponent>(&mut self, name: &str) -> &mut Self;
+
+    /// Lets clients issue a command.
+    fn command<C: Serialize + DeserializeOwned + Send + Sync + 'static>(&mut self, name: &str) -> &mut Self;
+
+    /// Lets a room record a fact. The room needs an observer that applies it.
+    fn fact<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(&mut self, name: &str) -> &mut Self;
+
+    /// Lets a room record a fact that changes no state, such as `game_ended`.
+    fn stateless_fact<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(&mut self, name: &str) -> &mut Self;
+}
+
+/// Options of a synced component.
+#[must_use = "options are set by its methods; use `let _ =` for none"]
+#[derive(Debug)]
+pub struct Synced<'a, T> {
+    app: &'a mut App,
+    index: usize,
+    component: PhantomData<fn() -> T>,
+}
+
+impl<T: SyncComponent + Component<Mutability = Mutable>> Synced<'_, T> {
+    fn entry(&mut self, change: impl FnOnce(&mut ComponentEntry)) -> &mut Self {
+        let mut protocol = self.app.world_mut().resource_mut::<Protocol>();
+        if let Some(entry) = protocol.components.get_mut(self.index) {
+            change(entry);
+        }
+        self
+    }
+
+    /// Lets newer values supersede older ones instead of arriving one after the other.
+    pub fn latest(&mut self) -> &mut Self {
+        self.entry(|entry| entry.delivery = Delivery::Latest)
+    }
+
+    /// Makes the operations `inc`, `dec`, `inc_max` and `dec_min` known for this component.
+    pub fn quantity(&mut self) -> &mut Self
+    where
+        T: Quantity,
+    {
+        self.app.world_mut().init_resource::<StepLog<T>>();
+        self.entry(|entry| {
+            entry.quantity = true;
+            entry.column.set_hooks(Box::new(QuantityHooks::<T>::new()));
+        })
+    }
+}
+
+/// Puts a column into the protocol.
+fn add_column<T, C>(app: &mut App, name: &str, wire: C, write: super::column::WriteFn<T>, shape: String) -> usize
+where
+    T: SyncComponent,
+    C: Wire<T>,
+{
+    let world = app.world_mut();
+    world.init_resource::<Protocol>();
+    world.register_required_components::<T, EntityId>();
+    world.register_required_components_with::<T, NetId>(|| NetId::UNASSIGNED);
+    let column = TypedColumn::<T, C>::new(world, wire, write);
+    let mut protocol = world.resource_mut::<Protocol>();
+    let index = protocol.components.len();
+    protocol.claim("component", name, index);
+    let type_id = TypeId::of::<T>();
+    if let Some(twin) = protocol.components.iter().find(|entry| entry.type_id == type_id) {
+        let error = format!("{} is registered both as {:?} and as {name:?}", std::any::type_name::<T>(), twin.name);
+        protocol.complain(error);
+    }
+    protocol.components.push(ComponentEntry {
+        name: name.to_owned(),
+        delivery: Delivery::Ordered,
+        quantity: false,
+        shape,
+        type_id,
+        column: Box::new(column),
+    });
+    index
+}
+
+impl ProtocolAppExt for App {
+    fn sync<T: SyncComponent + Component<Mutability = Mutable>>(&mut self, name: &str) -> Synced<'_, T> {
+        let index = add_column::<T, _>(self, name, BySerde, write_in_place::<T>, describe_type::<T>());
+        Synced { app: self, index, component: PhantomData }
+    }
+
+    fn sync_with<T: SyncComponent + Component<Mutability = Mutable>, C: Codec<T>>(&mut self, name: &str, codec: C) -> Synced<'_, T> {
+        let shape = format!("{}:{}", describe_type::<T>(), short_type_name::<C>());
+        let index = add_column::<T, _>(self, name, ByCodec(codec), write_in_place::<T>, shape);
+        Synced { app: self, index, component: PhantomData }
+    }
+
+    fn sync_mapped<T: SyncComponent + Clone + Component<Mutability = Mutable>>(&mut self, name: &str) -> Synced<'_, T> {
+        let shape = format!("mapped:{}", short_type_name::<T>());
+        let index = add_column::<T, _>(self, name, ByMapping, write_in_place::<T>, shape);
+        Synced { app: self, index, component: PhantomData }
+    }
+
+    fn sync_relationship<T: Relationship + SyncComponent>(&mut self, name: &str) -> &mut Self {
+        add_column::<T, _>(self, name, ByTarget::<T>(PhantomData), write_by_insert::<T>, "relationship".to_owned());
+        self
+    }
+
+    fn command<C: Serialize + DeserializeOwned + Send + Sync + 'static>(&mut self, name: &str) -> &mut Self {
+        self.init_resource::<Protocol>();
+        let mut protocol = self.world_mut().resource_mut::<Protocol>();
+        let count = protocol.commands.len();
+        protocol.claim("command", name, count);
+        protocol.commands.push(CommandKind::new::<C>(name));
+        self
+    }
+
+    fn fact<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(&mut self, name: &str) -> &mut Self {
+        add_fact::<F>(self, name, true);
+        self
+    }
+
+    fn stateless_fact<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(&mut self, name: &str) -> &mut Self {
+        add_fact::<F>(self, name, false);
+        self
+    }
+}
+
+fn add_fact<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(app: &mut App, name: &str, stateful: bool) {
+    app.init_resource::<Protocol>();
+    let mut protocol = app.world_mut().resource_mut::<Protocol>();
+    let count = protocol.facts.len();
+    protocol.claim("fact", name, count);
+    protocol.facts.push(FactKind::new::<F>(name, stateful));
+}
+
+/// The last segment of a type's path: the path in front differs between binaries that share a protocol.
+pub(crate) fn short_type_name<T: ?Sized>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let head = name.split('<').next().unwrap_or(name);
+    head.rsplit("::").next().unwrap_or(head)
+}

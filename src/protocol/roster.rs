@@ -1,0 +1,198 @@
+//! Which entities a message creates: their net ids, and who they are.
+//!
+//! ```text
+//! roster := count, count * (net id - net id before), runs until all are named
+//! run    := length << 2 | 0, serial of the first      ids that the room minted one after the other
+//!         | length << 2 | 1, length * text            readable names of the level
+//!         | length << 2 | 2, length * 16 bytes        any other UUID
+//! ```
+
+use uuid::Uuid;
+
+use super::codec::{CodecError, Reader, write_text, write_varint};
+use super::ids::{EntityId, NetId, RoomId};
+use super::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
+
+/// Where an entity's id comes from, which is shorter to send than the id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The room minted it; the serial number.
+    Minted(u64),
+    /// A level file names it.
+    Named(String),
+    /// Any other UUID.
+    Foreign(Uuid),
+}
+
+impl Identity {
+    /// The id in a room.
+    pub fn id(&self, room: RoomId) -> EntityId {
+        match self {
+            Self::Minted(serial) => EntityId::minted(room, *serial),
+            Self::Named(name) => EntityId::named(name),
+            Self::Foreign(uuid) => EntityId::from_uuid(*uuid),
+        }
+    }
+
+    /// The id as people write it in this room: the readable name if there is one, else the UUID.
+    pub fn display(&self, room: RoomId) -> String {
+        match self {
+            Self::Named(name) => name.clone(),
+            other => other.id(room).to_string(),
+        }
+    }
+
+    fn kind(&self) -> u64 {
+        match self {
+            Self::Minted(_) => 0,
+            Self::Named(_) => 1,
+            Self::Foreign(_) => 2,
+        }
+    }
+
+    /// True if `next` can stand in the same run, `count` places behind `self`.
+    fn leads_to(&self, next: &Self, count: u64) -> bool {
+        match (self, next) {
+            (Self::Minted(first), Self::Minted(serial)) => first.checked_add(count) == Some(*serial),
+            (a, b) => a.kind() == b.kind(),
+        }
+    }
+}
+
+/// One entity of a roster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterEntry {
+    /// Its number on the wire.
+    pub net_id: NetId,
+    /// Who it is.
+    pub identity: Identity,
+}
+
+/// Appends ascending net ids, each as its distance from the one before.
+pub(crate) fn write_net_ids(ids: impl ExactSizeIterator<Item = u32>, out: &mut Vec<u8>) {
+    write_varint(ids.len() as u64, out);
+    let mut before = 0;
+    for id in ids {
+        write_varint(u64::from(id.wrapping_sub(before)), out);
+        before = id;
+    }
+}
+
+/// The next of some ascending net ids.
+#[inline]
+pub(crate) fn read_net_id(reader: &mut Reader<'_>, before: &mut Option<u32>) -> Result<NetId, CodecError> {
+    let at = reader.at();
+    let distance = reader.varint_u32("net id")?;
+    let id = before.unwrap_or(0).saturating_add(distance);
+    if id as usize >= ENTITIES_MAX {
+        return Err(CodecError::TooLarge { what: "net id", value: u64::from(id), max: ENTITIES_MAX as u64 - 1, at });
+    }
+    if before.is_some() && distance == 0 {
+        return Err(CodecError::Value { at, detail: format!("net id {id} stands twice") });
+    }
+    *before = Some(id);
+    Ok(NetId(id))
+}
+
+/// Appends a roster. `entities` ascend by net id.
+pub(crate) fn write_roster<'a>(entities: impl ExactSizeIterator<Item = (u32, &'a Identity)> + Clone, out: &mut Vec<u8>) {
+    write_net_ids(entities.clone().map(|(id, _)| id), out);
+    let mut rest = entities.map(|(_, identity)| identity).peekable();
+    let mut run = Vec::new();
+    while let Some(first) = rest.next() {
+        run.clear();
+        run.push(first);
+        while let Some(next) = rest.next_if(|next| first.leads_to(next, run.len() as u64)) {
+            run.push(next);
+        }
+        write_varint((run.len() as u64) << 2 | first.kind(), out);
+        match first {
+            Identity::Minted(serial) => write_varint(*serial, out),
+            _ => run.iter().for_each(|identity| write_identity(identity, out)),
+        }
+    }
+}
+
+fn write_identity(identity: &Identity, out: &mut Vec<u8>) {
+    match identity {
+        Identity::Named(name) => write_text(name, out),
+        Identity::Foreign(uuid) => out.extend_from_slice(uuid.as_bytes()),
+        Identity::Minted(serial) => write_varint(*serial, out),
+    }
+}
+
+/// Reads a roster.
+///
+/// # Errors
+/// If it is malformed; the net ids that it gives ascend and are below [`ENTITIES_MAX`].
+pub(crate) fn read_roster(reader: &mut Reader<'_>) -> Result<Vec<RosterEntry>, CodecError> {
+    let count = reader.count("entities", ENTITIES_MAX)?;
+    let mut before = None;
+    let ids: Vec<NetId> = (0..count).map(|_| read_net_id(reader, &mut before)).collect::<Result<_, _>>()?;
+    let mut roster = Vec::with_capacity(count);
+    while roster.len() < count {
+        let at = reader.at();
+        let run = reader.varint()?;
+        let length = usize::try_from(run >> 2).unwrap_or(usize::MAX);
+        if length == 0 || length > count - roster.len() {
+            return Err(CodecError::TooLarge { what: "run of identities", value: run >> 2, max: (count - roster.len()) as u64, at });
+        }
+        let first = if run & 3 == 0 { reader.varint()? } else { 0 };
+        for (place, net_id) in ids.iter().skip(roster.len()).take(length).enumerate().collect::<Vec<_>>() {
+            let identity = match run & 3 {
+                0 => Identity::Minted(first.saturating_add(place as u64)),
+                1 => Identity::Named(reader.text("entity name", ENTITY_NAME_BYTES_MAX)?.to_owned()),
+                2 => Identity::Foreign(read_uuid(reader)?),
+                kind => return Err(CodecError::Unknown { what: "kind of identity", value: kind, at }),
+            };
+            roster.push(RosterEntry { net_id: *net_id, identity });
+        }
+    }
+    Ok(roster)
+}
+
+/// Reads the 16 bytes of a UUID.
+pub(crate) fn read_uuid(reader: &mut Reader<'_>) -> Result<Uuid, CodecError> {
+    let at = reader.at();
+    Uuid::from_slice(reader.bytes(16)?).map_err(|error| CodecError::Value { at, detail: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn identity() -> impl Strategy<Value = Identity> {
+        prop_oneof![
+            any::<u32>().prop_map(|serial| Identity::Minted(u64::from(serial))),
+            "[a-z0-9_]{1,12}".prop_map(Identity::Named),
+            any::<u128>().prop_map(|bits| Identity::Foreign(Uuid::from_u128(bits))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_roster_survives_the_wire(entities in prop::collection::btree_map(0..5000_u32, identity(), 0..40)) {
+            let mut out = Vec::new();
+            write_roster(entities.iter().map(|(id, identity)| (*id, identity)), &mut out);
+            let mut reader = Reader::new(&out);
+            let read = read_roster(&mut reader).unwrap();
+            prop_assert!(reader.finish().is_ok());
+            let read: Vec<_> = read.into_iter().map(|entry| (entry.net_id.0, entry.identity)).collect();
+            prop_assert_eq!(read, entities.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+            let _ = read_roster(&mut Reader::new(&bytes));
+        }
+    }
+
+    #[test]
+    fn entities_that_were_minted_in_a_row_cost_a_byte_each() {
+        let all: Vec<Identity> = (0..1000).map(|serial| Identity::Minted(serial + 5000)).collect();
+        let mut out = Vec::new();
+        write_roster(all.iter().enumerate().map(|(id, identity)| (id as u32, identity)), &mut out);
+        assert!(out.len() <= 1000 + 10, "{}", out.len());
+    }
+}

@@ -1,0 +1,292 @@
+//! How one component type becomes bytes and JSON: by serde, by a codec of the game's own, or with the entities inside
+//! translated to net ids.
+
+use std::marker::PhantomData;
+
+use bevy_ecs::entity::EntityMapper;
+use bevy_ecs::prelude::*;
+use bevy_ecs::relationship::Relationship;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::codec::{CodecError, Reader, encode_into, write_varint};
+use super::ids::NetId;
+use super::rows::NetMap;
+
+/// A codec that a game brings for a component, for fewer bytes than serde gives.
+///
+/// JSON forms keep using serde.
+///
+/// ```
+/// use roomkeeper::prelude::*;
+/// use roomkeeper::protocol::{Codec, CodecError, Reader};
+///
+/// #[derive(Clone, serde::Serialize, serde::Deserialize)]
+/// struct Facing(f32);
+///
+/// /// 256 steps for a full turn.
+/// struct OneByte;
+/// impl Codec<Facing> for OneByte {
+///     fn encode(&self, facing: &Facing, out: &mut Vec<u8>) {
+///         out.push((facing.0 * 256.0 / std::f32::consts::TAU) as u8);
+///     }
+///     fn decode(&self, input: &mut Reader<'_>) -> Result<Facing, CodecError> {
+///         Ok(Facing(f32::from(input.byte()?) * std::f32::consts::TAU / 256.0))
+///     }
+/// }
+/// ```
+pub trait Codec<T>: Send + Sync + 'static {
+    /// Appends a value.
+    fn encode(&self, value: &T, out: &mut Vec<u8>);
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// If the bytes are not a value. They may come from a stranger: check everything, and don't allocate on their word.
+    fn decode(&self, input: &mut Reader<'_>) -> Result<T, CodecError>;
+}
+
+/// Names for net ids, in both directions, for the JSON forms.
+pub(crate) trait Names {
+    /// The readable name or UUID of an entity.
+    fn name(&self, id: NetId) -> Option<String>;
+    /// The net id of the entity with that name or UUID.
+    fn id(&self, name: &str) -> Option<NetId>;
+}
+
+/// How values of `T` become bytes and JSON.
+pub(crate) trait Wire<T>: Send + Sync + 'static {
+    /// True if values may refer to entities.
+    const REFERS: bool = false;
+    /// Appends a value. False if it refers to an entity that has no net id.
+    fn encode(&self, value: &T, world: &World, out: &mut Vec<u8>) -> Result<bool, CodecError>;
+    /// Appends a value that no world owns and that refers to nothing.
+    fn encode_detached(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn decode(&self, input: &mut Reader<'_>, map: &NetMap) -> Result<T, CodecError>;
+    fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError> {
+        self.decode(input, &NetMap::default()).map(drop)
+    }
+    fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError>;
+    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError>;
+}
+
+fn json_error(error: &serde_json::Error) -> CodecError {
+    CodecError::Encode { detail: error.to_string() }
+}
+
+/// By serde.
+#[derive(Debug)]
+pub(crate) struct BySerde;
+
+impl<T: Serialize + DeserializeOwned> Wire<T> for BySerde {
+    #[inline]
+    fn encode(&self, value: &T, _: &World, out: &mut Vec<u8>) -> Result<bool, CodecError> {
+        encode_into(value, out).map(|()| true)
+    }
+
+    fn encode_detached(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        encode_into(value, out)
+    }
+
+    #[inline]
+    fn decode(&self, input: &mut Reader<'_>, _: &NetMap) -> Result<T, CodecError> {
+        input.value()
+    }
+
+    fn to_json(&self, input: &mut Reader<'_>, _: &dyn Names) -> Result<Value, CodecError> {
+        serde_json::to_value(input.value::<T>()?).map_err(|error| json_error(&error))
+    }
+
+    fn from_json(&self, value: &Value, _: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let value: T = serde_json::from_value(value.clone()).map_err(|error| json_error(&error))?;
+        encode_into(&value, out)
+    }
+}
+
+/// By a codec of the game's own.
+#[derive(Debug)]
+pub(crate) struct ByCodec<C>(pub(crate) C);
+
+impl<T: Serialize + DeserializeOwned, C: Codec<T>> Wire<T> for ByCodec<C> {
+    fn encode(&self, value: &T, _: &World, out: &mut Vec<u8>) -> Result<bool, CodecError> {
+        self.0.encode(value, out);
+        Ok(true)
+    }
+
+    fn encode_detached(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.0.encode(value, out);
+        Ok(())
+    }
+
+    fn decode(&self, input: &mut Reader<'_>, _: &NetMap) -> Result<T, CodecError> {
+        self.0.decode(input)
+    }
+
+    fn to_json(&self, input: &mut Reader<'_>, _: &dyn Names) -> Result<Value, CodecError> {
+        serde_json::to_value(self.0.decode(input)?).map_err(|error| json_error(&error))
+    }
+
+    fn from_json(&self, value: &Value, _: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let value: T = serde_json::from_value(value.clone()).map_err(|error| json_error(&error))?;
+        self.0.encode(&value, out);
+        Ok(())
+    }
+}
+
+/// A relationship: the net id of its target plus one, or zero if the target has none.
+#[derive(Debug)]
+pub(crate) struct ByTarget<T>(pub(crate) PhantomData<fn() -> T>);
+
+fn write_target(target: Option<NetId>, out: &mut Vec<u8>) {
+    write_varint(target.map_or(0, |id| u64::from(id.0) + 1), out);
+}
+
+fn read_target(input: &mut Reader<'_>) -> Result<Option<NetId>, CodecError> {
+    Ok(input.varint_u32("net id")?.checked_sub(1).map(NetId))
+}
+
+impl<T: Relationship> Wire<T> for ByTarget<T> {
+    const REFERS: bool = true;
+
+    fn encode(&self, value: &T, world: &World, out: &mut Vec<u8>) -> Result<bool, CodecError> {
+        let target = world.get::<NetId>(value.get()).copied();
+        write_target(target, out);
+        Ok(target.is_some())
+    }
+
+    fn encode_detached(&self, _: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        write_target(None, out);
+        Ok(())
+    }
+
+    fn decode(&self, input: &mut Reader<'_>, map: &NetMap) -> Result<T, CodecError> {
+        let target = read_target(input)?.and_then(|id| map.get(id));
+        Ok(T::from(target.unwrap_or(Entity::PLACEHOLDER)))
+    }
+
+    fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError> {
+        Ok(read_target(input)?.and_then(|id| names.name(id)).map_or(Value::Null, Value::String))
+    }
+
+    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        match value {
+            Value::Null => write_target(None, out),
+            Value::String(name) => match names.id(name) {
+                Some(id) => write_target(Some(id), out),
+                None => return Err(CodecError::Encode { detail: format!("there is no entity named {name:?}") }),
+            },
+            other => return Err(CodecError::Encode { detail: format!("expected the name of an entity, found {other}") }),
+        }
+        Ok(())
+    }
+}
+
+/// By serde, with the entities inside (those that `#[entities]` or `MapEntities` names) translated to net ids.
+#[derive(Debug)]
+pub(crate) struct ByMapping;
+
+/// The key that stands for an entity in JSON: `{"$entity": "door123"}`.
+const ENTITY_KEY: &str = "$entity";
+
+/// The generation that marks an entity as a net id in disguise. Such an entity never enters a world.
+const DISGUISE: u64 = 0x5eed_0e57_0000_0000;
+
+fn disguise(id: Option<NetId>) -> Entity {
+    // Bevy keeps the index inverted in the low half; a net id is below 2^20, so this is always a valid pattern.
+    id.map_or(Entity::PLACEHOLDER, |id| Entity::from_bits(DISGUISE | u64::from(!id.0)))
+}
+
+fn undisguise_bits(bits: u64) -> Option<NetId> {
+    (bits & 0xffff_ffff_0000_0000 == DISGUISE).then_some(NetId(!(bits as u32)))
+}
+
+struct IntoNet<'w> {
+    world: &'w World,
+    complete: bool,
+}
+
+impl EntityMapper for IntoNet<'_> {
+    fn get_mapped(&mut self, source: Entity) -> Entity {
+        let id = self.world.get::<NetId>(source).copied();
+        self.complete &= id.is_some();
+        disguise(id)
+    }
+    fn set_mapped(&mut self, _: Entity, _: Entity) {}
+}
+
+struct FromNet<'m>(&'m NetMap);
+
+impl EntityMapper for FromNet<'_> {
+    fn get_mapped(&mut self, source: Entity) -> Entity {
+        undisguise_bits(source.to_bits()).and_then(|id| self.0.get(id)).unwrap_or(Entity::PLACEHOLDER)
+    }
+    fn set_mapped(&mut self, _: Entity, _: Entity) {}
+}
+
+impl<T: Component + Clone + Serialize + DeserializeOwned> Wire<T> for ByMapping {
+    const REFERS: bool = true;
+
+    fn encode(&self, value: &T, world: &World, out: &mut Vec<u8>) -> Result<bool, CodecError> {
+        let mut mapper = IntoNet { world, complete: true };
+        let mut value = value.clone();
+        T::map_entities(&mut value, &mut mapper);
+        encode_into(&value, out)?;
+        Ok(mapper.complete)
+    }
+
+    fn encode_detached(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        encode_into(value, out)
+    }
+
+    fn decode(&self, input: &mut Reader<'_>, map: &NetMap) -> Result<T, CodecError> {
+        let mut value = input.value()?;
+        T::map_entities(&mut value, &mut FromNet(map));
+        Ok(value)
+    }
+
+    fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError> {
+        let mut value = serde_json::to_value(input.value::<T>()?).map_err(|error| json_error(&error))?;
+        name_entities(&mut value, names);
+        Ok(value)
+    }
+
+    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let mut value = value.clone();
+        unname_entities(&mut value, names)?;
+        let value: T = serde_json::from_value(value).map_err(|error| json_error(&error))?;
+        encode_into(&value, out)
+    }
+}
+
+fn name_entities(value: &mut Value, names: &dyn Names) {
+    match value {
+        Value::Number(number) => {
+            let bits = number.as_u64().unwrap_or_default();
+            if bits == Entity::PLACEHOLDER.to_bits() {
+                *value = json!({ ENTITY_KEY: null });
+            } else if let Some(id) = undisguise_bits(bits) {
+                *value = json!({ ENTITY_KEY: names.name(id) });
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| name_entities(item, names)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| name_entities(field, names)),
+        _ => {}
+    }
+}
+
+fn unname_entities(value: &mut Value, names: &dyn Names) -> Result<(), CodecError> {
+    match value {
+        Value::Object(fields) if fields.len() == 1 && fields.contains_key(ENTITY_KEY) => {
+            let id = match fields.get(ENTITY_KEY) {
+                Some(Value::String(name)) => Some(names.id(name).ok_or_else(|| CodecError::Encode {
+                    detail: format!("there is no entity named {name:?}"),
+                })?),
+                _ => None,
+            };
+            *value = json!(disguise(id).to_bits());
+        }
+        Value::Array(items) => items.iter_mut().try_for_each(|item| unname_entities(item, names))?,
+        Value::Object(fields) => fields.values_mut().try_for_each(|field| unname_entities(field, names))?,
+        _ => {}
+    }
+    Ok(())
+}
