@@ -1,4 +1,15 @@
 //! Authoritative multiplayer game rooms on Bevy ECS.
+#[cfg(feature = "client")]
+pub mod client;
 pub mod protocol;
+pub mod room;
+pub use bevy_app;
+pub use bevy_ecs;
+pub use bevy_time;
 /// The names that games use most.
-pub mod prelude { pub use crate::protocol::{EntityId, Quantity, ProtocolAppExt}; }
+pub mod prelude {
+    pub use crate::protocol::{ComponentChanged, EntityAdded, EntityId, EntityRemoved, Happened, OwnedBy, ProtocolAppExt, Quantity, Rejected, UserJoined, UserLeft};
+    pub use crate::room::{
+        Decision, EntityIndex, Issued, Patch, Recorder, RoomClock, RoomRng, RulesAppExt, Ttl, accept, reject,
+    };
+}

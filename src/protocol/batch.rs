@@ -239,7 +239,8 @@ impl BatchHead {
             return Err(CodecError::Unknown { what: "batch flags", value: u64::from(flags), at });
         }
         let gap = if flags & GAP == 0 { 1 } else { reader.varint_u32("gap")? };
-        if gap == 0 || gap > tick {
+        // Only the first batch of a room, that of tick 0, follows nothing.
+        if gap > tick || (gap == 0 && tick != 0) {
             return Err(CodecError::TooLarge { what: "gap", value: u64::from(gap), max: u64::from(tick), at });
         }
         Ok(Self { tick: RoomTick(tick), after: RoomTick(tick - gap), flags: flags & !GAP })

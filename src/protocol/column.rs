@@ -5,6 +5,7 @@ use std::fmt;
 use bevy_ecs::change_detection::{ContiguousRef, Tick};
 use bevy_ecs::component::Mutable;
 use bevy_ecs::prelude::*;
+use bevy_ecs::world::DeferredWorld;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -12,12 +13,16 @@ use super::codec::{CodecError, Reader};
 use super::ids::{EntityId, NetId};
 use super::notice::ComponentChanged;
 use super::quantity::{QuantityHooks, StepLog, UpdateKind};
-use super::rows::{NetMap, Rows};
+use super::registry::Protocol;
+use super::rows::{Lost, LostRow, NetMap, Rows};
 use super::wire::{Names, Wire};
 
 /// What every synced component must be.
 pub trait SyncComponent: Component + Serialize + DeserializeOwned {}
 impl<T: Component + Serialize + DeserializeOwned> SyncComponent for T {}
+
+/// Tells a world's observers what was done to a component.
+pub(crate) type Announcement = Box<dyn FnOnce(&mut World)>;
 
 /// A synced component, with its type erased.
 pub(crate) trait Column: Send + Sync {
@@ -26,20 +31,24 @@ pub(crate) trait Column: Send + Sync {
     fn changed(&mut self, world: &World, since: Tick, now: Tick, births: bool, out: &mut Rows) -> Result<(), CodecError>;
     /// Gathers every row.
     fn all(&mut self, world: &World, out: &mut Rows) -> Result<(), CodecError>;
-    /// Appends one entity's value, and says when it changed, or `None` if it has none.
-    fn one(&self, world: &World, entity: Entity, out: &mut Vec<u8>) -> Result<Option<Tick>, CodecError>;
+    /// Appends one entity's value, and says when it changed, or `None` if it has none that changed after `since`.
+    fn one(&self, world: &World, entity: Entity, since: Option<Tick>, out: &mut Vec<u8>) -> Result<Option<Tick>, CodecError>;
+    /// Lets a room's world note in [`Lost`] which entities lose this component, the `index`-th of the protocol.
+    fn watch(&self, world: &mut World, index: usize);
     /// Makes relative updates known. `hooks` is the `QuantityHooks` of the column's type.
     fn set_hooks(&mut self, hooks: Box<dyn std::any::Any>);
     /// Forgets the steps that the last batch has told.
     fn restart_steps(&self, world: &mut World, now: Tick);
     /// Inserts a value into each of some entities that have none.
     fn insert_all(&mut self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
-    /// Applies one update to an entity. True if a `set` gave it a component that it did not have.
-    fn update(&mut self, world: &mut World, entity: Entity, kind: UpdateKind, input: &mut Reader<'_>, map: &NetMap) -> Result<bool, CodecError>;
+    /// Applies one update to an entity. A `set` gives it the component if it had none.
+    fn update(&mut self, world: &mut World, entity: Entity, kind: UpdateKind, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
     /// Removes the component.
     fn remove(&mut self, world: &mut World, entity: Entity);
-    /// Triggers [`ComponentChanged`] for what was updated and removed since it was last called, in that order.
-    fn announce(&mut self, world: &mut World);
+    /// What triggers [`ComponentChanged`] for all that was updated and removed since this was last called, in that order.
+    fn announcement(&mut self) -> Option<Announcement>;
+    /// Forgets what was updated and removed.
+    fn keep_quiet(&mut self);
     /// Reads past one value.
     fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError>;
     /// Reads one value as JSON.
@@ -156,6 +165,20 @@ impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
     }
 }
 
+/// Notes that a living entity loses a component, with the value that it had if that is newer than the last batch.
+fn note_loss(index: usize, entity: Entity, world: &mut DeferredWorld<'_>) {
+    let Some(id) = world.get::<NetId>(entity).copied() else { return };
+    let Some(lost) = world.get_resource::<Lost>() else { return };
+    if lost.dying == Some(entity) {
+        return;
+    }
+    let mut value = Vec::new();
+    let entry = world.get_resource::<Protocol>().and_then(|protocol| protocol.components.get(index));
+    let changed = entry.and_then(|entry| entry.column.one(world, entity, Some(lost.since), &mut value).ok().flatten());
+    let row = LostRow { component: index, id, entity, value: changed.map(|tick| (tick, value)) };
+    world.resource_mut::<Lost>().rows.push(row);
+}
+
 impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
     fn changed(&mut self, world: &World, since: Tick, now: Tick, births: bool, out: &mut Rows) -> Result<(), CodecError> {
         let stepped = self.quantity.is_some() && world.get_resource::<StepLog<T>>().is_some_and(StepLog::any);
@@ -183,11 +206,19 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         Ok(())
     }
 
-    fn one(&self, world: &World, entity: Entity, out: &mut Vec<u8>) -> Result<Option<Tick>, CodecError> {
+    fn one(&self, world: &World, entity: Entity, since: Option<Tick>, out: &mut Vec<u8>) -> Result<Option<Tick>, CodecError> {
         let Ok(entity) = world.get_entity(entity) else { return Ok(None) };
         let Some(value) = entity.get_ref::<T>() else { return Ok(None) };
+        let changed = value.last_changed();
+        if since.is_some_and(|since| !changed.is_newer_than(since, world.read_change_tick())) {
+            return Ok(None);
+        }
         self.wire.encode(&value, world, out)?;
-        Ok(Some(value.last_changed()))
+        Ok(Some(changed))
+    }
+
+    fn watch(&self, world: &mut World, index: usize) {
+        world.add_observer(move |removed: On<Remove<T>>, mut world: DeferredWorld| note_loss(index, removed.entity, &mut world));
     }
 
     fn set_hooks(&mut self, hooks: Box<dyn std::any::Any>) {
@@ -209,28 +240,23 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         Ok(())
     }
 
-    fn update(&mut self, world: &mut World, entity: Entity, kind: UpdateKind, input: &mut Reader<'_>, map: &NetMap) -> Result<bool, CodecError> {
+    fn update(&mut self, world: &mut World, entity: Entity, kind: UpdateKind, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError> {
         if kind != UpdateKind::Set {
             let hooks = self.quantity.as_ref();
             let hooks = hooks.ok_or(CodecError::Unknown { what: "step of a component", value: kind as u64, at: input.at() })?;
             let old = (hooks.apply)(world, entity, kind, input)?;
             self.notices.push((entity, Some(old)));
-            return Ok(false);
+            return Ok(());
         }
         let value = self.wire.decode(input, map)?;
-        match (self.write)(world, entity, value) {
-            Ok(old) => {
-                self.notices.push((entity, old));
-                Ok(false)
+        let old = (self.write)(world, entity, value).unwrap_or_else(|value| {
+            if let Ok(mut entity) = world.get_entity_mut(entity) {
+                entity.insert(value);
             }
-            Err(value) => {
-                if let Ok(mut entity) = world.get_entity_mut(entity) {
-                    entity.insert(value);
-                }
-                self.notices.push((entity, None));
-                Ok(true)
-            }
-        }
+            None
+        });
+        self.notices.push((entity, old));
+        Ok(())
     }
 
     fn remove(&mut self, world: &mut World, entity: Entity) {
@@ -241,12 +267,23 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         }
     }
 
-    fn announce(&mut self, world: &mut World) {
-        for (entity, old) in self.notices.drain(..) {
-            let id = world.get::<EntityId>(entity).copied().unwrap_or_default();
-            let removed = world.get::<T>(entity).is_none();
-            world.trigger(ComponentChanged { entity, id, old, removed });
+    fn announcement(&mut self) -> Option<Announcement> {
+        if self.notices.is_empty() {
+            return None;
         }
+        let notices = std::mem::take(&mut self.notices);
+        Some(Box::new(move |world| {
+            for (entity, old) in notices {
+                let Ok(target) = world.get_entity(entity) else { continue };
+                let id = target.get::<EntityId>().copied().unwrap_or_default();
+                let removed = !target.contains::<T>();
+                world.trigger(ComponentChanged { entity, id, old, removed });
+            }
+        }))
+    }
+
+    fn keep_quiet(&mut self) {
+        self.notices.clear();
     }
 
     fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError> {

@@ -3,28 +3,53 @@
 //! May use: Bevy's ECS, serde. Never: clocks, sockets, threads, nor the modules beside this one.
 
 mod batch;
+mod built_in;
+mod check;
 mod codec;
 mod column;
+mod envelope;
 mod fingerprint;
 mod ids;
 pub mod limits;
 mod named;
 mod notice;
+mod operation;
 mod payload;
 mod quantity;
 mod registry;
+mod rejection;
 mod roster;
 mod rows;
+mod state;
 mod wire;
 
 pub use self::batch::{BatchHead, FactHead, Producer, SnapshotHead};
+pub use self::built_in::{LeaveReason, OwnedBy, Owns, RoomCreated, User, UserJoined, UserLeft};
 pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
+pub use self::envelope::{ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
 pub use self::notice::{Accepted, ComponentChanged, EntityAdded, EntityRemoved, Happened, Rejected};
+pub use self::operation::{Op, Operation, OperationError, encode_operations};
 pub use self::quantity::{Amount, Quantity, Step, UpdateKind};
 pub use self::registry::{Delivery, Protocol, ProtocolAppExt, Synced};
+pub use self::rejection::Rejection;
 pub use self::roster::{Identity, RosterEntry};
 pub use self::rows::NetMap;
+pub use self::state::{EntityState, State, StateError, next_seq_of};
 pub use self::wire::Codec;
+
+pub(crate) use self::batch::{
+    CREATES, DELETES, FACTS, HASH, NOTES, UPDATES, Visit, read_batch, read_snapshot, write_column, write_removals, write_updates,
+};
+pub(crate) use self::built_in::register_built_in;
+pub(crate) use self::check::StateHash;
+pub(crate) use self::codec::{decode_exact, encode_into, write_text};
+pub(crate) use self::column::Announcement;
+pub(crate) use self::payload::{Fact, Payload};
+pub(crate) use self::quantity::StepLog;
+pub(crate) use self::registry::ComponentEntry;
+pub(crate) use self::roster::{write_net_ids, write_roster};
+pub(crate) use self::rows::{Lost, Rows};
+pub(crate) use self::wire::Names;

@@ -8,9 +8,18 @@ use uuid::Uuid;
 
 use super::ids::{ENTITY_ID_NEWTYPE, EntityId};
 
-/// The ids of all entities that `value` names, wherever in it they stand.
-pub(crate) fn entities_named_in<T: Serialize + ?Sized>(value: &T) -> Vec<EntityId> {
-    let mut found = Vec::new();
+/// What a walk through a value met.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The ids of all entities, wherever in the value they stand.
+    pub(crate) entities: Vec<EntityId>,
+    /// True if a number is infinite or not a number.
+    pub(crate) not_finite: bool,
+}
+
+/// Walks through a value.
+pub(crate) fn named_in<T: Serialize + ?Sized>(value: &T) -> Named {
+    let mut found = Named::default();
     // A type whose serializer fails by itself has named whatever it named up to there; it would not have decoded either.
     let _ = value.serialize(Walk { found: &mut found });
     found
@@ -35,7 +44,7 @@ impl ser::Error for Stopped {
 }
 
 struct Walk<'a> {
-    found: &'a mut Vec<EntityId>,
+    found: &'a mut Named,
 }
 
 impl Walk<'_> {
@@ -65,10 +74,18 @@ impl<'a> Serializer for Walk<'a> {
 
     leaves! {
         serialize_bool: bool serialize_i8: i8 serialize_i16: i16 serialize_i32: i32 serialize_i64: i64
-        serialize_u8: u8 serialize_u16: u16 serialize_u32: u32 serialize_u64: u64 serialize_f32: f32 serialize_f64: f64
+        serialize_u8: u8 serialize_u16: u16 serialize_u32: u32 serialize_u64: u64
         serialize_char: char serialize_str: &str serialize_bytes: &[u8] serialize_unit_struct: &'static str
     }
 
+    fn serialize_f32(self, value: f32) -> Result<(), Stopped> {
+        self.found.not_finite |= !value.is_finite();
+        Ok(())
+    }
+    fn serialize_f64(self, value: f64) -> Result<(), Stopped> {
+        self.found.not_finite |= !value.is_finite();
+        Ok(())
+    }
     fn is_human_readable(&self) -> bool {
         false
     }
@@ -88,7 +105,7 @@ impl<'a> Serializer for Walk<'a> {
         if name == ENTITY_ID_NEWTYPE {
             let mut bytes = IdBytes::default();
             value.serialize(&mut bytes)?;
-            self.found.push(EntityId::from_uuid(Uuid::from_bytes(bytes.bytes)));
+            self.found.entities.push(EntityId::from_uuid(Uuid::from_bytes(bytes.bytes)));
             return Ok(());
         }
         value.serialize(self)
@@ -268,6 +285,7 @@ mod tests {
         let id = EntityId::named;
         let give = Order::Give { to: Some(id("a")), items: vec![(1, id("b")), (2, id("c"))] };
         let orders = Orders(vec![Order::Wait, give], BTreeMap::from([(7, id("d"))]));
-        assert_eq!(entities_named_in(&orders), ["a", "b", "c", "d"].map(id));
+        assert_eq!(named_in(&orders).entities, ["a", "b", "c", "d"].map(id));
+        assert!(named_in(&(1.0_f32, [f64::NAN])).not_finite);
     }
 }

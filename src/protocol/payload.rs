@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::codec::{CodecError, Reader, decode_exact, encode_into};
 use super::fingerprint::describe_type;
 use super::ids::{EntityId, FactSeq, RoomTick};
-use super::named::entities_named_in;
+use super::named::{Named, named_in};
 use super::notice::Happened;
 
 /// A kind of command in the protocol.
@@ -19,8 +19,8 @@ pub(crate) struct CommandKind {
     pub(crate) type_id: TypeId,
     /// Reads a command that takes up all of the bytes.
     pub(crate) decode: fn(&[u8]) -> Result<Box<dyn Any + Send + Sync>, CodecError>,
-    /// The ids of all entities that a command names.
-    pub(crate) named: fn(&dyn Any) -> Vec<EntityId>,
+    /// What a command names.
+    pub(crate) named: fn(&dyn Any) -> Named,
     /// A command as JSON.
     pub(crate) to_json: fn(&[u8]) -> Result<Value, CodecError>,
 }
@@ -32,7 +32,7 @@ impl CommandKind {
             shape: describe_type::<C>(),
             type_id: TypeId::of::<C>(),
             decode: |bytes| Ok(Box::new(decode_exact::<C>(bytes)?)),
-            named: |command| command.downcast_ref::<C>().map(entities_named_in).unwrap_or_default(),
+            named: |command| command.downcast_ref::<C>().map(named_in::<C>).unwrap_or_default(),
             to_json: |bytes| value_to_json(&decode_exact::<C>(bytes)?),
         }
     }

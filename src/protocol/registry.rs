@@ -161,7 +161,7 @@ pub trait ProtocolAppExt {
     /// are the replica's own entities, whatever the order of creation.
     fn sync_mapped<T: SyncComponent + Clone + Component<Mutability = Mutable>>(&mut self, name: &str) -> Synced<'_, T>;
 
-    /// Syncs a relationship, such as Bevy's `ChildOf` or [`OwnedBy`](crate::room::OwnedBy).
+    /// Syncs a relationship, such as Bevy's `ChildOf` or [`OwnedBy`](crate::protocol::OwnedBy).
     fn sync_relationship<T: Relationship + SyncComponent>(&mut self, name: &str) -> &mut Self;
 
     /// Lets clients issue a command.

@@ -64,6 +64,14 @@ impl Rows {
         self.steps.get(found).map(|(_, steps)| steps.as_slice())
     }
 
+    /// Lets a row go out as one step more.
+    pub(crate) fn add_step(&mut self, row: usize, step: EncodedStep) {
+        match self.steps.binary_search_by_key(&(row as u32), |(row, _)| *row) {
+            Ok(at) => self.steps.get_mut(at).into_iter().for_each(|(_, steps)| steps.push(step.clone())),
+            Err(at) => self.steps.insert(at, (row as u32, vec![step])),
+        }
+    }
+
     /// Puts the rows in the order of their net ids, whatever order the world had them in: the world's order is history,
     /// and the same state must give the same bytes.
     pub(crate) fn sort(&mut self) {
@@ -84,6 +92,32 @@ impl Rows {
     #[inline]
     pub(crate) fn id(&self, index: usize) -> u32 {
         self.ids.get(index).copied().unwrap_or_default()
+    }
+}
+
+/// Components that living entities lost since the last batch.
+#[derive(Resource, Debug)]
+pub(crate) struct Lost {
+    /// When the last batch was collected.
+    pub(crate) since: Tick,
+    /// The entity that is being despawned: what it loses is told by its end.
+    pub(crate) dying: Option<Entity>,
+    pub(crate) rows: Vec<LostRow>,
+}
+
+/// A component that an entity lost.
+#[derive(Debug)]
+pub(crate) struct LostRow {
+    pub(crate) component: usize,
+    pub(crate) id: NetId,
+    pub(crate) entity: Entity,
+    /// The value that no batch has told yet, and when it came to be.
+    pub(crate) value: Option<(Tick, Vec<u8>)>,
+}
+
+impl Default for Lost {
+    fn default() -> Self {
+        Self { since: Tick::new(0), dying: None, rows: Vec::new() }
     }
 }
 

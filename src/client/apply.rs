@@ -1,0 +1,219 @@
+//! Applies batches and snapshots to a world, then tells its observers what happened.
+//!
+//! All of a batch is applied before anybody is told, so no observer sees a fireball that hit and a player unhurt. Then:
+//! added, changed, facts, removed; and only then are the deleted entities despawned.
+
+use bevy_ecs::prelude::*;
+use thiserror::Error;
+
+use super::replica::Replica;
+use crate::protocol::{
+    BatchHead, CodecError, ComponentEntry, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId, Protocol, Reader,
+    RoomTick, RosterEntry, SnapshotHead, UpdateKind, Visit, read_batch, read_snapshot,
+};
+
+/// Why a replica could not take a message. It must join again.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The bytes are malformed, or don't fit the replica.
+    #[error("the server's message can't be applied: {0}")]
+    Codec(#[from] CodecError),
+    /// A batch is missing in between.
+    #[error("the batch of tick {tick} follows that of tick {after}, but the replica is at tick {replica}")]
+    Gap {
+        /// The batch's tick.
+        tick: RoomTick,
+        /// The tick of the batch before it.
+        after: RoomTick,
+        /// Where the replica is.
+        replica: RoomTick,
+    },
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// It is in.
+    Done,
+    /// It was in already.
+    Duplicate,
+    /// It is in, but the state is not what its hash says.
+    Diverged(RoomTick),
+}
+
+/// Applies a batch and tells the observers.
+pub(crate) fn apply_batch(world: &mut World, batch: &[u8]) -> Result<Applied, ApplyError> {
+    let mut reader = Reader::new(batch);
+    let head = BatchHead::read(&mut reader)?;
+    let replica_tick = world.resource::<Replica>().tick;
+    if head.tick <= replica_tick {
+        return Ok(Applied::Duplicate);
+    }
+    if head.after > replica_tick {
+        return Err(ApplyError::Gap { tick: head.tick, after: head.after, replica: replica_tick });
+    }
+    let (told, hash) = visit(world, |visitor| read_batch(head, &mut reader, visitor))?;
+    let mut replica = world.resource_mut::<Replica>();
+    replica.tick = head.tick;
+    replica.batches += 1;
+    let agrees = hash.is_none_or(|hash| super::check::agrees(world, hash, &told.removed, &told.deleted));
+    told.announce(world, head.tick);
+    Ok(if agrees { Applied::Done } else { Applied::Diverged(head.tick) })
+}
+
+/// Fills an empty replica from a snapshot and tells the observers.
+pub(crate) fn apply_first_snapshot(world: &mut World, snapshot: &[u8]) -> Result<(), ApplyError> {
+    let mut reader = Reader::new(snapshot);
+    let head = SnapshotHead::read(&mut reader)?;
+    let (told, ()) = visit(world, |visitor| read_snapshot(&mut reader, visitor))?;
+    world.resource_mut::<Replica>().tick = head.tick;
+    super::check::restart(world);
+    told.announce(world, head.tick);
+    Ok(())
+}
+
+fn visit<T>(world: &mut World, read: impl FnOnce(&mut Apply<'_>) -> Result<T, CodecError>) -> Result<(Told, T), CodecError> {
+    let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    let mut replica = std::mem::take(&mut *world.resource_mut::<Replica>());
+    let mut visitor = Apply { world, protocol: &mut protocol, replica: &mut replica, told: Told::default(), members: Vec::new() };
+    let read = read(&mut visitor);
+    let mut told = visitor.told;
+    for entry in &mut protocol.components {
+        told.changes.extend(entry.column.announcement());
+    }
+    *world.resource_mut::<Protocol>() = protocol;
+    *world.resource_mut::<Replica>() = replica;
+    read.map(|value| (told, value))
+}
+
+/// What a message did, until the observers are told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) added: Vec<(Entity, EntityId)>,
+    pub(crate) changes: Vec<crate::protocol::Announcement>,
+    facts: Vec<(FactHead, Box<dyn Fact>)>,
+    pub(crate) gone: Vec<(Entity, EntityId)>,
+    removed: Vec<(usize, u32)>,
+    deleted: Vec<u32>,
+}
+
+impl Told {
+    /// Tells the observers, then despawns what was deleted.
+    pub(crate) fn announce(self, world: &mut World, tick: RoomTick) {
+        for (entity, id) in self.added {
+            world.trigger(EntityAdded { entity, id });
+        }
+        for announce in self.changes {
+            announce(world);
+        }
+        for (head, fact) in self.facts {
+            fact.trigger(world, head.seq, tick, head.author);
+        }
+        for (entity, id) in &self.gone {
+            world.trigger(EntityRemoved { entity: *entity, id: *id });
+        }
+        for (entity, _) in self.gone {
+            // One that was its child, and went with its parent, is not there any more.
+            if let Ok(entity) = world.get_entity_mut(entity) {
+                entity.despawn();
+            }
+        }
+        world.flush();
+    }
+}
+
+pub(crate) struct Apply<'a> {
+    world: &'a mut World,
+    protocol: &'a mut Protocol,
+    replica: &'a mut Replica,
+    told: Told,
+    members: Vec<Entity>,
+}
+
+fn entry_of(protocol: &mut Protocol, component: usize, at: usize) -> Result<&mut ComponentEntry, CodecError> {
+    let entry = protocol.components.get_mut(component);
+    entry.ok_or(CodecError::Unknown { what: "component", value: component as u64, at })
+}
+
+impl Apply<'_> {
+    #[inline]
+    fn entity(&self, id: NetId) -> Result<Entity, CodecError> {
+        let entity = self.replica.map.get(id);
+        entity.ok_or(CodecError::Unknown { what: "net id", value: u64::from(id.get()), at: 0 })
+    }
+}
+
+impl Visit for Apply<'_> {
+    fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError> {
+        let room = self.replica.room;
+        let mut bundles = Vec::with_capacity(roster.len());
+        for entry in &roster {
+            let id = entry.identity.id(room);
+            if self.replica.map.get(entry.net_id).is_some() || self.replica.by_id.contains_key(&id) {
+                let detail = format!("entity {id} with net id {} is created twice", entry.net_id.get());
+                return Err(CodecError::Value { at: 0, detail });
+            }
+            bundles.push((entry.net_id, id));
+        }
+        let entities: Vec<Entity> = self.world.spawn_batch(bundles.clone()).collect();
+        self.told.added.reserve(entities.len());
+        for ((entity, (net_id, id)), entry) in entities.into_iter().zip(bundles).zip(roster) {
+            self.replica.enter(net_id, id, entity);
+            self.told.added.push((entity, id));
+            if let Identity::Named(name) = entry.identity {
+                self.world.entity_mut(entity).insert(Name::new(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn column(&mut self, component: usize, members: &[NetId], input: &mut Reader<'_>) -> Result<(), CodecError> {
+        let entry = entry_of(self.protocol, component, input.at())?;
+        self.members.clear();
+        for id in members {
+            let entity = self.replica.map.get(*id);
+            self.members.push(entity.ok_or(CodecError::Unknown { what: "net id", value: u64::from(id.get()), at: input.at() })?);
+        }
+        entry.column.insert_all(self.world, &self.members, input, &self.replica.map)
+    }
+
+    fn created(&mut self) -> Result<(), CodecError> {
+        Ok(())
+    }
+
+    #[inline]
+    fn update(&mut self, component: usize, kind: UpdateKind, id: NetId, input: &mut Reader<'_>) -> Result<(), CodecError> {
+        let entity = self.entity(id)?;
+        let entry = entry_of(self.protocol, component, input.at())?;
+        entry.column.update(self.world, entity, kind, input, &self.replica.map)
+    }
+
+    fn remove(&mut self, component: usize, id: NetId) -> Result<(), CodecError> {
+        let entity = self.entity(id)?;
+        entry_of(self.protocol, component, 0)?.column.remove(self.world, entity);
+        self.told.removed.push((component, id.get()));
+        Ok(())
+    }
+
+    fn delete(&mut self, id: NetId) -> Result<(), CodecError> {
+        let entity = self.entity(id)?;
+        self.replica.map.unset(id);
+        let entity_id = self.world.get::<EntityId>(entity).copied().unwrap_or_default();
+        self.replica.by_id.remove(&entity_id);
+        self.told.gone.push((entity, entity_id));
+        self.told.deleted.push(id.get());
+        Ok(())
+    }
+
+    fn fact(&mut self, head: FactHead, input: &mut Reader<'_>) -> Result<(), CodecError> {
+        let kind = self.protocol.facts.get(head.kind);
+        let kind = kind.ok_or(CodecError::Unknown { what: "kind of fact", value: head.kind as u64, at: input.at() })?;
+        self.told.facts.push((head, (kind.decode)(input)?));
+        Ok(())
+    }
+
+    fn note(&mut self, _: usize, _: usize) -> Result<(), CodecError> {
+        Ok(())
+    }
+}

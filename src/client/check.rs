@@ -1,0 +1,169 @@
+//! Compares the replica with the hashes that a room in check mode puts on its batches, and puts a replica right by the
+//! difference to a snapshot.
+
+use std::collections::BTreeSet;
+
+use bevy_ecs::change_detection::Tick;
+use bevy_ecs::prelude::*;
+use serde_json::Value;
+
+use super::apply::{ApplyError, Told};
+use super::replica::{Checker, Diverged, Replica};
+use crate::protocol::{CodecError, EntityId, Identity, NetId, Protocol, Reader, Rows, State, StateError, StateHash, UpdateKind};
+
+/// Starts over: everything is hashed at the next check.
+pub(crate) fn restart(world: &mut World) {
+    world.resource_mut::<Replica>().checker = None;
+}
+
+/// Whether the replica's state has that hash. Costs a hash per value that changed since the last check, by whoever's hand.
+pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], deleted: &[u32]) -> bool {
+    let checker = world.resource_mut::<Replica>().checker.take();
+    let fresh = || Checker { since: Tick::new(world.change_tick().get().wrapping_sub(Tick::MAX.get())), hash: StateHash::default(), rows: Rows::default() };
+    let mut checker = checker.unwrap_or_else(fresh);
+    let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    let (since, now) = (checker.since, world.increment_change_tick());
+    world.last_change_tick_scope(since, |world| {
+        for (component, entry) in protocol.components.iter_mut().enumerate() {
+            checker.rows.clear();
+            if entry.column.changed(world, since, now, false, &mut checker.rows).is_err() {
+                continue;
+            }
+            for row in 0..checker.rows.len() {
+                let id = checker.rows.id(row);
+                if id != NetId::UNASSIGNED.get() && !deleted.contains(&id) {
+                    checker.hash.set(component, id, checker.rows.value(row));
+                }
+            }
+        }
+    });
+    removed.iter().for_each(|(component, id)| checker.hash.unset(*component, *id));
+    deleted.iter().for_each(|id| checker.hash.forget(*id));
+    checker.since = now;
+    let agrees = checker.hash.sum() == hash;
+    *world.resource_mut::<Protocol>() = protocol;
+    world.resource_mut::<Replica>().checker = Some(checker);
+    agrees
+}
+
+/// Puts a replica that holds something to the state of a snapshot: only what differs is touched, and told.
+/// With `report`, each difference is told as [`Diverged`] first.
+pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Result<(), ApplyError> {
+    let room = world.resource::<Replica>().room;
+    let theirs = match State::from_snapshot(world.resource::<Protocol>(), room, snapshot) {
+        Ok(theirs) => theirs,
+        Err(StateError::Codec(error)) => return Err(error.into()),
+        Err(other) => return Err(CodecError::Value { at: 0, detail: other.to_string() }.into()),
+    };
+    let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    let mut replica = std::mem::take(&mut *world.resource_mut::<Replica>());
+    let mut told = Told::default();
+    renumber(world, &mut replica, &theirs, &mut told);
+    let ours = state_of(world, &mut protocol, &replica);
+    let done = ours.and_then(|ours| {
+        let diverged = if report { differences(&protocol, &ours, &theirs) } else { Vec::new() };
+        become_theirs(world, &mut protocol, &replica, &ours, &theirs)?;
+        Ok(diverged)
+    });
+    for entry in &mut protocol.components {
+        told.changes.extend(entry.column.announcement());
+    }
+    replica.tick = theirs.tick();
+    replica.checker = None;
+    *world.resource_mut::<Protocol>() = protocol;
+    *world.resource_mut::<Replica>() = replica;
+    for diverged in done? {
+        world.trigger(diverged);
+    }
+    told.announce(world, theirs.tick());
+    Ok(())
+}
+
+/// Gives every entity of the snapshot its net id, spawning those that are missing, and lets go of those that the snapshot
+/// does not have.
+fn renumber(world: &mut World, replica: &mut Replica, theirs: &State, told: &mut Told) {
+    let keep: BTreeSet<EntityId> = theirs.entities().values().map(|entity| entity.identity.id(theirs.room())).collect();
+    let mut gone: Vec<(EntityId, Entity)> = replica.by_id.iter().filter(|(id, _)| !keep.contains(*id)).map(|(id, entity)| (*id, *entity)).collect();
+    gone.sort_unstable_by_key(|(id, _)| *id);
+    for (id, entity) in gone {
+        replica.by_id.remove(&id);
+        told.gone.push((entity, id));
+    }
+    replica.map.clear();
+    for (net_id, entity_state) in theirs.entities() {
+        let id = entity_state.identity.id(theirs.room());
+        let known = replica.by_id.get(&id).copied().filter(|entity| world.get_entity(*entity).is_ok());
+        let entity = known.unwrap_or_else(|| {
+            let entity = world.spawn((id, *net_id)).id();
+            if let Identity::Named(name) = &entity_state.identity {
+                world.entity_mut(entity).insert(Name::new(name.clone()));
+            }
+            told.added.push((entity, id));
+            entity
+        });
+        world.entity_mut(entity).insert(*net_id);
+        replica.enter(*net_id, id, entity);
+    }
+}
+
+/// The replica's own components as plain data.
+fn state_of(world: &World, protocol: &mut Protocol, replica: &Replica) -> Result<State, CodecError> {
+    let mut state = State::new(replica.room);
+    for (net_id, entity) in replica.map.iter() {
+        let id = world.get::<EntityId>(entity).copied().unwrap_or_default();
+        let name = world.get::<Name>(entity).map(|name| name.as_str().to_owned()).filter(|name| EntityId::named(name) == id);
+        state.insert(net_id, name.map_or(Identity::Foreign(id.as_uuid()), Identity::Named));
+    }
+    let mut rows = Rows::default();
+    for (component, entry) in protocol.components.iter_mut().enumerate() {
+        rows.clear();
+        entry.column.all(world, &mut rows)?;
+        for row in 0..rows.len() {
+            state.set(NetId(rows.id(row)), component, rows.value(row));
+        }
+    }
+    Ok(state)
+}
+
+fn differences(protocol: &Protocol, ours: &State, theirs: &State) -> Vec<Diverged> {
+    let mut all = Vec::new();
+    for (net_id, their_entity) in theirs.entities() {
+        let Some(our_entity) = ours.entities().get(net_id) else { continue };
+        for (component, entry) in protocol.components.iter().enumerate() {
+            let (our_value, their_value) = (our_entity.components.get(&component), their_entity.components.get(&component));
+            if our_value == their_value {
+                continue;
+            }
+            let json = |value: Option<&Vec<u8>>, state: &State| -> Option<Value> {
+                entry.column.to_json(&mut Reader::new(value?), state).ok()
+            };
+            all.push(Diverged {
+                tick: theirs.tick(),
+                entity: their_entity.identity.display(theirs.room()),
+                id: their_entity.identity.id(theirs.room()),
+                component: entry.name.clone(),
+                ours: json(our_value, ours),
+                theirs: json(their_value, theirs),
+            });
+        }
+    }
+    all
+}
+
+fn become_theirs(world: &mut World, protocol: &mut Protocol, replica: &Replica, ours: &State, theirs: &State) -> Result<(), CodecError> {
+    for (net_id, their_entity) in theirs.entities() {
+        let Some(entity) = replica.map.get(*net_id) else { continue };
+        let our_components = ours.entities().get(net_id).map(|entity| &entity.components);
+        for (component, entry) in protocol.components.iter_mut().enumerate() {
+            let our_value = our_components.and_then(|components| components.get(&component));
+            match their_entity.components.get(&component) {
+                Some(value) if our_value != Some(value) => {
+                    entry.column.update(world, entity, UpdateKind::Set, &mut Reader::new(value), &replica.map)?;
+                }
+                None if our_value.is_some() => entry.column.remove(world, entity),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! What is said between a client and its host. Bytes in, bytes out: what carries them is somebody else's.
+
+use std::collections::VecDeque;
+
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::SystemParam;
+use bytes::Bytes;
+use serde::Serialize;
+use thiserror::Error;
+
+use super::apply::{Applied, ApplyError, apply_batch, apply_first_snapshot};
+use super::check::reconcile;
+use super::replica::Replica;
+use crate::protocol::limits::{COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::protocol::{
+    Accepted, ClientMessage, CodecError, CommandId, Protocol, Refusal, Rejected, ServerMessage, SnapshotAssembly, VerdictMessage, encode_into,
+};
+
+/// Where a client stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ConnectionState {
+    /// Not in a room, and not on the way.
+    #[default]
+    Idle,
+    /// Has asked to join; the share of the snapshot that is in, from 0 to 1.
+    Joining(f32),
+    /// In the room.
+    Live,
+    /// The host said no, or put the client out. For another protocol, the lines name what differs.
+    Refused(Refusal, Vec<String>),
+    /// The connection broke, or the host said what can't be.
+    Broken(String),
+}
+
+impl std::fmt::Display for ConnectionState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Idle => f.write_str("not connected"),
+            Self::Joining(share) => write!(f, "joining, {:.0} %", share * 100.0),
+            Self::Live => f.write_str("in the room"),
+            Self::Refused(refusal, differences) if differences.is_empty() => refusal.fmt(f),
+            Self::Refused(refusal, differences) => write!(f, "{refusal}: {}", differences.join("; ")),
+            Self::Broken(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// The state of the connection changed.
+#[derive(Event, Clone, Debug, PartialEq)]
+pub struct ConnectionChanged {
+    /// What it is now.
+    pub state: ConnectionState,
+}
+
+/// The client's end of the conversation. A resource, added by [`ReplicaPlugin`](super::ReplicaPlugin).
+#[derive(Resource, Debug, Default)]
+pub struct Connection {
+    state: ConnectionState,
+    incoming: VecDeque<Bytes>,
+    outgoing: VecDeque<Bytes>,
+    assembly: SnapshotAssembly,
+    waiting: Vec<Bytes>,
+    waiting_bytes: usize,
+    last_command: u32,
+    resyncing: bool,
+    told: Option<ConnectionState>,
+}
+
+impl Connection {
+    /// Asks for a room. `spectate` joins without a user: the client sees everything and can do nothing.
+    pub fn join(&mut self, protocol: &Protocol, room: &str, spectate: bool) {
+        *self = Self { last_command: self.last_command, ..Self::default() };
+        self.state = ConnectionState::Joining(0.0);
+        let hello = ClientMessage::Hello { fingerprint: protocol.fingerprint(), room: room.to_owned(), spectate };
+        self.outgoing.push_back(hello.encode());
+    }
+
+    /// Says goodbye.
+    pub fn leave(&mut self) {
+        self.outgoing.push_back(ClientMessage::Leave.encode());
+        self.state = ConnectionState::Idle;
+    }
+
+    /// Notes that what carried the messages is gone.
+    pub fn lost(&mut self, reason: impl Into<String>) {
+        if !matches!(self.state, ConnectionState::Refused(..) | ConnectionState::Idle) {
+            self.state = ConnectionState::Broken(reason.into());
+        }
+    }
+
+    /// Takes a message that arrived. It is applied when [`receive`](super::ReplicaSystems::Receive) runs.
+    pub fn deliver(&mut self, message: Bytes) {
+        self.incoming.push_back(message);
+    }
+
+    /// The next message to send, in order, on the reliable channel.
+    pub fn next_outgoing(&mut self) -> Option<Bytes> {
+        self.outgoing.pop_front()
+    }
+
+    /// Where the client stands.
+    pub fn state(&self) -> &ConnectionState {
+        &self.state
+    }
+}
+
+/// Why a command can't be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The command is not in the protocol.
+    #[error("the command {0} is not in the protocol")]
+    Unknown(&'static str),
+    /// The command is too large, or can't be encoded.
+    #[error("the command can't be sent: {0}")]
+    Codec(#[from] CodecError),
+    /// The client is not in a room.
+    #[error("a command can be sent only from within a room; now: {0}")]
+    NotLive(String),
+    /// The client is a spectator.
+    #[error("a spectator can't send commands")]
+    Spectator,
+}
+
+/// Sends commands.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::client::Issue;
+/// # #[derive(serde::Serialize)]
+/// # struct Fire { aim: [f32; 2] }
+/// fn shoot(mut issue: Issue) -> Result {
+///     issue.send(&Fire { aim: [1.0, 0.0] })?;
+///     Ok(())
+/// }
+/// ```
+#[derive(SystemParam)]
+pub struct Issue<'w> {
+    protocol: Res<'w, Protocol>,
+    replica: Res<'w, Replica>,
+    connection: ResMut<'w, Connection>,
+}
+
+impl Issue<'_> {
+    /// Sends a command. The answer comes as [`Accepted`] or [`Rejected`] with the same number.
+    ///
+    /// # Errors
+    /// If it can't be sent; nothing was.
+    pub fn send<C: Serialize + 'static>(&mut self, command: &C) -> Result<CommandId, IssueError> {
+        let kind = self.protocol.command_index(std::any::TypeId::of::<C>());
+        let kind = kind.ok_or(IssueError::Unknown(std::any::type_name::<C>()))?;
+        if self.connection.state != ConnectionState::Live {
+            return Err(IssueError::NotLive(self.connection.state.to_string()));
+        }
+        if self.replica.user.is_nil() {
+            return Err(IssueError::Spectator);
+        }
+        let mut payload = Vec::new();
+        encode_into(command, &mut payload)?;
+        if payload.len() > COMMAND_BYTES_MAX {
+            let detail = format!("{} bytes, at most {COMMAND_BYTES_MAX} allowed", payload.len());
+            return Err(CodecError::Encode { detail }.into());
+        }
+        let connection = &mut *self.connection;
+        connection.last_command += 1;
+        let id = CommandId(connection.last_command);
+        connection.outgoing.push_back(ClientMessage::Command { id, kind, payload: payload.into() }.encode());
+        Ok(id)
+    }
+}
+
+/// Applies every message that arrived.
+pub(crate) fn receive(world: &mut World) {
+    while let Some(message) = world.resource_mut::<Connection>().incoming.pop_front() {
+        let handled = ServerMessage::decode(&message).map_err(ApplyError::from).and_then(|message| handle(world, message));
+        if let Err(error) = handled {
+            world.resource_mut::<Replica>().live = false;
+            let mut connection = world.resource_mut::<Connection>();
+            connection.state = ConnectionState::Broken(error.to_string());
+            connection.incoming.clear();
+        }
+    }
+    let mut connection = world.resource_mut::<Connection>();
+    if connection.told.as_ref() != Some(&connection.state) {
+        let state = connection.state.clone();
+        connection.told = Some(state.clone());
+        world.trigger(ConnectionChanged { state });
+    }
+}
+
+fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
+    match message {
+        ServerMessage::Welcome { room, name, user } => {
+            let mut replica = world.resource_mut::<Replica>();
+            (replica.room, replica.room_name, replica.user, replica.live) = (room, name, user, false);
+            Ok(())
+        }
+        ServerMessage::Refused(refusal) => {
+            let differences = match &refusal {
+                Refusal::ProtocolDiffers(theirs) => world.resource::<Protocol>().describe().differences(theirs),
+                _ => Vec::new(),
+            };
+            world.resource_mut::<Replica>().live = false;
+            world.resource_mut::<Connection>().state = ConnectionState::Refused(refusal, differences);
+            Ok(())
+        }
+        ServerMessage::Chunk { size, at, bytes } => take_chunk(world, size, at, &bytes),
+        ServerMessage::Batch(batch) => take_batch(world, batch),
+        ServerMessage::Verdicts { tick, verdicts } => {
+            for VerdictMessage { id, rejection } in verdicts {
+                match rejection {
+                    None => world.trigger(Accepted { id, tick }),
+                    Some(rejection) => world.trigger(Rejected { id, code: rejection.code, detail: rejection.detail }),
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn take_chunk(world: &mut World, size: usize, at: usize, bytes: &[u8]) -> Result<(), ApplyError> {
+    let mut connection = world.resource_mut::<Connection>();
+    let snapshot = connection.assembly.add(size, at, bytes)?;
+    let Some(snapshot) = snapshot else {
+        if !connection.resyncing {
+            connection.state = ConnectionState::Joining(connection.assembly.progress(size));
+        }
+        return Ok(());
+    };
+    let waiting = std::mem::take(&mut connection.waiting);
+    connection.waiting_bytes = 0;
+    let report = std::mem::take(&mut connection.resyncing);
+    connection.state = ConnectionState::Live;
+    if world.resource::<Replica>().is_empty() {
+        apply_first_snapshot(world, &snapshot)?;
+    } else {
+        reconcile(world, &snapshot, report)?;
+    }
+    world.resource_mut::<Replica>().live = true;
+    waiting.into_iter().try_for_each(|batch| take_batch(world, batch))
+}
+
+fn take_batch(world: &mut World, batch: Bytes) -> Result<(), ApplyError> {
+    if !world.resource::<Replica>().live {
+        let mut connection = world.resource_mut::<Connection>();
+        connection.waiting_bytes += batch.len();
+        if connection.waiting_bytes > SNAPSHOT_BYTES_MAX {
+            let (value, max) = (connection.waiting_bytes as u64, SNAPSHOT_BYTES_MAX as u64);
+            return Err(CodecError::TooLarge { what: "what waits for the snapshot", value, max, at: 0 }.into());
+        }
+        connection.waiting.push(batch);
+        return Ok(());
+    }
+    match apply_batch(world, &batch)? {
+        Applied::Done | Applied::Duplicate => {}
+        Applied::Diverged(tick) => {
+            let mut connection = world.resource_mut::<Connection>();
+            if !connection.resyncing {
+                connection.resyncing = true;
+                connection.outgoing.push_back(ClientMessage::Diverged { tick }.encode());
+            }
+        }
+    }
+    Ok(())
+}

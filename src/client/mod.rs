@@ -1,0 +1,17 @@
+//! The client's side: a replica of a room in the game's own world, and the commands that go out from it.
+//!
+//! Notifications come from applying operations, not from Bevy's change detection, so what the game itself writes into its
+//! world does not echo.
+//!
+//! May use: protocol. Never: rooms, nor the host.
+
+mod apply;
+mod check;
+mod connection;
+mod plugin;
+mod replica;
+
+pub use self::apply::ApplyError;
+pub use self::connection::{Connection, ConnectionChanged, ConnectionState, Issue, IssueError};
+pub use self::plugin::{ReplicaPlugin, ReplicaSystems};
+pub use self::replica::{Diverged, Replica};

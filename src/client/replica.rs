@@ -1,0 +1,124 @@
+//! The client's copy of a room: real components on real entities of the game's own world.
+
+use bevy_ecs::change_detection::Tick;
+use bevy_ecs::prelude::*;
+use bevy_platform::collections::HashMap;
+
+use crate::protocol::{EntityId, NetId, NetMap, RoomId, RoomTick, Rows, StateHash};
+
+/// The client's copy of a room. A resource of the game's world, added by [`ReplicaPlugin`](super::ReplicaPlugin).
+#[derive(Resource, Debug)]
+pub struct Replica {
+    pub(crate) room: RoomId,
+    pub(crate) room_name: String,
+    pub(crate) user: EntityId,
+    pub(crate) tick: RoomTick,
+    pub(crate) live: bool,
+    pub(crate) map: NetMap,
+    pub(crate) by_id: HashMap<EntityId, Entity>,
+    pub(crate) checker: Option<Checker>,
+    pub(crate) batches: u64,
+}
+
+/// What a replica keeps to compare itself with the hashes on the batches.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    pub(crate) since: Tick,
+    pub(crate) hash: StateHash,
+    pub(crate) rows: Rows,
+}
+
+impl Default for Replica {
+    fn default() -> Self {
+        Self {
+            room: RoomId::named(""),
+            room_name: String::new(),
+            user: EntityId::NIL,
+            tick: RoomTick(0),
+            live: false,
+            map: NetMap::default(),
+            by_id: HashMap::default(),
+            checker: None,
+            batches: 0,
+        }
+    }
+}
+
+impl Replica {
+    /// The entity of the client's world that stands for an id.
+    pub fn entity(&self, id: EntityId) -> Option<Entity> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The client's own user, whose entity its commands come from; the nil id for a spectator.
+    pub fn user(&self) -> EntityId {
+        self.user
+    }
+
+    /// The entity of the client's own user.
+    pub fn user_entity(&self) -> Option<Entity> {
+        self.entity(self.user)
+    }
+
+    /// The tick whose state this is.
+    pub fn tick(&self) -> RoomTick {
+        self.tick
+    }
+
+    /// True once the snapshot is in.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// The room's name.
+    pub fn room_name(&self) -> &str {
+        &self.room_name
+    }
+
+    /// The room's id.
+    pub fn room(&self) -> RoomId {
+        self.room
+    }
+
+    /// How many entities the room has.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// True if the room has none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// How many batches were applied since the client joined.
+    pub fn batches(&self) -> u64 {
+        self.batches
+    }
+
+    /// The entities of the room, by their net ids.
+    pub fn entities(&self) -> impl Iterator<Item = (NetId, Entity)> + '_ {
+        self.map.iter()
+    }
+
+    pub(crate) fn enter(&mut self, net_id: NetId, id: EntityId, entity: Entity) {
+        self.map.set(net_id, entity);
+        self.by_id.insert(id, entity);
+    }
+}
+
+/// The replica differs from its room: one component of one entity. It is about to be put right.
+#[derive(Event, Clone, Debug, PartialEq)]
+pub struct Diverged {
+    /// The tick in which the difference was found.
+    pub tick: RoomTick,
+    /// The entity, as people write it.
+    pub entity: String,
+    /// Its id.
+    pub id: EntityId,
+    /// The component's wire name.
+    pub component: String,
+    /// The value in the replica, as JSON; nothing if it has none.
+    pub ours: Option<serde_json::Value>,
+    /// The value in the room, as JSON; nothing if it has none.
+    pub theirs: Option<serde_json::Value>,
+}

@@ -1,0 +1,350 @@
+//! The messages between a client and a host: one byte for the kind, then what it carries.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use super::codec::{CodecError, Reader, encode_into, write_text, write_varint};
+use super::fingerprint::{Description, Fingerprint};
+use super::ids::{CommandId, EntityId, RoomId, RoomTick};
+use super::limits::{COMMAND_BYTES_MAX, NAME_BYTES_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_CHUNK_BYTES};
+use super::rejection::Rejection;
+use super::roster::read_uuid;
+
+/// The version of this format. Two that differ don't connect.
+pub const WIRE_VERSION: u64 = 1;
+
+/// What a client says to its host. All on the reliable channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientMessage {
+    /// The first message: which room, and which protocol the client speaks.
+    Hello {
+        /// The client's protocol.
+        fingerprint: Fingerprint,
+        /// The room that it wants to join; ignored if its token names one.
+        room: String,
+        /// True to watch without being a user of the room.
+        spectate: bool,
+    },
+    /// A command.
+    Command {
+        /// The client's number for it.
+        id: CommandId,
+        /// The kind, as an index into the protocol.
+        kind: usize,
+        /// The command, encoded.
+        payload: Bytes,
+    },
+    /// The client leaves.
+    Leave,
+    /// The client's state differs from the hash on the batch of that tick: it asks for a snapshot.
+    Diverged {
+        /// The tick.
+        tick: RoomTick,
+    },
+}
+
+impl ClientMessage {
+    /// Encodes the message.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::new();
+        match self {
+            Self::Hello { fingerprint, room, spectate } => {
+                out.push(1);
+                write_varint(WIRE_VERSION, &mut out);
+                out.extend_from_slice(&fingerprint.0.to_le_bytes());
+                write_text(room, &mut out);
+                out.push(u8::from(*spectate));
+            }
+            Self::Command { id, kind, payload } => {
+                out.push(2);
+                write_varint(u64::from(id.0), &mut out);
+                write_varint(*kind as u64, &mut out);
+                out.extend_from_slice(payload);
+            }
+            Self::Leave => out.push(3),
+            Self::Diverged { tick } => {
+                out.push(4);
+                write_varint(u64::from(tick.0), &mut out);
+            }
+        }
+        Bytes::from(out)
+    }
+
+    /// Decodes a message of a stranger.
+    ///
+    /// # Errors
+    /// If it is malformed, or larger than a command may be.
+    pub fn decode(message: &Bytes) -> Result<Self, CodecError> {
+        let mut reader = Reader::new(message);
+        let decoded = match reader.byte()? {
+            1 => {
+                let at = reader.at();
+                let version = reader.varint()?;
+                if version != WIRE_VERSION {
+                    return Err(CodecError::Unknown { what: "wire version", value: version, at });
+                }
+                let fingerprint = Fingerprint(u64::from_le_bytes(reader.bytes(8)?.try_into().unwrap_or_default()));
+                let room = reader.text("room", NAME_BYTES_MAX)?.to_owned();
+                Self::Hello { fingerprint, room, spectate: reader.byte()? != 0 }
+            }
+            2 => {
+                let id = CommandId(reader.varint_u32("command id")?);
+                let kind = reader.varint_u32("kind of command")? as usize;
+                let (at, size) = (reader.at(), reader.rest().len());
+                if size > COMMAND_BYTES_MAX {
+                    return Err(CodecError::TooLarge { what: "command size", value: size as u64, max: COMMAND_BYTES_MAX as u64, at });
+                }
+                return Ok(Self::Command { id, kind, payload: message.slice(at..) });
+            }
+            3 => Self::Leave,
+            4 => Self::Diverged { tick: RoomTick(reader.varint_u32("tick")?) },
+            kind => return Err(CodecError::Unknown { what: "kind of message", value: u64::from(kind), at: 0 }),
+        };
+        reader.finish()?;
+        Ok(decoded)
+    }
+}
+
+/// Why a client is not let in, or not kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The client speaks another protocol. It names the differences with the help of this list.
+    ProtocolDiffers(Description),
+    /// The host has no room of that name.
+    NoSuchRoom(String),
+    /// The room refused the user.
+    Rejected(Rejection),
+    /// The room stopped.
+    RoomClosed(String),
+    /// The host sent the user away.
+    Kicked(String),
+    /// The host has as many clients as it may.
+    HostFull,
+    /// The host shuts down.
+    ShuttingDown,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ProtocolDiffers(_) => f.write_str("the server speaks another protocol"),
+            Self::NoSuchRoom(room) => write!(f, "the server has no room {room:?}"),
+            Self::Rejected(rejection) => write!(f, "the room refused: {rejection}"),
+            Self::RoomClosed(message) => write!(f, "the room closed: {message}"),
+            Self::Kicked(message) => write!(f, "sent away: {message}"),
+            Self::HostFull => f.write_str("the server is full"),
+            Self::ShuttingDown => f.write_str("the server shuts down"),
+        }
+    }
+}
+
+/// What became of a command, on its way to its author.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictMessage {
+    /// The client's number for it.
+    pub id: CommandId,
+    /// Why it was not obeyed; nothing if it was.
+    pub rejection: Option<Rejection>,
+}
+
+/// What a host says to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerMessage {
+    /// The client is let in; a snapshot follows.
+    Welcome {
+        /// The room's id.
+        room: RoomId,
+        /// The room's name.
+        name: String,
+        /// The client's user; the nil id for a spectator.
+        user: EntityId,
+    },
+    /// The client is not let in, or not kept.
+    Refused(Refusal),
+    /// A piece of a snapshot.
+    Chunk {
+        /// The size of the whole, in bytes.
+        size: usize,
+        /// Where this piece begins.
+        at: usize,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// All operations of a tick.
+    Batch(Bytes),
+    /// What became of this client's commands in a tick.
+    Verdicts {
+        /// The tick.
+        tick: RoomTick,
+        /// In the order of the commands.
+        verdicts: Vec<VerdictMessage>,
+    },
+}
+
+impl ServerMessage {
+    /// Encodes the message.
+    ///
+    /// # Errors
+    /// If a text in it is larger than a value may be.
+    pub fn encode(&self) -> Result<Bytes, CodecError> {
+        let mut out = Vec::new();
+        match self {
+            Self::Welcome { room, name, user } => {
+                out.push(1);
+                out.extend_from_slice(room.as_uuid().as_bytes());
+                out.extend_from_slice(user.as_uuid().as_bytes());
+                write_text(name, &mut out);
+            }
+            Self::Refused(refusal) => {
+                out.push(2);
+                encode_into(refusal, &mut out)?;
+            }
+            Self::Chunk { size, at, bytes } => {
+                out.push(3);
+                write_varint(*size as u64, &mut out);
+                write_varint(*at as u64, &mut out);
+                out.extend_from_slice(bytes);
+            }
+            Self::Batch(batch) => return Ok(batch_message(batch)),
+            Self::Verdicts { tick, verdicts } => {
+                out.push(5);
+                write_varint(u64::from(tick.0), &mut out);
+                encode_into(verdicts, &mut out)?;
+            }
+        }
+        Ok(Bytes::from(out))
+    }
+
+    /// Decodes a message of a host.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn decode(message: &Bytes) -> Result<Self, CodecError> {
+        let mut reader = Reader::new(message);
+        let decoded = match reader.byte()? {
+            1 => {
+                let room = RoomId::from_uuid(read_uuid(&mut reader)?);
+                let user = EntityId::from_uuid(read_uuid(&mut reader)?);
+                Self::Welcome { room, user, name: reader.text("room", NAME_BYTES_MAX)?.to_owned() }
+            }
+            2 => Self::Refused(reader.value()?),
+            3 => {
+                let at = reader.at();
+                let size = reader.varint()?;
+                if size > SNAPSHOT_BYTES_MAX as u64 {
+                    return Err(CodecError::TooLarge { what: "snapshot", value: size, max: SNAPSHOT_BYTES_MAX as u64, at });
+                }
+                let begin = reader.varint_u32("place of a chunk")? as usize;
+                return Ok(Self::Chunk { size: size as usize, at: begin, bytes: message.slice(reader.at()..) });
+            }
+            4 => return Ok(Self::Batch(message.slice(1..))),
+            5 => Self::Verdicts { tick: RoomTick(reader.varint_u32("tick")?), verdicts: reader.value()? },
+            kind => return Err(CodecError::Unknown { what: "kind of message", value: u64::from(kind), at: 0 }),
+        };
+        reader.finish()?;
+        Ok(decoded)
+    }
+}
+
+/// A batch as a message: made once, then shared by all members.
+pub fn batch_message(batch: &Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(batch.len() + 1);
+    out.put_u8(4);
+    out.put_slice(batch);
+    out.freeze()
+}
+
+/// A snapshot as messages: made once, then shared by all that join in the tick.
+pub fn snapshot_messages(snapshot: &Bytes) -> Vec<Bytes> {
+    let pieces = snapshot.chunks(SNAPSHOT_CHUNK_BYTES).enumerate();
+    let messages = pieces.map(|(n, piece)| {
+        let mut out = Vec::with_capacity(piece.len() + 12);
+        out.push(3);
+        write_varint(snapshot.len() as u64, &mut out);
+        write_varint((n * SNAPSHOT_CHUNK_BYTES) as u64, &mut out);
+        out.extend_from_slice(piece);
+        Bytes::from(out)
+    });
+    messages.collect()
+}
+
+/// Puts the chunks of a snapshot together again. They come in order; memory grows with what arrived, not with what was promised.
+#[derive(Debug, Default)]
+pub struct SnapshotAssembly {
+    bytes: Vec<u8>,
+}
+
+impl SnapshotAssembly {
+    /// Adds a chunk. Gives the snapshot when it is complete.
+    ///
+    /// # Errors
+    /// If the chunk does not follow the one before.
+    pub fn add(&mut self, size: usize, at: usize, piece: &[u8]) -> Result<Option<Bytes>, CodecError> {
+        if at == 0 {
+            self.bytes.clear();
+        }
+        if at != self.bytes.len() || at + piece.len() > size || piece.is_empty() {
+            return Err(CodecError::Unknown { what: "place of a chunk", value: at as u64, at: self.bytes.len() });
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok((self.bytes.len() == size).then(|| Bytes::from(std::mem::take(&mut self.bytes))))
+    }
+
+    /// The share of the snapshot that is here, from 0 to 1, of a whole of `size` bytes.
+    pub fn progress(&self, size: usize) -> f32 {
+        self.bytes.len() as f32 / size.max(1) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        let rejection = Rejection::new("no_ammo").because("reload first");
+        let server = [
+            ServerMessage::Welcome { room: RoomId::named("a"), name: "a".into(), user: EntityId::named("ann") },
+            ServerMessage::Refused(Refusal::ProtocolDiffers(Description::default())),
+            ServerMessage::Refused(Refusal::Rejected(rejection.clone())),
+            ServerMessage::Chunk { size: 10, at: 0, bytes: Bytes::from_static(b"abc") },
+            ServerMessage::Batch(Bytes::from_static(b"batch")),
+            ServerMessage::Verdicts { tick: RoomTick(9), verdicts: vec![VerdictMessage { id: CommandId(3), rejection: Some(rejection) }] },
+        ];
+        for message in server {
+            assert_eq!(ServerMessage::decode(&message.encode().unwrap()), Ok(message));
+        }
+        let client = [
+            ClientMessage::Hello { fingerprint: Fingerprint(7), room: "lobby".into(), spectate: true },
+            ClientMessage::Command { id: CommandId(1), kind: 2, payload: Bytes::from_static(b"payload") },
+            ClientMessage::Leave,
+            ClientMessage::Diverged { tick: RoomTick(70_000) },
+        ];
+        for message in client {
+            assert_eq!(ClientMessage::decode(&message.encode()), Ok(message));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+            let bytes = Bytes::from(bytes);
+            let _ = ClientMessage::decode(&bytes);
+            let _ = ServerMessage::decode(&bytes);
+        }
+
+        #[test]
+        fn a_snapshot_survives_being_cut(snapshot in prop::collection::vec(any::<u8>(), 1..100_000)) {
+            let snapshot = Bytes::from(snapshot);
+            let mut assembly = SnapshotAssembly::default();
+            let mut whole = None;
+            for message in snapshot_messages(&snapshot) {
+                let Ok(ServerMessage::Chunk { size, at, bytes }) = ServerMessage::decode(&message) else { panic!() };
+                whole = assembly.add(size, at, &bytes).unwrap();
+            }
+            prop_assert_eq!(whole, Some(snapshot));
+        }
+    }
+}

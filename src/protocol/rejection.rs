@@ -1,0 +1,55 @@
+//! Why a command was not obeyed, as it travels.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::{REJECTION_CODE_BYTES_MAX, REJECTION_DETAIL_BYTES_MAX};
+
+/// Why a command was not obeyed. Its author alone hears of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rejection {
+    /// The reason, in a form that a program can act on: `no_ammo`.
+    pub code: String,
+    /// The reason for a person; may be empty.
+    pub detail: String,
+}
+
+impl Rejection {
+    /// The code of an error in a handler that is no rejection. Its text stays in the server's log.
+    pub const INTERNAL: &'static str = "internal";
+
+    /// A rejection with a code, cut to [`REJECTION_CODE_BYTES_MAX`].
+    pub fn new(code: impl Into<String>) -> Self {
+        Self { code: cut(code.into(), REJECTION_CODE_BYTES_MAX), detail: String::new() }
+    }
+
+    /// Adds a sentence for a person, cut to [`REJECTION_DETAIL_BYTES_MAX`].
+    pub fn because(mut self, detail: impl Into<String>) -> Self {
+        self.detail = cut(detail.into(), REJECTION_DETAIL_BYTES_MAX);
+        self
+    }
+}
+
+fn cut(mut text: String, max: usize) -> String {
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.truncate(end);
+    text
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.detail.as_str() {
+            "" => f.write_str(&self.code),
+            detail => write!(f, "{}: {detail}", self.code),
+        }
+    }
+}
+
+/// An error in a handler becomes the one public code [`Rejection::INTERNAL`]; what it says goes to the log.
+impl<E: std::error::Error> From<E> for Rejection {
+    fn from(error: E) -> Self {
+        tracing::warn!(%error, "a command handler failed; its command is rejected");
+        Self::new(Self::INTERNAL)
+    }
+}

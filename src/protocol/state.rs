@@ -1,0 +1,323 @@
+//! A room's replicated state as plain data, without a Bevy world: for tools, for JSON, for comparing.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::batch::{BatchHead, FactHead, SnapshotHead, Visit, read_batch, read_snapshot};
+use super::codec::{CodecError, Reader};
+use super::ids::{EntityId, FactSeq, NetId, RoomId, RoomTick};
+use super::operation::{Op, Operation};
+use super::quantity::UpdateKind;
+use super::registry::Protocol;
+use super::roster::{Identity, RosterEntry};
+use super::wire::Names;
+
+/// Why a state could not take a batch or a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The bytes are malformed.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A batch is missing in between.
+    #[error("the batch of tick {tick} follows that of tick {after}, but the state is that of tick {state}")]
+    Gap {
+        /// The batch's tick.
+        tick: RoomTick,
+        /// The tick of the batch before it.
+        after: RoomTick,
+        /// Where the state is.
+        state: RoomTick,
+    },
+}
+
+/// One entity of a [`State`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityState {
+    /// Who it is.
+    pub identity: Identity,
+    /// The encoded values, by the components' places in the protocol.
+    pub components: BTreeMap<usize, Vec<u8>>,
+}
+
+/// A room's replicated state as plain data.
+///
+/// Folding all batches of a room from its first one gives the same state as a snapshot does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    room: RoomId,
+    tick: RoomTick,
+    entities: BTreeMap<NetId, EntityState>,
+    by_id: BTreeMap<EntityId, NetId>,
+}
+
+impl State {
+    /// The state of a room before its first batch.
+    pub fn new(room: RoomId) -> Self {
+        Self { room, tick: RoomTick(0), entities: BTreeMap::new(), by_id: BTreeMap::new() }
+    }
+
+    /// Reads a snapshot.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn from_snapshot(protocol: &Protocol, room: RoomId, snapshot: &[u8]) -> Result<Self, StateError> {
+        let mut reader = Reader::new(snapshot);
+        let head = SnapshotHead::read(&mut reader)?;
+        let mut state = Self { tick: head.tick, ..Self::new(room) };
+        read_snapshot(&mut reader, &mut Fold { protocol, state: &mut state, told: Vec::new(), facts: Vec::new(), created: Vec::new() })?;
+        Ok(state)
+    }
+
+    /// Applies a batch, and tells its operations in order. A batch that was applied already tells none.
+    ///
+    /// # Errors
+    /// If it is malformed (the state must then not be used further), or one is missing before it.
+    pub fn apply(&mut self, protocol: &Protocol, batch: &[u8]) -> Result<Vec<Operation>, StateError> {
+        let mut reader = Reader::new(batch);
+        let head = BatchHead::read(&mut reader)?;
+        if head.tick <= self.tick && !(head.tick.0 == 0 && self.entities.is_empty()) {
+            return Ok(Vec::new());
+        }
+        if head.after > self.tick {
+            return Err(StateError::Gap { tick: head.tick, after: head.after, state: self.tick });
+        }
+        let mut fold = Fold { protocol, state: self, told: Vec::new(), facts: Vec::new(), created: Vec::new() };
+        read_batch(head, &mut reader, &mut fold)?;
+        let told = fold.told;
+        self.tick = head.tick;
+        self.bury(&told);
+        Ok(told)
+    }
+
+    /// Drops what the operations of a batch deleted; their names were needed up to here.
+    fn bury(&mut self, told: &[Operation]) {
+        for operation in told.iter().filter(|operation| operation.op == Op::Delete) {
+            if let Some(net_id) = self.by_id.remove(&operation.id) {
+                self.entities.remove(&net_id);
+            }
+        }
+    }
+
+    /// The tick whose state this is.
+    pub fn tick(&self) -> RoomTick {
+        self.tick
+    }
+
+    /// The room.
+    pub fn room(&self) -> RoomId {
+        self.room
+    }
+
+    /// The entities, by their net ids.
+    pub fn entities(&self) -> &BTreeMap<NetId, EntityState> {
+        &self.entities
+    }
+
+    /// The entity with that id.
+    pub fn get(&self, id: EntityId) -> Option<&EntityState> {
+        self.entities.get(self.by_id.get(&id)?)
+    }
+
+    /// A component of an entity, as JSON.
+    pub fn component(&self, protocol: &Protocol, id: EntityId, component: &str) -> Option<Value> {
+        let at = protocol.component_index(component)?;
+        let value = self.get(id)?.components.get(&at)?;
+        protocol.components.get(at)?.column.to_json(&mut Reader::new(value), self).ok()
+    }
+
+    /// The ids of the entities that have a component.
+    pub fn with<'a>(&'a self, protocol: &Protocol, component: &str) -> impl Iterator<Item = EntityId> + 'a {
+        let at = protocol.component_index(component);
+        let has = move |entity: &&EntityState| at.is_some_and(|at| entity.components.contains_key(&at));
+        self.entities.values().filter(has).map(|entity| entity.identity.id(self.room))
+    }
+
+    /// The snapshot's JSON form: `{"thing1": {"position": [..]}, ..}`.
+    ///
+    /// # Errors
+    /// If a value has no JSON form.
+    pub fn to_json(&self, protocol: &Protocol) -> Result<Value, CodecError> {
+        let mut all = serde_json::Map::new();
+        for entity in self.entities.values() {
+            let mut components = serde_json::Map::new();
+            for (at, value) in &entity.components {
+                if let Some(entry) = protocol.components.get(*at) {
+                    components.insert(entry.name.clone(), entry.column.to_json(&mut Reader::new(value), self)?);
+                }
+            }
+            all.insert(entity.identity.display(self.room), Value::Object(components));
+        }
+        Ok(Value::Object(all))
+    }
+
+    /// The component-first JSON form: `{"position": {"thing1": [..], ..}, ..}`.
+    ///
+    /// # Errors
+    /// If a value has no JSON form.
+    pub fn to_component_json(&self, protocol: &Protocol) -> Result<Value, CodecError> {
+        let mut all: BTreeMap<String, serde_json::Map<String, Value>> = BTreeMap::new();
+        for entity in self.entities.values() {
+            for (at, value) in &entity.components {
+                if let Some(entry) = protocol.components.get(*at) {
+                    let json = entry.column.to_json(&mut Reader::new(value), self)?;
+                    all.entry(entry.name.clone()).or_default().insert(entity.identity.display(self.room), json);
+                }
+            }
+        }
+        Ok(all.into_iter().map(|(component, entities)| (component, Value::Object(entities))).collect())
+    }
+
+    pub(crate) fn net_id(&self, id: EntityId) -> Option<NetId> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(crate) fn insert(&mut self, net_id: NetId, identity: Identity) {
+        self.by_id.insert(identity.id(self.room), net_id);
+        self.entities.insert(net_id, EntityState { identity, components: BTreeMap::new() });
+    }
+
+    pub(crate) fn set(&mut self, net_id: NetId, component: usize, value: &[u8]) {
+        if let Some(entity) = self.entities.get_mut(&net_id) {
+            entity.components.insert(component, value.to_vec());
+        }
+    }
+
+    /// The smallest net id that no entity has.
+    pub(crate) fn free_net_id(&self) -> NetId {
+        let taken = self.entities.keys().zip(0..).take_while(|(id, place)| id.get() == *place).count();
+        NetId(taken as u32)
+    }
+}
+
+impl Names for State {
+    fn name(&self, id: NetId) -> Option<String> {
+        self.entities.get(&id).map(|entity| entity.identity.display(self.room))
+    }
+
+    fn id(&self, name: &str) -> Option<NetId> {
+        self.net_id(EntityId::parse(name))
+    }
+}
+
+/// Applies a message to a state and tells its operations.
+struct Fold<'a> {
+    protocol: &'a Protocol,
+    state: &'a mut State,
+    told: Vec<Operation>,
+    facts: Vec<usize>,
+    /// The created entities, and where their operation stands.
+    created: Vec<NetId>,
+}
+
+impl<'a> Fold<'a> {
+    fn entry(&self, component: usize, at: usize) -> Result<&'a super::registry::ComponentEntry, CodecError> {
+        let entry = self.protocol.components.get(component);
+        entry.ok_or(CodecError::Unknown { what: "component", value: component as u64, at })
+    }
+
+    fn entity(&self, id: NetId) -> Result<&EntityState, CodecError> {
+        let entity = self.state.entities.get(&id);
+        entity.ok_or(CodecError::Unknown { what: "net id", value: u64::from(id.get()), at: 0 })
+    }
+
+    fn tell(&mut self, id: NetId, op: Op) -> Result<(), CodecError> {
+        let identity = &self.entity(id)?.identity;
+        let (id, name) = (identity.id(self.state.room), identity.display(self.state.room));
+        self.told.push(Operation { note: None, id, name, op });
+        Ok(())
+    }
+}
+
+impl Visit for Fold<'_> {
+    fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError> {
+        for entry in roster {
+            if self.state.entities.contains_key(&entry.net_id) {
+                let detail = format!("net id {} is created twice", entry.net_id.get());
+                return Err(CodecError::Value { at: 0, detail });
+            }
+            self.created.push(entry.net_id);
+            self.state.insert(entry.net_id, entry.identity);
+        }
+        Ok(())
+    }
+
+    fn column(&mut self, component: usize, members: &[NetId], input: &mut Reader<'_>) -> Result<(), CodecError> {
+        for id in members {
+            let start = input.at();
+            self.entry(component, start)?.column.skip(input)?;
+            self.state.set(*id, component, input.since(start));
+        }
+        Ok(())
+    }
+
+    fn created(&mut self) -> Result<(), CodecError> {
+        for id in std::mem::take(&mut self.created) {
+            let mut components = BTreeMap::new();
+            for (at, value) in &self.entity(id)?.components {
+                let entry = self.entry(*at, 0)?;
+                components.insert(entry.name.clone(), entry.column.to_json(&mut Reader::new(value), self.state)?);
+            }
+            self.tell(id, Op::Create { components })?;
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, component: usize, kind: UpdateKind, id: NetId, input: &mut Reader<'_>) -> Result<(), CodecError> {
+        let start = input.at();
+        let entry = self.entry(component, start)?;
+        let name = entry.name.clone();
+        let (value, json) = if kind == UpdateKind::Set {
+            let json = entry.column.to_json(input, self.state)?;
+            (input.since(start).to_vec(), json)
+        } else {
+            let before = self.entity(id)?.components.get(&component);
+            let before = before.ok_or(CodecError::Unknown { what: "component to step", value: component as u64, at: start })?;
+            let mut folded = Vec::new();
+            let json = entry.column.step_to_json(kind, &mut input.clone())?;
+            entry.column.fold(before, kind, input, &mut folded)?;
+            (folded, json)
+        };
+        self.entity(id)?;
+        self.state.set(id, component, &value);
+        self.tell(id, Op::Update { kind, component: name, value: json })
+    }
+
+    fn remove(&mut self, component: usize, id: NetId) -> Result<(), CodecError> {
+        let component_name = self.entry(component, 0)?.name.clone();
+        if let Some(entity) = self.state.entities.get_mut(&id) {
+            entity.components.remove(&component);
+        }
+        self.tell(id, Op::Remove { component: component_name })
+    }
+
+    fn delete(&mut self, id: NetId) -> Result<(), CodecError> {
+        self.tell(id, Op::Delete)
+    }
+
+    fn fact(&mut self, head: FactHead, input: &mut Reader<'_>) -> Result<(), CodecError> {
+        let kind = self.protocol.facts.get(head.kind);
+        let kind = kind.ok_or(CodecError::Unknown { what: "kind of fact", value: head.kind as u64, at: input.at() })?;
+        (kind.decode)(input)?;
+        self.facts.push(head.kind);
+        Ok(())
+    }
+
+    fn note(&mut self, operation: usize, fact: usize) -> Result<(), CodecError> {
+        let kind = self.facts.get(fact).and_then(|kind| self.protocol.facts.get(*kind));
+        if let (Some(operation), Some(kind)) = (self.told.get_mut(operation), kind) {
+            operation.note = Some(kind.name.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The seq that a snapshot's next fact will have.
+///
+/// # Errors
+/// If the snapshot is malformed.
+pub fn next_seq_of(snapshot: &[u8]) -> Result<FactSeq, CodecError> {
+    Ok(SnapshotHead::read(&mut Reader::new(snapshot))?.next_seq)
+}

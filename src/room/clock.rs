@@ -1,0 +1,119 @@
+//! The room's own time: a count of ticks, the same in every run.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+
+use crate::protocol::RoomTick;
+use crate::protocol::limits::TICK_MILLIS;
+
+/// The time of a room. It advances by 50 ms per tick and knows nothing of the wall clock.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomClock {
+    pub(crate) tick: RoomTick,
+}
+
+impl RoomClock {
+    /// The length of a tick.
+    pub const STEP: Duration = Duration::from_millis(TICK_MILLIS);
+
+    /// The tick that runs, or that ran last.
+    pub fn tick(&self) -> RoomTick {
+        self.tick
+    }
+
+    /// The time since the room was created.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_millis(u64::from(self.tick.0) * TICK_MILLIS)
+    }
+
+    /// How many ticks a time takes, rounded up: nothing ends early.
+    pub fn ticks_in(time: Duration) -> u32 {
+        u32::try_from(time.as_millis().div_ceil(u128::from(TICK_MILLIS))).unwrap_or(u32::MAX)
+    }
+}
+
+/// A run condition: true once every `period` of room time, counted from the room's creation.
+///
+/// ```
+/// use std::time::Duration;
+/// use bevy_app::prelude::*;
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::room::{every, RoomClock};
+///
+/// fn heartbeat() {}
+/// fn rules(app: &mut App) {
+///     app.add_systems(FixedUpdate, heartbeat.run_if(every(Duration::from_secs(5))));
+/// }
+/// ```
+pub fn every(period: Duration) -> impl FnMut(Res<RoomClock>) -> bool + Clone {
+    let ticks = RoomClock::ticks_in(period).max(1);
+    move |clock| clock.tick.0 % ticks == 0
+}
+
+/// A component that counts down in room time.
+///
+/// It is plain state: sync it if replicas should see it. [`Countdown::tick`] is called by the game's own system, so that a
+/// game can pause what it likes.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Countdown {
+    /// How many ticks are left.
+    pub ticks: u32,
+}
+
+impl Countdown {
+    /// Starts at a time, rounded up to whole ticks.
+    pub fn new(time: Duration) -> Self {
+        Self { ticks: RoomClock::ticks_in(time) }
+    }
+
+    /// Counts one tick. True in the tick in which it runs out.
+    pub fn tick(&mut self) -> bool {
+        self.ticks = self.ticks.saturating_sub(1);
+        self.ticks == 0
+    }
+}
+
+/// Despawns its entity when it runs out.
+///
+/// It counts in room time, so it stands still while the room does. The entity goes at the end of the tick in which the
+/// time is up, rounded up to whole ticks, after the batch of that tick has shown its last values: even with 10 ms, less
+/// than a tick, replicas see the change that came with it, then the end.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Ttl {
+    millis: u32,
+}
+
+impl Ttl {
+    /// Lives for that many milliseconds.
+    pub const fn millis(millis: u32) -> Self {
+        Self { millis }
+    }
+
+    /// What is left.
+    pub fn left(&self) -> Duration {
+        Duration::from_millis(u64::from(self.millis))
+    }
+}
+
+/// Counts every [`Ttl`] down and despawns what ran out. Runs at the end of a tick, before changes are collected, so that
+/// the batch has the last values first and the end after them.
+pub(crate) fn expire(mut lifetimes: Query<(Entity, &mut Ttl)>, ids: Query<&EntityOrder>, mut commands: Commands) {
+    let mut expired: Vec<(EntityOrder, Entity)> = Vec::new();
+    for (entity, mut ttl) in &mut lifetimes {
+        // Not a change that replicas need to hear of each tick: they count down by themselves.
+        let left = ttl.millis.saturating_sub(TICK_MILLIS as u32);
+        ttl.bypass_change_detection().millis = left;
+        if left == 0 {
+            expired.push((ids.get(entity).copied().unwrap_or_default(), entity));
+        }
+    }
+    // In the order of their net ids: the order of a query is history, not state.
+    expired.sort_unstable();
+    for (_, entity) in expired {
+        commands.entity(entity).try_despawn();
+    }
+}
+
+type EntityOrder = crate::protocol::NetId;

@@ -1,0 +1,305 @@
+//! Turns what changed since the last batch into the next one: create, then update, then delete, component first.
+
+use bevy_ecs::change_detection::Tick;
+use bevy_ecs::entity_disabling::Disabled;
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::clock::RoomClock;
+use super::index::{EntityIndex, SlotState};
+use super::ledger::Ledger;
+use super::outbox::Outbox;
+use crate::protocol::limits::{BATCH_BYTES_MAX, ENTITIES_MAX};
+use crate::protocol::{
+    BatchHead, CREATES, DELETES, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, RoomTick, Rows, StateHash, UPDATES, write_column,
+    write_net_ids, write_removals, write_roster, write_updates, write_varint,
+};
+
+/// The buffers of [`collect`], kept from tick to tick.
+#[derive(Resource, Default)]
+pub(crate) struct Collector {
+    last_batch: RoomTick,
+    rows: Rows,
+    roster: Vec<u32>,
+    deletes: Vec<(u32, Option<Tick>)>,
+    created: Vec<usize>,
+    updated: Vec<usize>,
+    removed: Vec<(u32, Option<Tick>)>,
+    columns: Vec<u8>,
+    column_count: u64,
+    sections: Vec<u8>,
+    section_count: u64,
+    out: Vec<u8>,
+    notes: Option<Vec<u8>>,
+    pub(crate) hash: Option<StateHash>,
+}
+
+impl Collector {
+    /// `notes`: tell the cause of each operation. `check`: put a hash of the state on each batch.
+    pub(crate) fn new(notes: bool, check: bool) -> Self {
+        Self { notes: notes.then(Vec::new), hash: check.then(StateHash::default), ..Self::default() }
+    }
+}
+
+/// Which fact a change came from, as a note.
+struct Causes<'a> {
+    ledger: &'a Ledger,
+    now: Tick,
+    first: u64,
+}
+
+impl Causes<'_> {
+    fn note(&self, changed: Option<Tick>, out: &mut Vec<u8>) {
+        let cause = changed.and_then(|tick| self.ledger.cause_of(tick, self.now));
+        write_varint(cause.map_or(0, |FactSeq(seq)| seq - self.first + 1), out);
+    }
+}
+
+/// Writes the batch of the tick into the outbox, if anything changed.
+///
+/// # Panics
+/// If a component can't be encoded, or the batch is larger than [`BATCH_BYTES_MAX`]: faults of the game, which close its room.
+pub(crate) fn collect(world: &mut World) {
+    let mut collector = std::mem::take(&mut *world.resource_mut::<Collector>());
+    let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    let since = world.resource::<Lost>().since;
+    let now = world.increment_change_tick();
+    let batch = world.last_change_tick_scope(since, |world| collector.write_batch(world, &mut protocol, since, now));
+    for entry in protocol.components.iter().filter(|entry| entry.quantity) {
+        entry.column.restart_steps(world, now);
+    }
+    let mut lost = world.resource_mut::<Lost>();
+    lost.since = now;
+    lost.rows.clear();
+    lost.dying = None;
+    *world.resource_mut::<Protocol>() = protocol;
+    *world.resource_mut::<Collector>() = collector;
+    let facts = world.resource_mut::<Ledger>().take();
+    let tick = world.resource::<RoomClock>().tick;
+    let mut outbox = world.resource_mut::<Outbox>();
+    outbox.tick = tick;
+    outbox.batch = batch;
+    outbox.facts = facts;
+}
+
+impl Collector {
+    fn write_batch(&mut self, world: &mut World, protocol: &mut Protocol, since: Tick, now: Tick) -> Option<Bytes> {
+        self.columns.clear();
+        self.sections.clear();
+        (self.column_count, self.section_count) = (0, 0);
+        self.find_births_and_deaths(world);
+        let births = !self.roster.is_empty();
+        let mut notes = self.notes.take().map(|_| (Vec::new(), Vec::new()));
+        for component in 0..protocol.components.len() {
+            self.gather(world, protocol, component, since, now, births);
+            self.write_component(world, component, births, now, notes.as_mut().map(|(_, updates)| updates));
+        }
+        let batch = self.assemble(world, now, &mut notes);
+        self.notes = notes.map(|(creates, _)| creates);
+        self.settle(world);
+        batch
+    }
+
+    /// Finds who is created and who is deleted by this batch.
+    fn find_births_and_deaths(&mut self, world: &mut World) {
+        self.roster.clear();
+        self.deletes.clear();
+        let mut index = world.resource_mut::<EntityIndex>();
+        assert!(!index.full, "the room has more than {ENTITIES_MAX} entities");
+        let (born, toggled) = (std::mem::take(&mut index.born), std::mem::take(&mut index.toggled));
+        for id in born {
+            let index = world.resource::<EntityIndex>();
+            let Some(slot) = index.slot(id).filter(|slot| slot.state == SlotState::Born) else { continue };
+            if world.get::<Disabled>(slot.entity).is_some() {
+                world.resource_mut::<EntityIndex>().set_state(id, SlotState::Hidden);
+            } else {
+                self.roster.push(id.get());
+            }
+        }
+        for id in toggled {
+            let index = world.resource::<EntityIndex>();
+            let Some(slot) = index.slot(id) else { continue };
+            let disabled = world.get::<Disabled>(slot.entity).is_some();
+            match (slot.state, disabled) {
+                (SlotState::Shown, true) => {
+                    self.deletes.push((id.get(), None));
+                    world.resource_mut::<EntityIndex>().set_state(id, SlotState::Hidden);
+                }
+                // Back in sight: `gather` reads all it has, changed or not.
+                (SlotState::Hidden, false) if !self.roster.contains(&id.get()) => {
+                    self.roster.push(id.get());
+                }
+                _ => {}
+            }
+        }
+        for death in world.resource::<EntityIndex>().deaths.iter().filter(|death| death.told) {
+            self.deletes.push((death.id.get(), Some(death.tick)));
+            if death.newborn {
+                self.roster.push(death.id.get());
+            }
+        }
+        self.roster.sort_unstable();
+        self.deletes.sort_unstable_by_key(|(id, _)| *id);
+    }
+
+    /// Gathers the rows of one component: what changed in the world, and what died or came back with its entity.
+    fn gather(&mut self, world: &mut World, protocol: &mut Protocol, component: usize, since: Tick, now: Tick, births: bool) {
+        let rows = &mut self.rows;
+        rows.clear();
+        let Some(entry) = protocol.components.get_mut(component) else { return };
+        let scanned = entry.column.changed(world, since, now, births, rows);
+        let index = world.resource::<EntityIndex>();
+        for value in index.last_values.iter().filter(|value| value.component == component) {
+            rows.bytes.extend_from_slice(&value.bytes);
+            rows.push(value.id, value.tick);
+        }
+        let mut returned = Ok(None);
+        for id in &self.roster {
+            let Some(slot) = index.slot(NetId(*id)).filter(|slot| slot.state == SlotState::Hidden) else { continue };
+            if rows.ids.contains(id) {
+                continue;
+            }
+            returned = entry.column.one(world, slot.entity, None, &mut rows.bytes);
+            if let Ok(Some(tick)) = returned {
+                rows.push(NetId(*id), tick);
+            }
+        }
+        self.removed.clear();
+        for row in world.resource::<Lost>().rows.iter().filter(|row| row.component == component) {
+            let told = matches!(index.state(row.id.get()), SlotState::Shown) && !self.roster.contains(&row.id.get());
+            let has_it_again = rows.ids.contains(&row.id.get());
+            let twice = self.removed.iter().any(|(id, _)| *id == row.id.get());
+            let lives = index.slot(row.id).is_some_and(|slot| slot.entity == row.entity);
+            if told && lives && !has_it_again && !twice {
+                self.removed.push((row.id.get(), row.value.as_ref().map(|(tick, _)| *tick)));
+            }
+        }
+        for row in world.resource::<Lost>().rows.iter().filter(|row| row.component == component) {
+            if let Some((tick, value)) = &row.value
+                && self.removed.iter().any(|(id, _)| *id == row.id.get())
+                && !rows.ids.contains(&row.id.get())
+            {
+                rows.bytes.extend_from_slice(value);
+                rows.push(row.id, *tick);
+            }
+        }
+        self.removed.sort_unstable_by_key(|(id, _)| *id);
+        if let Err(error) = scanned.and(returned) {
+            panic!("the component {} can't be encoded: {error}", entry.name);
+        }
+        rows.sort();
+    }
+
+    /// Writes the gathered rows: those of created entities into a column, the others into sections of updates.
+    fn write_component(&mut self, world: &World, component: usize, births: bool, now: Tick, mut notes: Option<&mut Vec<u8>>) {
+        if self.rows.is_empty() && self.removed.is_empty() {
+            return;
+        }
+        self.created.clear();
+        self.updated.clear();
+        if births {
+            for row in self.rows.sorted() {
+                let created = self.roster.binary_search(&self.rows.id(row)).is_ok();
+                if created { &mut self.created } else { &mut self.updated }.push(row);
+            }
+        } else {
+            self.updated.extend(self.rows.sorted());
+        }
+        if !self.created.is_empty() {
+            self.column_count += 1;
+            write_column(component, &self.roster, &self.rows, &self.created, &mut self.columns);
+        }
+        let ledger = world.resource::<Ledger>();
+        let causes = Causes { ledger, now, first: first_seq(ledger) };
+        let rows = &self.rows;
+        self.section_count += write_updates(component, rows, &self.updated, &mut self.sections, |row| {
+            if let Some(notes) = &mut notes {
+                causes.note(rows.ticks.get(row).copied(), notes);
+            }
+        });
+        if !self.removed.is_empty() {
+            self.section_count += 1;
+            let ids: Vec<u32> = self.removed.iter().map(|(id, _)| *id).collect();
+            write_removals(component, &ids, &mut self.sections);
+            if let Some(notes) = notes {
+                self.removed.iter().for_each(|(_, tick)| causes.note(*tick, notes));
+            }
+        }
+        if let Some(hash) = &mut self.hash {
+            for row in self.rows.sorted() {
+                hash.set(component, self.rows.id(row), self.rows.value(row));
+            }
+            self.removed.iter().for_each(|(id, _)| hash.unset(component, *id));
+        }
+    }
+
+    /// Puts the parts together.
+    fn assemble(&mut self, world: &mut World, now: Tick, notes: &mut Option<(Vec<u8>, Vec<u8>)>) -> Option<Bytes> {
+        let (ledger, index) = (world.resource::<Ledger>(), world.resource::<EntityIndex>());
+        let flag = |present: bool, flag: u8| if present { flag } else { 0 };
+        let mut flags = flag(!self.roster.is_empty(), CREATES)
+            | flag(self.section_count > 0, UPDATES)
+            | flag(!self.deletes.is_empty(), DELETES)
+            | flag(!ledger.facts.is_empty(), FACTS);
+        if flags == 0 {
+            return None;
+        }
+        flags |= flag(self.hash.is_some(), HASH) | flag(notes.is_some() && !ledger.facts.is_empty(), NOTES);
+        let tick = world.resource::<RoomClock>().tick;
+        let out = &mut self.out;
+        out.clear();
+        BatchHead { tick, after: self.last_batch, flags }.write(out);
+        if !self.roster.is_empty() {
+            write_roster(self.roster.iter().filter_map(|id| Some((*id, &index.slot(NetId(*id))?.identity))).collect::<Vec<_>>().into_iter(), out);
+            write_varint(self.column_count, out);
+            out.extend_from_slice(&self.columns);
+        }
+        if self.section_count > 0 {
+            write_varint(self.section_count, out);
+            out.extend_from_slice(&self.sections);
+        }
+        if !self.deletes.is_empty() {
+            write_net_ids(self.deletes.iter().map(|(id, _)| *id), out);
+        }
+        if !ledger.facts.is_empty() {
+            write_varint(first_seq(ledger), out);
+            write_varint(ledger.facts.len() as u64, out);
+            out.extend_from_slice(&ledger.bytes);
+        }
+        if let Some((creates, updates)) = notes.as_mut().filter(|_| flags & NOTES != 0) {
+            let causes = Causes { ledger, now, first: first_seq(ledger) };
+            for id in &self.roster {
+                causes.note(index.slot(NetId(*id)).map(|slot| slot.born), creates);
+            }
+            out.extend_from_slice(creates);
+            out.extend_from_slice(updates);
+            creates.clear();
+            self.deletes.iter().for_each(|(_, tick)| causes.note(*tick, creates));
+            out.extend_from_slice(creates);
+        }
+        if let Some(hash) = &mut self.hash {
+            for (id, _) in &self.deletes {
+                hash.forget(*id);
+            }
+            out.extend_from_slice(&hash.sum().to_le_bytes());
+        }
+        assert!(out.len() <= BATCH_BYTES_MAX, "the batch of tick {tick} has {} bytes, at most {BATCH_BYTES_MAX} allowed", out.len());
+        self.last_batch = tick;
+        Some(Bytes::copy_from_slice(out))
+    }
+
+    /// Takes note of what the replicas know now.
+    fn settle(&mut self, world: &mut World) {
+        let mut index = world.resource_mut::<EntityIndex>();
+        for id in &self.roster {
+            if !matches!(index.state(*id), SlotState::Buried) {
+                index.set_state(NetId(*id), SlotState::Shown);
+            }
+        }
+        index.free_the_dead();
+    }
+}
+
+fn first_seq(ledger: &Ledger) -> u64 {
+    ledger.facts.first().map_or(0, |fact| fact.seq.0)
+}

@@ -1,0 +1,200 @@
+//! How a command becomes facts or a rejection: handlers that see the world and change nothing.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Deref;
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::{IntoObserverSystem, ReadOnlySystem};
+use serde::Serialize;
+
+use crate::protocol::{CommandId, EntityId, Fact, Happened, Payload, Rejection, RoomTick};
+
+/// A command with what the room knows of its author. Dereferences to the command.
+#[derive(Clone, Debug)]
+pub struct Issued<C> {
+    /// What is asked for.
+    pub command: C,
+    /// The author's own entity in the room. `Entity::PLACEHOLDER` where there is none yet: in [`Join`].
+    pub author: Entity,
+    /// The author. Stamped by the room; nothing that a client says changes it.
+    pub author_id: EntityId,
+    /// The number that the author's client gave it.
+    pub id: CommandId,
+    /// The tick that runs.
+    pub tick: RoomTick,
+}
+
+impl<C> Deref for Issued<C> {
+    type Target = C;
+    fn deref(&self) -> &C {
+        &self.command
+    }
+}
+
+/// A user wants to join. The room decides it like a command, so a game can refuse: `app.decide(decide_join)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The user, and the id of its entity.
+    pub user: EntityId,
+    /// The name that others see.
+    pub name: String,
+}
+
+/// The facts that a command becomes, in order.
+#[derive(Default)]
+pub struct Facts(pub(crate) Vec<Box<dyn Fact>>);
+
+impl Facts {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one more.
+    #[must_use]
+    pub fn with<F: Serialize + Clone + Send + Sync + 'static>(mut self, fact: F) -> Self {
+        self.0.push(Box::new(Payload(fact)));
+        self
+    }
+}
+
+impl fmt::Debug for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|fact| fact.type_name())).finish()
+    }
+}
+
+/// What a command handler returns: facts, or why not.
+pub type Decision = Result<Facts, Rejection>;
+
+/// Accepts a command: this is what happened.
+///
+/// # Errors
+/// Never; the type is a handler's.
+pub fn accept<F: Serialize + Clone + Send + Sync + 'static>(fact: F) -> Decision {
+    Ok(Facts::new().with(fact))
+}
+
+/// Rejects a command with a code such as `no_ammo`.
+///
+/// # Errors
+/// Always: that is its meaning.
+pub fn reject(code: impl Into<String>) -> Decision {
+    Err(Rejection::new(code))
+}
+
+/// The handler of one kind of command, with its type erased.
+pub(crate) trait Decide: Send + Sync {
+    fn decide(&mut self, world: &World, issue: Issued<Box<dyn Any + Send + Sync>>) -> Decision;
+}
+
+struct Handler<C: 'static, S>(S, std::marker::PhantomData<fn() -> C>);
+
+impl<C, S> Decide for Handler<C, S>
+where
+    C: Send + Sync + 'static,
+    S: ReadOnlySystem<In = In<Issued<C>>, Out = Decision>,
+{
+    fn decide(&mut self, world: &World, issue: Issued<Box<dyn Any + Send + Sync>>) -> Decision {
+        let Issued { command, author, author_id, id, tick } = issue;
+        let Ok(command) = command.downcast::<C>() else { return reject(Rejection::INTERNAL) };
+        let issued = Issued { command: *command, author, author_id, id, tick };
+        match self.0.run_readonly(issued, world) {
+            Ok(decision) => decision,
+            Err(error) => {
+                tracing::error!(%error, handler = %self.0.name(), "a command handler can't run");
+                reject(Rejection::INTERNAL)
+            }
+        }
+    }
+}
+
+/// The handlers and appliers of a room.
+#[derive(Resource, Default)]
+pub(crate) struct Rules {
+    pub(crate) handlers: BTreeMap<TypeId, Box<dyn Decide>>,
+    pub(crate) appliers: BTreeMap<TypeId, &'static str>,
+    pub(crate) may_name_others: BTreeSet<TypeId>,
+    pub(crate) errors: Vec<String>,
+}
+
+/// Adds the rules of a game to a room's `App`.
+///
+/// A handler sees the world and changes nothing; one that asks for write access does not compile:
+///
+/// ```compile_fail
+/// use bevy_app::prelude::*;
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::prelude::*;
+/// struct Wave;
+/// #[derive(Component)]
+/// struct Waving;
+/// fn decide_wave(wave: In<Issued<Wave>>, mut commands: Commands) -> Decision {
+///     commands.entity(wave.author).insert(Waving);
+///     reject("never")
+/// }
+/// fn rules(app: &mut App) {
+///     app.decide(decide_wave);
+/// }
+/// ```
+pub trait RulesAppExt {
+    /// Adds the handler of a kind of command: a function `In<Issued<C>>, read-only parameters -> Decision`.
+    fn decide<C, S, M>(&mut self, handler: S) -> &mut Self
+    where
+        C: Send + Sync + 'static,
+        S: IntoSystem<In<Issued<C>>, Decision, M>,
+        S::System: ReadOnlySystem<In = In<Issued<C>>, Out = Decision>;
+
+    /// Adds the one observer that applies a kind of fact to the state: a function `On<Happened<F>>, parameters`.
+    /// A second one for the same fact is refused when the room is built: Bevy runs several in arbitrary order.
+    fn apply<F, M>(&mut self, applier: impl IntoObserverSystem<Happened<F>, M>) -> &mut Self
+    where
+        F: Send + Sync + 'static,
+        M: 'static;
+
+    /// Lets commands of this kind name entities that belong to other users: a trade, an attack on a chosen player. By
+    /// default a command that does is rejected as `not_yours` before its handler runs.
+    fn may_name_others<C: Send + Sync + 'static>(&mut self) -> &mut Self;
+}
+
+impl RulesAppExt for App {
+    fn decide<C, S, M>(&mut self, handler: S) -> &mut Self
+    where
+        C: Send + Sync + 'static,
+        S: IntoSystem<In<Issued<C>>, Decision, M>,
+        S::System: ReadOnlySystem<In = In<Issued<C>>, Out = Decision>,
+    {
+        let mut system = IntoSystem::into_system(handler);
+        system.initialize(self.world_mut());
+        self.init_resource::<Rules>();
+        let mut rules = self.world_mut().resource_mut::<Rules>();
+        let handler = Box::new(Handler(system, std::marker::PhantomData::<fn() -> C>));
+        if rules.handlers.insert(TypeId::of::<C>(), handler).is_some() {
+            rules.errors.push(format!("{} has two handlers; `decide` takes one", std::any::type_name::<C>()));
+        }
+        self
+    }
+
+    fn apply<F, M>(&mut self, applier: impl IntoObserverSystem<Happened<F>, M>) -> &mut Self
+    where
+        F: Send + Sync + 'static,
+        M: 'static,
+    {
+        self.world_mut().add_observer(applier);
+        self.init_resource::<Rules>();
+        let mut rules = self.world_mut().resource_mut::<Rules>();
+        if rules.appliers.insert(TypeId::of::<F>(), std::any::type_name::<F>()).is_some() {
+            rules.errors.push(format!("{} has two observers that apply it; `apply` takes one", std::any::type_name::<F>()));
+        }
+        self
+    }
+
+    fn may_name_others<C: Send + Sync + 'static>(&mut self) -> &mut Self {
+        self.init_resource::<Rules>();
+        self.world_mut().resource_mut::<Rules>().may_name_others.insert(TypeId::of::<C>());
+        self
+    }
+}

@@ -1,0 +1,237 @@
+//! Which entity stands behind which id, and what happened to them since the last batch.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use bevy_ecs::change_detection::Tick;
+use bevy_ecs::entity_disabling::Disabled;
+use bevy_ecs::lifecycle::HookContext;
+use bevy_ecs::prelude::*;
+use bevy_ecs::world::DeferredWorld;
+use bevy_platform::collections::HashMap;
+
+use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
+use crate::protocol::{EntityId, Identity, Lost, NetId, Protocol, RoomId};
+
+/// Where an entity stands between the room and its replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlotState {
+    /// Nobody has the number.
+    Free,
+    /// Spawned since the last batch.
+    Born,
+    /// The replicas know it.
+    Shown,
+    /// It lives, but the replicas don't know it: it is `Disabled`.
+    Hidden,
+    /// Despawned since the last batch; the number is freed when the batch has told.
+    Buried,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) entity: Entity,
+    pub(crate) id: EntityId,
+    pub(crate) identity: Identity,
+    pub(crate) state: SlotState,
+    /// When it was spawned.
+    pub(crate) born: Tick,
+}
+
+/// A value that died with its entity before a batch told it.
+#[derive(Debug)]
+pub(crate) struct LastValue {
+    pub(crate) component: usize,
+    pub(crate) id: NetId,
+    pub(crate) tick: Tick,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// An entity that was despawned since the last batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Death {
+    pub(crate) id: NetId,
+    /// True if the replicas, or this batch's creates, know it.
+    pub(crate) told: bool,
+    /// True if it was born since the last batch too.
+    pub(crate) newborn: bool,
+    pub(crate) tick: Tick,
+}
+
+/// The entities of a room by their ids.
+#[derive(Resource, Debug)]
+pub struct EntityIndex {
+    room: RoomId,
+    by_id: HashMap<EntityId, NetId>,
+    pub(crate) slots: Vec<Slot>,
+    free: BinaryHeap<Reverse<u32>>,
+    next_serial: u64,
+    pub(crate) born: Vec<NetId>,
+    pub(crate) toggled: Vec<NetId>,
+    pub(crate) deaths: Vec<Death>,
+    pub(crate) last_values: Vec<LastValue>,
+    /// Set once the room has more entities than a batch can name.
+    pub(crate) full: bool,
+}
+
+impl EntityIndex {
+    pub(crate) fn new(room: RoomId) -> Self {
+        Self {
+            room,
+            by_id: HashMap::default(),
+            slots: Vec::new(),
+            free: BinaryHeap::new(),
+            next_serial: 1,
+            born: Vec::new(),
+            toggled: Vec::new(),
+            deaths: Vec::new(),
+            last_values: Vec::new(),
+            full: false,
+        }
+    }
+
+    /// The entity with that id, if the room has one.
+    pub fn entity(&self, id: EntityId) -> Option<Entity> {
+        self.slot(*self.by_id.get(&id)?).map(|slot| slot.entity)
+    }
+
+    /// The id as people write it: the readable name of the level if there is one, else the UUID.
+    pub fn display(&self, id: EntityId) -> String {
+        let slot = self.by_id.get(&id).and_then(|net_id| self.slot(*net_id));
+        slot.map_or_else(|| id.to_string(), |slot| slot.identity.display(self.room))
+    }
+
+    /// How many entities the room keeps synced.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// True if the room keeps none synced.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The id of the room.
+    pub fn room(&self) -> RoomId {
+        self.room
+    }
+
+    pub(crate) fn slot(&self, id: NetId) -> Option<&Slot> {
+        self.slots.get(id.get() as usize)
+    }
+
+    pub(crate) fn state(&self, id: u32) -> SlotState {
+        self.slots.get(id as usize).map_or(SlotState::Free, |slot| slot.state)
+    }
+
+    pub(crate) fn set_state(&mut self, id: NetId, state: SlotState) {
+        if let Some(slot) = self.slots.get_mut(id.get() as usize) {
+            slot.state = state;
+        }
+    }
+
+    /// Gives an entity a number and, if it asks for none or for one that is taken, an id.
+    fn enter(&mut self, entity: Entity, asked: EntityId, name: Option<&str>, born: Tick) -> (NetId, EntityId) {
+        let taken = self.by_id.contains_key(&asked);
+        if taken {
+            tracing::error!(room = %self.room, id = %asked, "an entity was spawned with the id of another one; it is given a new id");
+        }
+        let (id, identity) = match asked.is_nil() || taken {
+            true => {
+                let serial = self.next_serial;
+                self.next_serial += 1;
+                (EntityId::minted(self.room, serial), Identity::Minted(serial))
+            }
+            false => {
+                let name = name.filter(|name| name.len() <= ENTITY_NAME_BYTES_MAX && EntityId::named(name) == asked);
+                (asked, name.map_or(Identity::Foreign(asked.as_uuid()), |name| Identity::Named(name.to_owned())))
+            }
+        };
+        let number = self.free.pop().map_or(self.slots.len() as u32, |Reverse(number)| number);
+        let net_id = NetId(number);
+        let slot = Slot { entity, id, identity, state: SlotState::Born, born };
+        match self.slots.get_mut(number as usize) {
+            Some(place) => *place = slot,
+            None => self.slots.push(slot),
+        }
+        self.full |= number as usize >= ENTITIES_MAX;
+        self.by_id.insert(id, net_id);
+        self.born.push(net_id);
+        (net_id, id)
+    }
+
+    fn bury(&mut self, id: NetId, tick: Tick) {
+        let Some(slot) = self.slots.get_mut(id.get() as usize) else { return };
+        let state = std::mem::replace(&mut slot.state, SlotState::Buried);
+        let entity_id = slot.id;
+        self.by_id.remove(&entity_id);
+        self.deaths.push(Death { id, told: state != SlotState::Hidden, newborn: state == SlotState::Born, tick });
+    }
+
+    /// Frees the numbers of the dead: their batch is written.
+    pub(crate) fn free_the_dead(&mut self) {
+        for death in self.deaths.drain(..) {
+            if let Some(slot) = self.slots.get_mut(death.id.get() as usize) {
+                slot.state = SlotState::Free;
+                self.free.push(Reverse(death.id.get()));
+            }
+        }
+        self.last_values.clear();
+    }
+}
+
+/// Makes a world keep its [`EntityIndex`] by itself.
+pub(crate) fn keep_index(world: &mut World, room: RoomId) {
+    world.insert_resource(EntityIndex::new(room));
+    world.init_resource::<Lost>();
+    world.register_component_hooks::<NetId>().on_add(on_add).on_despawn(on_end).on_remove(on_end);
+    world.add_observer(|added: On<Insert<Disabled>>, ids: Query<&NetId, Allow<Disabled>>, mut index: ResMut<EntityIndex>| {
+        if let Ok(id) = ids.get(added.entity) {
+            index.toggled.push(*id);
+        }
+    });
+    world.add_observer(|removed: On<Remove<Disabled>>, ids: Query<&NetId, Allow<Disabled>>, mut index: ResMut<EntityIndex>| {
+        if let Ok(id) = ids.get(removed.entity) {
+            index.toggled.push(*id);
+        }
+    });
+}
+
+fn on_add(mut world: DeferredWorld<'_>, context: HookContext) {
+    let entity = context.entity;
+    let asked = world.get::<EntityId>(entity).copied().unwrap_or_default();
+    let name = world.get::<Name>(entity).map(|name| name.as_str().to_owned());
+    let now = world.read_change_tick();
+    let (net_id, id) = world.resource_mut::<EntityIndex>().enter(entity, asked, name.as_deref(), now);
+    if let Some(mut slot) = world.get_mut::<NetId>(entity) {
+        *slot = net_id;
+    }
+    if let Some(mut slot) = world.get_mut::<EntityId>(entity).filter(|_| id != asked) {
+        *slot = id;
+    }
+}
+
+/// Keeps what the last batch has not told yet of an entity that is going, while its components can still be read.
+fn on_end(mut world: DeferredWorld<'_>, context: HookContext) {
+    let entity = context.entity;
+    let Some(net_id) = world.get::<NetId>(entity).copied() else { return };
+    let state = world.resource::<EntityIndex>().state(net_id.get());
+    if matches!(state, SlotState::Buried | SlotState::Free) {
+        return;
+    }
+    let mut last = Vec::new();
+    if state != SlotState::Hidden {
+        let since = world.resource::<Lost>().since;
+        for (component, entry) in world.resource::<Protocol>().components.iter().enumerate() {
+            let mut bytes = Vec::new();
+            if let Ok(Some(tick)) = entry.column.one(&world, entity, Some(since), &mut bytes) {
+                last.push(LastValue { component, id: net_id, tick, bytes });
+            }
+        }
+    }
+    world.resource_mut::<Lost>().dying = Some(entity);
+    let now = world.read_change_tick();
+    let mut index = world.resource_mut::<EntityIndex>();
+    index.last_values.append(&mut last);
+    index.bury(net_id, now);
+}

@@ -1,0 +1,167 @@
+//! Takes the inbox up: each command in turn is checked, decided, recorded and applied before the next one is looked at,
+//! so that two players in one tick cannot take the same key.
+
+use std::any::TypeId;
+use std::collections::BTreeMap;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::clock::RoomClock;
+use super::decision::{Decision, Issued, Join, Rules, reject};
+use super::inbox::{Inbox, Incoming};
+use super::index::EntityIndex;
+use super::ledger::{Origin, record};
+use super::outbox::{Answer, Outbox, Verdict};
+use crate::protocol::limits::{COMMAND_BYTES_MAX, COMMANDS_PER_TICK_MAX, USER_NAME_BYTES_MAX};
+use crate::protocol::{CommandId, EntityId, LeaveReason, OwnedBy, Payload, Producer, Protocol, Rejection, UserJoined, UserLeft};
+
+/// What the room knows of a user who joined.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Member {
+    last_command: CommandId,
+    commands_this_tick: usize,
+}
+
+/// The users who joined.
+#[derive(Resource, Default, Debug)]
+pub struct Members {
+    pub(crate) by_id: BTreeMap<EntityId, Member>,
+}
+
+impl Members {
+    /// The users, in the order of their ids.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = EntityId> + '_ {
+        self.by_id.keys().copied()
+    }
+
+    /// True if the user joined.
+    pub fn contains(&self, user: EntityId) -> bool {
+        self.by_id.contains_key(&user)
+    }
+}
+
+/// Takes up everything that waits in the inbox.
+pub(crate) fn intake(world: &mut World) {
+    let items = std::mem::take(&mut world.resource_mut::<Inbox>().items);
+    for member in world.resource_mut::<Members>().by_id.values_mut() {
+        member.commands_this_tick = 0;
+    }
+    for item in items {
+        match item {
+            Incoming::Join { user, name } => join(world, user, name),
+            Incoming::Leave { user, reason } => leave(world, user, reason),
+            Incoming::Command { user, id, kind, payload } => command(world, user, id, kind, &payload),
+        }
+    }
+}
+
+fn join(world: &mut World, user: EntityId, name: String) {
+    let decision = if world.resource::<Members>().contains(user) {
+        reject("already_joined")
+    } else if user.is_nil() || name.len() > USER_NAME_BYTES_MAX {
+        reject("bad_user")
+    } else {
+        decide_join(world, user, &name)
+    };
+    let verdict = match decision {
+        Ok(facts) => {
+            world.resource_mut::<Members>().by_id.insert(user, Member::default());
+            let joined = Payload(UserJoined { user, name });
+            record(world, Box::new(joined), Origin { author: Some(user), ..Origin::new(Producer::User) });
+            for fact in facts.0 {
+                record(world, fact, Origin { author: Some(user), ..Origin::new(Producer::Server) });
+            }
+            Verdict::Accepted
+        }
+        Err(rejection) => Verdict::Rejected(rejection),
+    };
+    world.resource_mut::<Outbox>().answers.push(Answer::Join { user, verdict });
+}
+
+/// Asks the game's own handler of [`Join`], if it has one.
+fn decide_join(world: &mut World, user: EntityId, name: &str) -> Decision {
+    let Some(mut handler) = world.resource_mut::<Rules>().handlers.remove(&TypeId::of::<Join>()) else {
+        return Ok(super::decision::Facts::new());
+    };
+    let command: Box<dyn std::any::Any + Send + Sync> = Box::new(Join { user, name: name.to_owned() });
+    let tick = world.resource::<RoomClock>().tick;
+    let issue = Issued { command, author: Entity::PLACEHOLDER, author_id: user, id: CommandId(0), tick };
+    let decision = handler.decide(world, issue);
+    world.resource_mut::<Rules>().handlers.insert(TypeId::of::<Join>(), handler);
+    decision
+}
+
+fn leave(world: &mut World, user: EntityId, reason: LeaveReason) {
+    if world.resource_mut::<Members>().by_id.remove(&user).is_none() {
+        return;
+    }
+    let producer = if reason == LeaveReason::Left { Producer::User } else { Producer::Server };
+    record(world, Box::new(Payload(UserLeft { user, reason })), Origin { author: Some(user), ..Origin::new(producer) });
+}
+
+fn command(world: &mut World, user: EntityId, id: CommandId, kind: usize, payload: &Bytes) {
+    let mut members = world.resource_mut::<Members>();
+    let Some(member) = members.by_id.get_mut(&user) else { return };
+    // A number that was seen is a copy on the way: it was answered, and obeying it again would be wrong.
+    if id <= member.last_command {
+        return;
+    }
+    member.last_command = id;
+    member.commands_this_tick += 1;
+    let decision = match member.commands_this_tick {
+        0..=COMMANDS_PER_TICK_MAX => decide(world, user, id, kind, payload),
+        _ => reject("too_many_commands"),
+    };
+    let verdict = match decision {
+        Ok(facts) => {
+            for fact in facts.0 {
+                let origin = Origin { author: Some(user), command: Some(id), ..Origin::new(Producer::User) };
+                record(world, fact, origin);
+            }
+            Verdict::Accepted
+        }
+        Err(rejection) => Verdict::Rejected(rejection),
+    };
+    world.resource_mut::<Outbox>().answers.push(Answer::Command { user, id, verdict });
+}
+
+fn decide(world: &mut World, user: EntityId, id: CommandId, kind: usize, payload: &Bytes) -> Decision {
+    if payload.len() > COMMAND_BYTES_MAX {
+        return Err(Rejection::new("too_large").because(format!("{} bytes, at most {COMMAND_BYTES_MAX} allowed", payload.len())));
+    }
+    let Some(entry) = world.resource::<Protocol>().commands.get(kind) else { return reject("unknown_command") };
+    let command = match (entry.decode)(payload) {
+        Ok(command) => command,
+        Err(error) => return Err(Rejection::new("malformed").because(error.to_string())),
+    };
+    let named = (entry.named)(&*command);
+    let type_id = entry.type_id;
+    if named.not_finite {
+        return reject("not_finite");
+    }
+    let Some(author) = world.resource::<EntityIndex>().entity(user) else { return reject("no_author") };
+    let Some(mut handler) = world.resource_mut::<Rules>().handlers.remove(&type_id) else { return reject("unknown_command") };
+    let others = world.resource::<Rules>().may_name_others.contains(&type_id);
+    let decision = match named.entities.iter().try_for_each(|entity| may_name(world, user, author, *entity, others)) {
+        Ok(()) => {
+            let tick = world.resource::<RoomClock>().tick;
+            handler.decide(world, Issued { command, author, author_id: user, id, tick })
+        }
+        Err(rejection) => Err(rejection),
+    };
+    world.resource_mut::<Rules>().handlers.insert(type_id, handler);
+    decision
+}
+
+/// Whether a command of `user` may name an entity: one that exists, and is its own or nobody's.
+fn may_name(world: &World, user: EntityId, author: Entity, named: EntityId, others: bool) -> Result<(), Rejection> {
+    let missing = || Rejection::new("no_such_entity").because(named.to_string());
+    let entity = world.resource::<EntityIndex>().entity(named).ok_or_else(missing)?;
+    let of_another_user = named != user && world.resource::<Members>().contains(named);
+    let owned_by_another = world.get::<OwnedBy>(entity).is_some_and(|owner| owner.0 != author);
+    if !others && (of_another_user || owned_by_another) {
+        return Err(Rejection::new("not_yours").because(named.to_string()));
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Level files: a snapshot in JSON, `{"door123": {"position": [1, 2], "door_state": "closed"}, ...}`.
+
+use std::collections::BTreeMap;
+
+use bevy_ecs::prelude::*;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
+use crate::protocol::{EntityId, Names, NetId, NetMap, Protocol, Reader};
+
+/// What is wrong with a level file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LevelError {
+    /// The file can't be read.
+    #[error("{file}: {detail}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What the system says.
+        detail: String,
+    },
+    /// The text is no snapshot.
+    #[error("{file}:{line}:{column}: {detail}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What the parser says.
+        detail: String,
+    },
+    /// An entity has a component that the protocol does not know.
+    #[error("{file}:{line}: {entity} has an unknown component {component:?}; known are {known}")]
+    UnknownComponent {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// The entity's name.
+        entity: String,
+        /// The component's name.
+        component: String,
+        /// The names that the protocol knows.
+        known: String,
+    },
+    /// A component has a value that its type does not take.
+    #[error("{file}:{line}: {entity}.{component}: {detail}")]
+    BadValue {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// The entity's name.
+        entity: String,
+        /// The component's name.
+        component: String,
+        /// What the type says.
+        detail: String,
+    },
+    /// An entity's name is too long, or there are too many entities.
+    #[error("{file}: {detail}")]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// What is too large.
+        detail: String,
+    },
+}
+
+/// A level: entities by readable names or UUIDs, with components by wire names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    file: String,
+    text: String,
+}
+
+impl Level {
+    /// Reads a level file.
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, LevelError> {
+        let file = path.as_ref().display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Self { file, text }),
+            Err(error) => Err(LevelError::Unreadable { file, detail: error.to_string() }),
+        }
+    }
+
+    /// Takes a level's text. `name` stands for the file in messages.
+    pub fn from_text(name: &str, text: impl Into<String>) -> Self {
+        Self { file: name.to_owned(), text: text.into() }
+    }
+
+    /// The name of the file.
+    pub fn name(&self) -> &str {
+        &self.file
+    }
+
+    fn line_of(&self, part: &str) -> usize {
+        let offset = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+    }
+
+    fn parse(&self) -> Result<BTreeMap<String, BTreeMap<String, &RawValue>>, LevelError> {
+        let entities: BTreeMap<String, BTreeMap<String, &RawValue>> =
+            serde_json::from_str(&self.text).map_err(|error| LevelError::Malformed {
+                file: self.file.clone(),
+                line: error.line(),
+                column: error.column(),
+                detail: error.to_string(),
+            })?;
+        let too_large = |detail| LevelError::TooLarge { file: self.file.clone(), detail };
+        if entities.len() > ENTITIES_MAX {
+            return Err(too_large(format!("{} entities, at most {ENTITIES_MAX} allowed", entities.len())));
+        }
+        match entities.keys().find(|name| name.len() > ENTITY_NAME_BYTES_MAX) {
+            Some(name) => Err(too_large(format!("an entity's name is longer than {ENTITY_NAME_BYTES_MAX} bytes: {name}"))),
+            None => Ok(entities),
+        }
+    }
+
+    /// Spawns the level's entities, in the order of their names.
+    ///
+    /// # Errors
+    /// If the text is malformed, or names components that the protocol does not know; the world is then half filled and
+    /// must not be used.
+    pub(crate) fn spawn(&self, world: &mut World) -> Result<(), LevelError> {
+        let entities = self.parse()?;
+        let names: Vec<&str> = entities.keys().map(String::as_str).collect();
+        let mut map = NetMap::default();
+        for (place, name) in names.iter().enumerate() {
+            let entity = world.spawn((EntityId::parse(name), Name::new((*name).to_owned()))).id();
+            map.set(NetId(place as u32), entity);
+        }
+        let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+        let done = self.fill(world, &mut protocol, &entities, &LevelNames(&names), &map);
+        *world.resource_mut::<Protocol>() = protocol;
+        done
+    }
+
+    fn fill(
+        &self,
+        world: &mut World,
+        protocol: &mut Protocol,
+        entities: &BTreeMap<String, BTreeMap<String, &RawValue>>,
+        names: &LevelNames<'_>,
+        map: &NetMap,
+    ) -> Result<(), LevelError> {
+        for ((_, entity), (name, components)) in map.iter().zip(entities) {
+            for (component, raw) in components {
+                let (file, line) = (self.file.clone(), self.line_of(raw.get()));
+                let Some(at) = protocol.component_index(component) else {
+                    let known = protocol.component_names().collect::<Vec<_>>().join(", ");
+                    return Err(LevelError::UnknownComponent { file, line, entity: name.clone(), component: component.clone(), known });
+                };
+                let Some(entry) = protocol.components.get_mut(at) else { continue };
+                let mut bytes = Vec::new();
+                let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
+                let written = entry.column.from_json(&value, names, &mut bytes);
+                let filled = written.and_then(|()| entry.column.insert_all(world, &[entity], &mut Reader::new(&bytes), map));
+                if let Err(error) = filled {
+                    let detail = error.to_string();
+                    return Err(LevelError::BadValue { file, line, entity: name.clone(), component: component.clone(), detail });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+struct LevelNames<'a>(&'a [&'a str]);
+
+impl Names for LevelNames<'_> {
+    fn name(&self, id: NetId) -> Option<String> {
+        self.0.get(id.get() as usize).map(|name| (*name).to_owned())
+    }
+
+    fn id(&self, name: &str) -> Option<NetId> {
+        self.0.binary_search(&name).ok().map(|place| NetId(place as u32))
+    }
+}

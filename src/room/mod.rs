@@ -1,0 +1,35 @@
+//! A room: a Bevy world that ticks at 20 Hz, takes an inbox and leaves an outbox.
+//!
+//! Each tick: [intake](Inbox) decides, records and applies what came in; the game's schedules simulate 50 ms; collect turns
+//! what changed into one batch. The same inbox always gives the same outbox.
+//!
+//! May use: protocol. Never: clocks, sockets, threads, hash order, chance that is not seeded.
+
+mod clock;
+mod collect;
+mod decision;
+mod fault;
+mod inbox;
+mod index;
+mod intake;
+mod ledger;
+mod level;
+mod outbox;
+mod patch;
+mod rng;
+mod runner;
+mod snapshot;
+mod user;
+
+pub use self::clock::{Countdown, RoomClock, Ttl, every};
+pub use self::decision::{Decision, Facts, Issued, Join, RulesAppExt, accept, reject};
+pub use self::fault::RoomFault;
+pub use self::inbox::{Inbox, Incoming};
+pub use self::index::EntityIndex;
+pub use self::intake::Members;
+pub use self::ledger::{Because, Ledger, Recorded, Recorder};
+pub use self::level::{Level, LevelError};
+pub use self::outbox::{Answer, Outbox, Verdict};
+pub use self::patch::Patch;
+pub use self::rng::RoomRng;
+pub use self::runner::{Room, RoomError, RoomInfo, RoomOptions};

@@ -1,0 +1,355 @@
+//! A room: a Bevy world with its schedules, run one tick at a time.
+
+use std::any::TypeId;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bevy_app::prelude::*;
+use bevy_app::{PluginsState, SubApp};
+use bevy_ecs::prelude::*;
+use bevy_ecs::schedule::{InternedScheduleLabel, LogLevel, ScheduleBuildSettings, ScheduleLabel, SingleThreadedExecutor};
+use bevy_time::{Fixed, Time, Virtual};
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::clock::{RoomClock, expire};
+use super::collect::{Collector, collect};
+use super::decision::{Join, Rules, RulesAppExt};
+use super::fault::{RoomFault, catch_faults, fault_of};
+use super::inbox::{Inbox, Incoming};
+use super::index::{EntityIndex, keep_index};
+use super::intake::{Members, intake};
+use super::ledger::{Ledger, Origin, record};
+use super::level::{Level, LevelError};
+use super::outbox::Outbox;
+use super::rng::RoomRng;
+use super::snapshot::write_snapshot;
+use super::user::{despawn_user, spawn_user};
+use crate::protocol::limits::TICKS_PER_SECOND;
+use crate::protocol::{EntityId, Payload, Producer, Protocol, RoomCreated, RoomId, RoomTick, UserJoined, UserLeft, register_built_in};
+
+/// What a room starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomOptions {
+    /// The name by which it is addressed; its id follows from it.
+    pub name: String,
+    /// Where its chance starts. The same seed gives the same room. Default: 0.
+    pub seed: u64,
+    /// The level that it starts with. Default: none, an empty world.
+    pub level: Option<Level>,
+    /// Tell with each operation which fact caused it, at about a byte an operation. Default: no.
+    pub notes: bool,
+    /// Put a hash of the state on each batch, by which a replica that differs notices. Costs a hash per changed value. Default: no.
+    pub check: bool,
+    /// Refuse to run systems whose order Bevy does not know from their constraints: such an order can change with any
+    /// unrelated system. Default: no.
+    pub deny_ambiguity: bool,
+}
+
+impl RoomOptions {
+    /// A room with that name, and the defaults.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), seed: 0, level: None, notes: false, check: false, deny_ambiguity: false }
+    }
+}
+
+impl Default for RoomOptions {
+    fn default() -> Self {
+        Self::named("room")
+    }
+}
+
+/// Why a room could not be built.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RoomError {
+    /// The protocol or the rules are not whole; a sentence for each thing that is wrong.
+    #[error("the game's protocol and rules don't fit: {}", .0.join("; "))]
+    Rules(Vec<String>),
+    /// The level can't be loaded.
+    #[error(transparent)]
+    Level(#[from] LevelError),
+    /// Code of the game panicked while the room started.
+    #[error(transparent)]
+    Fault(#[from] RoomFault),
+}
+
+/// What a room's world knows of the room. A resource.
+#[derive(Resource, Clone, Debug, PartialEq, Eq)]
+pub struct RoomInfo {
+    /// The name by which it is addressed.
+    pub name: String,
+    /// Its id.
+    pub id: RoomId,
+    /// The seed of its chance.
+    pub seed: u64,
+}
+
+/// The phases of a tick that a game can't fill itself.
+#[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
+struct RoomEnd;
+
+/// One Bevy world with its own schedule, tick, ledger and members. `Send`, and it never waits: an inbox in, an outbox out.
+///
+/// ```
+/// use bevy_app::prelude::*;
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::prelude::*;
+/// use roomkeeper::room::{Room, RoomOptions};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Component, Serialize, Deserialize)]
+/// struct Position([f32; 2]);
+///
+/// fn protocol(app: &mut App) {
+///     app.sync::<Position>("position").latest();
+/// }
+/// fn drift(mut positions: Query<&mut Position>) {
+///     positions.iter_mut().for_each(|mut position| position.0[0] += 0.05);
+/// }
+/// fn rules(app: &mut App) {
+///     app.add_systems(FixedUpdate, drift);
+/// }
+///
+/// let mut room = Room::new(RoomOptions::named("lobby"), protocol, rules)?;
+/// room.world_mut().spawn(Position([0.0, 0.0]));
+/// let outbox = room.tick([])?;
+/// assert!(outbox.batch.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Room {
+    app: SubApp,
+    simulate: Vec<InternedScheduleLabel>,
+    opening: Outbox,
+    fault: Option<RoomFault>,
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Room").field("info", self.info()).field("tick", &self.tick_now()).field("fault", &self.fault).finish()
+    }
+}
+
+impl Room {
+    /// Builds a room: its protocol, its rules, its level; then runs tick 0, in which the start-up schedules run.
+    ///
+    /// # Errors
+    /// If the protocol and the rules don't fit each other, the level can't be loaded, or the game panics.
+    pub fn new(options: RoomOptions, protocol: impl FnOnce(&mut App), rules: impl FnOnce(&mut App)) -> Result<Self, RoomError> {
+        let built = catch_unwind(AssertUnwindSafe(|| Self::build(&options, protocol, rules)));
+        let mut room = built.map_err(|payload| fault_of(payload, RoomTick(0)))??;
+        room.opening = room.run(|world, simulate| open(world, simulate, &options))??;
+        Ok(room)
+    }
+
+    fn build(options: &RoomOptions, protocol: impl FnOnce(&mut App), rules: impl FnOnce(&mut App)) -> Result<Self, RoomError> {
+        let mut app = App::new();
+        let id = RoomId::named(&options.name);
+        let world = app.world_mut();
+        keep_index(world, id);
+        catch_faults(world);
+        world.insert_resource(RoomInfo { name: options.name.clone(), id, seed: options.seed });
+        world.insert_resource(RoomRng::new(options.seed));
+        world.insert_resource(Collector::new(options.notes, options.check));
+        app.init_resource::<Protocol>().init_resource::<Rules>().init_resource::<RoomClock>().init_resource::<Inbox>();
+        app.init_resource::<Outbox>().init_resource::<Members>().init_resource::<Ledger>();
+        app.insert_resource(Time::<()>::default()).insert_resource(Time::<Virtual>::default());
+        app.insert_resource(Time::<Fixed>::from_hz(f64::from(TICKS_PER_SECOND)));
+        app.add_systems(RoomEnd, expire);
+        register_built_in(&mut app);
+        protocol(&mut app);
+        rules(&mut app);
+        while app.plugins_state() == PluginsState::Adding {
+            std::hint::spin_loop();
+        }
+        app.finish();
+        app.cleanup();
+        apply_built_in(&mut app);
+        check_rules(&app)?;
+        let mut app = std::mem::take(app.main_mut());
+        watch_components(app.world_mut());
+        let simulate = prepare_schedules(app.world_mut(), options.deny_ambiguity);
+        Ok(Self { app, simulate, opening: Outbox::default(), fault: None })
+    }
+
+    /// Runs one tick: takes the inbox up, simulates 50 ms, collects the batch.
+    ///
+    /// # Errors
+    /// If code of the game panics, or did in an earlier tick. The room must then be dropped, or rebuilt from what is stored.
+    pub fn tick(&mut self, incoming: impl IntoIterator<Item = Incoming>) -> Result<Outbox, RoomFault> {
+        self.app.world_mut().resource_mut::<Inbox>().items.extend(incoming);
+        self.run(tick)
+    }
+
+    fn run<T>(&mut self, phase: impl FnOnce(&mut World, &[InternedScheduleLabel]) -> T) -> Result<T, RoomFault> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let (world, simulate) = (self.app.world_mut(), &self.simulate);
+        let ran = catch_unwind(AssertUnwindSafe(|| phase(world, simulate)));
+        ran.map_err(|payload| {
+            let fault = fault_of(payload, self.tick_now());
+            self.fault = Some(fault.clone());
+            fault
+        })
+    }
+
+    /// The outbox of tick 0: the batch that creates the initial state. Folding it and all later batches gives the state.
+    pub fn opening(&self) -> &Outbox {
+        &self.opening
+    }
+
+    /// The whole replicated state, as of the tick that ran last, encoded.
+    ///
+    /// # Errors
+    /// If the room has stopped, or a component can't be encoded.
+    pub fn snapshot(&mut self) -> Result<Bytes, RoomFault> {
+        self.run(|world, _| write_snapshot(world))
+    }
+
+    /// The tick that ran last.
+    pub fn tick_now(&self) -> RoomTick {
+        self.world().resource::<RoomClock>().tick
+    }
+
+    /// The room's name, id and seed.
+    pub fn info(&self) -> &RoomInfo {
+        self.world().resource::<RoomInfo>()
+    }
+
+    /// The room's world, for reading.
+    pub fn world(&self) -> &World {
+        self.app.world()
+    }
+
+    /// The room's world. What is changed here goes into the next batch, without a fact that says why.
+    pub fn world_mut(&mut self) -> &mut World {
+        self.app.world_mut()
+    }
+
+    /// The users in the room.
+    pub fn members(&self) -> &Members {
+        self.world().resource::<Members>()
+    }
+
+    /// The entity with that id.
+    pub fn entity(&self, id: EntityId) -> Option<Entity> {
+        self.world().resource::<EntityIndex>().entity(id)
+    }
+}
+
+/// Applies the built-in facts that the game did not choose to apply itself.
+fn apply_built_in(app: &mut App) {
+    let applied = |app: &App, type_id| app.world().resource::<Rules>().appliers.contains_key(&type_id);
+    if !applied(app, TypeId::of::<UserJoined>()) {
+        app.apply(spawn_user);
+    }
+    if !applied(app, TypeId::of::<UserLeft>()) {
+        app.apply(despawn_user);
+    }
+}
+
+/// Each command needs a handler and each fact that changes state an observer; what is there must be in the protocol.
+fn check_rules(app: &App) -> Result<(), RoomError> {
+    let (protocol, rules) = (app.world().resource::<Protocol>(), app.world().resource::<Rules>());
+    let mut errors = protocol.errors().to_vec();
+    errors.extend_from_slice(&rules.errors);
+    for kind in &protocol.commands {
+        if !rules.handlers.contains_key(&kind.type_id) {
+            errors.push(format!("missing handler for command {:?}: add `app.decide(..)`", kind.name));
+        }
+    }
+    for kind in &protocol.facts {
+        match (kind.stateful, rules.appliers.contains_key(&kind.type_id)) {
+            (true, false) => errors.push(format!("missing handler for fact {:?}: add `app.apply(..)`, or register it by `stateless_fact`", kind.name)),
+            (false, true) => errors.push(format!("fact {:?} is stateless, but an observer applies it", kind.name)),
+            _ => {}
+        }
+    }
+    for (type_id, name) in rules.appliers.iter().filter(|(type_id, _)| protocol.fact_index(**type_id).is_none()) {
+        debug_assert!(protocol.fact_index(*type_id).is_none());
+        errors.push(format!("an observer applies {name}, which is no fact of the protocol"));
+    }
+    for type_id in rules.handlers.keys().filter(|type_id| **type_id != TypeId::of::<Join>()) {
+        if protocol.command_index(*type_id).is_none() {
+            errors.push("a handler decides a command that is not in the protocol".to_owned());
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(RoomError::Rules(errors)) }
+}
+
+fn watch_components(world: &mut World) {
+    let protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    for (index, entry) in protocol.components.iter().enumerate() {
+        entry.column.watch(world, index);
+    }
+    *world.resource_mut::<Protocol>() = protocol;
+}
+
+/// The schedules of a tick that somebody filled, in Bevy's order. All run at 20 Hz; a room has no frames in between.
+fn prepare_schedules(world: &mut World, deny_ambiguity: bool) -> Vec<InternedScheduleLabel> {
+    let mut schedules = world.resource_mut::<Schedules>();
+    for (_, schedule) in schedules.iter_mut() {
+        // Always: cargo features unify, and with `multi_threaded` on a small schedule is 60 to 100 times slower.
+        schedule.set_executor(SingleThreadedExecutor::new());
+        if deny_ambiguity {
+            schedule.set_build_settings(ScheduleBuildSettings { ambiguity_detection: LogLevel::Error, ..Default::default() });
+        }
+    }
+    let order: [InternedScheduleLabel; 10] = [
+        First.intern(),
+        PreUpdate.intern(),
+        FixedFirst.intern(),
+        FixedPreUpdate.intern(),
+        FixedUpdate.intern(),
+        FixedPostUpdate.intern(),
+        FixedLast.intern(),
+        Update.intern(),
+        PostUpdate.intern(),
+        Last.intern(),
+    ];
+    order.into_iter().filter(|label| schedules.contains(*label)).collect()
+}
+
+/// Tick 0.
+fn open(world: &mut World, simulate: &[InternedScheduleLabel], options: &RoomOptions) -> Result<Outbox, RoomError> {
+    let level = options.level.as_ref().map(|level| level.name().to_owned());
+    let created = RoomCreated { room: options.name.clone(), seed: options.seed, level };
+    record(world, Box::new(Payload(created)), Origin::new(Producer::Init));
+    if let Some(level) = &options.level {
+        level.spawn(world)?;
+    }
+    for label in [PreStartup.intern(), Startup.intern(), PostStartup.intern()] {
+        let _ = world.try_run_schedule(label);
+    }
+    // The game's schedules are built now, so that a fault in them shows before anybody joins.
+    for label in simulate {
+        world.schedule_scope(*label, |world, schedule| schedule.initialize(world)).map_err(|error| {
+            RoomError::Rules(vec![format!("the schedule {label:?} can't be built: {error}")])
+        })?;
+    }
+    world.flush();
+    collect(world);
+    Ok(std::mem::take(&mut *world.resource_mut::<Outbox>()))
+}
+
+/// The pipeline of a tick.
+fn tick(world: &mut World, simulate: &[InternedScheduleLabel]) -> Outbox {
+    advance_time(world);
+    intake(world);
+    for label in simulate {
+        world.run_schedule(*label);
+    }
+    world.run_schedule(RoomEnd);
+    collect(world);
+    world.clear_trackers();
+    std::mem::take(&mut *world.resource_mut::<Outbox>())
+}
+
+fn advance_time(world: &mut World) {
+    let mut clock = world.resource_mut::<RoomClock>();
+    let Some(next) = clock.tick.next() else { panic!("the room has reached the last tick there is") };
+    clock.tick = next;
+    world.resource_mut::<Time>().advance_by(RoomClock::STEP);
+    world.resource_mut::<Time<Virtual>>().advance_by(RoomClock::STEP);
+    world.resource_mut::<Time<Fixed>>().advance_by(RoomClock::STEP);
+}
