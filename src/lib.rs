@@ -1,8 +1,12 @@
 //! Authoritative multiplayer game rooms on Bevy ECS.
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod protocol;
 pub mod room;
+#[cfg(all(feature = "client", feature = "host"))]
+pub mod sim;
 pub use bevy_app;
 pub use bevy_ecs;
 pub use bevy_time;

@@ -106,6 +106,17 @@ fn renumber(world: &mut World, replica: &mut Replica, theirs: &State, told: &mut
     }
 }
 
+/// The replica as plain data: what the world holds now, by whoever's hand. For tests and tools; costs a pass over everything.
+///
+/// # Errors
+/// If a component can't be encoded.
+pub fn replica_state(world: &mut World) -> Result<State, CodecError> {
+    let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    let state = state_of(world, &mut protocol, world.resource::<Replica>());
+    *world.resource_mut::<Protocol>() = protocol;
+    state
+}
+
 /// The replica's own components as plain data.
 fn state_of(world: &World, protocol: &mut Protocol, replica: &Replica) -> Result<State, CodecError> {
     let mut state = State::new(replica.room);
@@ -122,6 +133,7 @@ fn state_of(world: &World, protocol: &mut Protocol, replica: &Replica) -> Result
             state.set(NetId(rows.id(row)), component, rows.value(row));
         }
     }
+    state.set_tick(replica.tick);
     Ok(state)
 }
 

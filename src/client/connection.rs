@@ -69,7 +69,7 @@ pub struct Connection {
 impl Connection {
     /// Asks for a room. `spectate` joins without a user: the client sees everything and can do nothing.
     pub fn join(&mut self, protocol: &Protocol, room: &str, spectate: bool) {
-        *self = Self { last_command: self.last_command, ..Self::default() };
+        *self = Self::default();
         self.state = ConnectionState::Joining(0.0);
         let hello = ClientMessage::Hello { fingerprint: protocol.fingerprint(), room: room.to_owned(), spectate };
         self.outgoing.push_back(hello.encode());
@@ -190,7 +190,9 @@ pub(crate) fn receive(world: &mut World) {
 
 fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
     match message {
-        ServerMessage::Welcome { room, name, user } => {
+        ServerMessage::Welcome { room, name, user, last_command } => {
+            let mut connection = world.resource_mut::<Connection>();
+            connection.last_command = last_command.0;
             let mut replica = world.resource_mut::<Replica>();
             (replica.room, replica.room_name, replica.user, replica.live) = (room, name, user, false);
             Ok(())

@@ -12,6 +12,7 @@ mod plugin;
 mod replica;
 
 pub use self::apply::ApplyError;
+pub use self::check::replica_state;
 pub use self::connection::{Connection, ConnectionChanged, ConnectionState, Issue, IssueError};
 pub use self::plugin::{ReplicaPlugin, ReplicaSystems};
 pub use self::replica::{Diverged, Replica};

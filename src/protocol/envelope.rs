@@ -159,6 +159,8 @@ pub enum ServerMessage {
         name: String,
         /// The client's user; the nil id for a spectator.
         user: EntityId,
+        /// The number of the last command that the room took of this user; a client that comes back goes on after it.
+        last_command: CommandId,
     },
     /// The client is not let in, or not kept.
     Refused(Refusal),
@@ -190,8 +192,9 @@ impl ServerMessage {
     pub fn encode(&self) -> Result<Bytes, CodecError> {
         let mut out = Vec::new();
         match self {
-            Self::Welcome { room, name, user } => {
+            Self::Welcome { room, name, user, last_command } => {
                 out.push(1);
+                write_varint(u64::from(last_command.0), &mut out);
                 out.extend_from_slice(room.as_uuid().as_bytes());
                 out.extend_from_slice(user.as_uuid().as_bytes());
                 write_text(name, &mut out);
@@ -224,9 +227,10 @@ impl ServerMessage {
         let mut reader = Reader::new(message);
         let decoded = match reader.byte()? {
             1 => {
+                let last_command = CommandId(reader.varint_u32("command id")?);
                 let room = RoomId::from_uuid(read_uuid(&mut reader)?);
                 let user = EntityId::from_uuid(read_uuid(&mut reader)?);
-                Self::Welcome { room, user, name: reader.text("room", NAME_BYTES_MAX)?.to_owned() }
+                Self::Welcome { room, user, last_command, name: reader.text("room", NAME_BYTES_MAX)?.to_owned() }
             }
             2 => Self::Refused(reader.value()?),
             3 => {
@@ -306,7 +310,7 @@ mod tests {
     fn every_message_survives_the_wire() {
         let rejection = Rejection::new("no_ammo").because("reload first");
         let server = [
-            ServerMessage::Welcome { room: RoomId::named("a"), name: "a".into(), user: EntityId::named("ann") },
+            ServerMessage::Welcome { room: RoomId::named("a"), name: "a".into(), user: EntityId::named("ann"), last_command: CommandId(4) },
             ServerMessage::Refused(Refusal::ProtocolDiffers(Description::default())),
             ServerMessage::Refused(Refusal::Rejected(rejection.clone())),
             ServerMessage::Chunk { size: 10, at: 0, bytes: Bytes::from_static(b"abc") },

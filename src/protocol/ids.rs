@@ -11,7 +11,7 @@ pub const LEVEL_NAMESPACE: Uuid = Uuid::from_u128(0x7d5f_31c0_6d1b_5c8e_9a47_2f1
 
 /// The UUID by which the ledger, the snapshots, the tools and other rooms know an entity.
 ///
-/// It is a component: every entity with a synced component carries one. Spawn with an explicit id to give a
+/// It is a component: every entity with a synced component carries one, and an entity that carries one is replicated. Spawn with an explicit id to give a
 /// readable or a foreign one, otherwise the room mints one that no other room can mint.
 ///
 /// ```
@@ -20,6 +20,7 @@ pub const LEVEL_NAMESPACE: Uuid = Uuid::from_u128(0x7d5f_31c0_6d1b_5c8e_9a47_2f1
 /// assert_ne!(EntityId::named("door123"), EntityId::named("door124"));
 /// ```
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[require(NetId)]
 pub struct EntityId(Uuid);
 
 /// The name under which [`EntityId`] announces itself to a serde serializer, so that the ids inside a command
@@ -43,6 +44,21 @@ impl EntityId {
             *tail = low;
         }
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// The serial number, if a room minted the id.
+    pub(crate) fn serial_in(self, room: RoomId) -> Option<u64> {
+        let [.., a, b, c, d, e, f] = *self.0.as_bytes();
+        let serial = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        (Self::minted(room, serial) == self).then_some(serial)
+    }
+
+    /// The id of the `nth` entity that a command of `author` creates: the same on the client, which may create it ahead,
+    /// and in the room.
+    pub fn of_command(author: Self, command: CommandId, nth: u32) -> Self {
+        let [a, b, c, d] = command.0.to_be_bytes();
+        let [e, f, g, h] = nth.to_be_bytes();
+        Self(Uuid::new_v5(&author.0, &[a, b, c, d, e, f, g, h]))
     }
 
     /// Wraps a UUID that comes from elsewhere.
@@ -125,8 +141,14 @@ impl fmt::Display for RoomId {
 
 /// A small integer that stands for an [`EntityId`] on one room's wire. Handed out at create, lowest free number first;
 /// a freed number is not handed out again before the batch that deleted its entity has left.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetId(pub(crate) u32);
+
+impl Default for NetId {
+    fn default() -> Self {
+        Self::UNASSIGNED
+    }
+}
 
 impl NetId {
     pub(crate) const UNASSIGNED: Self = Self(u32::MAX);

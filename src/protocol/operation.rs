@@ -248,12 +248,9 @@ fn identity_of(operation: &Operation, state: &State) -> Identity {
     if EntityId::named(&operation.name) == operation.id {
         return Identity::Named(operation.name.clone());
     }
-    // An id that the room minted carries its serial in its last six bytes.
-    let [.., a, b, c, d, e, f] = *operation.id.as_uuid().as_bytes();
-    let serial = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-    match EntityId::minted(state.room(), serial) == operation.id {
-        true => Identity::Minted(serial),
-        false => Identity::Foreign(operation.id.as_uuid()),
+    match operation.id.serial_in(state.room()) {
+        Some(serial) => Identity::Minted(serial),
+        None => Identity::Foreign(operation.id.as_uuid()),
     }
 }
 

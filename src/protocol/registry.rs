@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::column::{Column, SyncComponent, TypedColumn, write_by_insert, write_in_place};
 use super::fingerprint::{Description, Fingerprint, describe_type};
-use super::ids::{EntityId, NetId};
+use super::ids::EntityId;
 use super::limits::{KINDS_MAX, NAME_BYTES_MAX};
 use super::payload::{CommandKind, FactKind};
 use super::quantity::{Quantity, QuantityHooks, StepLog};
@@ -218,8 +218,8 @@ where
 {
     let world = app.world_mut();
     world.init_resource::<Protocol>();
-    world.register_required_components::<T, EntityId>();
-    world.register_required_components_with::<T, NetId>(|| NetId::UNASSIGNED);
+    // It fails where a component is registered twice, of which `claim` complains.
+    let _ = world.try_register_required_components::<T, EntityId>();
     let column = TypedColumn::<T, C>::new(world, wire, write);
     let mut protocol = world.resource_mut::<Protocol>();
     let index = protocol.components.len();

@@ -1,6 +1,6 @@
 //! A room's replicated state as plain data, without a Bevy world: for tools, for JSON, for comparing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use thiserror::Error;
@@ -183,6 +183,34 @@ impl State {
         if let Some(entity) = self.entities.get_mut(&net_id) {
             entity.components.insert(component, value.to_vec());
         }
+    }
+
+    pub(crate) fn set_tick(&mut self, tick: RoomTick) {
+        self.tick = tick;
+    }
+
+    /// The first difference to another state, in words, or `None` if both hold the same entities with the same bytes.
+    pub fn difference(&self, protocol: &Protocol, other: &Self) -> Option<String> {
+        let ids: BTreeSet<EntityId> = self.by_id.keys().chain(other.by_id.keys()).copied().collect();
+        for id in ids {
+            let (Some(ours), Some(theirs)) = (self.get(id), other.get(id)) else {
+                let name = self.get(id).or(other.get(id)).map(|entity| entity.identity.display(self.room));
+                let place = if self.by_id.contains_key(&id) { "only here" } else { "only there" };
+                return Some(format!("entity {} is {place}", name.unwrap_or_default()));
+            };
+            if self.net_id(id) != other.net_id(id) {
+                return Some(format!("entity {id} has net id {:?} here, {:?} there", self.net_id(id), other.net_id(id)));
+            }
+            for (component, entry) in protocol.components.iter().enumerate() {
+                let (our_value, their_value) = (ours.components.get(&component), theirs.components.get(&component));
+                if our_value != their_value {
+                    let json = |value: Option<&Vec<u8>>, state: &Self| value.map(|value| entry.column.to_json(&mut Reader::new(value), state));
+                    let (here, there) = (json(our_value, self), json(their_value, other));
+                    return Some(format!("{id}.{} is {here:?} here, {there:?} there", entry.name));
+                }
+            }
+        }
+        None
     }
 
     /// The smallest net id that no entity has.

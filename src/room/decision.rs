@@ -27,6 +27,13 @@ pub struct Issued<C> {
     pub tick: RoomTick,
 }
 
+impl<C> Issued<C> {
+    /// An id for the `nth` entity that this command creates, for the fact to name. The author's client knows the same id.
+    pub fn new_id(&self, nth: u32) -> EntityId {
+        EntityId::of_command(self.author_id, self.id, nth)
+    }
+}
+
 impl<C> Deref for Issued<C> {
     type Target = C;
     fn deref(&self) -> &C {
@@ -123,7 +130,8 @@ pub(crate) struct Rules {
 
 /// Adds the rules of a game to a room's `App`.
 ///
-/// A handler sees the world and changes nothing; one that asks for write access does not compile:
+/// A handler sees the world and changes nothing. One that asks for write access does not compile; one that takes `Commands`
+/// is refused when the room is built:
 ///
 /// ```compile_fail
 /// use bevy_app::prelude::*;
@@ -131,9 +139,9 @@ pub(crate) struct Rules {
 /// use roomkeeper::prelude::*;
 /// struct Wave;
 /// #[derive(Component)]
-/// struct Waving;
-/// fn decide_wave(wave: In<Issued<Wave>>, mut commands: Commands) -> Decision {
-///     commands.entity(wave.author).insert(Waving);
+/// struct Waving(bool);
+/// fn decide_wave(wave: In<Issued<Wave>>, mut waving: Query<&mut Waving>) -> Decision {
+///     waving.get_mut(wave.author)?.0 = true;
 ///     reject("never")
 /// }
 /// fn rules(app: &mut App) {
@@ -171,6 +179,10 @@ impl RulesAppExt for App {
         system.initialize(self.world_mut());
         self.init_resource::<Rules>();
         let mut rules = self.world_mut().resource_mut::<Rules>();
+        if system.has_deferred() {
+            let error = format!("the handler {} takes `Commands` or another deferred parameter; a handler changes nothing", system.name());
+            rules.errors.push(error);
+        }
         let handler = Box::new(Handler(system, std::marker::PhantomData::<fn() -> C>));
         if rules.handlers.insert(TypeId::of::<C>(), handler).is_some() {
             rules.errors.push(format!("{} has two handlers; `decide` takes one", std::any::type_name::<C>()));

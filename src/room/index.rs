@@ -130,6 +130,13 @@ impl EntityIndex {
         }
     }
 
+    /// Mints an id ahead of its entity, so that a fact can name what it will create. Spawn the entity with it.
+    pub fn mint(&mut self) -> EntityId {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        EntityId::minted(self.room, serial)
+    }
+
     /// Gives an entity a number and, if it asks for none or for one that is taken, an id.
     fn enter(&mut self, entity: Entity, asked: EntityId, name: Option<&str>, born: Tick) -> (NetId, EntityId) {
         let taken = self.by_id.contains_key(&asked);
@@ -141,6 +148,9 @@ impl EntityIndex {
                 let serial = self.next_serial;
                 self.next_serial += 1;
                 (EntityId::minted(self.room, serial), Identity::Minted(serial))
+            }
+            false if asked.serial_in(self.room).is_some_and(|serial| serial < self.next_serial) => {
+                (asked, Identity::Minted(asked.serial_in(self.room).unwrap_or_default()))
             }
             false => {
                 let name = name.filter(|name| name.len() <= ENTITY_NAME_BYTES_MAX && EntityId::named(name) == asked);

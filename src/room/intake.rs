@@ -35,6 +35,11 @@ impl Members {
         self.by_id.keys().copied()
     }
 
+    /// The number of the last command that the room took of a user.
+    pub fn last_command(&self, user: EntityId) -> CommandId {
+        self.by_id.get(&user).map_or(CommandId(0), |member| member.last_command)
+    }
+
     /// True if the user joined.
     pub fn contains(&self, user: EntityId) -> bool {
         self.by_id.contains_key(&user)

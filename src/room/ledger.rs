@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::clock::RoomClock;
+use super::index::EntityIndex;
 use crate::protocol::limits::FACTS_PER_TICK_MAX;
 use crate::protocol::{CodecError, CommandId, EntityId, Fact, FactHead, FactSeq, Payload, Producer, Protocol, RoomTick};
 
@@ -178,6 +179,7 @@ pub(crate) fn record(world: &mut World, fact: Box<dyn Fact>, mut origin: Origin)
 #[derive(SystemParam)]
 pub struct Recorder<'w, 's> {
     commands: Commands<'w, 's>,
+    index: ResMut<'w, EntityIndex>,
     name: SystemName,
 }
 
@@ -185,6 +187,16 @@ impl<'w, 's> Recorder<'w, 's> {
     /// Records that something happened.
     pub fn fact<F: Serialize + Clone + Send + Sync + 'static>(&mut self, fact: F) {
         self.queue(Payload(fact), None);
+    }
+
+    /// A new id for an entity that a fact creates, so that the fact can name it.
+    pub fn new_id(&mut self) -> EntityId {
+        self.index.mint()
+    }
+
+    /// The entity with that id, if the room has one.
+    pub fn entity(&self, id: EntityId) -> Option<Entity> {
+        self.index.entity(id)
     }
 
     /// Links the next fact to the one that made `change`: the ledger then tells the whole chain.

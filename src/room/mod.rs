@@ -5,6 +5,7 @@
 //!
 //! May use: protocol. Never: clocks, sockets, threads, hash order, chance that is not seeded.
 
+mod blueprint;
 mod clock;
 mod collect;
 mod decision;
@@ -21,6 +22,7 @@ mod runner;
 mod snapshot;
 mod user;
 
+pub use self::blueprint::Blueprint;
 pub use self::clock::{Countdown, RoomClock, Ttl, every};
 pub use self::decision::{Decision, Facts, Issued, Join, RulesAppExt, accept, reject};
 pub use self::fault::RoomFault;

@@ -1,0 +1,72 @@
+//! What a host allows. Every limit has a counter that tells how often it was met.
+
+/// What a host allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostLimits {
+    /// Most connections. More are refused as `HostFull`. Default: 1,000. Counter: `refused_full`.
+    pub sessions_max: usize,
+    /// Most members and spectators of one room. More are refused as `room_full`. Default: 256. Counter: `refused_full`.
+    pub members_per_room_max: usize,
+    /// Most rooms. More are not created. Default: 1,000.
+    pub rooms_max: usize,
+    /// Most commands of one member that wait for one tick. More are dropped. Default: 64. Counter: `commands_dropped`.
+    pub commands_waiting_max: usize,
+    /// Most bytes that wait to be sent to one member. One with more has its batches dropped, and is sent a snapshot when
+    /// it can take one. Default: 4 MiB. Counter: `resyncs`.
+    pub queue_bytes_max: usize,
+    /// Most malformed or ill-timed messages of one connection. One with more is closed. Default: 16. Counter: `kicked`.
+    pub mistakes_max: u32,
+    /// Fewest ticks between two snapshots that one member may ask for. Default: 20. Counter: `resyncs_refused`.
+    pub resync_ticks_min: u32,
+}
+
+impl Default for HostLimits {
+    fn default() -> Self {
+        Self {
+            sessions_max: 1_000,
+            members_per_room_max: 256,
+            rooms_max: 1_000,
+            commands_waiting_max: 64,
+            queue_bytes_max: 4 << 20,
+            mistakes_max: 16,
+            resync_ticks_min: 20,
+        }
+    }
+}
+
+/// What a host has counted since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostCounters {
+    /// Connections that came.
+    pub connected: u64,
+    /// Users and spectators that were let in.
+    pub joined: u64,
+    /// Connections that a room's rules, its name, or another protocol turned away.
+    pub refused: u64,
+    /// Connections for which the host or the room had no place.
+    pub refused_full: u64,
+    /// Users that left by their own word.
+    pub left: u64,
+    /// Users that were lost.
+    pub timed_out: u64,
+    /// Messages that were malformed.
+    pub malformed: u64,
+    /// Messages that were well-formed but had no place where they came: a command before the welcome, a second hello.
+    pub out_of_turn: u64,
+    /// Connections that were closed for their mistakes.
+    pub kicked: u64,
+    /// Commands that came faster than a room takes them.
+    pub commands_dropped: u64,
+    /// Commands that were handed to a room.
+    pub commands: u64,
+    /// Members that were sent a snapshot because they could not keep up, or differed.
+    pub resyncs: u64,
+    /// Snapshots that were asked for too often.
+    pub resyncs_refused: u64,
+    /// Rooms that stopped because their game failed.
+    pub room_faults: u64,
+    /// Batches that were handed to members.
+    pub batches: u64,
+}

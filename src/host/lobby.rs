@@ -1,0 +1,424 @@
+//! Rooms by name, and who is in them. Messages in, messages out: no socket and no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::limits::{HostCounters, HostLimits};
+use super::session::{ConnectionId, Session, Stage, Visitor};
+use crate::protocol::{
+    ClientMessage, Description, EntityId, LeaveReason, Protocol, Refusal, Rejection, RoomTick, ServerMessage, VerdictMessage, batch_message,
+    snapshot_messages,
+};
+use crate::room::{Answer, Blueprint, Incoming, Outbox, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict};
+
+/// A room, and who hears of it.
+#[derive(Debug)]
+struct HostedRoom {
+    room: Room,
+    description: Description,
+    inbox: Vec<Incoming>,
+    users: BTreeMap<EntityId, ConnectionId>,
+    members: BTreeSet<ConnectionId>,
+    arriving: Vec<ConnectionId>,
+}
+
+/// What a tick of a room was like.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct TickReport {
+    /// The tick.
+    pub tick: RoomTick,
+    /// What happened in it.
+    pub facts: Vec<Recorded>,
+    /// The batch, if anything changed.
+    pub batch: Option<Bytes>,
+    /// Why the room is gone, if it is.
+    pub fault: Option<RoomFault>,
+}
+
+/// Rooms by name, and who is in them.
+///
+/// Whoever drives it tells what the transport saw ([`connected`](Self::connected), [`message`](Self::message),
+/// [`disconnected`](Self::disconnected)), ticks each room at its time, and [pumps](Self::pump) what is to be sent.
+#[derive(Debug)]
+pub struct Lobby {
+    limits: HostLimits,
+    rooms: BTreeMap<String, HostedRoom>,
+    sessions: BTreeMap<ConnectionId, Session>,
+    counters: HostCounters,
+    /// Whether a player who connects again takes the place of the older connection. Only where identities are proven.
+    takeover: bool,
+}
+
+impl Lobby {
+    /// A lobby without rooms. `takeover`: a player who connects again, say after a change of network, takes the place of
+    /// its older connection; without it, it is refused while that lives. Say no where players are not authenticated.
+    pub fn new(limits: HostLimits, takeover: bool) -> Self {
+        Self { limits, rooms: BTreeMap::new(), sessions: BTreeMap::new(), counters: HostCounters::default(), takeover }
+    }
+
+    /// Creates a room.
+    ///
+    /// # Errors
+    /// If the room can't be built, its name is taken, or there are too many.
+    pub fn open_room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<(), RoomError> {
+        let name = options.name.clone();
+        if self.rooms.contains_key(&name) {
+            return Err(RoomError::Rules(vec![format!("there is a room {name:?} already")]));
+        }
+        if self.rooms.len() >= self.limits.rooms_max {
+            return Err(RoomError::Rules(vec![format!("{} rooms are as many as the host may have", self.rooms.len())]));
+        }
+        let room = blueprint.room(options)?;
+        let description = room.world().resource::<Protocol>().describe();
+        let (inbox, users, members, arriving) = Default::default();
+        self.rooms.insert(name, HostedRoom { room, description, inbox, users, members, arriving });
+        Ok(())
+    }
+
+    /// Closes a room and tells its members.
+    pub fn close_room(&mut self, name: &str, refusal: &Refusal) {
+        let Some(hosted) = self.rooms.remove(name) else { return };
+        for connection in hosted.members.iter().chain(&hosted.arriving).chain(hosted.users.values()) {
+            self.refuse(*connection, refusal);
+        }
+    }
+
+    /// The names of the rooms, in order.
+    pub fn room_names(&self) -> impl Iterator<Item = &str> {
+        self.rooms.keys().map(String::as_str)
+    }
+
+    /// A room.
+    pub fn room(&self, name: &str) -> Option<&Room> {
+        self.rooms.get(name).map(|hosted| &hosted.room)
+    }
+
+    /// A room, to be changed from outside: by tests and tools.
+    pub fn room_mut(&mut self, name: &str) -> Option<&mut Room> {
+        self.rooms.get_mut(name).map(|hosted| &mut hosted.room)
+    }
+
+    /// How many members and spectators a room has.
+    pub fn member_count(&self, name: &str) -> usize {
+        self.rooms.get(name).map_or(0, |hosted| hosted.members.len())
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> HostCounters {
+        self.counters
+    }
+
+    /// Somebody connected.
+    pub fn connected(&mut self, connection: ConnectionId, visitor: Visitor) {
+        self.counters.connected += 1;
+        let full = self.sessions.len() >= self.limits.sessions_max;
+        self.sessions.insert(connection, Session::new(visitor));
+        if full {
+            self.counters.refused_full += 1;
+            self.refuse(connection, &Refusal::HostFull);
+        }
+    }
+
+    /// A connection is gone.
+    pub fn disconnected(&mut self, connection: ConnectionId, reason: LeaveReason) {
+        let Some(session) = self.sessions.remove(&connection) else { return };
+        let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
+        hosted.members.remove(&connection);
+        hosted.arriving.retain(|arriving| *arriving != connection);
+        let user = session.visitor.player;
+        // A user that came back by another connection has not left.
+        if !session.spectator && hosted.users.get(&user) == Some(&connection) {
+            hosted.users.remove(&user);
+            hosted.inbox.push(Incoming::Leave { user, reason });
+            match reason {
+                LeaveReason::Left => self.counters.left += 1,
+                _ => self.counters.timed_out += 1,
+            }
+        }
+    }
+
+    /// A message of a stranger came in.
+    pub fn message(&mut self, connection: ConnectionId, message: &Bytes) {
+        let Some(session) = self.sessions.get(&connection) else { return };
+        let stage = session.stage.clone();
+        if stage == Stage::Closing {
+            return;
+        }
+        let decoded = ClientMessage::decode(message);
+        match (decoded, stage) {
+            (Ok(ClientMessage::Hello { fingerprint, room, spectate }), Stage::Greeting) => {
+                self.hello(connection, fingerprint, room, spectate);
+            }
+            (Ok(ClientMessage::Command { id, kind, payload }), Stage::Live) => {
+                self.command(connection, |user| Incoming::Command { user, id, kind, payload });
+            }
+            (Ok(ClientMessage::Leave), _) => self.leave(connection),
+            (Ok(ClientMessage::Diverged { tick }), Stage::Live) => self.diverged(connection, tick),
+            (Ok(_), _) => {
+                self.counters.out_of_turn += 1;
+                self.mistake(connection, "a message out of turn");
+            }
+            (Err(error), _) => {
+                self.counters.malformed += 1;
+                self.mistake(connection, &error.to_string());
+            }
+        }
+    }
+
+    fn hello(&mut self, connection: ConnectionId, fingerprint: crate::protocol::Fingerprint, room: String, spectate: bool) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let name = session.visitor.room.clone().unwrap_or(room);
+        let Some(hosted) = self.rooms.get_mut(&name) else {
+            self.counters.refused += 1;
+            return self.refuse(connection, &Refusal::NoSuchRoom(name));
+        };
+        if hosted.description.fingerprint() != fingerprint {
+            let refusal = Refusal::ProtocolDiffers(hosted.description.clone());
+            self.counters.refused += 1;
+            return self.refuse(connection, &refusal);
+        }
+        if hosted.members.len() + hosted.arriving.len() >= self.limits.members_per_room_max {
+            self.counters.refused_full += 1;
+            return self.refuse(connection, &Refusal::Rejected(Rejection::new("room_full")));
+        }
+        session.room = Some(name);
+        session.spectator = spectate;
+        session.stage = Stage::Joining;
+        let user = session.visitor.player;
+        if spectate {
+            hosted.arriving.push(connection);
+            return;
+        }
+        match hosted.users.get(&user).copied() {
+            None => {
+                hosted.users.insert(user, connection);
+                hosted.inbox.push(Incoming::Join { user, name: session.visitor.name.clone() });
+            }
+            Some(_) if !self.takeover => {
+                session.room = None;
+                self.counters.refused += 1;
+                self.refuse(connection, &Refusal::Rejected(Rejection::new("already_joined")));
+            }
+            Some(older) => {
+                hosted.users.insert(user, connection);
+                hosted.members.remove(&older);
+                hosted.arriving.push(connection);
+                self.refuse(older, &Refusal::Kicked("you joined from elsewhere".to_owned()));
+            }
+        }
+    }
+
+    fn command(&mut self, connection: ConnectionId, incoming: impl FnOnce(EntityId) -> Incoming) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
+        if session.spectator {
+            self.counters.out_of_turn += 1;
+            return self.mistake(connection, "a command of a spectator");
+        }
+        if session.commands_waiting >= self.limits.commands_waiting_max {
+            self.counters.commands_dropped += 1;
+            return;
+        }
+        session.commands_waiting += 1;
+        self.counters.commands += 1;
+        hosted.inbox.push(incoming(session.visitor.player));
+    }
+
+    fn leave(&mut self, connection: ConnectionId) {
+        self.detach(connection, LeaveReason::Left);
+        if let Some(session) = self.sessions.get_mut(&connection) {
+            session.stage = Stage::Closing;
+        }
+    }
+
+    fn diverged(&mut self, connection: ConnectionId, tick: RoomTick) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let now = session.room.as_ref().and_then(|name| self.rooms.get(name)).map_or(0, |hosted| hosted.room.tick_now().0);
+        if now.saturating_sub(session.last_snapshot_tick) < self.limits.resync_ticks_min {
+            self.counters.resyncs_refused += 1;
+            return;
+        }
+        tracing::warn!(connection = connection.0, %tick, "a replica differs from its room; it is sent a snapshot");
+        session.wants_snapshot = true;
+    }
+
+    /// Counts a mistake; too many close the connection.
+    fn mistake(&mut self, connection: ConnectionId, what: &str) {
+        tracing::debug!(connection = connection.0, what, "dropped a message");
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        session.mistakes += 1;
+        if session.mistakes > self.limits.mistakes_max {
+            self.counters.kicked += 1;
+            self.detach(connection, LeaveReason::Kicked);
+            self.refuse(connection, &Refusal::Kicked("too many malformed messages".to_owned()));
+        }
+    }
+
+    /// Takes a connection out of its room, and its user with it.
+    fn detach(&mut self, connection: ConnectionId, reason: LeaveReason) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let Some(hosted) = session.room.take().and_then(|name| self.rooms.get_mut(&name)) else { return };
+        hosted.members.remove(&connection);
+        hosted.arriving.retain(|arriving| *arriving != connection);
+        let user = session.visitor.player;
+        if !session.spectator && hosted.users.get(&user) == Some(&connection) {
+            hosted.users.remove(&user);
+            hosted.inbox.push(Incoming::Leave { user, reason });
+            self.counters.left += u64::from(reason == LeaveReason::Left);
+        }
+    }
+
+    /// Tells a connection why it can't stay; it is closed when that is sent.
+    fn refuse(&mut self, connection: ConnectionId, refusal: &Refusal) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        session.stage = Stage::Closing;
+        session.drop_superseded();
+        if let Ok(message) = ServerMessage::Refused(refusal.clone()).encode() {
+            session.push(message);
+        }
+    }
+
+    /// Runs one tick of a room and queues what it gives out. `None` if there is no such room.
+    pub fn tick_room(&mut self, name: &str) -> Option<TickReport> {
+        let hosted = self.rooms.get_mut(name)?;
+        for connection in &hosted.members {
+            if let Some(session) = self.sessions.get_mut(connection) {
+                session.commands_waiting = 0;
+            }
+        }
+        let incoming = std::mem::take(&mut hosted.inbox);
+        match hosted.room.tick(incoming) {
+            Ok(outbox) => Some(self.give_out(name, outbox)),
+            Err(fault) => {
+                let tick = fault.tick;
+                self.fail(name, &fault);
+                Some(TickReport { tick, facts: Vec::new(), batch: None, fault: Some(fault) })
+            }
+        }
+    }
+
+    /// Closes a room whose game failed. What failed is for the log; the members hear when.
+    fn fail(&mut self, name: &str, fault: &RoomFault) {
+        tracing::error!(room = name, "{fault}");
+        self.counters.room_faults += 1;
+        self.close_room(name, &Refusal::RoomClosed(format!("its game failed in tick {}", fault.tick)));
+    }
+
+    fn give_out(&mut self, name: &str, outbox: Outbox) -> TickReport {
+        self.answer(name, &outbox);
+        let Some(hosted) = self.rooms.get_mut(name) else {
+            return TickReport { tick: outbox.tick, facts: outbox.facts, batch: outbox.batch, fault: None };
+        };
+        let message = outbox.batch.as_ref().map(batch_message);
+        for connection in &hosted.members {
+            let Some(session) = self.sessions.get_mut(connection) else { continue };
+            if session.is_clogged(self.limits.queue_bytes_max) {
+                session.drop_superseded();
+                session.wants_snapshot = true;
+            }
+            if session.wants_snapshot {
+                // The batch of this tick is in the snapshot that follows.
+                continue;
+            }
+            if let Some(message) = &message {
+                session.push(message.clone());
+                self.counters.batches += 1;
+            }
+        }
+        let fault = self.send_snapshots(name, outbox.tick);
+        TickReport { tick: outbox.tick, facts: outbox.facts, batch: outbox.batch, fault }
+    }
+
+    /// Queues the room's answers to single members.
+    fn answer(&mut self, name: &str, outbox: &Outbox) {
+        let mut verdicts: BTreeMap<ConnectionId, Vec<VerdictMessage>> = BTreeMap::new();
+        for answer in &outbox.answers {
+            let Some(hosted) = self.rooms.get_mut(name) else { return };
+            match answer {
+                Answer::Join { user, verdict } => {
+                    let Some(connection) = hosted.users.get(user).copied() else { continue };
+                    match verdict {
+                        Verdict::Accepted => hosted.arriving.push(connection),
+                        Verdict::Rejected(rejection) => {
+                            hosted.users.remove(user);
+                            self.counters.refused += 1;
+                            self.refuse(connection, &Refusal::Rejected(rejection.clone()));
+                        }
+                    }
+                }
+                Answer::Command { user, id, verdict } => {
+                    let Some(connection) = hosted.users.get(user) else { continue };
+                    let rejection = match verdict {
+                        Verdict::Accepted => None,
+                        Verdict::Rejected(rejection) => Some(rejection.clone()),
+                    };
+                    verdicts.entry(*connection).or_default().push(VerdictMessage { id: *id, rejection });
+                }
+            }
+        }
+        for (connection, verdicts) in verdicts {
+            let message = ServerMessage::Verdicts { tick: outbox.tick, verdicts }.encode();
+            if let (Some(session), Ok(message)) = (self.sessions.get_mut(&connection), message) {
+                session.push(message);
+            }
+        }
+    }
+
+    /// Sends one snapshot, encoded once, to all that arrive in this tick or need one again.
+    fn send_snapshots(&mut self, name: &str, tick: RoomTick) -> Option<RoomFault> {
+        let hosted = self.rooms.get_mut(name)?;
+        let arriving = std::mem::take(&mut hosted.arriving);
+        let sessions = &mut self.sessions;
+        let again = hosted.members.iter().filter(|id| sessions.get(id).is_some_and(|session| session.wants_snapshot && session.is_drained()));
+        let again: Vec<ConnectionId> = again.copied().collect();
+        if arriving.is_empty() && again.is_empty() {
+            return None;
+        }
+        let snapshot = match hosted.room.snapshot() {
+            Ok(snapshot) => snapshot_messages(&snapshot),
+            Err(fault) => {
+                self.fail(name, &fault);
+                return Some(fault);
+            }
+        };
+        for connection in &arriving {
+            let Some(session) = sessions.get_mut(connection) else { continue };
+            let user = if session.spectator { EntityId::NIL } else { session.visitor.player };
+            let info = hosted.room.info();
+            let last_command = hosted.room.members().last_command(user);
+            let welcome = ServerMessage::Welcome { room: info.id, name: info.name.clone(), user, last_command };
+            if let Ok(welcome) = welcome.encode() {
+                session.push(welcome);
+            }
+            session.stage = Stage::Live;
+            hosted.members.insert(*connection);
+            self.counters.joined += 1;
+        }
+        self.counters.resyncs += again.len() as u64;
+        for connection in arriving.iter().chain(&again) {
+            let Some(session) = sessions.get_mut(connection) else { continue };
+            session.wants_snapshot = false;
+            session.last_snapshot_tick = tick.0;
+            snapshot.iter().for_each(|message| session.push(message.clone()));
+        }
+        None
+    }
+
+    /// Hands over what is queued, connection by connection. `send` says whether it took a message; one that it did not
+    /// take waits. Returns the connections that are to be closed now.
+    pub fn pump(&mut self, mut send: impl FnMut(ConnectionId, &Bytes) -> bool) -> Vec<ConnectionId> {
+        let mut closed = Vec::new();
+        for (connection, session) in &mut self.sessions {
+            session.pump(|message| send(*connection, message));
+            if session.stage == Stage::Closing && session.is_drained() {
+                closed.push(*connection);
+            }
+        }
+        for connection in &closed {
+            self.disconnected(*connection, LeaveReason::Kicked);
+        }
+        closed
+    }
+}

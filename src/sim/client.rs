@@ -1,0 +1,111 @@
+//! A client in a simulation: a real Bevy `App` with a replica, at the end of a simulated link.
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+
+use super::link::{Link, LinkConditions};
+use crate::client::{Connection, ConnectionState, Diverged, Replica, ReplicaPlugin};
+use crate::host::ConnectionId;
+use crate::protocol::{Accepted, CommandId, EntityAdded, EntityId, EntityRemoved, Protocol, Rejected};
+use crate::room::Blueprint;
+
+/// What a simulated client was told, in order.
+#[derive(Resource, Debug, Default)]
+pub struct Told {
+    /// The commands that were accepted.
+    pub accepted: Vec<CommandId>,
+    /// The commands that were rejected.
+    pub rejected: Vec<Rejected>,
+    /// The entities that were added.
+    pub added: Vec<EntityId>,
+    /// The entities that were removed.
+    pub removed: Vec<EntityId>,
+    /// The differences to the room that were found.
+    pub diverged: Vec<Diverged>,
+}
+
+/// What a client does by itself each tick, before its commands are sent.
+type Bot = Box<dyn FnMut(&mut World)>;
+
+/// A client in a simulation.
+pub struct SimClient {
+    pub(super) app: App,
+    pub(super) connection: ConnectionId,
+    pub(super) player: EntityId,
+    pub(super) up: Link,
+    pub(super) down: Link,
+    pub(super) connected: bool,
+    /// Ticks since it vanished without a word.
+    pub(super) silent_ticks: Option<u32>,
+    pub(super) bot: Option<Bot>,
+}
+
+impl std::fmt::Debug for SimClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimClient").field("player", &self.player).field("state", self.state()).finish_non_exhaustive()
+    }
+}
+
+impl SimClient {
+    pub(super) fn new(blueprint: &Blueprint, player: EntityId, connection: ConnectionId, conditions: LinkConditions, seed: u64) -> Self {
+        let mut app = App::new();
+        app.add_plugins(ReplicaPlugin).init_resource::<Told>();
+        blueprint.add_protocol(&mut app);
+        app.add_observer(|accepted: On<Accepted>, mut told: ResMut<Told>| told.accepted.push(accepted.id));
+        app.add_observer(|rejected: On<Rejected>, mut told: ResMut<Told>| told.rejected.push((*rejected).clone()));
+        app.add_observer(|added: On<EntityAdded>, mut told: ResMut<Told>| told.added.push(added.id));
+        app.add_observer(|removed: On<EntityRemoved>, mut told: ResMut<Told>| told.removed.push(removed.id));
+        app.add_observer(|diverged: On<Diverged>, mut told: ResMut<Told>| told.diverged.push((*diverged).clone()));
+        app.finish();
+        app.cleanup();
+        let (up, down) = (Link::new(conditions, seed), Link::new(conditions, seed.wrapping_add(1)));
+        Self { app, connection, player, up, down, connected: true, silent_ticks: None, bot: None }
+    }
+
+    pub(super) fn join(&mut self, room: &str, spectate: bool) {
+        self.app.world_mut().resource_scope(|world, mut connection: Mut<Connection>| {
+            connection.join(world.resource::<Protocol>(), room, spectate);
+        });
+    }
+
+    /// The client's own world.
+    pub fn world(&self) -> &World {
+        self.app.world()
+    }
+
+    /// The client's own world, to add observers or to read by queries.
+    pub fn world_mut(&mut self) -> &mut World {
+        self.app.world_mut()
+    }
+
+    /// The client's app, to add systems.
+    pub fn app_mut(&mut self) -> &mut App {
+        &mut self.app
+    }
+
+    /// Where the connection stands.
+    pub fn state(&self) -> &ConnectionState {
+        self.world().resource::<Connection>().state()
+    }
+
+    /// True if it holds the room's state.
+    pub fn is_live(&self) -> bool {
+        *self.state() == ConnectionState::Live && self.world().resource::<Replica>().is_live()
+    }
+
+    /// The id of its player, and of the player's entity.
+    pub fn player(&self) -> EntityId {
+        self.player
+    }
+
+    /// What it was told.
+    pub fn told(&self) -> &Told {
+        self.world().resource::<Told>()
+    }
+
+    /// Changes the link, both ways, for what is sent from now on.
+    pub fn set_link(&mut self, conditions: LinkConditions) {
+        self.up.conditions = conditions;
+        self.down.conditions = conditions;
+    }
+}

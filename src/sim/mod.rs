@@ -1,0 +1,13 @@
+//! A test kit: a room, its clients and the links between them in one process, without a clock.
+//!
+//! Game developers test their rules with it; nearly all of our own tests use it.
+//!
+//! May use: everything but sockets and threads. Never: the wall clock.
+
+mod client;
+mod kit;
+mod link;
+
+pub use self::client::{SimClient, Told};
+pub use self::kit::{Sim, TIMEOUT_TICKS};
+pub use self::link::{Link, LinkConditions, RESEND_MILLIS};
