@@ -8,11 +8,17 @@
 mod apply;
 mod check;
 mod connection;
+mod headless;
 mod plugin;
 mod replica;
+mod transport;
+mod udp;
 
 pub use self::apply::ApplyError;
 pub use self::check::replica_state;
 pub use self::connection::{Connection, ConnectionChanged, ConnectionState, Issue, IssueError};
+pub use self::headless::{HeadlessReplica, Sight};
 pub use self::plugin::{ReplicaPlugin, ReplicaSystems};
 pub use self::replica::{Diverged, Replica};
+pub use self::transport::{UdpPlugin, UdpTransport, unix_time};
+pub use self::udp::{Credentials, LinkError, LinkStatus, UdpLink};

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::limits::{HostCounters, HostLimits};
 use super::session::{ConnectionId, Session, Stage, Visitor};
+use crate::protocol::limits::BATCH_MESSAGE_BYTES_MAX;
 use crate::protocol::{
     ClientMessage, Description, EntityId, LeaveReason, Protocol, Refusal, Rejection, RoomTick, ServerMessage, VerdictMessage, batch_message,
     snapshot_messages,
@@ -312,9 +313,10 @@ impl Lobby {
             return TickReport { tick: outbox.tick, facts: outbox.facts, batch: outbox.batch, fault: None };
         };
         let message = outbox.batch.as_ref().map(batch_message);
+        let too_large = message.as_ref().is_some_and(|message| message.len() > BATCH_MESSAGE_BYTES_MAX);
         for connection in &hosted.members {
             let Some(session) = self.sessions.get_mut(connection) else { continue };
-            if session.is_clogged(self.limits.queue_bytes_max) {
+            if too_large || session.is_clogged(self.limits.queue_bytes_max) {
                 session.drop_superseded();
                 session.wants_snapshot = true;
             }

@@ -24,6 +24,9 @@ pub const ENTITIES_MAX: usize = 1 << 20;
 /// Largest batch, in bytes. A tick that changes more closes its room with a clear message.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// Largest batch that is sent as one message, in bytes. Instead of a larger one the members are sent a snapshot, in chunks.
+pub const BATCH_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
 /// Largest snapshot, in bytes.
 pub const SNAPSHOT_BYTES_MAX: usize = 256 << 20;
 

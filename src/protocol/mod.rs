@@ -2,13 +2,16 @@
 //!
 //! May use: Bevy's ECS, serde. Never: clocks, sockets, threads, nor the modules beside this one.
 
+mod admission;
 mod batch;
 mod built_in;
+mod channel;
 mod check;
 mod codec;
 mod column;
 mod envelope;
 mod fingerprint;
+mod gate;
 mod ids;
 pub mod limits;
 mod named;
@@ -23,12 +26,18 @@ mod rows;
 mod state;
 mod wire;
 
+pub use self::admission::{Admission, AdmissionError, USER_DATA_BYTES};
 pub use self::batch::{BatchHead, FactHead, Producer, SnapshotHead};
 pub use self::built_in::{LeaveReason, OwnedBy, Owns, RoomCreated, User, UserJoined, UserLeft};
+pub use self::channel::{
+    BYTES_PER_FLUSH_MAX, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, Channel, HOST_RELIABLE_BYTES_MAX, RESEND_AFTER,
+    TIMEOUT_SECONDS, TRANSPORT_ID, connection_config,
+};
 pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
 pub use self::envelope::{ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
+pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, datagram_kind};
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
 pub use self::notice::{Accepted, ComponentChanged, EntityAdded, EntityRemoved, Happened, Rejected};
 pub use self::operation::{Op, Operation, OperationError, encode_operations};
@@ -37,7 +46,7 @@ pub use self::registry::{Delivery, Protocol, ProtocolAppExt, Synced};
 pub use self::rejection::Rejection;
 pub use self::roster::{Identity, RosterEntry};
 pub use self::rows::NetMap;
-pub use self::state::{EntityState, State, StateError, next_seq_of};
+pub use self::state::{EntityState, FactState, Followed, State, StateError, next_seq_of};
 pub use self::wire::Codec;
 
 pub(crate) use self::batch::{

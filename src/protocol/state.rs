@@ -33,6 +33,26 @@ pub enum StateError {
     },
 }
 
+/// What a batch did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Followed {
+    /// Its operations.
+    pub operations: Vec<Operation>,
+    /// Its facts.
+    pub facts: Vec<FactState>,
+}
+
+/// A fact as plain data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FactState {
+    /// Its number, and where it comes from.
+    pub head: FactHead,
+    /// Its wire name.
+    pub name: String,
+    /// What it says.
+    pub json: Value,
+}
+
 /// One entity of a [`State`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityState {
@@ -74,22 +94,30 @@ impl State {
     /// Applies a batch, and tells its operations in order. A batch that was applied already tells none.
     ///
     /// # Errors
-    /// If it is malformed (the state must then not be used further), or one is missing before it.
+    /// See [`State::follow`].
     pub fn apply(&mut self, protocol: &Protocol, batch: &[u8]) -> Result<Vec<Operation>, StateError> {
+        Ok(self.follow(protocol, batch)?.operations)
+    }
+
+    /// Applies a batch, and tells its operations and its facts, each in order. A batch that was applied already tells none.
+    ///
+    /// # Errors
+    /// If it is malformed (the state must then not be used further), or one is missing before it.
+    pub fn follow(&mut self, protocol: &Protocol, batch: &[u8]) -> Result<Followed, StateError> {
         let mut reader = Reader::new(batch);
         let head = BatchHead::read(&mut reader)?;
         if head.tick <= self.tick && !(head.tick.0 == 0 && self.entities.is_empty()) {
-            return Ok(Vec::new());
+            return Ok(Followed::default());
         }
         if head.after > self.tick {
             return Err(StateError::Gap { tick: head.tick, after: head.after, state: self.tick });
         }
         let mut fold = Fold { protocol, state: self, told: Vec::new(), facts: Vec::new(), created: Vec::new() };
         read_batch(head, &mut reader, &mut fold)?;
-        let told = fold.told;
+        let followed = Followed { operations: fold.told, facts: fold.facts };
         self.tick = head.tick;
-        self.bury(&told);
-        Ok(told)
+        self.bury(&followed.operations);
+        Ok(followed)
     }
 
     /// Drops what the operations of a batch deleted; their names were needed up to here.
@@ -235,7 +263,7 @@ struct Fold<'a> {
     protocol: &'a Protocol,
     state: &'a mut State,
     told: Vec<Operation>,
-    facts: Vec<usize>,
+    facts: Vec<FactState>,
     /// The created entities, and where their operation stands.
     created: Vec<NetId>,
 }
@@ -328,15 +356,14 @@ impl Visit for Fold<'_> {
     fn fact(&mut self, head: FactHead, input: &mut Reader<'_>) -> Result<(), CodecError> {
         let kind = self.protocol.facts.get(head.kind);
         let kind = kind.ok_or(CodecError::Unknown { what: "kind of fact", value: head.kind as u64, at: input.at() })?;
-        (kind.decode)(input)?;
-        self.facts.push(head.kind);
+        let json = (kind.decode)(input)?.to_json()?;
+        self.facts.push(FactState { head, name: kind.name.clone(), json });
         Ok(())
     }
 
     fn note(&mut self, operation: usize, fact: usize) -> Result<(), CodecError> {
-        let kind = self.facts.get(fact).and_then(|kind| self.protocol.facts.get(*kind));
-        if let (Some(operation), Some(kind)) = (self.told.get_mut(operation), kind) {
-            operation.note = Some(kind.name.clone());
+        if let (Some(operation), Some(fact)) = (self.told.get_mut(operation), self.facts.get(fact)) {
+            operation.note = Some(fact.name.clone());
         }
         Ok(())
     }

@@ -1,0 +1,205 @@
+//! The client's end of encrypted UDP. No clock inside: the time comes in.
+
+use std::io::Cursor;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bytes::Bytes;
+use renet::RenetClient;
+use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient, NetcodeError};
+use thiserror::Error;
+
+use crate::protocol::{
+    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, PayloadFrom, PayloadGate, TRANSPORT_ID, connection_config, datagram_kind,
+};
+
+/// How a client gets in.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// A connect token of the game's back end.
+    Token(Vec<u8>),
+    /// None: for a host on this machine, or one that lets anybody in.
+    Unauthenticated {
+        /// The host.
+        server: SocketAddr,
+        /// Who the client says it is. The client id must be a fresh random number.
+        admission: Admission,
+    },
+}
+
+/// Where a link stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkStatus {
+    /// On the way.
+    Connecting,
+    /// Messages can be sent.
+    Connected,
+    /// Over, and why.
+    Disconnected(String),
+}
+
+/// Why there is no link.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The system gives no socket.
+    #[error("no udp socket: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The token is none.
+    #[error("the connect token is malformed: {0}")]
+    Token(NetcodeError),
+    /// A name is too long.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
+    /// The message is too large.
+    #[error("a message of {0} bytes can't be sent; at most {CLIENT_MESSAGE_BYTES_MAX} are allowed")]
+    TooLarge(usize),
+    /// Too much is unacknowledged.
+    #[error("the connection is too slow for what is sent")]
+    Full,
+}
+
+/// The client's end of encrypted UDP.
+pub struct UdpLink {
+    socket: UdpSocket,
+    netcode: NetcodeClient,
+    renet: RenetClient,
+    gate: PayloadGate,
+    now: Duration,
+    refused: u64,
+}
+
+impl std::fmt::Debug for UdpLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UdpLink").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl UdpLink {
+    /// Opens a socket and begins to connect. `now` is the time since the Unix epoch, here and everywhere.
+    ///
+    /// # Errors
+    /// If the system gives no socket, or the credentials are malformed.
+    pub fn connect(credentials: &Credentials, now: Duration) -> Result<Self, LinkError> {
+        let authentication = match credentials {
+            Credentials::Token(token) => {
+                let connect_token = ConnectToken::read(&mut Cursor::new(token)).map_err(LinkError::Token)?;
+                if connect_token.server_addresses[0].is_none() {
+                    return Err(LinkError::Token(NetcodeError::NoMoreServers));
+                }
+                ClientAuthentication::Secure { connect_token }
+            }
+            Credentials::Unauthenticated { server, admission } => ClientAuthentication::Unsecure {
+                protocol_id: TRANSPORT_ID,
+                client_id: admission.client_id,
+                server_addr: *server,
+                user_data: Some(admission.encode()?),
+            },
+        };
+        let netcode = NetcodeClient::new(now, authentication).map_err(LinkError::Token)?;
+        let any: SocketAddr = match netcode.server_addr() {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = UdpSocket::bind(any)?;
+        socket.set_nonblocking(true)?;
+        let renet = RenetClient::new(connection_config());
+        Ok(Self { socket, netcode, renet, gate: PayloadGate::new(PayloadFrom::Host), now, refused: 0 })
+    }
+
+    /// Takes in what has arrived, and lets time pass.
+    pub fn receive(&mut self, now: Duration) {
+        let mut buffer = [0; 2_048];
+        // Bounded: a flood must not keep a frame from ending.
+        for _ in 0..4_096 {
+            let Ok((size, address)) = self.socket.recv_from(&mut buffer) else { break };
+            let Some(datagram) = buffer.get_mut(..size) else { continue };
+            if address != self.netcode.server_addr() || datagram_kind(datagram).is_none() {
+                self.refused += 1;
+                continue;
+            }
+            let (netcode, renet, gate) = (&mut self.netcode, &mut self.renet, &mut self.gate);
+            let passed = catch_unwind(AssertUnwindSafe(|| match netcode.process_packet(datagram) {
+                Some(payload) if gate.admits(payload) => {
+                    renet.process_packet(payload);
+                    true
+                }
+                other => other.is_none(),
+            }));
+            self.refused += u64::from(!passed.unwrap_or(false));
+        }
+        let step = now.saturating_sub(self.now);
+        self.now = self.now.max(now);
+        self.renet.update(step);
+        if let Some((datagram, address)) = self.netcode.update(step) {
+            let _ = self.socket.send_to(datagram, address);
+        }
+        if self.netcode.is_connected() {
+            self.renet.set_connected();
+        }
+    }
+
+    /// The next message that arrived.
+    pub fn next_message(&mut self) -> Option<Bytes> {
+        Channel::ALL.into_iter().find_map(|channel| self.renet.receive_message(channel))
+    }
+
+    /// Queues a message; it leaves with the next flush.
+    ///
+    /// # Errors
+    /// If it is too large, or too much is unacknowledged; it is then not sent.
+    pub fn send(&mut self, channel: Channel, message: Bytes) -> Result<(), LinkError> {
+        if message.len() > CLIENT_MESSAGE_BYTES_MAX {
+            return Err(LinkError::TooLarge(message.len()));
+        }
+        if !self.renet.can_send_message(channel, message.len()) {
+            return Err(LinkError::Full);
+        }
+        self.renet.send_message(channel, message);
+        Ok(())
+    }
+
+    /// Sends what is queued. Once per tick: the transport acknowledges on every send.
+    pub fn flush(&mut self) {
+        if !self.netcode.is_connected() {
+            return;
+        }
+        for packet in self.renet.get_packets_to_send() {
+            if let Ok((address, datagram)) = self.netcode.generate_payload_packet(&packet) {
+                let _ = self.socket.send_to(datagram, address);
+            }
+        }
+    }
+
+    /// Where the link stands.
+    pub fn status(&self) -> LinkStatus {
+        if let Some(reason) = self.netcode.disconnect_reason() {
+            return LinkStatus::Disconnected(reason.to_string());
+        }
+        if let Some(reason) = self.renet.disconnect_reason() {
+            return LinkStatus::Disconnected(reason.to_string());
+        }
+        if self.netcode.is_connected() { LinkStatus::Connected } else { LinkStatus::Connecting }
+    }
+
+    /// Says goodbye. What is queued and not flushed is lost.
+    pub fn disconnect(&mut self) {
+        // More than once: nobody answers, and datagrams get lost.
+        if let Ok((address, datagram)) = self.netcode.disconnect() {
+            for _ in 0..3 {
+                let _ = self.socket.send_to(datagram, address);
+            }
+        }
+    }
+
+    /// How many datagrams were refused at the gate.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// The number of the connection, as its token says.
+    pub fn client_id(&self) -> u64 {
+        self.netcode.client_id()
+    }
+}

@@ -1,0 +1,74 @@
+//! What a gateway allows, and how often each limit was met.
+
+/// What a gateway allows. The counter that tells how often each was met stands behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GatewayLimits {
+    /// Most clients of one shard. Default and most: 256. More are refused by the transport.
+    pub clients_max: usize,
+    /// Most datagrams of one client between two flushes. Default: 64. Counter: `rate_limited`.
+    pub datagrams_per_tick_max: u32,
+    /// Most messages of one client between two flushes; the rest waits. Default: 64.
+    pub messages_per_tick_max: u32,
+    /// Connection requests that are looked at per second, all strangers together. Default: 500. Counter: `requests_limited`.
+    pub requests_per_second: u32,
+    /// Connection requests that may come at once. Default: 500. Counter: `requests_limited`.
+    pub requests_burst: u32,
+    /// Most strangers that are half-way in. Default: 1,024. Counter: `requests_limited`.
+    pub pending_max: usize,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            clients_max: 256,
+            datagrams_per_tick_max: 64,
+            messages_per_tick_max: 64,
+            requests_per_second: 500,
+            requests_burst: 500,
+            pending_max: 1_024,
+        }
+    }
+}
+
+/// What a gateway has counted since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GatewayCounters {
+    /// Datagrams that came in.
+    pub datagrams_in: u64,
+    /// Bytes that came in, without the headers of UDP and IP.
+    pub bytes_in: u64,
+    /// Datagrams that went out.
+    pub datagrams_out: u64,
+    /// Bytes that went out, without the headers of UDP and IP.
+    pub bytes_out: u64,
+    /// Datagrams that no well-formed peer sends.
+    pub malformed: u64,
+    /// Datagrams of a session from an address that has none.
+    pub unknown_address: u64,
+    /// Connection requests from an address that is connected: they would hide that it is silent.
+    pub requests_while_connected: u64,
+    /// Connection requests beyond the limit.
+    pub requests_limited: u64,
+    /// Datagrams that carried nothing that the transport could use: a wrong key, a replay, a wrong token.
+    pub unusable: u64,
+    /// Decrypted payloads that no well-formed client sends.
+    pub payloads_refused: u64,
+    /// Datagrams of clients that sent too many.
+    pub rate_limited: u64,
+    /// Connections whose token was not what it said.
+    pub forged: u64,
+    /// Connections by a token that is in use.
+    pub duplicates: u64,
+    /// Panics of the transport. Each one is a hole in the gate.
+    pub panics_caught: u64,
+    /// Datagrams that the system did not take.
+    pub sends_failed: u64,
+    /// Messages that did not fit a client's channel.
+    pub channels_full: u64,
+    /// Clients that connected.
+    pub connected: u64,
+    /// Clients that are gone.
+    pub disconnected: u64,
+}

@@ -1,0 +1,503 @@
+//! One socket, its sessions, and the transport behind the gate.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bevy_platform::collections::HashMap;
+use bytes::Bytes;
+use renet::RenetServer;
+use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult};
+use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
+use thiserror::Error;
+
+use super::counters::{GatewayCounters, GatewayLimits};
+use crate::host::session::ConnectionId;
+use crate::host::token::HostKey;
+use crate::protocol::{
+    Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, PayloadFrom, PayloadGate, TRANSPORT_ID, connection_config,
+    datagram_kind,
+};
+
+/// The receive buffer that a socket asks for. The default of Linux holds about 255 small datagrams: at 20 Hz, everything
+/// beyond some 128 clients would be dropped in silence.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
+/// How long a closing connection waits for the other end to acknowledge the last words.
+const LINGER: Duration = Duration::from_millis(1_000);
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Who has a token that was made with this key.
+    Tokens(HostKey),
+    /// Anybody who reaches the socket, if that is bound to the loopback address.
+    Loopback,
+    /// Anybody at all. Players can then pretend to be each other.
+    Anybody,
+}
+
+/// What a shard is built from.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// The addresses that stand in the tokens; the bound one if there are none.
+    pub public_addresses: Vec<SocketAddr>,
+    /// Who may connect.
+    pub access: Access,
+    /// What is allowed.
+    pub limits: GatewayLimits,
+}
+
+/// Why a shard can't listen.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The system refuses.
+    #[error("can't listen on udp {address}: {error}")]
+    Socket {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Without tokens anybody could connect.
+    #[error("{0} can be reached from outside: give a key for connect tokens, or allow access without authentication")]
+    Unauthenticated(SocketAddr),
+    /// More clients than the transport can hold.
+    #[error("a shard holds at most 256 clients, not {0}")]
+    TooManyClients(usize),
+}
+
+/// Why a client is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It said so.
+    Left,
+    /// Nothing was heard of it for too long, or it broke the transport's rules.
+    Lost,
+    /// The host closed the connection.
+    Closed,
+}
+
+/// What a shard saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GatewayEvent {
+    /// Somebody connected.
+    Connected(ConnectionId, Admission),
+    /// A message came in.
+    Message(ConnectionId, Bytes),
+    /// A client is gone.
+    Disconnected(ConnectionId, Gone),
+}
+
+/// What became of a message that was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// It leaves with the next flush.
+    Queued,
+    /// The client has too much unacknowledged; try again later.
+    Full,
+    /// There is no such client.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Peer {
+    address: SocketAddr,
+    gate: PayloadGate,
+    datagrams_this_tick: u32,
+    messages_this_tick: u32,
+    closing_since: Option<Duration>,
+}
+
+/// One socket with at most 256 clients.
+pub struct Shard {
+    socket: UdpSocket,
+    netcode: NetcodeServer,
+    renet: RenetServer,
+    peers: BTreeMap<u64, Peer>,
+    by_address: HashMap<SocketAddr, u64>,
+    pending: HashMap<SocketAddr, Duration>,
+    requests_left: f64,
+    now: Duration,
+    renet_now: Duration,
+    limits: GatewayLimits,
+    counters: GatewayCounters,
+    events: Vec<GatewayEvent>,
+    buffer: Box<[u8; 2_048]>,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("socket", &self.socket).field("peers", &self.peers.len()).finish_non_exhaustive()
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(SocketProtocol::UDP))?;
+    // The system may grant less (net.core.rmem_max); what it grants is better than its default.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+impl Shard {
+    /// Listens. `now` is the time since the Unix epoch, here and everywhere.
+    ///
+    /// # Errors
+    /// If the address can't be had, or could be reached by anybody and that is not allowed.
+    pub fn bind(config: &ShardConfig, now: Duration) -> Result<Self, BindError> {
+        if config.access == Access::Loopback && !config.bind.ip().is_loopback() {
+            return Err(BindError::Unauthenticated(config.bind));
+        }
+        if config.limits.clients_max > 256 {
+            return Err(BindError::TooManyClients(config.limits.clients_max));
+        }
+        let failed = |error| BindError::Socket { address: config.bind, error };
+        let socket = listen(config.bind).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        let authentication = match config.access {
+            Access::Tokens(key) => ServerAuthentication::Secure { private_key: key.0 },
+            Access::Loopback | Access::Anybody => ServerAuthentication::Unsecure,
+        };
+        let public_addresses = if config.public_addresses.is_empty() { vec![address] } else { config.public_addresses.clone() };
+        let netcode = NetcodeServer::new(ServerConfig {
+            current_time: now,
+            max_clients: config.limits.clients_max,
+            protocol_id: TRANSPORT_ID,
+            public_addresses,
+            authentication,
+        });
+        Ok(Self {
+            socket,
+            netcode,
+            renet: RenetServer::new(connection_config()),
+            peers: BTreeMap::new(),
+            by_address: HashMap::default(),
+            pending: HashMap::default(),
+            requests_left: f64::from(config.limits.requests_burst),
+            now,
+            renet_now: now,
+            limits: config.limits,
+            counters: GatewayCounters::default(),
+            events: Vec::new(),
+            buffer: Box::new([0; 2_048]),
+        })
+    }
+
+    /// Where the socket listens.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> GatewayCounters {
+        self.counters
+    }
+
+    /// The clients that are connected, in the order of their numbers.
+    pub fn connections(&self) -> impl ExactSizeIterator<Item = ConnectionId> + '_ {
+        self.peers.keys().map(|id| ConnectionId(*id))
+    }
+
+    /// What happened since this was last called, in order.
+    pub fn drain_events(&mut self) -> impl Iterator<Item = GatewayEvent> + '_ {
+        self.events.drain(..)
+    }
+
+    /// Takes in what has arrived, at most `budget` datagrams. May be called at any time. Returns how many it took.
+    pub fn receive(&mut self, now: Duration, budget: usize) -> usize {
+        self.advance(now);
+        let mut taken = 0;
+        while taken < budget {
+            let mut buffer = std::mem::replace(&mut self.buffer, Box::new([0; 2_048]));
+            let received = self.socket.recv_from(&mut *buffer);
+            let more = match received {
+                Ok((size, address)) => {
+                    taken += 1;
+                    self.counters.datagrams_in += 1;
+                    self.counters.bytes_in += size as u64;
+                    if let Some(datagram) = buffer.get_mut(..size) {
+                        self.datagram(address, datagram);
+                    }
+                    true
+                }
+                // Some systems report here that an earlier datagram could not be delivered.
+                Err(error) => {
+                    let reset = matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::Interrupted);
+                    taken += usize::from(reset);
+                    reset
+                }
+            };
+            self.buffer = buffer;
+            if !more {
+                break;
+            }
+        }
+        self.collect_messages();
+        taken
+    }
+
+    fn advance(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.now);
+        self.now = self.now.max(now);
+        self.netcode.update(passed);
+        let refill = passed.as_secs_f64() * f64::from(self.limits.requests_per_second);
+        self.requests_left = (self.requests_left + refill).min(f64::from(self.limits.requests_burst));
+    }
+
+    fn datagram(&mut self, address: SocketAddr, datagram: &mut [u8]) {
+        let Some(kind) = datagram_kind(datagram) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        let known = self.by_address.get(&address).copied();
+        match (kind, known) {
+            (DatagramKind::Request, Some(_)) => {
+                self.counters.requests_while_connected += 1;
+                return;
+            }
+            (DatagramKind::Request, None) if !self.may_request(address) => {
+                self.counters.requests_limited += 1;
+                return;
+            }
+            (DatagramKind::Request, None) => {}
+            (DatagramKind::Session, None) if !self.pending.contains_key(&address) => {
+                self.counters.unknown_address += 1;
+                return;
+            }
+            (DatagramKind::Session, None) => {}
+            (DatagramKind::Session, Some(id)) => {
+                let Some(peer) = self.peers.get_mut(&id) else { return };
+                peer.datagrams_this_tick += 1;
+                if peer.datagrams_this_tick > self.limits.datagrams_per_tick_max {
+                    self.counters.rate_limited += 1;
+                    return;
+                }
+            }
+        }
+        self.process(address, datagram);
+    }
+
+    fn may_request(&mut self, address: SocketAddr) -> bool {
+        let room = self.pending.len() < self.limits.pending_max || self.pending.contains_key(&address);
+        let granted = room && self.requests_left >= 1.0;
+        self.requests_left -= f64::from(u8::from(granted));
+        granted
+    }
+
+    /// Hands a datagram that passed the gate to the transport.
+    fn process(&mut self, address: SocketAddr, datagram: &mut [u8]) {
+        let (netcode, socket, counters) = (&mut self.netcode, &self.socket, &mut self.counters);
+        // The gate leaves nothing that panics; should it have a hole, one datagram is lost and not the host.
+        let processed = caught(move || match netcode.process_packet(address, datagram) {
+            ServerResult::None => Step::Nothing,
+            ServerResult::PacketToSend { addr, payload } => {
+                transmit(socket, counters, addr, payload);
+                Step::Pending
+            }
+            ServerResult::Payload { client_id, payload } => Step::Payload(client_id, payload),
+            ServerResult::ClientConnected { client_id, addr, user_data, payload } => {
+                transmit(socket, counters, addr, payload);
+                Step::Connected(client_id, user_data)
+            }
+            ServerResult::ClientDisconnected { client_id, .. } => Step::Disconnected(client_id),
+        });
+        match processed {
+            None => self.counters.panics_caught += 1,
+            Some(Step::Nothing) => self.counters.unusable += 1,
+            Some(Step::Pending) => {
+                self.pending.insert(address, self.now);
+            }
+            Some(Step::Payload(id, payload)) => self.payload(id, payload),
+            Some(Step::Connected(id, user_data)) => self.connect(id, address, &user_data),
+            Some(Step::Disconnected(id)) => self.gone(id, Gone::Left),
+        }
+    }
+
+    fn payload(&mut self, id: u64, payload: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !peer.gate.admits(payload) {
+            self.counters.payloads_refused += 1;
+            return;
+        }
+        let renet = &mut self.renet;
+        if caught(|| renet.process_packet_from(payload, id)).is_none() {
+            self.counters.panics_caught += 1;
+        }
+    }
+
+    fn connect(&mut self, id: u64, address: SocketAddr, user_data: &[u8; 256]) {
+        self.pending.remove(&address);
+        let admission = Admission::decode(user_data).ok().filter(|admission| admission.client_id == id);
+        let Some(admission) = admission else {
+            self.counters.forged += 1;
+            self.drop_from_transport(id);
+            return;
+        };
+        if self.peers.contains_key(&id) {
+            // Two connections by one token: neither can be told from the other, so both go.
+            self.counters.duplicates += 1;
+            self.gone(id, Gone::Closed);
+            self.drop_from_transport(id);
+            self.drop_from_transport(id);
+            return;
+        }
+        self.renet.add_connection(id);
+        self.by_address.insert(address, id);
+        let gate = PayloadGate::new(PayloadFrom::Client);
+        let peer = Peer { address, gate, datagrams_this_tick: 0, messages_this_tick: 0, closing_since: None };
+        self.peers.insert(id, peer);
+        self.counters.connected += 1;
+        self.events.push(GatewayEvent::Connected(ConnectionId(id), admission));
+    }
+
+    fn drop_from_transport(&mut self, id: u64) {
+        if let ServerResult::ClientDisconnected { addr, payload: Some(payload), .. } = self.netcode.disconnect(id) {
+            transmit(&self.socket, &mut self.counters, addr, payload);
+        }
+    }
+
+    fn gone(&mut self, id: u64, how: Gone) {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        // What it said last still counts.
+        self.take_messages(id, u32::MAX);
+        self.by_address.remove(&peer.address);
+        self.renet.remove_connection(id);
+        self.counters.disconnected += 1;
+        let how = if peer.closing_since.is_some() { Gone::Closed } else { how };
+        self.events.push(GatewayEvent::Disconnected(ConnectionId(id), how));
+    }
+
+    fn collect_messages(&mut self) {
+        let ids: Vec<u64> = self.peers.keys().copied().collect();
+        for id in ids {
+            let Some(peer) = self.peers.get(&id) else { continue };
+            let left = self.limits.messages_per_tick_max.saturating_sub(peer.messages_this_tick);
+            let taken = self.take_messages(id, left);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.messages_this_tick += taken;
+            }
+        }
+    }
+
+    fn take_messages(&mut self, id: u64, most: u32) -> u32 {
+        let mut taken = 0;
+        for channel in Channel::ALL {
+            while taken < most {
+                let Some(message) = self.renet.receive_message(id, channel) else { break };
+                self.events.push(GatewayEvent::Message(ConnectionId(id), message));
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Queues a message for a client.
+    pub fn send(&mut self, connection: ConnectionId, channel: Channel, message: Bytes) -> SendOutcome {
+        let ConnectionId(id) = connection;
+        if !self.renet.is_connected(id) {
+            return SendOutcome::Gone;
+        }
+        // The transport would disconnect a client whose channel overflows.
+        if self.unacknowledged(id, channel) + message.len() > HOST_RELIABLE_BYTES_MAX {
+            self.counters.channels_full += 1;
+            return SendOutcome::Full;
+        }
+        self.renet.send_message(id, channel, message);
+        SendOutcome::Queued
+    }
+
+    fn unacknowledged(&self, id: u64, channel: Channel) -> usize {
+        (HOST_RELIABLE_BYTES_MAX * 2).saturating_sub(self.renet.channel_available_memory(id, channel))
+    }
+
+    /// Closes a connection when the last words have been acknowledged, or a second later.
+    pub fn disconnect(&mut self, connection: ConnectionId) {
+        if let Some(peer) = self.peers.get_mut(&connection.0) {
+            peer.closing_since.get_or_insert(self.now);
+        }
+    }
+
+    /// Sends what is queued, and what keeps the connections alive. Once per tick.
+    pub fn flush(&mut self, now: Duration) {
+        self.advance(now);
+        self.renet.update(self.now.saturating_sub(self.renet_now));
+        self.renet_now = self.now;
+        let timeout = Duration::from_secs(crate::protocol::TIMEOUT_SECONDS.unsigned_abs().into());
+        let oldest = self.now.saturating_sub(timeout);
+        self.pending.retain(|_, since| *since >= oldest);
+        let ids: Vec<u64> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.flush_one(id);
+        }
+    }
+
+    fn flush_one(&mut self, id: u64) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            (peer.datagrams_this_tick, peer.messages_this_tick) = (0, 0);
+        }
+        for packet in self.renet.get_packets_to_send(id).unwrap_or_default() {
+            if let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, &packet)
+                && !transmit(&self.socket, &mut self.counters, address, datagram)
+            {
+                // The system's buffer is full. What is reliable is sent again.
+                break;
+            }
+        }
+        let timed_out = match self.netcode.update_client(id) {
+            ServerResult::PacketToSend { addr, payload } => {
+                transmit(&self.socket, &mut self.counters, addr, payload);
+                false
+            }
+            ServerResult::ClientDisconnected { addr, payload, .. } => {
+                if let Some(payload) = payload {
+                    transmit(&self.socket, &mut self.counters, addr, payload);
+                }
+                true
+            }
+            _ => false,
+        };
+        let closing = self.peers.get(&id).and_then(|peer| peer.closing_since);
+        let said = closing.is_some_and(|since| self.now >= since + LINGER || self.unacknowledged(id, Channel::Ordered) == 0);
+        if timed_out || !self.renet.is_connected(id) || said {
+            self.gone(id, Gone::Lost);
+            self.drop_from_transport(id);
+        }
+    }
+}
+
+/// What a function returns, or `None` if it panics.
+fn caught<T>(function: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(function)).ok()
+}
+
+enum Step<'a> {
+    Nothing,
+    Pending,
+    Payload(u64, &'a [u8]),
+    Connected(u64, Box<[u8; 256]>),
+    Disconnected(u64),
+}
+
+fn transmit(socket: &UdpSocket, counters: &mut GatewayCounters, address: SocketAddr, datagram: &[u8]) -> bool {
+    debug_assert!(datagram.len() <= DATAGRAM_BYTES_MAX);
+    match socket.send_to(datagram, address) {
+        Ok(_) => {
+            counters.datagrams_out += 1;
+            counters.bytes_out += datagram.len() as u64;
+            true
+        }
+        Err(_) => {
+            counters.sends_failed += 1;
+            false
+        }
+    }
+}

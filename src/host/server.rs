@@ -1,0 +1,215 @@
+//! Drives a [`Lobby`] with a socket and a clock.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+
+use super::gateway::{BindError, GatewayCounters, GatewayEvent, Gone, SendOutcome, Shard, ShardConfig};
+use super::gateway::Access;
+use super::limits::{HostCounters, HostLimits};
+use super::lobby::{Lobby, TickReport};
+use super::pacer::Pacer;
+use super::session::Visitor;
+use crate::protocol::{Channel, LeaveReason, Refusal};
+use crate::room::{Blueprint, RoomError, RoomOptions};
+
+/// Most datagrams that are taken in between two ticks of rooms. A flood is left in the socket's buffer, which drops it.
+const DATAGRAMS_PER_ROUND_MAX: usize = 20_000;
+
+/// How long the host sleeps at most, so that it notices a stop.
+const NAP_MAX: Duration = Duration::from_millis(25);
+
+/// How long the members of a host that stops have to hear of it.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Why a server could not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// It can't listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A room can't be built.
+    #[error("the room {name:?} can't be opened: {error}")]
+    Room {
+        /// The room.
+        name: String,
+        /// Why.
+        error: RoomError,
+    },
+}
+
+/// A host of rooms on one UDP port.
+#[derive(Debug)]
+pub struct Server {
+    lobby: Lobby,
+    shard: Shard,
+    pacers: BTreeMap<String, Pacer>,
+    started: Instant,
+    late_max: Duration,
+    skipped: u64,
+}
+
+/// The time since the Unix epoch, which the transport's tokens go by.
+#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+impl Server {
+    /// Listens.
+    ///
+    /// # Errors
+    /// If the address can't be had, or anybody could reach it and that is not allowed.
+    pub fn bind(config: &ShardConfig, limits: HostLimits) -> Result<Self, ServerError> {
+        let shard = Shard::bind(config, unix_time())?;
+        let takeover = matches!(config.access, Access::Tokens(_));
+        let lobby = Lobby::new(limits, takeover);
+        Ok(Self { lobby, shard, pacers: BTreeMap::new(), started: instant(), late_max: Duration::ZERO, skipped: 0 })
+    }
+
+    /// Opens a room, with a phase of its own: rooms spread over the 50 ms.
+    ///
+    /// # Errors
+    /// If it can't be built.
+    pub fn open_room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<(), ServerError> {
+        let name = options.name.clone();
+        self.lobby.open_room(blueprint, options).map_err(|error| ServerError::Room { name: name.clone(), error })?;
+        // The golden ratio spreads any number of rooms evenly.
+        let phase = Duration::from_micros((self.pacers.len() as u64 * 30_902) % 50_000);
+        self.pacers.insert(name, Pacer::new(self.started.elapsed(), phase));
+        Ok(())
+    }
+
+    /// The rooms and who is in them.
+    pub fn lobby(&self) -> &Lobby {
+        &self.lobby
+    }
+
+    /// The rooms and who is in them, to be changed.
+    pub fn lobby_mut(&mut self) -> &mut Lobby {
+        &mut self.lobby
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.shard.local_address()
+    }
+
+    /// What was counted: by the host, and by its gateway.
+    pub fn counters(&self) -> (HostCounters, GatewayCounters) {
+        (self.lobby.counters(), self.shard.counters())
+    }
+
+    /// The latest that a tick ever was, and how many ticks were given up.
+    pub fn lateness(&self) -> (Duration, u64) {
+        (self.late_max, self.skipped)
+    }
+
+    /// Runs until `stop`, then tells the members and returns. `report` hears of every tick of every room.
+    pub fn run(&mut self, stop: &AtomicBool, mut report: impl FnMut(&str, &TickReport, &Lobby)) {
+        while !stop.load(Ordering::Relaxed) {
+            let wait = self.round(&mut report);
+            std::thread::sleep(wait.min(NAP_MAX));
+        }
+        self.farewell();
+    }
+
+    /// Takes in what arrived and runs what is due. Returns how long nothing will be.
+    pub fn round(&mut self, report: &mut impl FnMut(&str, &TickReport, &Lobby)) -> Duration {
+        self.receive();
+        let now = self.started.elapsed();
+        let mut due: Vec<(String, u32)> = Vec::new();
+        for (name, pacer) in &mut self.pacers {
+            let now_due = pacer.due(now);
+            if now_due.ticks > 0 {
+                due.push((name.clone(), now_due.ticks));
+                self.late_max = self.late_max.max(now_due.late);
+            }
+            if now_due.skipped > 0 {
+                self.skipped += now_due.skipped;
+                tracing::warn!(room = name, skipped = now_due.skipped, late = ?now_due.late, "the host fell behind; room time stood still");
+            }
+        }
+        for (name, ticks) in &due {
+            for _ in 0..*ticks {
+                self.tick(name, report);
+            }
+        }
+        if !due.is_empty() || self.pacers.is_empty() {
+            self.send();
+        }
+        let next = self.pacers.values().map(Pacer::next).min();
+        next.map_or(NAP_MAX, |next| next.saturating_sub(self.started.elapsed()))
+    }
+
+    fn tick(&mut self, name: &str, report: &mut impl FnMut(&str, &TickReport, &Lobby)) {
+        let Some(tick_report) = self.lobby.tick_room(name) else {
+            self.pacers.remove(name);
+            return;
+        };
+        report(name, &tick_report, &self.lobby);
+        if tick_report.fault.is_some() {
+            self.pacers.remove(name);
+        }
+    }
+
+    fn receive(&mut self) {
+        self.shard.receive(unix_time(), DATAGRAMS_PER_ROUND_MAX);
+        for event in self.shard.drain_events() {
+            match event {
+                GatewayEvent::Connected(connection, admission) => {
+                    let visitor = Visitor { player: admission.player, name: admission.name, room: admission.room };
+                    self.lobby.connected(connection, visitor);
+                }
+                GatewayEvent::Message(connection, message) => self.lobby.message(connection, &message),
+                GatewayEvent::Disconnected(connection, how) => {
+                    let reason = match how {
+                        Gone::Left => LeaveReason::Left,
+                        Gone::Lost => LeaveReason::Timeout,
+                        Gone::Closed => LeaveReason::Kicked,
+                    };
+                    self.lobby.disconnected(connection, reason);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        let shard = &mut self.shard;
+        let closed = self.lobby.pump(|connection, message| match shard.send(connection, Channel::Ordered, message.clone()) {
+            SendOutcome::Full => false,
+            // What is for somebody who is gone is done with.
+            SendOutcome::Queued | SendOutcome::Gone => true,
+        });
+        for connection in closed {
+            self.shard.disconnect(connection);
+        }
+        self.shard.flush(unix_time());
+    }
+
+    /// Tells everybody that the host stops.
+    fn farewell(&mut self) {
+        let names: Vec<String> = self.lobby.room_names().map(str::to_owned).collect();
+        for name in names {
+            self.lobby.close_room(&name, &Refusal::ShuttingDown);
+        }
+        let begun = instant();
+        while begun.elapsed() < FAREWELL && self.shard.connections().len() > 0 {
+            self.receive();
+            self.send();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Lets through only datagrams and payloads that a well-formed peer can send.
+//!
+//! The transport's crates trust lengths that a stranger writes (see SECURITY notes in ARCHITECTURE.md); nothing reaches them
+//! that did not pass here.
+
+use super::channel::Channel;
+
+/// Smallest datagram: a kind, one byte of content, and the authentication tag.
+const DATAGRAM_BYTES_MIN: usize = 18;
+/// Largest datagram.
+pub const DATAGRAM_BYTES_MAX: usize = 1_400;
+/// Size of a connection request, the only datagram that a stranger may send.
+const REQUEST_BYTES: usize = 1_078;
+const TAG_BYTES: usize = 16;
+/// Most messages in one packet.
+const MESSAGES_PER_PACKET_MAX: u64 = 600;
+/// How far packet numbers may jump: further than any pause within the time-out explains.
+const SEQUENCE_JUMP_MAX: u64 = 1_024;
+/// Most slices of one message: more than a host ever has on its way.
+const SLICES_MAX: u64 = 1_024;
+
+/// The kind of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatagramKind {
+    /// A connection request, not encrypted with a session's keys.
+    Request,
+    /// Anything else.
+    Session,
+}
+
+/// What kind of datagram this is, or `None` if no well-formed peer sends it.
+pub fn datagram_kind(datagram: &[u8]) -> Option<DatagramKind> {
+    if !(DATAGRAM_BYTES_MIN..=DATAGRAM_BYTES_MAX).contains(&datagram.len()) {
+        return None;
+    }
+    let (first, rest) = datagram.split_first()?;
+    if first & 15 == 0 {
+        return (*first == 0 && datagram.len() == REQUEST_BYTES).then_some(DatagramKind::Request);
+    }
+    let sequence_bytes = usize::from(first >> 4);
+    let fits = sequence_bytes <= 8 && datagram.len() > sequence_bytes + TAG_BYTES;
+    // Little-endian: a number of 2^48 or more has something in its last two bytes. No session lives that long.
+    let small = rest.get(..sequence_bytes)?.iter().skip(6).all(|byte| *byte == 0);
+    (first & 15 <= 6 && fits && small).then_some(DatagramKind::Session)
+}
+
+/// Which end a payload comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// A client: never slices.
+    Client,
+    /// A host: slices too.
+    Host,
+}
+
+/// Checks the decrypted payloads of one connection, in the order in which they arrive.
+#[derive(Clone, Debug)]
+pub struct PayloadGate {
+    from: From,
+    newest: u64,
+    /// Of the sliced message that is on its way: its number, and of how many slices.
+    slices: Vec<(u64, u64)>,
+}
+
+impl PayloadGate {
+    /// For payloads that come from that end.
+    pub fn new(from: From) -> Self {
+        Self { from, newest: 0, slices: Vec::new() }
+    }
+
+    /// Whether a payload may be handed on. It may not be empty, nor hold an empty message, a slice that contradicts itself,
+    /// a packet number from nowhere, or anything behind its end.
+    pub fn admits(&mut self, payload: &[u8]) -> bool {
+        self.check(&mut Octets(payload)).unwrap_or(false)
+    }
+
+    fn check(&mut self, octets: &mut Octets<'_>) -> Option<bool> {
+        let kind = octets.byte()?;
+        let sequence = octets.varint()?;
+        if sequence.abs_diff(self.newest) > SEQUENCE_JUMP_MAX {
+            return Some(false);
+        }
+        let well_formed = match kind {
+            0 => octets.byte()? == Channel::Ordered as u8 && octets.messages(true, self.from)?,
+            1 => octets.byte()? == Channel::Latest as u8 && octets.messages(false, self.from)?,
+            2 | 3 if self.from == From::Host => {
+                let channel = if kind == 2 { Channel::Ordered } else { Channel::Latest };
+                octets.byte()? == channel as u8 && self.slice(octets)?
+            }
+            4 => octets.acks()?,
+            _ => false,
+        };
+        if well_formed {
+            self.newest = self.newest.max(sequence);
+        }
+        Some(well_formed)
+    }
+
+    fn slice(&mut self, octets: &mut Octets<'_>) -> Option<bool> {
+        let (message, index, count) = (octets.varint()?, octets.varint()?, octets.varint()?);
+        let size = octets.varint()?;
+        let known = self.slices.iter().find(|(id, _)| *id == message).map(|(_, count)| *count);
+        let consistent = known.is_none_or(|known| known == count);
+        let fits = index < count && (1..=SLICES_MAX).contains(&count) && (1..=1_200).contains(&size);
+        // All slices but the last are full.
+        let full = index + 1 == count || size == 1_200;
+        if known.is_none() && fits {
+            if self.slices.len() >= 1_024 {
+                self.slices.remove(0);
+            }
+            self.slices.push((message, count));
+        }
+        Some(consistent && fits && full && octets.skip(size)? && octets.0.is_empty())
+    }
+}
+
+/// Reads the transport's own integers (those of QUIC, RFC 9000 section 16).
+struct Octets<'a>(&'a [u8]);
+
+impl Octets<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let first = self.byte()?;
+        let more = (1_usize << (first >> 6)) - 1;
+        let (bytes, rest) = self.0.split_at_checked(more)?;
+        self.0 = rest;
+        Some(bytes.iter().fold(u64::from(first & 63), |sum, byte| sum << 8 | u64::from(*byte)))
+    }
+
+    fn skip(&mut self, count: u64) -> Option<bool> {
+        self.0 = self.0.get(usize::try_from(count).ok()?..)?;
+        Some(true)
+    }
+
+    fn messages(&mut self, numbered: bool, from: From) -> Option<bool> {
+        let count = u64::from(self.byte()?) << 8 | u64::from(self.byte()?);
+        // A host whose message just fits a packet sends an empty one too.
+        let fewest = u64::from(from == From::Client);
+        if !(fewest..=MESSAGES_PER_PACKET_MAX).contains(&count) {
+            return Some(false);
+        }
+        for _ in 0..count {
+            if numbered {
+                self.varint()?;
+            }
+            let size = self.varint()?;
+            if size == 0 || !self.skip(size)? {
+                return Some(false);
+            }
+        }
+        Some(self.0.is_empty())
+    }
+
+    fn acks(&mut self) -> Option<bool> {
+        let (end, size, more) = (self.varint()?, self.varint()?, self.varint()?);
+        let mut start = end.checked_sub(size)?;
+        for _ in 0..more.min(64) {
+            let (gap, size) = (self.varint()?, self.varint()?);
+            start = start.checked_sub(gap.checked_add(2)?)?.checked_sub(size)?;
+        }
+        Some(more <= 64 && self.0.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use renet::RenetClient;
+
+    #[test]
+    fn what_a_real_peer_sends_passes() {
+        let config = super::super::channel::connection_config();
+        let (mut client, mut host) = (RenetClient::new(config.clone()), renet::RenetServer::new(config));
+        client.set_connected();
+        host.add_connection(1);
+        let (mut from_client, mut from_host) = (PayloadGate::new(From::Client), PayloadGate::new(From::Host));
+        for round in 0..2_000_usize {
+            client.send_message(Channel::Ordered, vec![1; 1 + round % 1_150]);
+            host.send_message(1, Channel::Ordered, vec![2; 1 + round * 37 % 20_000]);
+            host.send_message(1, Channel::Latest, vec![3; 1 + round % 1_100]);
+            for packet in client.get_packets_to_send() {
+                assert!(from_client.admits(&packet), "round {round}: {packet:?}");
+                host.process_packet_from(&packet, 1).unwrap();
+            }
+            for packet in host.get_packets_to_send(1).unwrap() {
+                assert!(from_host.admits(&packet), "round {round}: {} bytes", packet.len());
+                client.process_packet(&packet);
+            }
+            while client.receive_message(Channel::Ordered).is_some() {}
+            while client.receive_message(Channel::Latest).is_some() {}
+            while host.receive_message(1, Channel::Ordered).is_some() {}
+        }
+        assert!(!client.is_disconnected() && host.is_connected(1));
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_does_no_harm(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40)) {
+            let mut client = RenetClient::new(super::super::channel::connection_config());
+            client.set_connected();
+            let mut gate = PayloadGate::new(From::Host);
+            for payload in payloads {
+                if gate.admits(&payload) {
+                    client.process_packet(&payload);
+                }
+                let _ = datagram_kind(&payload);
+            }
+        }
+    }
+}
