@@ -1,4 +1,6 @@
 //! Authoritative multiplayer game rooms on Bevy ECS.
+#[cfg(all(feature = "client", feature = "host"))]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "host")]

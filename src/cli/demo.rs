@@ -1,0 +1,257 @@
+//! `demo` and `bot`: bots that play over real UDP.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+
+use super::game::{BotBrain, Game};
+use super::options::{BotOptions, CliError, DemoOptions, unauthenticated};
+use super::serve::{room_time, say, stop_flag, story_line};
+use crate::client::{Connection, ConnectionState, Credentials, Replica, UdpTransport, replica_state};
+use crate::host::gateway::{Access, GatewayCounters, GatewayLimits, ShardConfig};
+use crate::host::{HostCounters, HostLimits, Server};
+use crate::protocol::{Protocol, RoomTick, State};
+
+/// A round of the bots, as long as a tick.
+const ROUND: Duration = Duration::from_millis(50);
+
+/// How long a match goes on after it has ended, so that everybody sees the end.
+const AFTERMATH: Duration = Duration::from_millis(1_500);
+
+/// A client that plays by itself.
+struct Player {
+    name: String,
+    app: App,
+    brain: BotBrain,
+}
+
+impl Player {
+    fn connect(game: &Game, credentials: &Credentials, room: &str, name: &str, seed: u64) -> Result<Self, CliError> {
+        let brain = game.bot.as_ref().ok_or(CliError::NoBot)?(seed);
+        let mut app = game.client_app();
+        app.insert_resource(UdpTransport::connect(credentials, room, false)?);
+        Ok(Self { name: name.to_owned(), app, brain })
+    }
+
+    fn state(&self) -> &ConnectionState {
+        self.app.world().resource::<Connection>().state()
+    }
+
+    fn play(&mut self) {
+        if *self.state() == ConnectionState::Live {
+            (self.brain)(self.app.world_mut());
+        }
+        self.app.update();
+    }
+
+    fn hang_up(&mut self) {
+        self.app.world_mut().resource_mut::<Connection>().leave();
+        self.app.update();
+        self.app.world_mut().resource_mut::<UdpTransport>().hang_up();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "bots play in real time")]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+/// Sleeps until the next round.
+fn until(next: &mut Instant) {
+    *next += ROUND;
+    std::thread::sleep(next.saturating_duration_since(instant()));
+}
+
+/// What the server's thread tells the others.
+enum News {
+    Line(String),
+    Fact(String),
+    Ended { tick: RoomTick, fact: String },
+}
+
+/// What the server has to say in the end.
+struct Outcome {
+    state: Option<(RoomTick, State)>,
+    host: HostCounters,
+    gateway: GatewayCounters,
+    late: Duration,
+    skipped: u64,
+}
+
+pub(super) fn demo(game: &Game, options: &DemoOptions) -> Result<(), CliError> {
+    let stop = stop_flag();
+    let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = ShardConfig { bind, public_addresses: Vec::new(), access: Access::Loopback, limits: GatewayLimits::default() };
+    let mut server = Server::bind(&config, HostLimits::default())?;
+    let room_options = options.room.room_options(game)?;
+    let room = room_options.name.clone();
+    server.open_room(&game.blueprint, room_options)?;
+    let address = server.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
+    say(&format!("{}: a match with {} bots over udp {address}, seed {}", game.name, options.bots, options.room.seed));
+
+    let over = AtomicBool::new(false);
+    let (tell, news) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let hosting = scope.spawn(|| host(game, &room, server, options.json, &over, &tell));
+        let played = play(game, options, &room, address, &stop, &news);
+        over.store(true, Ordering::Relaxed);
+        let outcome = hosting.join().map_err(|_| CliError::Connection("the server's thread panicked".to_owned()))?;
+        for line in news.try_iter().filter_map(|news| if let News::Line(line) = news { Some(line) } else { None }) {
+            say(&line);
+        }
+        let (mut players, end, facts) = played?;
+        summarize(&mut players, end, &facts, &outcome, options.limit)
+    })
+}
+
+/// The server's thread.
+fn host(game: &Game, room: &str, mut server: Server, json: bool, over: &AtomicBool, tell: &mpsc::Sender<News>) -> Outcome {
+    let opening: Vec<_> = server.lobby().room(room).map(|room| room.opening().facts.clone()).unwrap_or_default();
+    for fact in opening {
+        let _ = tell.send(News::Fact(fact.name.to_string()));
+    }
+    while !over.load(Ordering::Relaxed) {
+        let wait = server.round(&mut |room, report, lobby| {
+            for fact in &report.facts {
+                let line = match json {
+                    true => Some(serde_json::json!({ "tick": fact.tick, "seq": fact.seq, "fact": &*fact.name, "data": fact.to_json().unwrap_or_default() }).to_string()),
+                    false => story_line(game, room, fact, lobby),
+                };
+                // A receiver that is gone has stopped listening, which is its right.
+                let _ = line.map(|line| tell.send(News::Line(line)));
+                let _ = tell.send(News::Fact(fact.name.to_string()));
+                if game.ends.iter().any(|end| *end == *fact.name) {
+                    let _ = tell.send(News::Ended { tick: fact.tick, fact: fact.name.to_string() });
+                }
+            }
+        });
+        std::thread::sleep(wait.min(Duration::from_millis(10)));
+    }
+    let state = server.lobby_mut().room_mut(room).and_then(|room| {
+        let snapshot = room.snapshot().ok()?;
+        let state = State::from_snapshot(room.world().resource::<Protocol>(), room.info().id, &snapshot).ok()?;
+        Some((room.tick_now(), state))
+    });
+    let (host, gateway) = server.counters();
+    let (late, skipped) = server.lateness();
+    Outcome { state, host, gateway, late, skipped }
+}
+
+type Played = (Vec<Player>, Option<(RoomTick, String)>, BTreeMap<String, u32>);
+
+/// Lets the bots play until the match has ended, and tells the story meanwhile.
+fn play(game: &Game, options: &DemoOptions, room: &str, address: SocketAddr, stop: &AtomicBool, news: &mpsc::Receiver<News>) -> Result<Played, CliError> {
+    let mut players = Vec::new();
+    for number in 1..=options.bots {
+        let name = format!("bot{number}");
+        let seed = options.room.seed.wrapping_mul(1_000).wrapping_add(u64::from(number));
+        players.push(Player::connect(game, &unauthenticated(address, &name)?, room, &name, seed)?);
+    }
+    let started = instant();
+    let (mut next, mut end, mut ended_at) = (started, None, None::<Instant>);
+    let mut facts: BTreeMap<String, u32> = BTreeMap::new();
+    while !stop.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(options.limit) {
+        if ended_at.is_some_and(|at| at.elapsed() > AFTERMATH) {
+            break;
+        }
+        for player in &mut players {
+            player.play();
+            if let ConnectionState::Refused(..) | ConnectionState::Broken(_) = player.state() {
+                return Err(CliError::Connection(format!("{}: {}", player.name, player.state())));
+            }
+        }
+        for item in news.try_iter() {
+            match item {
+                News::Line(line) => say(&line),
+                News::Fact(fact) => *facts.entry(fact).or_default() += 1,
+                News::Ended { tick, fact } => {
+                    end.get_or_insert((tick, fact));
+                    ended_at.get_or_insert_with(instant);
+                }
+            }
+        }
+        until(&mut next);
+    }
+    Ok((players, end, facts))
+}
+
+/// Says how it ended, and whether every replica equals the room.
+fn summarize(players: &mut [Player], end: Option<(RoomTick, String)>, facts: &BTreeMap<String, u32>, outcome: &Outcome, limit: u64) -> Result<(), CliError> {
+    let mut equal = 0;
+    for player in players.iter_mut() {
+        // The server has stopped: what it sent last is in the socket.
+        for _ in 0..3 {
+            player.app.update();
+        }
+        let state = replica_state(player.app.world_mut()).ok();
+        let (Some((tick, room)), Some(replica)) = (&outcome.state, state) else { continue };
+        let protocol = player.app.world().resource::<Protocol>();
+        match room.difference(protocol, &replica) {
+            None => equal += 1,
+            Some(difference) => {
+                let at = player.app.world().resource::<Replica>().tick();
+                say(&format!("{} at tick {at} differs from the room at tick {tick}: {difference}", player.name));
+            }
+        }
+    }
+    say("");
+    for (fact, count) in facts {
+        say(&format!("{count:>6}  {fact}"));
+    }
+    let (host, gateway) = (outcome.host, outcome.gateway);
+    say(&format!(
+        "{} commands, {} batches sent, {} kB out, {} kB in; latest tick {:?} late, {} skipped",
+        host.commands,
+        host.batches,
+        gateway.bytes_out / 1_000,
+        gateway.bytes_in / 1_000,
+        outcome.late,
+        outcome.skipped
+    ));
+    say(&format!("{equal} of {} replicas equal the room", players.len()));
+    players.iter_mut().for_each(Player::hang_up);
+    match end {
+        Some((tick, fact)) => {
+            say(&format!("the match ended with {fact} at {}", room_time(tick.0)));
+            Ok(())
+        }
+        None => Err(CliError::TimeUp(limit)),
+    }
+}
+
+pub(super) fn bot(game: &Game, options: &BotOptions) -> Result<(), CliError> {
+    let stop = stop_flag();
+    let mut players = Vec::new();
+    for number in 1..=options.bots {
+        let name = if number == 1 { options.name.clone() } else { format!("{}{number}", options.name) };
+        let credentials = options.client.credentials(&name)?;
+        players.push(Player::connect(game, &credentials, &options.client.room, &name, u64::from(number))?);
+    }
+    let started = instant();
+    let mut next = started;
+    let limit = Duration::from_secs(if options.limit == 0 { u64::from(u32::MAX) } else { options.limit });
+    let mut told = ConnectionState::Idle;
+    while !stop.load(Ordering::Relaxed) && started.elapsed() < limit {
+        for player in &mut players {
+            player.play();
+            match player.state() {
+                ConnectionState::Refused(..) | ConnectionState::Broken(_) => {
+                    return Err(CliError::Connection(format!("{}: {}", player.name, player.state())));
+                }
+                state if *state != told && player.name == options.name => {
+                    say(&format!("{}: {state}", player.name));
+                    told = state.clone();
+                }
+                _ => {}
+            }
+        }
+        until(&mut next);
+    }
+    players.iter_mut().for_each(Player::hang_up);
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! A game, as its binary runs it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use clap::{CommandFactory, FromArgMatches};
+use serde_json::Value;
+
+use super::options::{Cli, CliError, Verb};
+use super::{demo, serve, watch};
+use crate::client::{ReplicaPlugin, UdpPlugin};
+use crate::protocol::Protocol;
+use crate::room::Blueprint;
+
+/// What a bot does each tick in the client's world that it plays in.
+pub type BotBrain = Box<dyn FnMut(&mut World)>;
+
+/// Tells a fact as a sentence: its wire name, what it says as JSON, and who stands behind an id. `None` for a fact that is
+/// not worth a sentence.
+pub type Narrator = fn(&str, &Value, &dyn Fn(&str) -> String) -> Option<String>;
+
+type MakeBot = Arc<dyn Fn(u64) -> BotBrain + Send + Sync>;
+
+/// A game, with the command line that its binary gets.
+///
+/// ```no_run
+/// // Not run: it would serve until it is stopped.
+/// use bevy_app::prelude::*;
+/// use roomkeeper::cli::Game;
+///
+/// fn protocol(app: &mut App) {}
+/// fn rules(app: &mut App) {}
+///
+/// fn main() -> std::process::ExitCode {
+///     Game::new("shooter", protocol, rules).level("assets/levels/one.json").run()
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Game {
+    pub(super) name: &'static str,
+    pub(super) blueprint: Blueprint,
+    pub(super) level: Option<PathBuf>,
+    pub(super) bot: Option<MakeBot>,
+    pub(super) narrator: Option<Narrator>,
+    pub(super) ends: Vec<String>,
+}
+
+impl std::fmt::Debug for Game {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Game").field("name", &self.name).field("level", &self.level).finish_non_exhaustive()
+    }
+}
+
+impl Game {
+    /// A game by its name, the protocol that both sides add, and the rules that the server adds.
+    pub fn new(name: &'static str, protocol: impl Fn(&mut App) + Send + Sync + 'static, rules: impl Fn(&mut App) + Send + Sync + 'static) -> Self {
+        let blueprint = Blueprint::new(protocol, rules);
+        Self { name, blueprint, level: None, bot: None, narrator: None, ends: Vec::new() }
+    }
+
+    /// The level that rooms start with unless `--level` names another.
+    #[must_use]
+    pub fn level(mut self, path: impl Into<PathBuf>) -> Self {
+        self.level = Some(path.into());
+        self
+    }
+
+    /// Makes a bot that plays the game, from a seed. `demo` and `bot` need it.
+    #[must_use]
+    pub fn bot(mut self, make: impl Fn(u64) -> BotBrain + Send + Sync + 'static) -> Self {
+        self.bot = Some(Arc::new(make));
+        self
+    }
+
+    /// Tells the game's facts as a story.
+    #[must_use]
+    pub fn narrator(mut self, narrator: Narrator) -> Self {
+        self.narrator = Some(narrator);
+        self
+    }
+
+    /// The facts that end a match, by their wire names. `demo` stops after one.
+    #[must_use]
+    pub fn ends_with(mut self, facts: &[&str]) -> Self {
+        self.ends = facts.iter().map(|fact| (*fact).to_owned()).collect();
+        self
+    }
+
+    /// Runs the command line that the process was given.
+    pub fn run(&self) -> ExitCode {
+        self.run_with(std::env::args_os())
+    }
+
+    /// Runs a command line.
+    pub fn run_with(&self, arguments: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>) -> ExitCode {
+        let command = Cli::command().name(self.name).bin_name(self.name);
+        let parsed = command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+        let cli = match parsed {
+            Ok(cli) => cli,
+            Err(error) => {
+                // Help and version come this way too; clap knows where each goes.
+                let _ = error.print();
+                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            }
+        };
+        start_log(&cli.log);
+        match self.verb(&cli.verb) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                print_error(&error);
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn verb(&self, verb: &Verb) -> Result<(), CliError> {
+        match verb {
+            Verb::Serve(options) => serve::serve(self, options),
+            Verb::Demo(options) => demo::demo(self, options),
+            Verb::Watch(options) => watch::watch(self, options),
+            Verb::Bot(options) => demo::bot(self, options),
+            Verb::Token(options) => serve::token(options),
+        }
+    }
+
+    /// A client's app with this game's protocol, a replica, and UDP.
+    pub(super) fn client_app(&self) -> App {
+        let mut app = App::new();
+        app.add_plugins((ReplicaPlugin, UdpPlugin));
+        self.blueprint.add_protocol(&mut app);
+        app.finish();
+        app.cleanup();
+        app
+    }
+
+    /// This game's protocol by itself.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.client_app().world_mut().remove_resource::<Protocol>().unwrap_or_default()
+    }
+
+    /// A fact as a line of the story. A game without a narrator gets the bare fact.
+    pub(super) fn tell(&self, fact: &str, json: &Value, who: &dyn Fn(&str) -> String) -> Option<String> {
+        if let Some(narrator) = self.narrator {
+            return narrator(fact, json, who);
+        }
+        Some(format!("{fact} {json}"))
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the binary's word to the person who ran it")]
+fn print_error(error: &CliError) {
+    eprintln!("error: {error}");
+}
+
+/// Structured logs on stderr. The transport's own words are left out: strangers could make it talk at will.
+fn start_log(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // It fails where a test has set one already, which is then as good.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -1,0 +1,14 @@
+//! The verbs that every game's binary gets: `serve`, `demo`, `watch`, `bot`, `token`.
+//!
+//! A game's `main` is `Game::new("name", protocol, rules).run()`.
+//!
+//! May use: everything. Prints: nothing else in the library does.
+
+mod demo;
+mod game;
+mod options;
+mod serve;
+mod watch;
+
+pub use self::game::{BotBrain, Game, Narrator};
+pub use self::options::CliError;

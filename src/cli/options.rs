@@ -1,0 +1,252 @@
+//! What can be said on the command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use thiserror::Error;
+
+use super::game::Game;
+use crate::client::{Credentials, LinkError};
+use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
+use crate::host::{HostKey, HostLimits, ServerError, TokenError};
+use crate::protocol::{Admission, EntityId};
+use crate::room::{Level, LevelError, RoomOptions};
+
+/// Why a verb failed, in a sentence for the person who ran it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// The server can't start.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The level can't be read.
+    #[error(transparent)]
+    Level(#[from] LevelError),
+    /// There is no way to the server.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A token can't be made.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The client was refused, or lost the server.
+    #[error("{0}")]
+    Connection(String),
+    /// The game has no bot.
+    #[error("this game has no bots; its `main` gives one by `Game::bot`")]
+    NoBot,
+    /// An argument is none.
+    #[error("{what}: {detail}")]
+    Argument {
+        /// Which one.
+        what: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The system refuses.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The match did not end in time.
+    #[error("the match had not ended after {0} s")]
+    TimeUp(u64),
+}
+
+#[derive(Debug, Parser)]
+#[command(version, about = "A multiplayer game on roomkeeper.", propagate_version = true)]
+pub(super) struct Cli {
+    /// What to log, as module=level pairs. The log goes to stderr.
+    #[arg(long, global = true, env = "ROOMKEEPER_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(super) log: String,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run a dedicated server until it is stopped.
+    Serve(ServeOptions),
+    /// Play a match: a server and bots in one process, over real UDP, telling the story as it happens.
+    Demo(DemoOptions),
+    /// Join a room as a spectator and print what happens.
+    Watch(WatchOptions),
+    /// Join a room as bots that play.
+    Bot(BotOptions),
+    /// Make a connect token for a player, with the server's key.
+    Token(TokenOptions),
+}
+
+/// What a room is made from.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RoomArguments {
+    /// The room's name.
+    #[arg(long, default_value = "main")]
+    pub(super) room: String,
+    /// The level file; the game's own if none is named.
+    #[arg(long, value_name = "FILE")]
+    pub(super) level: Option<PathBuf>,
+    /// The seed of the room's chance: the same seed and the same commands give the same match.
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Tell with each operation which fact caused it.
+    #[arg(long)]
+    pub(super) notes: bool,
+    /// Put a hash of the state on each batch, so that a replica that differs notices.
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+impl RoomArguments {
+    pub(super) fn room_options(&self, game: &Game) -> Result<RoomOptions, CliError> {
+        let path = self.level.as_ref().or(game.level.as_ref());
+        let level = path.map(Level::open).transpose()?;
+        Ok(RoomOptions { seed: self.seed, level, notes: self.notes, check: self.check, ..RoomOptions::named(&self.room) })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServeOptions {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
+    pub(super) bind: SocketAddr,
+    #[command(flatten)]
+    pub(super) room: RoomArguments,
+    /// Further rooms of the same kind, by name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) also: Vec<String>,
+    /// A file with the key for connect tokens: 64 hexadecimal digits. It is made if it does not exist.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Option<PathBuf>,
+    /// Let anybody in who reaches the address, without a token. Players can then pretend to be each other.
+    #[arg(long, conflicts_with = "key")]
+    pub(super) allow_unauthenticated: bool,
+    /// Print each fact as a line of the story.
+    #[arg(long)]
+    pub(super) story: bool,
+}
+
+impl ServeOptions {
+    pub(super) fn shard_config(&self) -> Result<ShardConfig, CliError> {
+        let access = match (&self.key, self.allow_unauthenticated) {
+            (Some(path), _) => Access::Tokens(super::serve::read_or_make_key(path)?),
+            (None, true) => Access::Anybody,
+            (None, false) => Access::Loopback,
+        };
+        Ok(ShardConfig { bind: self.bind, public_addresses: Vec::new(), access, limits: GatewayLimits::default() })
+    }
+
+    pub(super) fn limits(&self) -> HostLimits {
+        HostLimits::default()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoOptions {
+    #[command(flatten)]
+    pub(super) room: RoomArguments,
+    /// How many bots play.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(super) bots: u32,
+    /// Give up after so many seconds.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub(super) limit: u64,
+    /// Print facts as JSON lines instead of sentences.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How a client finds its way in.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ClientArguments {
+    /// The server.
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
+    pub(super) server: String,
+    /// The room.
+    #[arg(long, default_value = "main")]
+    pub(super) room: String,
+    /// A file with a connect token, made by `token`.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token: Option<PathBuf>,
+}
+
+impl ClientArguments {
+    pub(super) fn credentials(&self, name: &str) -> Result<Credentials, CliError> {
+        if let Some(path) = &self.token {
+            let what = format!("the token file {}", path.display());
+            return std::fs::read(path).map(Credentials::Token).map_err(|error| CliError::Io { what, error });
+        }
+        let bad = |detail: String| CliError::Argument { what: format!("the server {:?}", self.server), detail };
+        let mut addresses = self.server.to_socket_addrs().map_err(|error| bad(error.to_string()))?;
+        let server = addresses.next().ok_or_else(|| bad("no such address".to_owned()))?;
+        unauthenticated(server, name)
+    }
+}
+
+/// Credentials for a server that asks for none. The same name is the same player.
+pub(super) fn unauthenticated(server: SocketAddr, name: &str) -> Result<Credentials, CliError> {
+    let HostKey(random) = HostKey::random()?;
+    let client_id = random.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let admission = Admission { client_id, player: EntityId::named(name), name: name.to_owned(), room: None };
+    Ok(Credentials::Unauthenticated { server, admission })
+}
+
+/// How a watcher prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum WatchFormat {
+    /// A sentence for each fact.
+    Story,
+    /// A line of JSON for each fact and each operation, as entity envelopes.
+    Json,
+    /// A line of JSON for each fact and each operation, by key paths.
+    KeyPath,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WatchOptions {
+    #[command(flatten)]
+    pub(super) client: ClientArguments,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = WatchFormat::Json)]
+    pub(super) format: WatchFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BotOptions {
+    #[command(flatten)]
+    pub(super) client: ClientArguments,
+    /// How many.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(super) bots: u32,
+    /// The name of the first; the others get a number.
+    #[arg(long, default_value = "bot")]
+    pub(super) name: String,
+    /// Leave after so many seconds; 0 for never.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub(super) limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenOptions {
+    /// The file with the server's key.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: PathBuf,
+    /// The address at which the player reaches the server.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) server: SocketAddr,
+    /// The player's name. The same name is the same player.
+    #[arg(long)]
+    pub(super) player: String,
+    /// The only room that the token is good for; any if none is named.
+    #[arg(long)]
+    pub(super) room: Option<String>,
+    /// For how long it lets in.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub(super) expires: u64,
+    /// Where to write it; it is secret, and good for one connection.
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+}

@@ -1,0 +1,125 @@
+//! `serve` and `token`.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::game::Game;
+use super::options::{CliError, ServeOptions, TokenOptions};
+use crate::client::unix_time;
+use crate::host::{HostKey, Lobby, Server, TickReport, TokenIssuer};
+use crate::protocol::{EntityId, User};
+use crate::room::{EntityIndex, Recorded, RoomOptions};
+
+/// A flag that Ctrl-C, SIGTERM and SIGHUP set.
+pub(super) fn stop_flag() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = stop.clone();
+    // It fails where it was set before, by an earlier verb in the same process; that one then keeps its own.
+    let _ = ctrlc::set_handler(move || set.store(true, Ordering::Relaxed));
+    stop
+}
+
+/// Prints a line. A reader that closed its end, `head` for instance, stops nothing.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+pub(super) fn serve(game: &Game, options: &ServeOptions) -> Result<(), CliError> {
+    let stop = stop_flag();
+    let mut server = Server::bind(&options.shard_config()?, options.limits())?;
+    let first = options.room.room_options(game)?;
+    for name in std::iter::once(&options.room.room).chain(&options.also) {
+        server.open_room(&game.blueprint, RoomOptions { name: name.clone(), ..first.clone() })?;
+    }
+    let address = server.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
+    let rooms = server.lobby().room_names().collect::<Vec<_>>().join(", ");
+    say(&format!("{} serves {rooms} on udp {address}", game.name));
+    if options.allow_unauthenticated {
+        say("anybody may connect: players are not authenticated");
+    }
+    server.run(&stop, |room, report, lobby| {
+        if options.story {
+            tell_report(game, room, report, lobby);
+        }
+    });
+    let (host, gateway) = server.counters();
+    let (late, skipped) = server.lateness();
+    say(&format!(
+        "stopped: {} joined, {} left, {} lost, {} commands, {} datagrams in, {} out; latest tick {late:?} late, {skipped} skipped",
+        host.joined, host.left, host.timed_out, host.commands, gateway.datagrams_in, gateway.datagrams_out
+    ));
+    Ok(())
+}
+
+/// Prints the facts of a tick as lines of the story.
+pub(super) fn tell_report(game: &Game, room: &str, report: &TickReport, lobby: &Lobby) {
+    for fact in &report.facts {
+        if let Some(line) = story_line(game, room, fact, lobby) {
+            say(&line);
+        }
+    }
+    if let Some(fault) = &report.fault {
+        say(&format!("[{room}] {fault}"));
+    }
+}
+
+/// A fact as a line of the story, with the room's time in front.
+pub(super) fn story_line(game: &Game, room: &str, fact: &Recorded, lobby: &Lobby) -> Option<String> {
+    let json = fact.to_json().unwrap_or_default();
+    let who = |id: &str| {
+        let id = EntityId::parse(id);
+        let Some(world) = lobby.room(room).map(|room| room.world()) else { return id.to_string() };
+        let index = world.resource::<EntityIndex>();
+        let user = index.entity(id).and_then(|entity| world.get::<User>(entity));
+        user.map_or_else(|| index.display(id), |user| user.name.clone())
+    };
+    let sentence = game.tell(&fact.name, &json, &who)?;
+    Some(format!("{} {sentence}", room_time(fact.tick.0)))
+}
+
+/// A tick as minutes and seconds of room time.
+pub(super) fn room_time(tick: u32) -> String {
+    let tenths = tick / 2;
+    format!("{:02}:{:02}.{}", tenths / 600, tenths / 10 % 60, tenths % 10)
+}
+
+/// Reads a key, or makes one that only its owner can read.
+pub(super) fn read_or_make_key(path: &Path) -> Result<HostKey, CliError> {
+    let io = |error| CliError::Io { what: format!("the key file {}", path.display()), error };
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse_key(&text).ok_or_else(|| CliError::Argument {
+            what: format!("the key file {}", path.display()),
+            detail: "it does not hold 64 hexadecimal digits".to_owned(),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = HostKey::random()?;
+            let text: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            options.open(path).and_then(|mut file| writeln!(file, "{text}")).map_err(io)?;
+            Ok(key)
+        }
+        Err(error) => Err(io(error)),
+    }
+}
+
+fn parse_key(text: &str) -> Option<HostKey> {
+    let text = text.trim();
+    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).filter_map(|pair| Some(pair.first()? << 4 | pair.last()?)).collect();
+    bytes.try_into().ok().filter(|_| digits.len() == 64).map(HostKey)
+}
+
+pub(super) fn token(options: &TokenOptions) -> Result<(), CliError> {
+    let key = read_or_make_key(&options.key)?;
+    let issuer = TokenIssuer { key, addresses: vec![options.server], expire_seconds: options.expires };
+    let token = issuer.issue(EntityId::named(&options.player), &options.player, options.room.as_deref(), unix_time())?;
+    let what = format!("the token file {}", options.out.display());
+    std::fs::write(&options.out, token).map_err(|error| CliError::Io { what, error })?;
+    say(&format!("a token for {} is in {}; it lets in once, within {} s", options.player, options.out.display(), options.expires));
+    Ok(())
+}
