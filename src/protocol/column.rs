@@ -47,8 +47,6 @@ pub(crate) trait Column: Send + Sync {
     fn remove(&mut self, world: &mut World, entity: Entity);
     /// What triggers [`ComponentChanged`] for all that was updated and removed since this was last called, in that order.
     fn announcement(&mut self) -> Option<Announcement>;
-    /// Forgets what was updated and removed.
-    fn keep_quiet(&mut self);
     /// Reads past one value.
     fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError>;
     /// Reads one value as JSON.
@@ -280,10 +278,6 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
                 world.trigger(ComponentChanged { entity, id, old, removed });
             }
         }))
-    }
-
-    fn keep_quiet(&mut self) {
-        self.notices.clear();
     }
 
     fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError> {

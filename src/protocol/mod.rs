@@ -54,7 +54,7 @@ pub(crate) use self::batch::{
 };
 pub(crate) use self::built_in::register_built_in;
 pub(crate) use self::check::StateHash;
-pub(crate) use self::codec::{decode_exact, encode_into, write_text};
+pub(crate) use self::codec::encode_into;
 pub(crate) use self::column::Announcement;
 pub(crate) use self::payload::{Fact, Payload};
 pub(crate) use self::quantity::StepLog;

@@ -21,8 +21,6 @@ pub(crate) struct CommandKind {
     pub(crate) decode: fn(&[u8]) -> Result<Box<dyn Any + Send + Sync>, CodecError>,
     /// What a command names.
     pub(crate) named: fn(&dyn Any) -> Named,
-    /// A command as JSON.
-    pub(crate) to_json: fn(&[u8]) -> Result<Value, CodecError>,
 }
 
 impl CommandKind {
@@ -33,7 +31,6 @@ impl CommandKind {
             type_id: TypeId::of::<C>(),
             decode: |bytes| Ok(Box::new(decode_exact::<C>(bytes)?)),
             named: |command| command.downcast_ref::<C>().map(named_in::<C>).unwrap_or_default(),
-            to_json: |bytes| value_to_json(&decode_exact::<C>(bytes)?),
         }
     }
 }
@@ -51,8 +48,6 @@ pub(crate) struct FactKind {
     pub(crate) stateful: bool,
     /// Reads a fact.
     pub(crate) decode: fn(&mut Reader<'_>) -> Result<Box<dyn Fact>, CodecError>,
-    /// Writes a fact from JSON.
-    pub(crate) from_json: fn(&Value) -> Result<Box<dyn Fact>, CodecError>,
 }
 
 impl FactKind {
@@ -63,10 +58,6 @@ impl FactKind {
             type_id: TypeId::of::<F>(),
             stateful,
             decode: |reader| Ok(Box::new(Payload(reader.value::<F>()?))),
-            from_json: |value| {
-                let fact = serde_json::from_value::<F>(value.clone());
-                Ok(Box::new(Payload(fact.map_err(|error| CodecError::Encode { detail: error.to_string() })?)))
-            },
         }
     }
 }

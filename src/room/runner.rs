@@ -11,7 +11,7 @@ use bevy_time::{Fixed, Time, Virtual};
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::clock::{RoomClock, expire};
+use super::clock::RoomClock;
 use super::collect::{Collector, collect};
 use super::decision::{Join, Rules, RulesAppExt};
 use super::fault::{RoomFault, catch_faults, fault_of};
@@ -20,6 +20,7 @@ use super::index::{EntityIndex, keep_index};
 use super::intake::{Members, intake};
 use super::ledger::{Ledger, Origin, record};
 use super::level::{Level, LevelError};
+use super::lifetime::expire;
 use super::outbox::Outbox;
 use super::rng::RoomRng;
 use super::snapshot::write_snapshot;

@@ -1,0 +1,219 @@
+//! The hot path in memory: collect and encode, fan-out to members up to the transport, apply on a replica.
+//!
+//! Workloads W1 to W6 of docs/performance.md. What is timed on the host's side is a whole tick of the lobby, from intake to
+//! the queues of the members, without the mutations. Run: `cargo bench --bench hot_path`.
+
+use std::time::Duration;
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+use cpu_time::ThreadTime;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use roomkeeper::client::{Connection, Replica, ReplicaPlugin};
+use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
+use roomkeeper::protocol::{ClientMessage, EntityId, Protocol, ProtocolAppExt, ServerMessage, batch_message, snapshot_messages};
+use roomkeeper::room::{Blueprint, Room, RoomOptions, RoomRng};
+use serde::{Deserialize, Serialize};
+
+#[derive(Component, Serialize, Deserialize, Clone, Copy)]
+#[component(summary_tick)]
+struct Position([f32; 3]);
+#[derive(Component, Serialize, Deserialize, Clone, Copy)]
+#[component(summary_tick)]
+struct Rotation([f32; 4]);
+#[derive(Component, Serialize, Deserialize, Clone, Copy)]
+#[component(summary_tick)]
+struct Health(i32);
+#[derive(Component, Serialize, Deserialize, Clone, Copy)]
+#[component(summary_tick)]
+struct Kind(u8);
+
+fn protocol(app: &mut App) {
+    app.sync::<Position>("position").latest();
+    app.sync::<Rotation>("rotation").latest();
+    let _ = app.sync::<Health>("health");
+    let _ = app.sync::<Kind>("kind");
+}
+
+/// What changes in a tick.
+#[derive(Clone, Copy)]
+enum Change {
+    Nothing,
+    Move { entities: usize, turn: bool },
+    Churn(usize),
+}
+
+struct Arena {
+    lobby: Lobby,
+    entities: Vec<Entity>,
+    rng: RoomRng,
+    bytes: usize,
+    ticks: usize,
+}
+
+fn thing(rng: &mut RoomRng) -> (Position, Rotation, Health, Kind) {
+    let mut number = || rng.unit_f32() * 100.0;
+    (Position([number(), number(), number()]), Rotation([number(), number(), number(), number()]), Health(100), Kind(3))
+}
+
+impl Arena {
+    fn new(entities: usize, members: u64) -> Self {
+        let blueprint = Blueprint::new(protocol, |_| {});
+        let mut lobby = Lobby::new(HostLimits::default(), false);
+        lobby.open_room(&blueprint, RoomOptions::named("arena")).unwrap();
+        let mut rng = RoomRng::new(7);
+        let world = lobby.room_mut("arena").unwrap().world_mut();
+        let entities = (0..entities).map(|_| world.spawn(thing(&mut rng)).id()).collect();
+        let fingerprint = world.resource::<Protocol>().fingerprint();
+        for member in 0..members {
+            let visitor = Visitor { player: EntityId::named(&member.to_string()), name: String::new(), room: None };
+            lobby.connected(ConnectionId(member), visitor);
+            lobby.message(ConnectionId(member), &ClientMessage::Hello { fingerprint, room: "arena".into(), spectate: true }.encode());
+        }
+        let mut arena = Self { lobby, entities, rng, bytes: 0, ticks: 0 };
+        for _ in 0..3 {
+            arena.tick();
+        }
+        (arena.bytes, arena.ticks) = (0, 0);
+        arena
+    }
+
+    /// Changes the world, as a game would; not timed.
+    fn change(&mut self, change: Change) {
+        let room = self.lobby.room_mut("arena").unwrap();
+        let world = room.world_mut();
+        match change {
+            Change::Nothing => {}
+            Change::Move { entities, turn } => {
+                for n in 0..entities {
+                    // A partial shuffle: distinct entities.
+                    let other = n + self.rng.range(0..(self.entities.len() - n) as u32) as usize;
+                    self.entities.swap(n, other);
+                    let (position, rotation, ..) = thing(&mut self.rng);
+                    let mut entity = world.entity_mut(self.entities[n]);
+                    *entity.get_mut::<Position>().unwrap() = position;
+                    if turn {
+                        *entity.get_mut::<Rotation>().unwrap() = rotation;
+                    }
+                }
+            }
+            Change::Churn(entities) => {
+                for n in 0..entities {
+                    let other = n + self.rng.range(0..(self.entities.len() - n) as u32) as usize;
+                    self.entities.swap(n, other);
+                    world.despawn(self.entities[n]);
+                    self.entities[n] = world.spawn(thing(&mut self.rng)).id();
+                }
+            }
+        }
+    }
+
+    /// A tick up to the transport. Gives the batch.
+    fn tick(&mut self) -> Option<Bytes> {
+        let batch = self.lobby.tick_room("arena").unwrap().batch;
+        let bytes = &mut self.bytes;
+        self.lobby.pump(|_, message| {
+            *bytes += message.len();
+            true
+        });
+        self.ticks += 1;
+        batch
+    }
+}
+
+fn host_side(criterion: &mut Criterion, name: &str, entities: usize, members: u64, change: Change) {
+    let mut arena = Arena::new(entities, members);
+    criterion.bench_function(&format!("{name} host"), |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut total = Duration::ZERO;
+            for _ in 0..rounds {
+                arena.change(change);
+                let start = ThreadTime::now();
+                criterion::black_box(arena.tick());
+                total += start.elapsed();
+            }
+            total
+        });
+    });
+    let per_member = arena.bytes as f64 / arena.ticks as f64 / members.max(1) as f64;
+    println!("{name} bytes per member and tick: {per_member:.0}");
+}
+
+/// A client's app that holds the arena's state.
+fn replica(room: &mut Room) -> App {
+    let mut app = App::new();
+    app.add_plugins(ReplicaPlugin);
+    protocol(&mut app);
+    let welcome = ServerMessage::Welcome { room: room.info().id, name: "arena".into(), user: EntityId::NIL, last_command: Default::default() };
+    deliver(&mut app, welcome.encode().unwrap());
+    for message in snapshot_messages(&room.snapshot().unwrap()) {
+        deliver(&mut app, message);
+    }
+    app
+}
+
+fn deliver(app: &mut App, message: Bytes) {
+    app.world_mut().resource_mut::<Connection>().deliver(message);
+}
+
+fn replica_side(criterion: &mut Criterion, name: &str, entities: usize, change: Change) {
+    let mut arena = Arena::new(entities, 0);
+    let mut app = replica(arena.lobby.room_mut("arena").unwrap());
+    app.update();
+    criterion.bench_function(&format!("{name} replica"), |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut total = Duration::ZERO;
+            for _ in 0..rounds {
+                arena.change(change);
+                if let Some(batch) = arena.tick() {
+                    deliver(&mut app, batch_message(&batch));
+                }
+                let start = ThreadTime::now();
+                app.world_mut().run_schedule(PreUpdate);
+                total += start.elapsed();
+            }
+            total
+        });
+    });
+    assert_eq!(app.world().resource::<Replica>().tick(), arena.lobby.room("arena").unwrap().tick_now());
+}
+
+fn join(criterion: &mut Criterion) {
+    let mut arena = Arena::new(10_000, 0);
+    let room = arena.lobby.room_mut("arena").unwrap();
+    criterion.bench_function("W4 host", |bencher| bencher.iter(|| snapshot_messages(&room.snapshot().unwrap())));
+    println!("W4 bytes: {}", room.snapshot().unwrap().len());
+    criterion.bench_function("W4 replica", |bencher| {
+        bencher.iter_batched(
+            || replica(room),
+            |mut app| {
+                app.world_mut().run_schedule(PreUpdate);
+                assert_eq!(app.world().resource::<Replica>().len(), 10_000);
+                app
+            },
+            BatchSize::PerIteration,
+        );
+    });
+}
+
+fn workloads(criterion: &mut Criterion) {
+    let crowd = Change::Move { entities: 100, turn: false };
+    let arena = Change::Move { entities: 100, turn: true };
+    host_side(criterion, "W1 arena", 1_000, 32, arena);
+    replica_side(criterion, "W1 arena", 1_000, arena);
+    host_side(criterion, "W2 crowd", 10_000, 32, crowd);
+    replica_side(criterion, "W2 crowd", 10_000, crowd);
+    host_side(criterion, "W3 idle", 10_000, 32, Change::Nothing);
+    join(criterion);
+    host_side(criterion, "W5 churn", 1_000, 32, Change::Churn(50));
+    replica_side(criterion, "W5 churn", 1_000, Change::Churn(50));
+    host_side(criterion, "W6 many", 1_000, 256, arena);
+}
+
+criterion_group! {
+    name = hot_path;
+    config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    targets = workloads
+}
+criterion_main!(hot_path);

@@ -1,0 +1,25 @@
+//! A game seen from above: find the key, open the door, reach the exit, mind the fireballs.
+//!
+//! A guest of the library: it uses only what any game can use.
+
+mod bot;
+mod commands;
+mod components;
+mod facts;
+mod map;
+mod protocol;
+mod rules;
+mod story;
+
+use std::process::ExitCode;
+
+use roomkeeper::cli::Game;
+
+fn main() -> ExitCode {
+    Game::new("inferno", protocol::add, rules::add)
+        .level(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json"))
+        .bot(bot::brain)
+        .narrator(story::narrate)
+        .ends_with(&["level_won", "level_lost"])
+        .run()
+}

@@ -1,0 +1,169 @@
+//! Finding a way: a raster of the level, A* over it, and the next corner of a way to walk to.
+
+use super::{Point, Rect, Solids, add, distance, sub};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// The most cells a grid has, so that a level file cannot make one that does not fit in memory.
+const CELLS_MAX: usize = 1 << 18;
+
+/// How far from a place, in cells, the search for a free cell to start from or end at goes.
+const NEAREST_CELLS: i32 = 3;
+
+/// Ten and fourteen: a straight and a diagonal step in tenths of a cell. Integers, so that equal ways are equal.
+const STRAIGHT: u32 = 10;
+const DIAGONAL: u32 = 14;
+
+/// The eight neighbours in a fixed order, straight ones first.
+const NEIGHBOURS: [(i32, i32, u32); 8] = [
+    (1, 0, STRAIGHT),
+    (0, 1, STRAIGHT),
+    (-1, 0, STRAIGHT),
+    (0, -1, STRAIGHT),
+    (1, 1, DIAGONAL),
+    (-1, 1, DIAGONAL),
+    (-1, -1, DIAGONAL),
+    (1, -1, DIAGONAL),
+];
+
+/// The level as square cells, each free or not for a circle of one radius.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    low: Point,
+    cell: f32,
+    columns: i32,
+    rows: i32,
+    free: Vec<bool>,
+    solids: Solids,
+}
+
+impl Grid {
+    /// Rasters a level for circles of `radius`. A level that is empty, not finite or too big gives a grid without
+    /// cells, on which there is no way to anywhere.
+    pub fn new(solids: &Solids, cell: f32, radius: f32) -> Grid {
+        let nothing = Grid { low: [0.0; 2], cell: 1.0, columns: 0, rows: 0, free: Vec::new(), solids: Solids::default() };
+        let Some(Rect { centre, half }) = solids.bounds() else { return nothing };
+        let (columns, rows) = (libm::ceilf(2.0 * half[0] / cell), libm::ceilf(2.0 * half[1] / cell));
+        let fits = columns >= 1.0 && rows >= 1.0 && columns * rows <= CELLS_MAX as f32;
+        if !fits {
+            return nothing;
+        }
+        let (columns, rows) = (columns as i32, rows as i32);
+        let mut grid = Grid { low: sub(centre, half), cell, columns, rows, free: Vec::new(), solids: solids.clone() };
+        grid.free = (0..grid.columns * grid.rows)
+            .map(|index| solids.has_room(grid.middle(index % grid.columns, index / grid.columns), radius))
+            .collect();
+        grid
+    }
+
+    /// A shortest way over free cells, as places from after `from` up to and including `to`. `None` when there is
+    /// none. Of several equally short ways it is always the same one.
+    pub fn way(&self, from: Point, to: Point) -> Option<Vec<Point>> {
+        let (start, goal) = (self.free_near(from)?, self.free_near(to)?);
+        let came_from = self.search(start, goal)?;
+        let mut cells = vec![goal];
+        let mut at = goal;
+        while at != start {
+            at = *came_from.get(at)?;
+            cells.push(at);
+        }
+        let mut way: Vec<Point> = cells.iter().rev().map(|&cell| self.middle_of(cell)).collect();
+        // The place itself instead of its cell's middle, unless it lies in a wall and another cell stands in for it.
+        if self.cell_at(to).and_then(|(x, y)| self.index(x, y)) == Some(goal)
+            && let Some(last) = way.last_mut()
+        {
+            *last = to;
+        }
+        Some(way)
+    }
+
+    /// A* with integer costs. Ties go to the cell with the smaller index, so the answer never depends on the heap.
+    fn search(&self, start: usize, goal: usize) -> Option<Vec<usize>> {
+        let mut cost = vec![u32::MAX; self.free.len()];
+        let mut came_from = vec![usize::MAX; self.free.len()];
+        let mut open = BinaryHeap::from([Reverse((self.guess(start, goal), start))]);
+        *cost.get_mut(start)? = 0;
+        while let Some(Reverse((_, at))) = open.pop() {
+            if at == goal {
+                return Some(came_from);
+            }
+            let so_far = *cost.get(at)?;
+            for (next, step) in self.steps_from(at) {
+                let total = so_far + step;
+                let known = cost.get_mut(next)?;
+                if total < *known {
+                    *known = total;
+                    *came_from.get_mut(next)? = at;
+                    open.push(Reverse((total + self.guess(next, goal), next)));
+                }
+            }
+        }
+        None
+    }
+
+    /// The free neighbours of a cell. A diagonal step needs both cells beside it, or it would cut a corner.
+    fn steps_from(&self, at: usize) -> impl Iterator<Item = (usize, u32)> + '_ {
+        let (x, y) = self.column_row(at);
+        NEIGHBOURS.into_iter().filter_map(move |(dx, dy, step)| {
+            let straight = dx == 0 || dy == 0;
+            let open = self.is_free(x + dx, y + dy) && (straight || self.is_free(x + dx, y) && self.is_free(x, y + dy));
+            if open { self.index(x + dx, y + dy).map(|next| (next, step)) } else { None }
+        })
+    }
+
+    /// A lower bound of the cost between two cells.
+    fn guess(&self, from: usize, to: usize) -> u32 {
+        let ((ax, ay), (bx, by)) = (self.column_row(from), self.column_row(to));
+        let (dx, dy) = (ax.abs_diff(bx), ay.abs_diff(by));
+        STRAIGHT * dx.max(dy) + (DIAGONAL - STRAIGHT) * dx.min(dy)
+    }
+
+    /// The free cell nearest to a place and not behind a wall from there, for places close to walls; the first in row
+    /// order of equally near ones.
+    fn free_near(&self, point: Point) -> Option<usize> {
+        let (x, y) = self.cell_at(point)?;
+        let around = (-NEAREST_CELLS..=NEAREST_CELLS).flat_map(|dy| (-NEAREST_CELLS..=NEAREST_CELLS).map(move |dx| (dx, dy)));
+        around
+            .filter(|&(dx, dy)| self.is_free(x + dx, y + dy))
+            .filter(|&(dx, dy)| self.solids.line_of_sight(point, self.middle(x + dx, y + dy)))
+            .map(|(dx, dy)| (distance(self.middle(x + dx, y + dy), point), x + dx, y + dy))
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .and_then(|(_, x, y)| self.index(x, y))
+    }
+
+    fn is_free(&self, x: i32, y: i32) -> bool {
+        self.index(x, y).and_then(|index| self.free.get(index)).copied().unwrap_or(false)
+    }
+
+    fn index(&self, x: i32, y: i32) -> Option<usize> {
+        let inside = x >= 0 && y >= 0 && x < self.columns && y < self.rows;
+        inside.then(|| usize::try_from(y * self.columns + x).ok()).flatten()
+    }
+
+    fn column_row(&self, index: usize) -> (i32, i32) {
+        let index = i32::try_from(index).unwrap_or(0);
+        (index % self.columns.max(1), index / self.columns.max(1))
+    }
+
+    fn cell_at(&self, point: Point) -> Option<(i32, i32)> {
+        let off = sub(point, self.low);
+        let (x, y) = (libm::floorf(off[0] / self.cell), libm::floorf(off[1] / self.cell));
+        // Saturating casts: a place far outside is outside, not around the corner.
+        (x.is_finite() && y.is_finite()).then_some((x.clamp(-1e6, 1e6) as i32, y.clamp(-1e6, 1e6) as i32))
+    }
+
+    fn middle(&self, x: i32, y: i32) -> Point {
+        add(self.low, [(x as f32 + 0.5) * self.cell, (y as f32 + 0.5) * self.cell])
+    }
+
+    fn middle_of(&self, index: usize) -> Point {
+        let (x, y) = self.column_row(index);
+        self.middle(x, y)
+    }
+}
+
+/// The place on a way to walk straight to: the furthest that a circle reaches without touching a wall, else the
+/// first. `None` when the way is at its end.
+pub fn next_corner(way: &[Point], from: Point, solids: &Solids, radius: f32) -> Option<Point> {
+    way.iter().rev().find(|&&corner| solids.line_of_walk(from, corner, radius)).or(way.first()).copied()
+}
