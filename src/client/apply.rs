@@ -101,8 +101,11 @@ pub(crate) struct Told {
 impl Told {
     /// Tells the observers, then despawns what was deleted.
     pub(crate) fn announce(self, world: &mut World, tick: RoomTick) {
-        for (entity, id) in self.added {
-            world.trigger(EntityAdded { entity, id });
+        // Nobody listens in most clients; asking once is cheaper than telling ten thousand times.
+        if is_observed::<EntityAdded>(world) {
+            for (entity, id) in self.added {
+                world.trigger(EntityAdded { entity, id });
+            }
         }
         for announce in self.changes {
             announce(world);
@@ -121,6 +124,11 @@ impl Told {
         }
         world.flush();
     }
+}
+
+fn is_observed<E: Event>(world: &mut World) -> bool {
+    let key = world.register_event_key::<E>();
+    world.observers().try_get_observers(key).is_some()
 }
 
 pub(crate) struct Apply<'a> {
@@ -156,7 +164,8 @@ impl Visit for Apply<'_> {
             }
             bundles.push((entry.net_id, id));
         }
-        let entities: Vec<Entity> = self.world.spawn_batch(bundles.clone()).collect();
+        self.replica.by_id.reserve(bundles.len());
+        let entities: Vec<Entity> = self.world.spawn_batch(bundles.iter().copied()).collect();
         self.told.added.reserve(entities.len());
         for ((entity, (net_id, id)), entry) in entities.into_iter().zip(bundles).zip(roster) {
             self.replica.enter(net_id, id, entity);

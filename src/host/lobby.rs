@@ -218,6 +218,10 @@ impl Lobby {
             self.counters.out_of_turn += 1;
             return self.mistake(connection, "a command of a spectator");
         }
+        let tick = hosted.room.tick_now();
+        if session.commands_tick != tick {
+            (session.commands_tick, session.commands_waiting) = (tick, 0);
+        }
         if session.commands_waiting >= self.limits.commands_waiting_max {
             self.counters.commands_dropped += 1;
             return;
@@ -284,11 +288,6 @@ impl Lobby {
     /// Runs one tick of a room and queues what it gives out. `None` if there is no such room.
     pub fn tick_room(&mut self, name: &str) -> Option<TickReport> {
         let hosted = self.rooms.get_mut(name)?;
-        for connection in &hosted.members {
-            if let Some(session) = self.sessions.get_mut(connection) {
-                session.commands_waiting = 0;
-            }
-        }
         let incoming = std::mem::take(&mut hosted.inbox);
         match hosted.room.tick(incoming) {
             Ok(outbox) => Some(self.give_out(name, outbox)),
@@ -314,7 +313,7 @@ impl Lobby {
         };
         let message = outbox.batch.as_ref().map(batch_message);
         let too_large = message.as_ref().is_some_and(|message| message.len() > BATCH_MESSAGE_BYTES_MAX);
-        for connection in &hosted.members {
+        for connection in message.iter().flat_map(|_| &hosted.members) {
             let Some(session) = self.sessions.get_mut(connection) else { continue };
             if too_large || session.is_clogged(self.limits.queue_bytes_max) {
                 session.drop_superseded();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::protocol::EntityId;
+use crate::protocol::{EntityId, RoomTick};
 
 /// A connection, as the gateway numbers it. Never used again in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +41,9 @@ pub(crate) struct Session {
     pub(crate) stage: Stage,
     pub(crate) room: Option<String>,
     pub(crate) spectator: bool,
+    /// The commands that came since the room's tick `commands_tick`.
     pub(crate) commands_waiting: usize,
+    pub(crate) commands_tick: RoomTick,
     pub(crate) mistakes: u32,
     pub(crate) wants_snapshot: bool,
     pub(crate) last_snapshot_tick: u32,
@@ -60,6 +62,7 @@ impl Session {
             room: None,
             spectator: false,
             commands_waiting: 0,
+            commands_tick: RoomTick(0),
             mistakes: 0,
             wants_snapshot: false,
             last_snapshot_tick: 0,

@@ -151,6 +151,7 @@ pub(crate) fn write_updates(component: usize, rows: &Rows, picks: &[usize], out:
     let count = if stepped { sets.clone().count() } else { picks.len() };
     if count > 0 {
         sections += 1;
+        out.reserve(rows.bytes.len() + count * 2);
         write_varint(component as u64 * 8, out);
         write_varint(count as u64, out);
         let mut before = 0;

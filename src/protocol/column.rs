@@ -29,6 +29,9 @@ pub(crate) trait Column: Send + Sync {
     /// Gathers every row that changed after `since`. `births` says that entities were created since, so that references
     /// that led nowhere may lead somewhere now.
     fn changed(&mut self, world: &World, since: Tick, now: Tick, births: bool, out: &mut Rows) -> Result<(), CodecError>;
+    /// Appends the values of all rows, if the world has them in tables in exactly the order of `ids`. False, and nothing
+    /// appended, if it does not.
+    fn all_in_order(&mut self, world: &World, ids: &[u32], out: &mut Vec<u8>) -> Result<bool, CodecError>;
     /// Gathers every row.
     fn all(&mut self, world: &World, out: &mut Rows) -> Result<(), CodecError>;
     /// Appends one entity's value, and says when it changed, or `None` if it has none that changed after `since`.
@@ -186,6 +189,26 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         Ok(())
     }
 
+    fn all_in_order(&mut self, world: &World, ids: &[u32], out: &mut Vec<u8>) -> Result<bool, CodecError> {
+        let (start, mut left) = (out.len(), ids);
+        let Ok(tables) = self.dense.contiguous_iter(world) else { return Ok(false) };
+        for (net_ids, values) in tables {
+            let in_order = left.split_at_checked(net_ids.len()).filter(|(here, _)| net_ids.iter().map(|id| id.0).eq(here.iter().copied()));
+            let Some((_, rest)) = in_order else {
+                out.truncate(start);
+                return Ok(false);
+            };
+            left = rest;
+            for value in values.iter() {
+                self.wire.encode(value, world, out)?;
+            }
+        }
+        if !left.is_empty() {
+            out.truncate(start);
+        }
+        Ok(left.is_empty() && !ids.is_empty())
+    }
+
     fn all(&mut self, world: &World, out: &mut Rows) -> Result<(), CodecError> {
         let Ok(tables) = self.dense.contiguous_iter(world) else {
             for (_, id, value) in self.rows.query(world) {
@@ -271,6 +294,10 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         }
         let notices = std::mem::take(&mut self.notices);
         Some(Box::new(move |world| {
+            let key = world.register_event_key::<ComponentChanged<T>>();
+            if world.observers().try_get_observers(key).is_none() {
+                return;
+            }
             for (entity, old) in notices {
                 let Ok(target) = world.get_entity(entity) else { continue };
                 let id = target.get::<EntityId>().copied().unwrap_or_default();

@@ -230,7 +230,7 @@ pub fn encode_operations(protocol: &Protocol, state: &State, operations: &[Opera
     BatchHead { tick, after: state.tick(), flags }.write(&mut out);
     if !ids.is_empty() {
         let entries: Vec<_> = ids.iter().filter_map(|id| Some((*id, &after.entities().get(&NetId(*id))?.identity))).collect();
-        write_roster(entries.into_iter(), &mut out);
+        write_roster(&entries, &mut out);
         write_varint(column_count, &mut out);
         out.append(&mut columns);
     }

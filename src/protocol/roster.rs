@@ -71,6 +71,7 @@ pub struct RosterEntry {
 /// Appends ascending net ids, each as its distance from the one before.
 pub(crate) fn write_net_ids(ids: impl ExactSizeIterator<Item = u32>, out: &mut Vec<u8>) {
     write_varint(ids.len() as u64, out);
+    out.reserve(ids.len());
     let mut before = 0;
     for id in ids {
         write_varint(u64::from(id.wrapping_sub(before)), out);
@@ -95,20 +96,18 @@ pub(crate) fn read_net_id(reader: &mut Reader<'_>, before: &mut Option<u32>) -> 
 }
 
 /// Appends a roster. `entities` ascend by net id.
-pub(crate) fn write_roster<'a>(entities: impl ExactSizeIterator<Item = (u32, &'a Identity)> + Clone, out: &mut Vec<u8>) {
-    write_net_ids(entities.clone().map(|(id, _)| id), out);
-    let mut rest = entities.map(|(_, identity)| identity).peekable();
-    let mut run = Vec::new();
-    while let Some(first) = rest.next() {
-        run.clear();
-        run.push(first);
-        while let Some(next) = rest.next_if(|next| first.leads_to(next, run.len() as u64)) {
-            run.push(next);
-        }
+pub(crate) fn write_roster(entities: &[(u32, &Identity)], out: &mut Vec<u8>) {
+    write_net_ids(entities.iter().map(|(id, _)| *id), out);
+    let mut rest = entities;
+    while let Some((_, first)) = rest.first() {
+        let follows = |(place, (_, identity)): &(u64, &(u32, &Identity))| first.leads_to(identity, *place);
+        let length = (0..).zip(rest).take_while(follows).count();
+        let (run, after) = rest.split_at(length.max(1));
+        rest = after;
         write_varint((run.len() as u64) << 2 | first.kind(), out);
         match first {
             Identity::Minted(serial) => write_varint(*serial, out),
-            _ => run.iter().for_each(|identity| write_identity(identity, out)),
+            _ => run.iter().for_each(|(_, identity)| write_identity(identity, out)),
         }
     }
 }
@@ -174,7 +173,8 @@ mod tests {
         #[test]
         fn a_roster_survives_the_wire(entities in prop::collection::btree_map(0..5000_u32, identity(), 0..40)) {
             let mut out = Vec::new();
-            write_roster(entities.iter().map(|(id, identity)| (*id, identity)), &mut out);
+            let listed: Vec<_> = entities.iter().map(|(id, identity)| (*id, identity)).collect();
+            write_roster(&listed, &mut out);
             let mut reader = Reader::new(&out);
             let read = read_roster(&mut reader).unwrap();
             prop_assert!(reader.finish().is_ok());
@@ -192,7 +192,8 @@ mod tests {
     fn entities_that_were_minted_in_a_row_cost_a_byte_each() {
         let all: Vec<Identity> = (0..1000).map(|serial| Identity::Minted(serial + 5000)).collect();
         let mut out = Vec::new();
-        write_roster(all.iter().enumerate().map(|(id, identity)| (id as u32, identity)), &mut out);
+        let listed: Vec<_> = (0..).zip(&all).collect();
+        write_roster(&listed, &mut out);
         assert!(out.len() <= 1000 + 10, "{}", out.len());
     }
 }

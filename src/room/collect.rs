@@ -250,7 +250,8 @@ impl Collector {
         out.clear();
         BatchHead { tick, after: self.last_batch, flags }.write(out);
         if !self.roster.is_empty() {
-            write_roster(self.roster.iter().filter_map(|id| Some((*id, &index.slot(NetId(*id))?.identity))).collect::<Vec<_>>().into_iter(), out);
+            let roster: Vec<_> = self.roster.iter().filter_map(|id| Some((*id, &index.slot(NetId(*id))?.identity))).collect();
+            write_roster(&roster, out);
             write_varint(self.column_count, out);
             out.extend_from_slice(&self.columns);
         }

@@ -15,13 +15,13 @@ use crate::protocol::{Identity, Protocol, Rows, SnapshotHead, write_column, writ
 /// If a component can't be encoded, or the snapshot is larger than [`SNAPSHOT_BYTES_MAX`].
 pub(crate) fn write_snapshot(world: &mut World) -> Bytes {
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
-    let mut out = Vec::new();
     let index = world.resource::<EntityIndex>();
+    let mut out = Vec::with_capacity(index.slots.len() * 32);
     let (tick, next_seq) = (world.resource::<RoomClock>().tick, world.resource::<Ledger>().next_seq());
     SnapshotHead { tick, next_seq }.write(&mut out);
-    let shown = index.slots.iter().enumerate().filter(|(_, slot)| slot.state == SlotState::Shown);
-    let roster: Vec<(u32, &Identity)> = shown.map(|(id, slot)| (id as u32, &slot.identity)).collect();
-    write_roster(roster.iter().copied(), &mut out);
+    let shown = index.slots.iter().zip(0..).filter(|(slot, _)| slot.state == SlotState::Shown);
+    let roster: Vec<(u32, &Identity)> = shown.map(|(slot, id)| (id, &slot.identity)).collect();
+    write_roster(&roster, &mut out);
     let ids: Vec<u32> = roster.iter().map(|(id, _)| *id).collect();
     write_columns(world, &mut protocol, &ids, &mut out);
     *world.resource_mut::<Protocol>() = protocol;
@@ -30,20 +30,36 @@ pub(crate) fn write_snapshot(world: &mut World) -> Bytes {
 }
 
 fn write_columns(world: &World, protocol: &mut Protocol, ids: &[u32], out: &mut Vec<u8>) {
-    let (mut rows, mut columns, mut count) = (Rows::default(), Vec::new(), 0);
+    let (mut rows, count_at, mut count) = (Rows::default(), out.len(), 0_usize);
+    // The number of columns is known at the end; one byte holds it in nearly every protocol.
+    out.push(0);
     for (component, entry) in protocol.components.iter_mut().enumerate() {
-        rows.clear();
-        if let Err(error) = entry.column.all(world, &mut rows) {
-            panic!("the component {} can't be encoded: {error}", entry.name);
+        let start = out.len();
+        write_varint(component as u64, out);
+        write_varint(0, out);
+        let mut encoded = entry.column.all_in_order(world, ids, out);
+        if let Ok(false) = encoded {
+            out.truncate(start);
+            rows.clear();
+            encoded = entry.column.all(world, &mut rows).map(|()| write_gathered(component, ids, &mut rows, out));
         }
-        rows.sort();
-        // What was spawned since the last batch is not in this state yet.
-        let picks: Vec<usize> = rows.sorted().filter(|row| rows.len() == ids.len() || ids.binary_search(&rows.id(*row)).is_ok()).collect();
-        if !picks.is_empty() {
-            count += 1;
-            write_column(component, ids, &rows, &picks, &mut columns);
+        match encoded {
+            Ok(written) => count += usize::from(written),
+            Err(error) => panic!("the component {} can't be encoded: {error}", entry.name),
         }
     }
-    write_varint(count, out);
-    out.append(&mut columns);
+    let mut counted = Vec::new();
+    write_varint(count as u64, &mut counted);
+    out.splice(count_at..=count_at, counted);
+}
+
+/// Writes rows in the order of their net ids. False if there are none.
+fn write_gathered(component: usize, ids: &[u32], rows: &mut Rows, out: &mut Vec<u8>) -> bool {
+    rows.sort();
+    // What was spawned since the last batch is not in this state yet.
+    let picks: Vec<usize> = rows.sorted().filter(|row| rows.len() == ids.len() || ids.binary_search(&rows.id(*row)).is_ok()).collect();
+    if !picks.is_empty() {
+        write_column(component, ids, rows, &picks, out);
+    }
+    !picks.is_empty()
 }
