@@ -1,3 +1,4 @@
+#![expect(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark, read by people")]
 //! The hot path in memory: collect and encode, fan-out to members up to the transport, apply on a replica.
 //!
 //! Workloads W1 to W6 of docs/performance.md. What is timed on the host's side is a whole tick of the lobby, from intake to
@@ -130,7 +131,7 @@ fn host_side(criterion: &mut Criterion, name: &str, entities: usize, members: u6
             for _ in 0..rounds {
                 arena.change(change);
                 let start = ThreadTime::now();
-                criterion::black_box(arena.tick());
+                std::hint::black_box(arena.tick());
                 total += start.elapsed();
             }
             total
@@ -145,7 +146,8 @@ fn replica(room: &mut Room) -> App {
     let mut app = App::new();
     app.add_plugins(ReplicaPlugin);
     protocol(&mut app);
-    let welcome = ServerMessage::Welcome { room: room.info().id, name: "arena".into(), user: EntityId::NIL, last_command: Default::default() };
+    let welcome =
+        ServerMessage::Welcome { room: room.info().id, name: "arena".into(), user: EntityId::NIL, last_command: Default::default() };
     deliver(&mut app, welcome.encode().unwrap());
     for message in snapshot_messages(&room.snapshot().unwrap()) {
         deliver(&mut app, message);

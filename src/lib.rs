@@ -1,21 +1,110 @@
 //! Authoritative multiplayer game rooms on Bevy ECS.
+//!
+//! A room is a Bevy `World` that ticks at 20 Hz. Gameplay is ordinary Bevy systems over ordinary components. What changed
+//! in a tick becomes one batch of operations, encoded once and sent to every client. What happened becomes a fact in an
+//! append-only ledger. Clients ask by commands, which can be rejected; accepted ones become facts; facts become state.
+//!
+//! # A whole game, and its test
+//!
+//! ```
+//! use bevy_app::prelude::*;
+//! use bevy_ecs::prelude::*;
+//! use roomkeeper::prelude::*;
+//! use roomkeeper::sim::Sim;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Component, Serialize, Deserialize)]
+//! struct Position([f32; 2]);
+//! #[derive(Component, Serialize, Deserialize)]
+//! struct Ammo(u32);
+//! #[derive(Serialize, Deserialize)]
+//! struct Fire { aim: [f32; 2] }
+//! #[derive(Clone, Serialize, Deserialize)]
+//! struct BulletFired { by: EntityId, bullet: EntityId, aim: [f32; 2] }
+//! #[derive(Component)]
+//! struct Velocity([f32; 2]);
+//!
+//! /// Both sides add this, so they cannot disagree.
+//! fn protocol(app: &mut App) {
+//!     app.sync::<Position>("position").latest();
+//!     let _ = app.sync::<Ammo>("ammo");
+//!     app.command::<Fire>("fire").fact::<BulletFired>("bullet_fired");
+//! }
+//!
+//! /// The server adds this.
+//! fn rules(app: &mut App) {
+//!     app.decide(decide_fire).apply(spawn_bullet).add_systems(FixedUpdate, fly);
+//! }
+//!
+//! fn decide_fire(fire: In<Issued<Fire>>, shooters: Query<&Ammo>) -> Decision {
+//!     if shooters.get(fire.author)?.0 == 0 {
+//!         return reject("no_ammo");
+//!     }
+//!     accept(BulletFired { by: fire.author_id, bullet: fire.new_id(0), aim: fire.aim })
+//! }
+//!
+//! fn spawn_bullet(fired: On<Happened<BulletFired>>, mut commands: Commands) {
+//!     commands.spawn((fired.bullet, Position([0.0, 0.0]), Velocity(fired.aim), Ttl::millis(2_000)));
+//! }
+//!
+//! fn fly(mut bullets: Query<(&mut Position, &Velocity)>) {
+//!     for (mut position, velocity) in &mut bullets {
+//!         position.0 = [position.0[0] + velocity.0[0] * 0.05, position.0[1] + velocity.0[1] * 0.05];
+//!     }
+//! }
+//!
+//! let mut sim = Sim::new(protocol, rules).seed(7).client("ann").client("bob");
+//! sim.give("ann", Ammo(1)).issue("ann", &Fire { aim: [1.0, 0.0] }).tick();
+//! assert_eq!(sim.facts(), ["bullet_fired"]);
+//! sim.give("ann", Ammo(0)).issue("ann", &Fire { aim: [1.0, 0.0] }).run_ticks(3);
+//! assert_eq!(sim.rejections("ann"), ["no_ammo"]);
+//! assert_eq!(sim.assert_converged(), 2); // both clients hold exactly what the room holds
+//! ```
+//!
+//! A binary is `Game::new("shooter", protocol, rules).run()` (see [`cli`]), which gives it the verbs `serve`, `demo`,
+//! `watch`, `bot` and `token`.
+//!
+//! # What is promised
+//!
+//! - A replica that has applied a batch equals the room as of that tick, bit for bit, in all synced components. With
+//!   [`RoomOptions::check`](room::RoomOptions) each batch carries a hash, and a replica that differs says which component of
+//!   which entity, with both values, and is put right.
+//! - Within a batch: create, update, delete. An entity's last values are shown before its end, however short it lived.
+//! - A fact has a number without gaps and is never taken back. A command is obeyed at most once.
+//! - The same inbox and the same seed give the same bytes, in any process on any machine, as long as the game keeps to
+//!   what [`room`] says about clocks, chance and order.
+//! - Nothing that a client sends makes the host panic, hang, or grow without bound; a game that panics stops its own room.
+//!
+//! # What is not
+//!
+//! - Values between two ticks are not seen: a component that was written twice in a tick arrives once.
+//! - `latest` components travel on the ordered channel as yet: a lost packet delays what follows it.
+//! - The ledger is handed out tick by tick and not stored yet.
+//!
+//! # Features
+//!
+//! `client` is the replica and its transport; `host` is lobby, gateway and server. Both are on by default. The simulation
+//! kit and the command line need both. A game's client takes `default-features = false, features = ["client"]`.
+#![warn(unreachable_pub)]
+
 #[cfg(all(feature = "client", feature = "host"))]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica does with a column"))]
 pub mod protocol;
 pub mod room;
 #[cfg(all(feature = "client", feature = "host"))]
 pub mod sim;
-pub use bevy_app;
-pub use bevy_ecs;
-pub use bevy_time;
-/// The names that games use most.
+
+pub use {bevy_app, bevy_ecs, bevy_time};
+
+/// The names that games use most. None of them is in Bevy's own prelude.
 pub mod prelude {
-    pub use crate::protocol::{ComponentChanged, EntityAdded, EntityId, EntityRemoved, Happened, OwnedBy, ProtocolAppExt, Quantity, Rejected, UserJoined, UserLeft};
-    pub use crate::room::{
-        Decision, EntityIndex, Issued, Patch, Recorder, RoomClock, RoomRng, RulesAppExt, Ttl, accept, reject,
+    pub use crate::protocol::{
+        ComponentChanged, EntityAdded, EntityId, EntityRemoved, Happened, OwnedBy, ProtocolAppExt, Quantity, Rejected, UserJoined, UserLeft,
     };
+    pub use crate::room::{Decision, EntityIndex, Issued, Patch, Recorder, RoomClock, RoomRng, RulesAppExt, Ttl, accept, reject};
 }

@@ -145,7 +145,14 @@ fn host(game: &Game, room: &str, mut server: Server, json: bool, over: &AtomicBo
 type Played = (Vec<Player>, Option<(RoomTick, String)>, BTreeMap<String, u32>);
 
 /// Lets the bots play until the match has ended, and tells the story meanwhile.
-fn play(game: &Game, options: &DemoOptions, room: &str, address: SocketAddr, stop: &AtomicBool, news: &mpsc::Receiver<News>) -> Result<Played, CliError> {
+fn play(
+    game: &Game,
+    options: &DemoOptions,
+    room: &str,
+    address: SocketAddr,
+    stop: &AtomicBool,
+    news: &mpsc::Receiver<News>,
+) -> Result<Played, CliError> {
     let mut players = Vec::new();
     for number in 1..=options.bots {
         let name = format!("bot{number}");
@@ -181,7 +188,13 @@ fn play(game: &Game, options: &DemoOptions, room: &str, address: SocketAddr, sto
 }
 
 /// Says how it ended, and whether every replica equals the room.
-fn summarize(players: &mut [Player], end: Option<(RoomTick, String)>, facts: &BTreeMap<String, u32>, outcome: &Outcome, limit: u64) -> Result<(), CliError> {
+fn summarize(
+    players: &mut [Player],
+    end: Option<(RoomTick, String)>,
+    facts: &BTreeMap<String, u32>,
+    outcome: &Outcome,
+    limit: u64,
+) -> Result<(), CliError> {
     let mut equal = 0;
     for player in players.iter_mut() {
         // The server has stopped: what it sent last is in the socket.

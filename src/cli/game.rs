@@ -56,7 +56,11 @@ impl std::fmt::Debug for Game {
 
 impl Game {
     /// A game by its name, the protocol that both sides add, and the rules that the server adds.
-    pub fn new(name: &'static str, protocol: impl Fn(&mut App) + Send + Sync + 'static, rules: impl Fn(&mut App) + Send + Sync + 'static) -> Self {
+    pub fn new(
+        name: &'static str,
+        protocol: impl Fn(&mut App) + Send + Sync + 'static,
+        rules: impl Fn(&mut App) + Send + Sync + 'static,
+    ) -> Self {
         let blueprint = Blueprint::new(protocol, rules);
         Self { name, blueprint, level: None, bot: None, narrator: None, ends: Vec::new() }
     }

@@ -19,7 +19,11 @@ pub(crate) fn restart(world: &mut World) {
 /// Whether the replica's state has that hash. Costs a hash per value that changed since the last check, by whoever's hand.
 pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], deleted: &[u32]) -> bool {
     let checker = world.resource_mut::<Replica>().checker.take();
-    let fresh = || Checker { since: Tick::new(world.change_tick().get().wrapping_sub(Tick::MAX.get())), hash: StateHash::default(), rows: Rows::default() };
+    let fresh = || Checker {
+        since: Tick::new(world.change_tick().get().wrapping_sub(Tick::MAX.get())),
+        hash: StateHash::default(),
+        rows: Rows::default(),
+    };
     let mut checker = checker.unwrap_or_else(fresh);
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let (since, now) = (checker.since, world.increment_change_tick());
@@ -83,7 +87,8 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
 /// does not have.
 fn renumber(world: &mut World, replica: &mut Replica, theirs: &State, told: &mut Told) {
     let keep: BTreeSet<EntityId> = theirs.entities().values().map(|entity| entity.identity.id(theirs.room())).collect();
-    let mut gone: Vec<(EntityId, Entity)> = replica.by_id.iter().filter(|(id, _)| !keep.contains(*id)).map(|(id, entity)| (*id, *entity)).collect();
+    let mut gone: Vec<(EntityId, Entity)> =
+        replica.by_id.iter().filter(|(id, _)| !keep.contains(*id)).map(|(id, entity)| (*id, *entity)).collect();
     gone.sort_unstable_by_key(|(id, _)| *id);
     for (id, entity) in gone {
         replica.by_id.remove(&id);
@@ -146,9 +151,8 @@ fn differences(protocol: &Protocol, ours: &State, theirs: &State) -> Vec<Diverge
             if our_value == their_value {
                 continue;
             }
-            let json = |value: Option<&Vec<u8>>, state: &State| -> Option<Value> {
-                entry.column.to_json(&mut Reader::new(value?), state).ok()
-            };
+            let json =
+                |value: Option<&Vec<u8>>, state: &State| -> Option<Value> { entry.column.to_json(&mut Reader::new(value?), state).ok() };
             all.push(Diverged {
                 tick: theirs.tick(),
                 entity: their_entity.identity.display(theirs.room()),

@@ -13,7 +13,8 @@ use super::check::reconcile;
 use super::replica::Replica;
 use crate::protocol::limits::{COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::protocol::{
-    Accepted, ClientMessage, CodecError, CommandId, Protocol, Refusal, Rejected, ServerMessage, SnapshotAssembly, VerdictMessage, encode_into,
+    Accepted, ClientMessage, CodecError, CommandId, Protocol, Refusal, Rejected, ServerMessage, SnapshotAssembly, VerdictMessage,
+    encode_into,
 };
 
 /// Where a client stands.

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 
 use super::apply::ApplyError;
-use crate::protocol::{
-    EntityId, Followed, Protocol, Refusal, RoomId, ServerMessage, SnapshotAssembly, State, StateError, VerdictMessage,
-};
+use crate::protocol::{EntityId, Followed, Protocol, Refusal, RoomId, ServerMessage, SnapshotAssembly, State, StateError, VerdictMessage};
 
 /// What a message did to a [`HeadlessReplica`].
 #[derive(Clone, Debug, PartialEq)]

@@ -8,8 +8,8 @@ use super::limits::{HostCounters, HostLimits};
 use super::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::limits::BATCH_MESSAGE_BYTES_MAX;
 use crate::protocol::{
-    ClientMessage, Description, EntityId, LeaveReason, Protocol, Refusal, Rejection, RoomTick, ServerMessage, VerdictMessage, batch_message,
-    snapshot_messages,
+    ClientMessage, Description, EntityId, LeaveReason, Protocol, Refusal, Rejection, RoomTick, ServerMessage, VerdictMessage,
+    batch_message, snapshot_messages,
 };
 use crate::room::{Answer, Blueprint, Incoming, Outbox, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict};
 
@@ -372,7 +372,8 @@ impl Lobby {
         let hosted = self.rooms.get_mut(name)?;
         let arriving = std::mem::take(&mut hosted.arriving);
         let sessions = &mut self.sessions;
-        let again = hosted.members.iter().filter(|id| sessions.get(id).is_some_and(|session| session.wants_snapshot && session.is_drained()));
+        let again =
+            hosted.members.iter().filter(|id| sessions.get(id).is_some_and(|session| session.wants_snapshot && session.is_drained()));
         let again: Vec<ConnectionId> = again.copied().collect();
         if arriving.is_empty() && again.is_empty() {
             return None;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
-use super::gateway::{BindError, GatewayCounters, GatewayEvent, Gone, SendOutcome, Shard, ShardConfig};
 use super::gateway::Access;
+use super::gateway::{BindError, GatewayCounters, GatewayEvent, Gone, SendOutcome, Shard, ShardConfig};
 use super::limits::{HostCounters, HostLimits};
 use super::lobby::{Lobby, TickReport};
 use super::pacer::Pacer;

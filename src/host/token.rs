@@ -69,8 +69,16 @@ impl TokenIssuer {
         let admission = Admission { client_id, player, name: name.to_owned(), room: room.map(str::to_owned) };
         let user_data = admission.encode()?;
         let addresses = self.addresses.clone();
-        let token =
-            ConnectToken::generate(now, TRANSPORT_ID, self.expire_seconds, client_id, TIMEOUT_SECONDS, addresses, Some(&user_data), &self.key.0)?;
+        let token = ConnectToken::generate(
+            now,
+            TRANSPORT_ID,
+            self.expire_seconds,
+            client_id,
+            TIMEOUT_SECONDS,
+            addresses,
+            Some(&user_data),
+            &self.key.0,
+        )?;
         let mut bytes = Vec::new();
         token.write(&mut bytes)?;
         Ok(bytes)

@@ -11,8 +11,7 @@ use thiserror::Error;
 
 use super::limits::VALUE_BYTES_MAX;
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<VALUE_BYTES_MAX>> =
-    bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
+const CONFIG: Configuration<LittleEndian, Varint, Limit<VALUE_BYTES_MAX>> = bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
 
 /// What is wrong with some bytes, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -90,7 +89,7 @@ const SMALL_VALUE_BYTES: usize = 64;
 /// # Errors
 /// If the type can't be encoded (it needs a self-describing format) or is larger than [`VALUE_BYTES_MAX`]. `out` is as before then.
 #[inline]
-pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let mut small = [0; SMALL_VALUE_BYTES];
     if let Ok(size) = bincode::serde::encode_into_slice(value, &mut small, CONFIG) {
         out.extend_from_slice(small.get(..size).unwrap_or_default());
@@ -118,7 +117,7 @@ fn encode_large<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(
 ///
 /// # Errors
 /// If the bytes are malformed, too few or too many.
-pub fn decode_exact<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+pub(super) fn decode_exact<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let mut reader = Reader::new(bytes);
     let value = reader.value()?;
     reader.finish()?;
@@ -193,9 +192,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], CodecError> {
         let rest = self.rest();
-        let taken = rest
-            .get(..count)
-            .ok_or(CodecError::Truncated { at: self.input.len(), wanted: count.saturating_sub(rest.len()) })?;
+        let taken = rest.get(..count).ok_or(CodecError::Truncated { at: self.input.len(), wanted: count.saturating_sub(rest.len()) })?;
         self.at += count;
         Ok(taken)
     }
@@ -283,7 +280,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Appends a text with its length.
-pub fn write_text(text: &str, out: &mut Vec<u8>) {
+pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
     write_varint(text.len() as u64, out);
     out.extend_from_slice(text.as_bytes());
 }

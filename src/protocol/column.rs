@@ -45,7 +45,14 @@ pub(crate) trait Column: Send + Sync {
     /// Inserts a value into each of some entities that have none.
     fn insert_all(&mut self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
     /// Applies one update to an entity. A `set` gives it the component if it had none.
-    fn update(&mut self, world: &mut World, entity: Entity, kind: UpdateKind, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
+    fn update(
+        &mut self,
+        world: &mut World,
+        entity: Entity,
+        kind: UpdateKind,
+        input: &mut Reader<'_>,
+        map: &NetMap,
+    ) -> Result<(), CodecError>;
     /// Removes the component.
     fn remove(&mut self, world: &mut World, entity: Entity);
     /// What triggers [`ComponentChanged`] for all that was updated and removed since this was last called, in that order.
@@ -55,7 +62,7 @@ pub(crate) trait Column: Send + Sync {
     /// Reads one value as JSON.
     fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError>;
     /// Writes one value from JSON.
-    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn encode_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError>;
     /// Reads past the operands of a step, and gives them as JSON.
     fn step_to_json(&self, kind: UpdateKind, input: &mut Reader<'_>) -> Result<Value, CodecError>;
     /// Writes the operands of a step from JSON.
@@ -261,7 +268,14 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         Ok(())
     }
 
-    fn update(&mut self, world: &mut World, entity: Entity, kind: UpdateKind, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError> {
+    fn update(
+        &mut self,
+        world: &mut World,
+        entity: Entity,
+        kind: UpdateKind,
+        input: &mut Reader<'_>,
+        map: &NetMap,
+    ) -> Result<(), CodecError> {
         if kind != UpdateKind::Set {
             let hooks = self.quantity.as_ref();
             let hooks = hooks.ok_or(CodecError::Unknown { what: "step of a component", value: kind as u64, at: input.at() })?;
@@ -315,8 +329,8 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         self.wire.to_json(input, names)
     }
 
-    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        self.wire.from_json(value, names, out)
+    fn encode_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.wire.encode_json(value, names, out)
     }
 
     fn step_to_json(&self, kind: UpdateKind, input: &mut Reader<'_>) -> Result<Value, CodecError> {

@@ -35,7 +35,9 @@ pub use self::channel::{
 };
 pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
-pub use self::envelope::{ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages};
+pub use self::envelope::{
+    ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages,
+};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, datagram_kind};
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
@@ -49,15 +51,18 @@ pub use self::rows::NetMap;
 pub use self::state::{EntityState, FactState, Followed, State, StateError, next_seq_of};
 pub use self::wire::Codec;
 
-pub(crate) use self::batch::{
-    CREATES, DELETES, FACTS, HASH, NOTES, UPDATES, Visit, read_batch, read_snapshot, write_column, write_removals, write_updates,
-};
+pub(crate) use self::batch::{CREATES, DELETES, FACTS, HASH, NOTES, UPDATES, write_column, write_removals, write_updates};
+#[cfg(feature = "client")]
+pub(crate) use self::batch::{Visit, read_batch, read_snapshot};
 pub(crate) use self::built_in::register_built_in;
 pub(crate) use self::check::StateHash;
+#[cfg(feature = "client")]
 pub(crate) use self::codec::encode_into;
+#[cfg(feature = "client")]
 pub(crate) use self::column::Announcement;
 pub(crate) use self::payload::{Fact, Payload};
 pub(crate) use self::quantity::StepLog;
+#[cfg(feature = "client")]
 pub(crate) use self::registry::ComponentEntry;
 pub(crate) use self::roster::{write_net_ids, write_roster};
 pub(crate) use self::rows::{Lost, Rows};

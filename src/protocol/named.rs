@@ -189,7 +189,7 @@ macro_rules! no_leaves {
     )*};
 }
 
-impl<'a> Serializer for &'a mut IdBytes {
+impl Serializer for &mut IdBytes {
     type Ok = ();
     type Error = Stopped;
     type SerializeSeq = Impossible<(), Stopped>;

@@ -116,7 +116,8 @@ impl Operation {
             ("delete", Some(components)) => components.keys().map(|component| make(Op::Remove { component: component.clone() })).collect(),
             (update, _) => {
                 let kind = UpdateKind::from_name(update).ok_or_else(|| bad(format!("unknown \"op\" {update:?}"), json))?;
-                let one = |(component, value): (&String, &Value)| make(Op::Update { kind, component: component.clone(), value: value.clone() });
+                let one =
+                    |(component, value): (&String, &Value)| make(Op::Update { kind, component: component.clone(), value: value.clone() });
                 needed()?.iter().map(one).collect()
             }
         })
@@ -208,7 +209,7 @@ pub fn encode_operations(protocol: &Protocol, state: &State, operations: &[Opera
         for (id, operation) in &roster {
             let Op::Create { components } = &operation.op else { continue };
             if let Some(value) = components.get(&entry.name) {
-                entry.column.from_json(value, &after, &mut created.bytes)?;
+                entry.column.encode_json(value, &after, &mut created.bytes)?;
                 created.push(*id, bevy_ecs::change_detection::Tick::new(0));
             }
         }
@@ -274,7 +275,7 @@ fn encode_updates(
             Op::Update { kind, component, value } if *component == entry.name => {
                 let id = known(state, operation)?;
                 if *kind == UpdateKind::Set {
-                    entry.column.from_json(value, state, &mut rows.bytes)?;
+                    entry.column.encode_json(value, state, &mut rows.bytes)?;
                     rows.push(id, tick);
                     continue;
                 }

@@ -188,7 +188,7 @@ impl<A: Amount> Step<A> {
         })
     }
 
-    fn to_json(&self) -> Value {
+    fn to_json(self) -> Value {
         match self {
             Self::Inc(by) | Self::Dec(by) => json!(by),
             Self::IncMax { by, max } => json!({ "by": by, "max": max }),
@@ -309,9 +309,7 @@ impl<T: Quantity> QuantityHooks<T> {
             },
             to_json: |kind, reader| Ok(Step::<T::Amount>::decode(kind, reader)?.to_json()),
             from_json: |kind, value, out| {
-                Step::<T::Amount>::from_json(kind, value)
-                    .map_err(|error| CodecError::Encode { detail: error.to_string() })?
-                    .encode(out)
+                Step::<T::Amount>::from_json(kind, value).map_err(|error| CodecError::Encode { detail: error.to_string() })?.encode(out)
             },
         }
     }

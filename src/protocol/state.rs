@@ -232,7 +232,8 @@ impl State {
             for (component, entry) in protocol.components.iter().enumerate() {
                 let (our_value, their_value) = (ours.components.get(&component), theirs.components.get(&component));
                 if our_value != their_value {
-                    let json = |value: Option<&Vec<u8>>, state: &Self| value.map(|value| entry.column.to_json(&mut Reader::new(value), state));
+                    let json =
+                        |value: Option<&Vec<u8>>, state: &Self| value.map(|value| entry.column.to_json(&mut Reader::new(value), state));
                     let (here, there) = (json(our_value, self), json(their_value, other));
                     return Some(format!("{id}.{} is {here:?} here, {there:?} there", entry.name));
                 }

@@ -66,7 +66,7 @@ pub(crate) trait Wire<T>: Send + Sync + 'static {
         self.decode(input, &NetMap::default()).map(drop)
     }
     fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError>;
-    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn encode_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError>;
 }
 
 fn json_error(error: &serde_json::Error) -> CodecError {
@@ -96,7 +96,7 @@ impl<T: Serialize + DeserializeOwned> Wire<T> for BySerde {
         serde_json::to_value(input.value::<T>()?).map_err(|error| json_error(&error))
     }
 
-    fn from_json(&self, value: &Value, _: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_json(&self, value: &Value, _: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let value: T = serde_json::from_value(value.clone()).map_err(|error| json_error(&error))?;
         encode_into(&value, out)
     }
@@ -125,7 +125,7 @@ impl<T: Serialize + DeserializeOwned, C: Codec<T>> Wire<T> for ByCodec<C> {
         serde_json::to_value(self.0.decode(input)?).map_err(|error| json_error(&error))
     }
 
-    fn from_json(&self, value: &Value, _: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_json(&self, value: &Value, _: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let value: T = serde_json::from_value(value.clone()).map_err(|error| json_error(&error))?;
         self.0.encode(&value, out);
         Ok(())
@@ -167,7 +167,7 @@ impl<T: Relationship> Wire<T> for ByTarget<T> {
         Ok(read_target(input)?.and_then(|id| names.name(id)).map_or(Value::Null, Value::String))
     }
 
-    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
         match value {
             Value::Null => write_target(None, out),
             Value::String(name) => match names.id(name) {
@@ -249,7 +249,7 @@ impl<T: Component + Clone + Serialize + DeserializeOwned> Wire<T> for ByMapping 
         Ok(value)
     }
 
-    fn from_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode_json(&self, value: &Value, names: &dyn Names, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let mut value = value.clone();
         unname_entities(&mut value, names)?;
         let value: T = serde_json::from_value(value).map_err(|error| json_error(&error))?;
@@ -277,9 +277,9 @@ fn unname_entities(value: &mut Value, names: &dyn Names) -> Result<(), CodecErro
     match value {
         Value::Object(fields) if fields.len() == 1 && fields.contains_key(ENTITY_KEY) => {
             let id = match fields.get(ENTITY_KEY) {
-                Some(Value::String(name)) => Some(names.id(name).ok_or_else(|| CodecError::Encode {
-                    detail: format!("there is no entity named {name:?}"),
-                })?),
+                Some(Value::String(name)) => {
+                    Some(names.id(name).ok_or_else(|| CodecError::Encode { detail: format!("there is no entity named {name:?}") })?)
+                }
                 _ => None,
             };
             *value = json!(disguise(id).to_bits());

@@ -107,13 +107,9 @@ impl Level {
     }
 
     fn parse(&self) -> Result<BTreeMap<String, BTreeMap<String, &RawValue>>, LevelError> {
-        let entities: BTreeMap<String, BTreeMap<String, &RawValue>> =
-            serde_json::from_str(&self.text).map_err(|error| LevelError::Malformed {
-                file: self.file.clone(),
-                line: error.line(),
-                column: error.column(),
-                detail: error.to_string(),
-            })?;
+        let entities: BTreeMap<String, BTreeMap<String, &RawValue>> = serde_json::from_str(&self.text).map_err(|error| {
+            LevelError::Malformed { file: self.file.clone(), line: error.line(), column: error.column(), detail: error.to_string() }
+        })?;
         let too_large = |detail| LevelError::TooLarge { file: self.file.clone(), detail };
         if entities.len() > ENTITIES_MAX {
             return Err(too_large(format!("{} entities, at most {ENTITIES_MAX} allowed", entities.len())));
@@ -161,7 +157,7 @@ impl Level {
                 let Some(entry) = protocol.components.get_mut(at) else { continue };
                 let mut bytes = Vec::new();
                 let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
-                let written = entry.column.from_json(&value, names, &mut bytes);
+                let written = entry.column.encode_json(&value, names, &mut bytes);
                 let filled = written.and_then(|()| entry.column.insert_all(world, &[entity], &mut Reader::new(&bytes), map));
                 if let Err(error) = filled {
                     let detail = error.to_string();

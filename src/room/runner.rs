@@ -261,7 +261,9 @@ fn check_rules(app: &App) -> Result<(), RoomError> {
     }
     for kind in &protocol.facts {
         match (kind.stateful, rules.appliers.contains_key(&kind.type_id)) {
-            (true, false) => errors.push(format!("missing handler for fact {:?}: add `app.apply(..)`, or register it by `stateless_fact`", kind.name)),
+            (true, false) => {
+                errors.push(format!("missing handler for fact {:?}: add `app.apply(..)`, or register it by `stateless_fact`", kind.name));
+            }
             (false, true) => errors.push(format!("fact {:?} is stateless, but an observer applies it", kind.name)),
             _ => {}
         }
@@ -324,9 +326,9 @@ fn open(world: &mut World, simulate: &[InternedScheduleLabel], options: &RoomOpt
     }
     // The game's schedules are built now, so that a fault in them shows before anybody joins.
     for label in simulate {
-        world.schedule_scope(*label, |world, schedule| schedule.initialize(world)).map_err(|error| {
-            RoomError::Rules(vec![format!("the schedule {label:?} can't be built: {error}")])
-        })?;
+        world
+            .schedule_scope(*label, |world, schedule| schedule.initialize(world))
+            .map_err(|error| RoomError::Rules(vec![format!("the schedule {label:?} can't be built: {error}")]))?;
     }
     world.flush();
     collect(world);

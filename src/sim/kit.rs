@@ -264,7 +264,11 @@ impl Sim {
     /// Runs until nothing is on the way any more and every client holds the room's newest batch.
     pub fn settle(&mut self) -> &mut Self {
         self.tick();
-        self.tick_while(|sim| sim.clients.values().any(|client| client.connected && (client.up.in_flight() + client.down.in_flight() > 0 || !client.is_live())))
+        self.tick_while(|sim| {
+            sim.clients
+                .values()
+                .any(|client| client.connected && (client.up.in_flight() + client.down.in_flight() > 0 || !client.is_live()))
+        })
     }
 
     fn start(&mut self) {

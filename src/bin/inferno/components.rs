@@ -9,9 +9,9 @@
 //! May use: serde, the ECS. Never: rules.
 
 use crate::map::Point;
+use bevy_ecs::prelude::*;
 use roomkeeper::prelude::{EntityId, Quantity};
 use roomkeeper::protocol::RoomTick;
-use bevy_ecs::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Where a thing is, in level units; the middle of it. Wire name: `position`, latest.

@@ -9,4 +9,4 @@ mod counters;
 mod shard;
 
 pub use self::counters::{GatewayCounters, GatewayLimits};
-pub use self::shard::{Access, BindError, Gone, GatewayEvent, SendOutcome, Shard, ShardConfig};
+pub use self::shard::{Access, BindError, GatewayEvent, Gone, SendOutcome, Shard, ShardConfig};

@@ -16,8 +16,8 @@ use super::counters::{GatewayCounters, GatewayLimits};
 use crate::host::session::ConnectionId;
 use crate::host::token::HostKey;
 use crate::protocol::{
-    Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, PayloadFrom, PayloadGate, TRANSPORT_ID, connection_config,
-    datagram_kind,
+    Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, PayloadFrom, PayloadGate, TRANSPORT_ID,
+    connection_config, datagram_kind,
 };
 
 /// The receive buffer that a socket asks for. The default of Linux holds about 255 small datagrams: at 20 Hz, everything

@@ -2,8 +2,8 @@
 
 use crate::components::*;
 use crate::map::{Point, Rect, Solids};
-use roomkeeper::prelude::{EntityId, OwnedBy};
 use bevy_ecs::prelude::*;
+use roomkeeper::prelude::{EntityId, OwnedBy};
 
 /// The level as one player sees it.
 #[derive(Clone, Debug)]

@@ -9,9 +9,9 @@ use crate::commands::Fire;
 use crate::components::*;
 use crate::facts::*;
 use crate::map::{Point, add, distance, facing, scale, segment_meets_circle, sub, turned, unit};
+use bevy_ecs::prelude::*;
 use roomkeeper::prelude::{Decision, EntityId, EntityIndex, Happened, Issued, OwnedBy, Patch, Recorder, RoomClock, Ttl, accept, reject};
 use roomkeeper::protocol::{Owns, RoomTick};
-use bevy_ecs::prelude::*;
 
 /// Decides `fire`.
 pub fn decide_fire(asked: In<Issued<Fire>>, actors: Actors, players: Query<(&Position, &Weapon, &Ammo, &ReadyAt)>) -> Decision {

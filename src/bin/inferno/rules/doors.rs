@@ -6,8 +6,8 @@ use crate::commands::OpenDoor;
 use crate::components::*;
 use crate::facts::{DoorClosed, DoorOpened};
 use crate::map::{Rect, distance};
-use roomkeeper::prelude::{Decision, EntityId, EntityIndex, Happened, Issued, OwnedBy, Recorder, RoomClock, accept, reject};
 use bevy_ecs::prelude::*;
+use roomkeeper::prelude::{Decision, EntityId, EntityIndex, Happened, Issued, OwnedBy, Recorder, RoomClock, accept, reject};
 
 /// Decides `open_door`: near enough, not on a timer, and with the right key.
 pub fn decide_open_door(

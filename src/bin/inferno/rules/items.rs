@@ -6,8 +6,8 @@ use crate::commands::SwitchWeapon;
 use crate::components::*;
 use crate::facts::*;
 use crate::map::distance;
-use roomkeeper::prelude::{Decision, EntityId, EntityIndex, Happened, Issued, OwnedBy, Patch, Recorder, accept, reject};
 use bevy_ecs::prelude::*;
+use roomkeeper::prelude::{Decision, EntityId, EntityIndex, Happened, Issued, OwnedBy, Patch, Recorder, accept, reject};
 use std::collections::BTreeSet;
 
 /// Decides `switch_weapon`.

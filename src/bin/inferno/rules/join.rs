@@ -4,9 +4,9 @@ use super::combat::drop_belongings;
 use super::tuning::{AMMO_START, HEALTH_MAX, PLAYER_RADIUS, STRIDE_MAX};
 use crate::components::*;
 use crate::map::distance;
+use bevy_ecs::prelude::*;
 use roomkeeper::prelude::{EntityId, EntityIndex, Happened, OwnedBy, UserJoined, UserLeft};
 use roomkeeper::protocol::{Owns, User};
-use bevy_ecs::prelude::*;
 
 /// Applies `user_joined`: a new player at the first spawn point on which nobody stands.
 pub fn spawn_player(

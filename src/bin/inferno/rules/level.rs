@@ -3,8 +3,8 @@
 use crate::components::{Avatar, Exit, Position, Status, Tag};
 use crate::facts::{LevelLost, LevelWon};
 use crate::map::distance;
-use roomkeeper::prelude::{EntityId, EntityIndex, Happened, Recorder};
 use bevy_ecs::prelude::*;
+use roomkeeper::prelude::{EntityId, EntityIndex, Happened, Recorder};
 
 /// Whether anything happens at all: nothing moves once a level is over.
 pub fn is_on(games: Query<&Status, With<Tag>>) -> bool {

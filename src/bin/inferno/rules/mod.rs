@@ -18,12 +18,12 @@ pub mod tuning;
 
 use crate::components::{Bullet, Door, DoorState, Fireball, Monster, Position, Status, Tag, Wall};
 use crate::map::{Rect, Solids};
-use roomkeeper::protocol::Rejection;
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleConfigs;
 use bevy_ecs::system::{ScheduleSystem, SystemParam};
 use roomkeeper::prelude::RulesAppExt;
+use roomkeeper::protocol::Rejection;
 
 /// The rules, as the server adds them.
 pub fn add(app: &mut App) {
@@ -34,10 +34,7 @@ pub fn add(app: &mut App) {
 
 /// The handlers of the commands, one for each kind.
 fn decide(app: &mut App) {
-    app.decide(movement::decide_move)
-        .decide(combat::decide_fire)
-        .decide(doors::decide_open_door)
-        .decide(items::decide_switch_weapon);
+    app.decide(movement::decide_move).decide(combat::decide_fire).decide(doors::decide_open_door).decide(items::decide_switch_weapon);
 }
 
 /// The observers that apply facts, one for each kind.

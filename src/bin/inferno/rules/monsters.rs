@@ -5,9 +5,9 @@ use super::tuning::*;
 use crate::components::*;
 use crate::facts::{MonsterMoved, MonsterThrewFireball};
 use crate::map::{Grid, Point, Solids, distance, facing, next_corner, sub, towards, unit};
+use bevy_ecs::prelude::*;
 use roomkeeper::prelude::{EntityId, EntityIndex, Happened, Recorder, RoomClock, Ttl};
 use roomkeeper::protocol::RoomTick;
-use bevy_ecs::prelude::*;
 
 /// Side of a cell of the grid on which monsters find their way back, in level units.
 const CELL: f32 = 0.5;

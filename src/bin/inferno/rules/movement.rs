@@ -6,9 +6,9 @@ use crate::commands::Move;
 use crate::components::{Position, Rotation, Stride};
 use crate::facts::PlayerMoved;
 use crate::map::{distance, facing, is_finite, sub, towards};
+use bevy_ecs::prelude::*;
 use roomkeeper::prelude::{Decision, EntityIndex, Happened, Issued, accept, reject};
 use roomkeeper::protocol::RoomTick;
-use bevy_ecs::prelude::*;
 
 /// How far a player may go at `tick`.
 fn stride_at(stride: &Stride, tick: RoomTick) -> f32 {
