@@ -1,5 +1,6 @@
 //! A synced component, with its type erased: how its rows are read from a world and written into one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bevy_ecs::change_detection::{ContiguousRef, Tick};
@@ -26,9 +27,9 @@ pub(crate) type Announcement = Box<dyn FnOnce(&mut World)>;
 
 /// A synced component, with its type erased.
 pub(crate) trait Column: Send + Sync {
-    /// Gathers every row that changed after `since`. `births` says that entities were created since, so that references
-    /// that led nowhere may lead somewhere now.
-    fn changed(&mut self, world: &World, since: Tick, now: Tick, births: bool, out: &mut Rows) -> Result<(), CodecError>;
+    /// Gathers every row that changed after `since`. `structural` says that entities were created or deleted since: references
+    /// that led nowhere may lead somewhere now, and the other way round.
+    fn changed(&mut self, world: &World, since: Tick, now: Tick, structural: bool, out: &mut Rows) -> Result<(), CodecError>;
     /// Appends the values of all rows, if the world has them in tables in exactly the order of `ids`. False, and nothing
     /// appended, if it does not.
     fn all_in_order(&mut self, world: &World, ids: &[u32], out: &mut Vec<u8>) -> Result<bool, CodecError>;
@@ -75,14 +76,15 @@ pub(crate) type WriteFn<T> = fn(&mut World, Entity, T) -> Result<Option<T>, T>;
 
 /// A column of a known type. `C` is how a value becomes bytes.
 pub(crate) struct TypedColumn<T: Component, C> {
-    rows: QueryState<(Entity, &'static NetId, Ref<'static, T>)>,
+    rows: QueryState<(&'static NetId, Ref<'static, T>)>,
     dense: QueryState<(&'static NetId, Ref<'static, T>)>,
     pub(crate) wire: C,
     write: WriteFn<T>,
     pub(crate) quantity: Option<QuantityHooks<T>>,
     notices: Vec<(Entity, Option<T>)>,
-    /// Entities whose value refers to an entity that no replica knows yet.
-    unresolved: Vec<Entity>,
+    /// What the replicas were told of values that refer to entities, so that it shows when a reference leads elsewhere
+    /// although nobody wrote it.
+    told: BTreeMap<u32, Vec<u8>>,
 }
 
 impl<T: Component, C> fmt::Debug for TypedColumn<T, C> {
@@ -119,7 +121,7 @@ impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
             write,
             quantity: None,
             notices: Vec::new(),
-            unresolved: Vec::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -152,22 +154,50 @@ impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
         Ok(true)
     }
 
-    /// The rows one by one, for sparse storage, for values that refer to entities, and for quantities that may go out as steps.
-    fn changed_sparse(&mut self, world: &World, since: Tick, now: Tick, births: bool, out: &mut Rows) -> Result<(), CodecError> {
-        let waiting = if births { std::mem::take(&mut self.unresolved) } else { Vec::new() };
+    /// The rows one by one, for sparse storage and for quantities that may go out as steps.
+    fn changed_sparse(&mut self, world: &World, since: Tick, now: Tick, out: &mut Rows) -> Result<(), CodecError> {
         let log = self.quantity.as_ref().and_then(|hooks| Some((hooks, world.get_resource::<StepLog<T>>()?)));
-        for (entity, id, value) in self.rows.query(world) {
+        for (id, value) in self.rows.query(world) {
             let tick = value.last_changed();
-            if !tick.is_newer_than(since, now) && !waiting.contains(&entity) {
+            if !tick.is_newer_than(since, now) {
                 continue;
             }
-            if !self.wire.encode(&value, world, &mut out.bytes)? {
-                self.unresolved.push(entity);
-            }
+            self.wire.encode(&value, world, &mut out.bytes)?;
             if let Some(steps) = log.and_then(|(hooks, log)| (hooks.logged)(log, *id, &value)) {
                 out.steps.push((out.len() as u32, steps.to_vec()));
             }
             out.push(*id, tick);
+        }
+        Ok(())
+    }
+
+    /// The rows whose values refer to entities: those that changed, and those that say something else than was told.
+    fn changed_references(&mut self, world: &World, since: Tick, now: Tick, structural: bool, out: &mut Rows) -> Result<(), CodecError> {
+        let mut left: BTreeSet<u32> = if structural { self.told.keys().copied().collect() } else { BTreeSet::new() };
+        for (id, value) in self.rows.query(world) {
+            let tick = value.last_changed();
+            let newer = tick.is_newer_than(since, now);
+            left.remove(&id.0);
+            if !newer && !structural {
+                continue;
+            }
+            let start = out.bytes.len();
+            let complete = self.wire.encode(&value, world, &mut out.bytes)?;
+            let bytes = out.bytes.get(start..).unwrap_or_default();
+            if !complete && C::NEEDS_TARGET {
+                out.bytes.truncate(start);
+                if self.told.remove(&id.0).is_some() {
+                    out.gone.push((id.0, tick));
+                }
+            } else if newer || self.told.get(&id.0).is_none_or(|told| told != bytes) {
+                self.told.insert(id.0, bytes.to_vec());
+                out.push(*id, tick);
+            } else {
+                out.bytes.truncate(start);
+            }
+        }
+        for id in left {
+            self.told.remove(&id);
         }
         Ok(())
     }
@@ -188,16 +218,22 @@ fn note_loss(index: usize, entity: Entity, world: &mut DeferredWorld<'_>) {
 }
 
 impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
-    fn changed(&mut self, world: &World, since: Tick, now: Tick, births: bool, out: &mut Rows) -> Result<(), CodecError> {
+    fn changed(&mut self, world: &World, since: Tick, now: Tick, structural: bool, out: &mut Rows) -> Result<(), CodecError> {
         let stepped = self.quantity.is_some() && world.get_resource::<StepLog<T>>().is_some_and(StepLog::any);
-        if C::REFERS || stepped || !self.changed_dense(world, since, now, out)? {
-            self.changed_sparse(world, since, now, births, out)?;
+        if C::REFERS {
+            return self.changed_references(world, since, now, structural, out);
+        }
+        if stepped || !self.changed_dense(world, since, now, out)? {
+            self.changed_sparse(world, since, now, out)?;
         }
         Ok(())
     }
 
     fn all_in_order(&mut self, world: &World, ids: &[u32], out: &mut Vec<u8>) -> Result<bool, CodecError> {
         let (start, mut left) = (out.len(), ids);
+        if C::REFERS {
+            return Ok(false);
+        }
         let Ok(tables) = self.dense.contiguous_iter(world) else { return Ok(false) };
         for (net_ids, values) in tables {
             let in_order = left.split_at_checked(net_ids.len()).filter(|(here, _)| net_ids.iter().map(|id| id.0).eq(here.iter().copied()));
@@ -217,18 +253,12 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
     }
 
     fn all(&mut self, world: &World, out: &mut Rows) -> Result<(), CodecError> {
-        let Ok(tables) = self.dense.contiguous_iter(world) else {
-            for (_, id, value) in self.rows.query(world) {
-                self.wire.encode(&value, world, &mut out.bytes)?;
+        for (id, value) in self.rows.query(world) {
+            let start = out.bytes.len();
+            if self.wire.encode(&value, world, &mut out.bytes)? || !C::NEEDS_TARGET {
                 out.push(*id, value.last_changed());
-            }
-            return Ok(());
-        };
-        for (ids, values) in tables {
-            let ticks = values.changed_ticks_slice();
-            for ((id, value), tick) in ids.iter().zip(values.iter()).zip(ticks) {
-                self.wire.encode(value, world, &mut out.bytes)?;
-                out.push(*id, *tick);
+            } else {
+                out.bytes.truncate(start);
             }
         }
         Ok(())
@@ -241,8 +271,12 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         if since.is_some_and(|since| !changed.is_newer_than(since, world.read_change_tick())) {
             return Ok(None);
         }
-        self.wire.encode(&value, world, out)?;
-        Ok(Some(changed))
+        let start = out.len();
+        if self.wire.encode(&value, world, out)? || !C::NEEDS_TARGET {
+            return Ok(Some(changed));
+        }
+        out.truncate(start);
+        Ok(None)
     }
 
     fn watch(&self, world: &mut World, index: usize) {
@@ -261,10 +295,14 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
 
     fn insert_all(&mut self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError> {
         let mut values = Vec::with_capacity(entities.len());
-        for _ in entities {
-            values.push(self.wire.decode(input, map)?);
+        for entity in entities {
+            if let Some(value) = self.wire.decode(input, map)? {
+                values.push((*entity, value));
+            }
         }
-        world.insert_batch(entities.iter().copied().zip(values));
+        world.insert_batch(values);
+        // What the components' hooks have asked for, the other side of a relationship for instance, is done before anything else.
+        world.flush();
         Ok(())
     }
 
@@ -283,7 +321,10 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
             self.notices.push((entity, Some(old)));
             return Ok(());
         }
-        let value = self.wire.decode(input, map)?;
+        let Some(value) = self.wire.decode(input, map)? else {
+            self.remove(world, entity);
+            return Ok(());
+        };
         let old = (self.write)(world, entity, value).unwrap_or_else(|value| {
             if let Ok(mut entity) = world.get_entity_mut(entity) {
                 entity.insert(value);
@@ -348,7 +389,8 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
     fn fold(&self, value: &[u8], kind: UpdateKind, input: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let hooks = self.quantity.as_ref();
         let hooks = hooks.ok_or(CodecError::Unknown { what: "step of a component", value: kind as u64, at: input.at() })?;
-        let mut folded = self.wire.decode(&mut Reader::new(value), &NetMap::default())?;
+        let folded = self.wire.decode(&mut Reader::new(value), &NetMap::default())?;
+        let mut folded = folded.ok_or(CodecError::Unknown { what: "component to step", value: 0, at: input.at() })?;
         (hooks.fold)(&mut folded, kind, input)?;
         self.wire.encode_detached(&folded, out)
     }

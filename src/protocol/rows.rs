@@ -15,6 +15,8 @@ pub(crate) struct Rows {
     pub(crate) bytes: Vec<u8>,
     /// Steps instead of a value, for some rows: the row's position here, and the steps.
     pub(crate) steps: Vec<(u32, Vec<EncodedStep>)>,
+    /// Rows that are as good as gone: relationships to entities that the replicas no longer know.
+    pub(crate) gone: Vec<(u32, Tick)>,
     order: Vec<u32>,
 }
 
@@ -25,6 +27,7 @@ impl Rows {
         self.ends.clear();
         self.bytes.clear();
         self.steps.clear();
+        self.gone.clear();
         self.order.clear();
     }
 

@@ -4,6 +4,7 @@
 use std::marker::PhantomData;
 
 use bevy_ecs::entity::EntityMapper;
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::relationship::Relationship;
 use serde::{Serialize, de::DeserializeOwned};
@@ -57,11 +58,14 @@ pub(crate) trait Names {
 pub(crate) trait Wire<T>: Send + Sync + 'static {
     /// True if values may refer to entities.
     const REFERS: bool = false;
-    /// Appends a value. False if it refers to an entity that has no net id.
+    /// True if a value that refers to nobody that the replicas know is as good as none: a relationship.
+    const NEEDS_TARGET: bool = false;
+    /// Appends a value. False if it refers to an entity that the replicas don't know.
     fn encode(&self, value: &T, world: &World, out: &mut Vec<u8>) -> Result<bool, CodecError>;
     /// Appends a value that no world owns and that refers to nothing.
     fn encode_detached(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
-    fn decode(&self, input: &mut Reader<'_>, map: &NetMap) -> Result<T, CodecError>;
+    /// Reads a value. `None` if it needs a target and has none in this world.
+    fn decode(&self, input: &mut Reader<'_>, map: &NetMap) -> Result<Option<T>, CodecError>;
     fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError> {
         self.decode(input, &NetMap::default()).map(drop)
     }
@@ -88,8 +92,8 @@ impl<T: Serialize + DeserializeOwned> Wire<T> for BySerde {
     }
 
     #[inline]
-    fn decode(&self, input: &mut Reader<'_>, _: &NetMap) -> Result<T, CodecError> {
-        input.value()
+    fn decode(&self, input: &mut Reader<'_>, _: &NetMap) -> Result<Option<T>, CodecError> {
+        input.value().map(Some)
     }
 
     fn to_json(&self, input: &mut Reader<'_>, _: &dyn Names) -> Result<Value, CodecError> {
@@ -117,8 +121,8 @@ impl<T: Serialize + DeserializeOwned, C: Codec<T>> Wire<T> for ByCodec<C> {
         Ok(())
     }
 
-    fn decode(&self, input: &mut Reader<'_>, _: &NetMap) -> Result<T, CodecError> {
-        self.0.decode(input)
+    fn decode(&self, input: &mut Reader<'_>, _: &NetMap) -> Result<Option<T>, CodecError> {
+        self.0.decode(input).map(Some)
     }
 
     fn to_json(&self, input: &mut Reader<'_>, _: &dyn Names) -> Result<Value, CodecError> {
@@ -144,11 +148,18 @@ fn read_target(input: &mut Reader<'_>) -> Result<Option<NetId>, CodecError> {
     Ok(input.varint_u32("net id")?.checked_sub(1).map(NetId))
 }
 
+/// The net id of an entity, if the replicas know it: what is `Disabled` they don't.
+fn known_net_id(world: &World, entity: Entity) -> Option<NetId> {
+    let entity = world.get_entity(entity).ok().filter(|entity| !entity.contains::<Disabled>())?;
+    entity.get::<NetId>().copied()
+}
+
 impl<T: Relationship> Wire<T> for ByTarget<T> {
     const REFERS: bool = true;
+    const NEEDS_TARGET: bool = true;
 
     fn encode(&self, value: &T, world: &World, out: &mut Vec<u8>) -> Result<bool, CodecError> {
-        let target = world.get::<NetId>(value.get()).copied();
+        let target = known_net_id(world, value.get());
         write_target(target, out);
         Ok(target.is_some())
     }
@@ -158,9 +169,8 @@ impl<T: Relationship> Wire<T> for ByTarget<T> {
         Ok(())
     }
 
-    fn decode(&self, input: &mut Reader<'_>, map: &NetMap) -> Result<T, CodecError> {
-        let target = read_target(input)?.and_then(|id| map.get(id));
-        Ok(T::from(target.unwrap_or(Entity::PLACEHOLDER)))
+    fn decode(&self, input: &mut Reader<'_>, map: &NetMap) -> Result<Option<T>, CodecError> {
+        Ok(read_target(input)?.and_then(|id| map.get(id)).map(T::from))
     }
 
     fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError> {
@@ -206,7 +216,7 @@ struct IntoNet<'w> {
 
 impl EntityMapper for IntoNet<'_> {
     fn get_mapped(&mut self, source: Entity) -> Entity {
-        let id = self.world.get::<NetId>(source).copied();
+        let id = known_net_id(self.world, source);
         self.complete &= id.is_some();
         disguise(id)
     }
@@ -237,10 +247,10 @@ impl<T: Component + Clone + Serialize + DeserializeOwned> Wire<T> for ByMapping 
         encode_into(value, out)
     }
 
-    fn decode(&self, input: &mut Reader<'_>, map: &NetMap) -> Result<T, CodecError> {
+    fn decode(&self, input: &mut Reader<'_>, map: &NetMap) -> Result<Option<T>, CodecError> {
         let mut value = input.value()?;
         T::map_entities(&mut value, &mut FromNet(map));
-        Ok(value)
+        Ok(Some(value))
     }
 
     fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError> {

@@ -91,7 +91,7 @@ impl Collector {
         let births = !self.roster.is_empty();
         let mut notes = self.notes.take().map(|_| (Vec::new(), Vec::new()));
         for component in 0..protocol.components.len() {
-            self.gather(world, protocol, component, since, now, births);
+            self.gather(world, protocol, component, since, now);
             self.write_component(world, component, births, now, notes.as_mut().map(|(_, updates)| updates));
         }
         let batch = self.assemble(world, now, &mut notes);
@@ -143,11 +143,12 @@ impl Collector {
     }
 
     /// Gathers the rows of one component: what changed in the world, and what died or came back with its entity.
-    fn gather(&mut self, world: &mut World, protocol: &mut Protocol, component: usize, since: Tick, now: Tick, births: bool) {
+    fn gather(&mut self, world: &mut World, protocol: &mut Protocol, component: usize, since: Tick, now: Tick) {
         let rows = &mut self.rows;
         rows.clear();
         let Some(entry) = protocol.components.get_mut(component) else { return };
-        let scanned = entry.column.changed(world, since, now, births, rows);
+        let structural = !self.roster.is_empty() || !self.deletes.is_empty();
+        let scanned = entry.column.changed(world, since, now, structural, rows);
         let index = world.resource::<EntityIndex>();
         for value in index.last_values.iter().filter(|value| value.component == component) {
             rows.bytes.extend_from_slice(&value.bytes);
@@ -165,6 +166,8 @@ impl Collector {
             }
         }
         self.removed.clear();
+        let gone = rows.gone.iter().filter(|(id, _)| index.state(*id) == SlotState::Shown && self.roster.binary_search(id).is_err());
+        self.removed.extend(gone.map(|(id, tick)| (*id, Some(*tick))));
         for row in world.resource::<Lost>().rows.iter().filter(|row| row.component == component) {
             let told = matches!(index.state(row.id.get()), SlotState::Shown) && !self.roster.contains(&row.id.get());
             let has_it_again = rows.ids.contains(&row.id.get());

@@ -1,0 +1,213 @@
+//! What becomes of commands: obeyed at most once, rejected with a reason that its author alone hears, never trusted.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{CommandId, Producer};
+use roomkeeper::room::{Answer, Incoming, Room, RoomOptions, Verdict};
+use roomkeeper::sim::Sim;
+use serde::{Deserialize, Serialize};
+
+#[derive(Component, Serialize, Deserialize, Clone, PartialEq, Debug)]
+struct Key;
+#[derive(Serialize, Deserialize)]
+struct Take {
+    item: EntityId,
+}
+#[derive(Serialize, Deserialize)]
+struct Walk {
+    to: [f32; 2],
+}
+#[derive(Serialize, Deserialize)]
+struct Stumble;
+#[derive(Clone, Serialize, Deserialize)]
+struct Taken {
+    item: EntityId,
+    by: EntityId,
+}
+#[derive(Clone, Serialize, Deserialize)]
+struct Walked {
+    by: EntityId,
+}
+
+fn protocol(app: &mut App) {
+    let _ = app.sync::<Key>("key");
+    app.sync_relationship::<OwnedBy>("owned_by");
+    app.command::<Take>("take").command::<Walk>("walk").command::<Stumble>("stumble");
+    app.fact::<Taken>("taken").stateless_fact::<Walked>("walked");
+}
+
+fn decide_take(take: In<Issued<Take>>, index: Res<EntityIndex>, owners: Query<&OwnedBy>) -> Decision {
+    let item = index.entity(take.item).filter(|item| owners.get(*item).is_err());
+    if item.is_none() {
+        return reject("already_taken");
+    }
+    accept(Taken { item: take.item, by: take.author_id })
+}
+
+fn own(taken: On<Happened<Taken>>, index: Res<EntityIndex>, mut commands: Commands) {
+    if let (Some(item), Some(by)) = (index.entity(taken.item), index.entity(taken.by)) {
+        commands.entity(item).insert(OwnedBy(by));
+    }
+}
+
+fn decide_walk(walk: In<Issued<Walk>>) -> Decision {
+    accept(Walked { by: walk.author_id })
+}
+
+fn decide_stumble(_: In<Issued<Stumble>>, keys: Query<&Key>) -> Decision {
+    keys.get(Entity::PLACEHOLDER)?;
+    reject("never")
+}
+
+fn rules(app: &mut App) {
+    app.decide(decide_take).decide(decide_walk).decide(decide_stumble).apply(own);
+}
+
+fn sim() -> Sim {
+    let mut sim = Sim::new(protocol, rules).client("ann").client("bob");
+    sim.room_mut().world_mut().spawn((EntityId::named("key"), Key));
+    sim.tick();
+    sim
+}
+
+fn key() -> Take {
+    Take { item: EntityId::named("key") }
+}
+
+#[test]
+fn of_two_who_take_the_same_key_in_one_tick_one_gets_it() {
+    let mut sim = sim();
+    sim.issue("ann", &key()).issue("bob", &key()).run_ticks(2);
+    assert_eq!(sim.facts(), ["taken"]);
+    assert_eq!((sim.rejections("ann").len(), sim.rejections("bob").len()), (0, 1));
+    // Once it is ann's, bob's command does not reach the handler any more.
+    assert_eq!(sim.rejections("bob"), ["not_yours"]);
+    sim.assert_converged();
+}
+
+#[test]
+fn a_rejection_reaches_its_author_only() {
+    let mut sim = sim();
+    sim.issue("bob", &Take { item: EntityId::named("nothing") }).run_ticks(2);
+    assert_eq!(sim.rejections("bob"), ["no_such_entity"]);
+    assert!(sim.rejections("ann").is_empty());
+    assert!(sim.facts().is_empty());
+}
+
+#[test]
+fn a_command_may_not_name_another_player_nor_what_is_theirs() {
+    let mut sim = sim();
+    sim.issue("bob", &Take { item: EntityId::named("ann") }).run_ticks(2);
+    sim.issue("ann", &key()).run_ticks(2).issue("bob", &key()).run_ticks(2);
+    assert_eq!(sim.rejections("bob"), ["not_yours", "not_yours"]);
+    // What its owner lets go is anybody's.
+    let item = sim.room().entity(EntityId::named("key")).unwrap();
+    sim.room_mut().world_mut().entity_mut(item).remove::<OwnedBy>();
+    sim.issue("bob", &key()).run_ticks(2);
+    assert_eq!(sim.facts(), ["taken", "taken"]);
+}
+
+#[test]
+fn what_a_leaver_owned_is_anybodys() {
+    let mut sim = sim();
+    sim.issue("ann", &key()).run_ticks(2).leave("ann");
+    sim.run_ticks(2).issue("bob", &key()).run_ticks(2);
+    assert_eq!(sim.facts(), ["taken", "taken"]);
+    sim.assert_converged();
+}
+
+#[test]
+fn a_number_that_is_none_is_refused() {
+    let mut sim = sim();
+    sim.issue("ann", &Walk { to: [f32::NAN, 0.0] }).issue("ann", &Walk { to: [0.0, f32::INFINITY] }).run_ticks(2);
+    assert_eq!(sim.rejections("ann"), ["not_finite", "not_finite"]);
+}
+
+#[test]
+fn an_error_in_a_handler_is_told_without_its_text() {
+    let mut sim = sim();
+    sim.issue("ann", &Stumble).run_ticks(2);
+    let rejected = &sim.client_of("ann").told().rejected;
+    assert_eq!((rejected[0].code.as_str(), rejected[0].detail.as_str()), ("internal", ""));
+}
+
+#[test]
+fn a_fact_is_stamped_by_the_room() {
+    let mut sim = sim();
+    sim.issue("ann", &Walk { to: [1.0, 1.0] }).run_ticks(2);
+    let fact = sim.ledger().iter().find(|fact| &*fact.name == "walked").unwrap();
+    assert_eq!((fact.producer.clone(), fact.author, fact.command), (Producer::User, Some(EntityId::named("ann")), Some(CommandId(1))));
+    let seqs: Vec<u64> = sim.ledger().iter().map(|fact| fact.seq.0).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_spectator_sees_everything_and_can_do_nothing() {
+    let mut sim = sim();
+    sim.connect("eve", true).run_ticks(3);
+    assert!(sim.client_of("eve").is_live());
+    assert!(sim.try_issue("eve", &key()).is_err());
+    sim.issue("ann", &key()).run_ticks(2);
+    assert_eq!(sim.assert_converged(), 3);
+}
+
+/// A room with one member, spoken to without a client.
+fn bare_room() -> (Room, EntityId) {
+    let mut room = Room::new(RoomOptions::named("bare"), protocol, rules).unwrap();
+    let user = EntityId::named("ann");
+    room.tick([Incoming::Join { user, name: "ann".into() }]).unwrap();
+    (room, user)
+}
+
+fn command(user: EntityId, id: u32, kind: usize, payload: &[u8]) -> Incoming {
+    Incoming::Command { user, id: CommandId(id), kind, payload: Bytes::copy_from_slice(payload) }
+}
+
+fn codes(room: &mut Room, incoming: Vec<Incoming>) -> Vec<String> {
+    let outbox = room.tick(incoming).unwrap();
+    let code = |answer| match answer {
+        Answer::Command { verdict: Verdict::Rejected(rejection), .. } => rejection.code,
+        Answer::Command { .. } => "accepted".to_owned(),
+        Answer::Join { .. } => "join".to_owned(),
+    };
+    outbox.answers.into_iter().map(code).collect()
+}
+
+#[test]
+fn bytes_that_are_no_command_are_told_so() {
+    let (mut room, user) = bare_room();
+    let incoming = vec![
+        command(user, 1, 99, &[]),
+        command(user, 2, 1, &[1, 2, 3]),
+        command(user, 3, 1, &[0; 9]),
+        command(user, 4, 1, &[0; 2_000]),
+        command(user, 5, 1, &[0; 8]),
+    ];
+    assert_eq!(codes(&mut room, incoming), ["unknown_command", "malformed", "malformed", "too_large", "accepted"]);
+}
+
+#[test]
+fn a_command_that_comes_twice_is_obeyed_once() {
+    let (mut room, user) = bare_room();
+    let same = || command(user, 1, 1, &[0; 8]);
+    assert_eq!(codes(&mut room, vec![same(), same()]), ["accepted"]);
+    assert!(codes(&mut room, vec![same()]).is_empty());
+}
+
+#[test]
+fn a_flood_of_commands_is_cut_at_the_limit_of_a_tick() {
+    let (mut room, user) = bare_room();
+    let flood = (1..=100).map(|id| command(user, id, 1, &[0; 8])).collect();
+    let codes = codes(&mut room, flood);
+    assert_eq!(codes.iter().filter(|code| *code == "accepted").count(), 32);
+    assert_eq!(codes.iter().filter(|code| *code == "too_many_commands").count(), 68);
+}
+
+#[test]
+fn who_has_not_joined_is_not_heard() {
+    let (mut room, _) = bare_room();
+    assert!(codes(&mut room, vec![command(EntityId::named("stranger"), 1, 1, &[0; 8])]).is_empty());
+}

@@ -1,0 +1,202 @@
+//! A game that fails stops its own room; a game that is not whole is refused with a sentence for each thing that is wrong.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{ClientMessage, Protocol, Refusal, ServerMessage};
+use roomkeeper::room::{Blueprint, Level, LevelError, Room, RoomError, RoomOptions};
+use serde::{Deserialize, Serialize};
+
+#[derive(Component, Serialize, Deserialize)]
+struct Fuse(u32);
+#[derive(Serialize, Deserialize)]
+struct Light;
+#[derive(Clone, Serialize, Deserialize)]
+struct Lit;
+
+fn protocol(app: &mut App) {
+    let _ = app.sync::<Fuse>("fuse");
+}
+
+fn burn(mut fuses: Query<&mut Fuse>) {
+    for mut fuse in &mut fuses {
+        fuse.0 = fuse.0.checked_sub(1).expect("the fuse has burnt down");
+    }
+}
+
+fn rules(app: &mut App) {
+    app.add_systems(FixedUpdate, burn);
+}
+
+/// A lobby with two rooms and a spectator in each; the messages that each is sent.
+fn lobby() -> Lobby {
+    let mut lobby = Lobby::new(HostLimits::default(), false);
+    let blueprint = Blueprint::new(protocol, rules);
+    for (number, name) in [(1, "doomed"), (2, "calm")] {
+        lobby.open_room(&blueprint, RoomOptions::named(name)).unwrap();
+        let fingerprint = lobby.room(name).unwrap().world().resource::<Protocol>().fingerprint();
+        lobby.connected(ConnectionId(number), Visitor { player: EntityId::named(name), name: name.into(), room: None });
+        lobby.message(ConnectionId(number), &ClientMessage::Hello { fingerprint, room: name.into(), spectate: true }.encode());
+    }
+    lobby
+}
+
+fn sent(lobby: &mut Lobby) -> (Vec<(u64, ServerMessage)>, Vec<ConnectionId>) {
+    let mut messages = Vec::new();
+    let closed = lobby.pump(|connection, message: &Bytes| {
+        messages.push((connection.0, ServerMessage::decode(message).unwrap()));
+        true
+    });
+    (messages, closed)
+}
+
+#[test]
+fn a_panicking_system_closes_its_room_with_a_message_and_no_other() {
+    let mut lobby = lobby();
+    lobby.room_mut("doomed").unwrap().world_mut().spawn(Fuse(3));
+    lobby.room_mut("calm").unwrap().world_mut().spawn(Fuse(1_000));
+    let mut fault = None;
+    for _ in 0..3 {
+        for name in ["doomed", "calm"] {
+            assert!(lobby.tick_room(name).unwrap().fault.is_none());
+        }
+    }
+    sent(&mut lobby);
+    for _ in 0..5 {
+        for name in ["doomed", "calm"] {
+            fault = lobby.tick_room(name).and_then(|report| report.fault).or(fault);
+        }
+    }
+    let fault = fault.unwrap();
+    assert!(fault.place.contains("burn"), "{fault}");
+    assert!(fault.message.contains("the fuse has burnt down"), "{fault}");
+    let (messages, closed) = sent(&mut lobby);
+    let farewell = messages.iter().find(|(to, _)| *to == 1).unwrap();
+    assert!(matches!(&farewell.1, ServerMessage::Refused(Refusal::RoomClosed(text)) if text.contains("tick 4")), "{farewell:?}");
+    assert_eq!(closed, [ConnectionId(1)]);
+    assert_eq!(messages.iter().filter(|(to, message)| *to == 2 && matches!(message, ServerMessage::Batch(_))).count(), 5);
+    assert_eq!(lobby.room_names().collect::<Vec<_>>(), ["calm"]);
+    assert_eq!(lobby.counters().room_faults, 1);
+}
+
+#[test]
+fn a_room_that_failed_does_not_tick_again() {
+    let mut room = Room::new(RoomOptions::named("doomed"), protocol, rules).unwrap();
+    room.world_mut().spawn(Fuse(0));
+    let fault = room.tick([]).unwrap_err();
+    assert_eq!(room.tick([]).unwrap_err(), fault);
+    assert_eq!(room.snapshot().unwrap_err(), fault);
+}
+
+fn refused(protocol: impl FnOnce(&mut App), rules: impl FnOnce(&mut App)) -> String {
+    Room::new(RoomOptions::named("refused"), protocol, rules).unwrap_err().to_string()
+}
+
+fn ignore(_: On<Happened<Lit>>) {}
+fn ignore_too(_: On<Happened<Lit>>) {}
+fn decide(_: In<Issued<Light>>) -> Decision {
+    accept(Lit)
+}
+fn decide_with_commands(_: In<Issued<Light>>, _: Commands) -> Decision {
+    accept(Lit)
+}
+
+#[test]
+fn what_is_missing_or_there_twice_is_named() {
+    let fact = |app: &mut App| {
+        app.fact::<Lit>("lit");
+    };
+    let both = |app: &mut App| {
+        app.command::<Light>("light").fact::<Lit>("lit");
+    };
+    assert!(refused(fact, |_| {}).contains("missing handler for fact \"lit\""));
+    assert!(
+        refused(both, |app| {
+            app.apply(ignore);
+        })
+        .contains("missing handler for command \"light\"")
+    );
+    assert!(
+        refused(fact, |app| {
+            app.apply(ignore).apply(ignore_too);
+        })
+        .contains("two observers")
+    );
+    assert!(
+        refused(both, |app| {
+            app.apply(ignore).decide(decide).decide(decide);
+        })
+        .contains("two handlers")
+    );
+    assert!(
+        refused(both, |app| {
+            app.apply(ignore).decide(decide_with_commands);
+        })
+        .contains("Commands")
+    );
+    assert!(
+        refused(
+            |app| {
+                app.stateless_fact::<Lit>("lit");
+            },
+            |app| {
+                app.apply(ignore);
+            }
+        )
+        .contains("stateless")
+    );
+    assert!(
+        refused(
+            |_| {},
+            |app| {
+                app.apply(ignore);
+            }
+        )
+        .contains("no fact of the protocol")
+    );
+    assert!(
+        refused(
+            |app| {
+                app.fact::<Lit>("lit").fact::<Lit>("lit");
+            },
+            |app| {
+                app.apply(ignore);
+            }
+        )
+        .contains("twice")
+    );
+    assert!(
+        refused(
+            |app| {
+                let _ = app.sync::<Fuse>("Big Fuse");
+            },
+            |_| {}
+        )
+        .contains("Big Fuse")
+    );
+}
+
+fn level(text: &str) -> RoomError {
+    let level = Some(Level::from_text("bad.json", text));
+    Room::new(RoomOptions { level, ..RoomOptions::named("level") }, protocol, |_| {}).unwrap_err()
+}
+
+#[test]
+fn a_bad_level_names_file_line_and_component() {
+    let malformed = level("{\n  \"bomb\": {\n");
+    assert!(malformed.to_string().starts_with("bad.json:3:"), "{malformed}");
+    let unknown = level("{\n  \"bomb\": {\n    \"wick\": 3\n  }\n}");
+    assert!(unknown.to_string().starts_with("bad.json:3: bomb has an unknown component \"wick\""), "{unknown}");
+    let value = level("{\n  \"bomb\": {\"fuse\": \"long\"}\n}");
+    assert!(value.to_string().starts_with("bad.json:2: bomb.fuse: "), "{value}");
+    assert!(matches!(Level::open("no/such/file.json"), Err(LevelError::Unreadable { .. })));
+}
+
+#[test]
+fn a_panic_while_the_room_is_built_is_a_sentence() {
+    let message = refused(|_| panic!("the game has no protocol"), |_| {});
+    assert!(message.contains("the game has no protocol"), "{message}");
+}

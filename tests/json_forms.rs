@@ -1,0 +1,174 @@
+//! Every operation, fact and snapshot has the JSON forms of people and tools, and comes back from them unchanged.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce;
+use proptest::prelude::*;
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{Operation, Protocol, State, Step, encode_operations};
+use roomkeeper::room::{Level, Room, RoomOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+#[derive(Component, Serialize, Deserialize, Clone)]
+struct Position([f32; 2]);
+#[derive(Component, Serialize, Deserialize, Clone, PartialEq)]
+struct Health(i32);
+#[derive(Component, Serialize, Deserialize, Clone)]
+struct Watches(#[entities] Entity);
+
+impl Quantity for Health {
+    type Amount = i32;
+    fn amount(&self) -> i32 {
+        self.0
+    }
+    fn set_amount(&mut self, amount: i32) {
+        self.0 = amount;
+    }
+}
+
+fn protocol(app: &mut App) {
+    let _ = app.sync::<Position>("position");
+    app.sync::<Health>("health").quantity();
+    let _ = app.sync_mapped::<Watches>("watches");
+    app.sync_relationship::<OwnedBy>("owned_by");
+    app.sync_relationship::<ChildOf>("parent");
+}
+
+const LEVEL: &str = r#"{
+    "door123": {"position": [1.0, 2.0]},
+    "guard": {"health": 50, "position": [0.0, 0.5], "watches": {"$entity": "door123"}},
+    "lamp": {"owned_by": "guard", "parent": "door123", "position": [3.0, 4.0]}
+}"#;
+
+fn room() -> Room {
+    let level = Some(Level::from_text("level", LEVEL));
+    Room::new(RoomOptions { level, ..RoomOptions::named("json") }, protocol, |_| {}).unwrap()
+}
+
+fn state(room: &mut Room) -> State {
+    let snapshot = room.snapshot().unwrap();
+    State::from_snapshot(room.world().resource::<Protocol>(), room.info().id, &snapshot).unwrap()
+}
+
+#[test]
+fn a_level_comes_back_as_the_snapshot_that_it_is() {
+    let mut room = room();
+    let written: Value = serde_json::from_str(LEVEL).unwrap();
+    let state = state(&mut room);
+    let protocol = room.world().resource::<Protocol>();
+    assert_eq!(state.to_json(protocol).unwrap(), written);
+    let by_component = state.to_component_json(protocol).unwrap();
+    assert_eq!(by_component["position"], json!({"door123": [1.0, 2.0], "guard": [0.0, 0.5], "lamp": [3.0, 4.0]}));
+    assert_eq!(by_component["parent"], json!({"lamp": "door123"}));
+    let guard = EntityId::named("guard");
+    assert_eq!(state.component(protocol, guard, "health"), Some(json!(50)));
+    assert_eq!(state.with(protocol, "health").collect::<Vec<_>>(), [guard]);
+}
+
+/// Does something to a room and tells the operations of the batch.
+fn told(act: impl FnOnce(&mut World)) -> Vec<Operation> {
+    let mut room = room();
+    let mut before = state(&mut room);
+    act(room.world_mut());
+    let batch = room.tick([]).unwrap().batch.unwrap();
+    before.apply(room.world().resource::<Protocol>(), &batch).unwrap()
+}
+
+fn entity(world: &World, name: &str) -> Entity {
+    world.resource::<EntityIndex>().entity(EntityId::named(name)).unwrap()
+}
+
+fn step(world: &mut World, name: &str, step: Step<i32>) {
+    let entity = entity(world, name);
+    world.run_system_once(move |mut health: Patch<Health>| health.step(entity, step).is_some()).unwrap();
+}
+
+#[test]
+fn operations_read_as_the_reference_writes_them() {
+    let operations = told(|world| {
+        step(world, "guard", Step::IncMax { by: 10, max: 100 });
+        let (door, lamp) = (entity(world, "door123"), entity(world, "lamp"));
+        world.entity_mut(lamp).remove::<ChildOf>().remove::<OwnedBy>();
+        world.get_mut::<Position>(lamp).unwrap().0 = [9.0, 9.0];
+        world.despawn(door);
+        world.spawn((EntityId::named("rand234"), Name::new("rand234"), Position([5.0, 6.0])));
+    });
+    let envelopes: Vec<Value> = operations.iter().map(Operation::to_envelope).collect();
+    assert_eq!(
+        envelopes,
+        [
+            json!({"op": "create", "entity_id": "rand234", "components": {"position": [5.0, 6.0]}}),
+            json!({"op": "set", "entity_id": "lamp", "components": {"position": [9.0, 9.0]}}),
+            json!({"op": "inc_max", "entity_id": "guard", "components": {"health": {"by": 10, "max": 100}}}),
+            json!({"op": "set", "entity_id": "guard", "components": {"watches": {"$entity": null}}}),
+            json!({"op": "delete", "entity_id": "lamp", "components": {"owned_by": null}}),
+            json!({"op": "delete", "entity_id": "lamp", "components": {"parent": null}}),
+            json!({"op": "delete", "entity_id": "door123"}),
+        ]
+    );
+    let paths: Vec<Value> = operations.iter().map(Operation::to_key_path).collect();
+    assert_eq!(paths[0], json!({"op": "create", "key_path": "entities.rand234", "value": {"position": [5.0, 6.0]}}));
+    assert_eq!(paths[1], json!({"op": "update", "key_path": "entities.lamp.position", "value": [9.0, 9.0]}));
+    assert_eq!(paths[6], json!({"op": "delete", "key_path": "entities.door123"}));
+    let first = Operation::to_component_first(&operations);
+    assert_eq!(first["position"], json!({"rand234": [5.0, 6.0], "lamp": [9.0, 9.0]}));
+    assert_eq!(first["health"], json!({"guard": {"inc_max": {"by": 10, "max": 100}}}));
+}
+
+#[test]
+fn what_is_no_operation_is_told_so() {
+    for json in [json!({}), json!({"op": "jump", "entity_id": "a", "components": {}}), json!({"op": "create", "entity_id": "a"})] {
+        assert!(Operation::from_envelope(&json).is_err(), "{json}");
+    }
+    for json in [json!({"op": "update", "key_path": "entities.a"}), json!({"op": "delete", "key_path": "rooms.a"}), json!(3)] {
+        assert!(Operation::from_key_path(&json).is_err(), "{json}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_batch_survives_the_way_through_json(
+        moves in prop::collection::btree_map(0..3_usize, (-1e3f32..1e3, -1e3f32..1e3), 0..3),
+        steps in prop::collection::vec((0..4_u8, 0..100_i32, -100..100_i32), 0..4),
+        spawned in 0..3_u8,
+        delete: bool,
+    ) {
+        let names = ["door123", "guard", "lamp"];
+        let mut room = room();
+
+        let mut before = state(&mut room);
+        let world = room.world_mut();
+        for (which, (x, y)) in moves {
+            let entity = entity(world, names[which]);
+            world.get_mut::<Position>(entity).unwrap().0 = [x, y];
+        }
+        for (kind, by, bound) in steps {
+            let all = [Step::Inc(by), Step::Dec(by), Step::IncMax { by, max: bound }, Step::DecMin { by, min: bound }];
+            step(world, "guard", all[usize::from(kind)]);
+        }
+        for n in 0..spawned {
+            world.spawn((Position([f32::from(n), 0.0]), Health(i32::from(n))));
+        }
+        if delete {
+            let lamp = entity(world, "lamp");
+            world.despawn(lamp);
+        }
+        let Some(batch) = room.tick([]).unwrap().batch else { return Ok(()) };
+        let protocol = room.world().resource::<Protocol>();
+        let start = before.clone();
+        let operations = before.apply(protocol, &batch).unwrap();
+        for form in 0..2 {
+            let read: Vec<Operation> = match form {
+                0 => operations.iter().flat_map(|operation| Operation::from_envelope(&operation.to_envelope()).unwrap()).collect(),
+                _ => operations.iter().map(|operation| Operation::from_key_path(&operation.to_key_path()).unwrap()).collect(),
+            };
+            prop_assert_eq!(&read, &operations);
+            let written = encode_operations(protocol, &start, &read, before.tick()).unwrap();
+            prop_assert_eq!(&written[..], &batch[..], "form {}", form);
+        }
+    }
+}
