@@ -1,5 +1,5 @@
 //! What becomes of commands: obeyed at most once, rejected with a reason that its author alone hears, never trusted.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;

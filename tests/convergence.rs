@@ -106,7 +106,7 @@ struct Arena {
 
 impl Arena {
     fn new(link: LinkConditions, seed: u64) -> Self {
-        let mut sim = Sim::new(protocol, |_| {}).seed(seed).link(link).options(|options| options.notes = seed % 2 == 0);
+        let mut sim = Sim::new(protocol, |_| {}).seed(seed).link(link).options(|options| options.notes = seed.is_multiple_of(2));
         sim.join("first");
         Self { sim, entities: Vec::new(), joined: 0 }
     }
@@ -125,7 +125,7 @@ impl Arena {
             }
             Blow::Join if self.sim.client_names().len() < 4 => {
                 self.joined += 1;
-                self.sim.connect(&format!("guest{}", self.joined), self.joined % 3 == 0);
+                self.sim.connect(&format!("guest{}", self.joined), self.joined.is_multiple_of(3));
             }
             Blow::Leave => {
                 let guest = self.sim.client_names().into_iter().find(|name| name != "first" && self.sim.client_of(name).is_live());

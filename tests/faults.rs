@@ -1,5 +1,5 @@
 //! A game that fails stops its own room; a game that is not whole is refused with a sentence for each thing that is wrong.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;

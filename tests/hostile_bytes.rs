@@ -1,0 +1,360 @@
+//! What strangers and cheats send over real UDP is dropped and counted; the host lives, and other players notice nothing.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use bytes::Bytes;
+use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient};
+use roomkeeper::client::{Credentials, LinkStatus, UdpLink};
+use roomkeeper::host::gateway::{Access, BindError, GatewayCounters, GatewayEvent, GatewayLimits, Gone, SendOutcome, Shard, ShardConfig};
+use roomkeeper::host::{ConnectionId, HostKey, TokenIssuer};
+use roomkeeper::prelude::EntityId;
+use roomkeeper::protocol::{Admission, Channel, TRANSPORT_ID};
+use roomkeeper::room::RoomRng;
+
+const STEP: Duration = Duration::from_millis(50);
+
+struct Host {
+    shard: Shard,
+    issuer: TokenIssuer,
+    address: SocketAddr,
+    now: Duration,
+    events: Vec<GatewayEvent>,
+}
+
+fn config(bind: &str, access: Access) -> ShardConfig {
+    ShardConfig { bind: bind.parse().unwrap(), public_addresses: Vec::new(), access, limits: GatewayLimits::default() }
+}
+
+impl Host {
+    fn new() -> Self {
+        let (now, key) = (Duration::from_secs(1_800_000_000), HostKey::random().unwrap());
+        let shard = Shard::bind(&config("127.0.0.1:0", Access::Tokens(key)), now).unwrap();
+        let address = shard.local_address().unwrap();
+        let issuer = TokenIssuer { key, addresses: vec![address], expire_seconds: 30 };
+        Self { shard, issuer, address, now, events: Vec::new() }
+    }
+
+    fn token(&self, name: &str) -> Vec<u8> {
+        self.issuer.issue(EntityId::named(name), name, None, self.now).unwrap()
+    }
+
+    fn tick(&mut self, links: &mut [&mut UdpLink]) {
+        self.now += STEP;
+        for link in &mut *links {
+            link.receive(self.now);
+            link.flush();
+        }
+        self.shard.receive(self.now, 100_000);
+        self.events.extend(self.shard.drain_events());
+        self.shard.flush(self.now);
+        self.events.extend(self.shard.drain_events());
+    }
+
+    /// A client that is in.
+    fn join(&mut self, name: &str) -> (UdpLink, ConnectionId) {
+        let mut link = UdpLink::connect(&Credentials::Token(self.token(name)), self.now).unwrap();
+        for _ in 0..100 {
+            self.tick(&mut [&mut link]);
+            let connected = self.events.iter().find_map(|event| match event {
+                GatewayEvent::Connected(id, admission) if admission.name == name => Some(*id),
+                _ => None,
+            });
+            if let Some(id) = connected.filter(|_| link.status() == LinkStatus::Connected) {
+                return (link, id);
+            }
+        }
+        panic!("{name} is not in: {:?}", self.shard.counters());
+    }
+
+    /// Throws raw datagrams at the host.
+    fn throw(&mut self, socket: &UdpSocket, datagrams: impl IntoIterator<Item = Vec<u8>>) {
+        for datagram in datagrams {
+            socket.send_to(&datagram, self.address).unwrap();
+            self.shard.receive(self.now, 1_000);
+        }
+        self.shard.receive(self.now, 1_000);
+        self.events.extend(self.shard.drain_events());
+    }
+
+    fn counters(&self) -> GatewayCounters {
+        self.shard.counters()
+    }
+
+    /// The host and a client still talk, both ways, in order.
+    fn assert_unharmed(&mut self, link: &mut UdpLink, id: ConnectionId) {
+        for n in 0..20_u8 {
+            link.send(Channel::Ordered, Bytes::from(vec![n; 9])).unwrap();
+            assert_eq!(self.shard.send(id, Channel::Ordered, Bytes::from(vec![n; 3_000])), SendOutcome::Queued);
+            self.tick(&mut [link]);
+        }
+        for _ in 0..10 {
+            self.tick(&mut [link]);
+        }
+        let heard: Vec<u8> = self
+            .events
+            .drain(..)
+            .filter_map(|event| match event {
+                GatewayEvent::Message(from, bytes) if from == id && bytes.len() == 9 => Some(bytes[0]),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(heard, (0..20).collect::<Vec<_>>());
+        let told: Vec<u8> = std::iter::from_fn(|| link.next_message()).filter(|bytes| bytes.len() == 3_000).map(|bytes| bytes[0]).collect();
+        assert_eq!(told, (0..20).collect::<Vec<_>>());
+        assert_eq!(self.counters().panics_caught, 0);
+    }
+}
+
+fn socket() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").unwrap()
+}
+
+fn crashing() -> Vec<Vec<u8>> {
+    let mut short = vec![0; 18];
+    short[0] = 0x85;
+    let mut last = vec![0xff; 60];
+    last[0] = 0x85;
+    vec![vec![0xf5; 40], short, last]
+}
+
+/// A client that speaks the transport itself, so that it can send what no honest client sends.
+struct Cheat {
+    netcode: NetcodeClient,
+    socket: UdpSocket,
+}
+
+impl Cheat {
+    fn join(host: &mut Host, name: &str) -> Self {
+        let connect_token = ConnectToken::read(&mut std::io::Cursor::new(host.token(name))).unwrap();
+        let netcode = NetcodeClient::new(host.now, ClientAuthentication::Secure { connect_token }).unwrap();
+        let mut cheat = Self { netcode, socket: socket() };
+        cheat.socket.set_nonblocking(true).unwrap();
+        for _ in 0..100 {
+            if let Some((datagram, address)) = cheat.netcode.update(STEP) {
+                cheat.socket.send_to(datagram, address).unwrap();
+            }
+            host.tick(&mut []);
+            let mut buffer = [0; 2_048];
+            while let Ok((size, _)) = cheat.socket.recv_from(&mut buffer) {
+                cheat.netcode.process_packet(&mut buffer[..size]);
+            }
+            if cheat.netcode.is_connected() {
+                return cheat;
+            }
+        }
+        panic!("the cheat is not in");
+    }
+
+    fn seal(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.netcode.generate_payload_packet(payload).unwrap().1.to_vec()
+    }
+}
+
+#[test]
+fn datagrams_that_crash_the_bare_transport_are_dropped_from_strangers_and_from_players() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    let cheat = Cheat::join(&mut host, "cheat");
+    host.throw(&socket(), crashing());
+    host.throw(&cheat.socket, crashing());
+    assert_eq!(host.counters().malformed, 6);
+    host.assert_unharmed(&mut ann, id);
+}
+
+#[test]
+fn malformed_oversized_and_truncated_datagrams_are_counted() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    let mut cheat = Cheat::join(&mut host, "cheat");
+    let sealed = cheat.seal(&[4, 1, 1, 0, 0]);
+    let cut = (18..sealed.len()).map(|size| sealed[..size].to_vec());
+    let before = host.counters();
+    host.throw(&cheat.socket, cut);
+    host.throw(&socket(), [Vec::new(), vec![1], vec![0; 17], vec![7; 1_401], vec![5; 2_000], vec![0x0f; 100], vec![0; 1_077]]);
+    let after = host.counters();
+    assert_eq!(after.malformed - before.malformed, 7);
+    assert!(after.unusable > before.unusable);
+    host.assert_unharmed(&mut ann, id);
+}
+
+#[test]
+fn a_stranger_without_a_session_is_not_heard() {
+    let mut host = Host::new();
+    host.throw(&socket(), (0..50).map(|n| vec![0x15, n, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]));
+    assert_eq!(host.counters().unknown_address, 50);
+}
+
+#[test]
+fn a_replayed_datagram_counts_once() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    let mut cheat = Cheat::join(&mut host, "cheat");
+    let sealed = cheat.seal(&[0, 0, 0, 0, 1, 0, 3, 7, 8, 9]);
+    host.throw(&cheat.socket, vec![sealed; 10]);
+    let heard = host.events.iter().filter(|event| matches!(event, GatewayEvent::Message(_, bytes) if bytes[..] == [7, 8, 9])).count();
+    assert_eq!(heard, 1);
+    assert_eq!(host.counters().unusable, 9);
+    host.assert_unharmed(&mut ann, id);
+}
+
+#[test]
+fn payloads_that_no_client_sends_are_refused() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    let mut cheat = Cheat::join(&mut host, "cheat");
+    let mut slice = vec![2, 1, 0, 0, 5, 2, 0x44, 0xb0];
+    slice.resize(slice.len() + 1_200, 7);
+    let bad: [&[u8]; 7] = [
+        &slice,
+        &[0, 1, 0, 0, 1, 0, 0],                                          // an empty message
+        &[0, 1, 9, 0, 1, 0, 1, 7],                                       // another channel
+        &[0, 1, 0, 0, 2, 0, 1, 7],                                       // fewer messages than said
+        &[0, 0xff, 255, 255, 255, 255, 255, 255, 255, 0, 0, 1, 0, 1, 7], // a number from nowhere
+        &[9, 1],                                                         // another kind
+        &[],
+    ];
+    for payload in bad {
+        let sealed = cheat.seal(payload);
+        host.throw(&cheat.socket, [sealed]);
+    }
+    assert_eq!(host.counters().payloads_refused + host.counters().unusable, bad.len() as u64);
+    assert!(host.counters().payloads_refused >= 6, "{:?}", host.counters());
+    host.assert_unharmed(&mut ann, id);
+}
+
+#[test]
+fn a_flood_of_one_player_ends_with_its_share_of_the_tick() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    let mut cheat = Cheat::join(&mut host, "cheat");
+    let flood: Vec<Vec<u8>> = (0..500_u16).map(|n| cheat.seal(&[1, 0x40 | (n >> 8) as u8, n as u8, 1, 0, 1, 2, 7, 7])).collect();
+    host.throw(&cheat.socket, flood);
+    let counters = host.counters();
+    assert!(counters.rate_limited >= 400, "{counters:?}");
+    host.assert_unharmed(&mut ann, id);
+}
+
+#[test]
+fn a_flood_of_requests_meets_the_limit() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    host.throw(&socket(), (0..3_000).map(|_| vec![0; 1_078]));
+    let counters = host.counters();
+    assert!(counters.requests_limited >= 2_400, "{counters:?}");
+    host.assert_unharmed(&mut ann, id);
+}
+
+/// Whether somebody gets in with a token, within 20 s.
+fn gets_in(host: &mut Host, token: Vec<u8>) -> bool {
+    let mut link = UdpLink::connect(&Credentials::Token(token), host.now).unwrap();
+    for _ in 0..400 {
+        host.tick(&mut [&mut link]);
+        match link.status() {
+            LinkStatus::Connected => return true,
+            LinkStatus::Disconnected(_) => return false,
+            LinkStatus::Connecting => {}
+        }
+    }
+    false
+}
+
+#[test]
+fn tokens_of_another_key_another_transport_or_another_time_do_not_let_in() {
+    let mut host = Host::new();
+    let other_key = TokenIssuer { key: HostKey::random().unwrap(), ..host.issuer.clone() };
+    let forged = other_key.issue(EntityId::named("eve"), "eve", None, host.now).unwrap();
+    assert!(!gets_in(&mut host, forged));
+    let late = host.token("late");
+    host.now += Duration::from_secs(60);
+    host.tick(&mut []);
+    assert!(!gets_in(&mut host, late));
+    let admission = Admission { client_id: 9, player: EntityId::named("eve"), name: "eve".into(), room: None };
+    let user_data = admission.encode().unwrap();
+    let key = host.issuer.key.0;
+    let other = ConnectToken::generate(host.now, TRANSPORT_ID + 1, 30, 9, 5, vec![host.address], Some(&user_data), &key).unwrap();
+    let mut bytes = Vec::new();
+    other.write(&mut bytes).unwrap();
+    assert!(!gets_in(&mut host, bytes));
+    let good = host.token("ann");
+    assert!(gets_in(&mut host, good));
+}
+
+#[test]
+fn a_token_lets_in_from_one_address_only_and_an_identity_must_be_its_own() {
+    let mut host = Host::new();
+    let token = host.token("ann");
+    let mut first = UdpLink::connect(&Credentials::Token(token.clone()), host.now).unwrap();
+    for _ in 0..10 {
+        host.tick(&mut [&mut first]);
+    }
+    assert_eq!(first.status(), LinkStatus::Connected);
+    assert!(!gets_in(&mut host, token));
+    // Somebody's issuer made a token whose inside says another connection.
+    let admission = Admission { client_id: 1, player: EntityId::named("eve"), name: "eve".into(), room: None };
+    let user_data = admission.encode().unwrap();
+    let key = host.issuer.key.0;
+    let forged = ConnectToken::generate(host.now, TRANSPORT_ID, 30, 2, 5, vec![host.address], Some(&user_data), &key).unwrap();
+    let mut bytes = Vec::new();
+    forged.write(&mut bytes).unwrap();
+    gets_in(&mut host, bytes);
+    assert_eq!(host.counters().forged, 1);
+    assert_eq!(host.shard.connections().len(), 0, "ann was silent for 20 s meanwhile; eve never got in");
+}
+
+#[test]
+fn a_silent_client_is_gone_after_the_time_out_and_forged_requests_do_not_hide_it() {
+    let mut host = Host::new();
+    let cheat = Cheat::join(&mut host, "silent");
+    for _ in 0..130 {
+        host.throw(&cheat.socket, [vec![0; 1_078]]);
+        host.tick(&mut []);
+    }
+    assert!(host.counters().requests_while_connected > 80);
+    assert!(host.events.iter().any(|event| matches!(event, GatewayEvent::Disconnected(_, Gone::Lost))));
+}
+
+#[test]
+fn a_client_that_never_reads_is_not_filled() {
+    let mut host = Host::new();
+    let cheat = Cheat::join(&mut host, "deaf");
+    let id = host.shard.connections().next().unwrap();
+    let mut queued = 0;
+    while host.shard.send(id, Channel::Ordered, Bytes::from(vec![0; 10_000])) == SendOutcome::Queued {
+        queued += 1;
+        assert!(queued < 1_000);
+    }
+    assert!(host.counters().channels_full > 0);
+    host.tick(&mut []);
+    assert_eq!(host.shard.connections().len(), 1, "it is not disconnected for it");
+    drop(cheat);
+}
+
+#[test]
+fn without_tokens_only_the_loopback_is_open() {
+    let now = Duration::from_secs(1_800_000_000);
+    assert!(matches!(Shard::bind(&config("0.0.0.0:0", Access::Loopback), now), Err(BindError::Unauthenticated(_))));
+    assert!(Shard::bind(&config("127.0.0.1:0", Access::Loopback), now).is_ok());
+    assert!(Shard::bind(&config("0.0.0.0:0", Access::Anybody), now).is_ok());
+}
+
+#[test]
+fn noise_stops_neither_the_host_nor_its_players() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    let mut cheat = Cheat::join(&mut host, "cheat");
+    let mut rng = RoomRng::new(11);
+    let stranger = socket();
+    for round in 0..200 {
+        let mut noise = Vec::new();
+        for _ in 0..20 {
+            let bytes: Vec<u8> = (0..rng.range(0..60)).map(|_| rng.next_u32() as u8).collect();
+            noise.push(if rng.chance(0.7) && !bytes.is_empty() { cheat.seal(&bytes) } else { bytes });
+        }
+        host.throw(if round % 3 == 0 { &stranger } else { &cheat.socket }, noise);
+        host.tick(&mut [&mut ann]);
+    }
+    host.events.clear();
+    host.assert_unharmed(&mut ann, id);
+}
