@@ -124,20 +124,8 @@ impl Lobby {
 
     /// A connection is gone.
     pub fn disconnected(&mut self, connection: ConnectionId, reason: LeaveReason) {
-        let Some(session) = self.sessions.remove(&connection) else { return };
-        let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
-        hosted.members.remove(&connection);
-        hosted.arriving.retain(|arriving| *arriving != connection);
-        let user = session.visitor.player;
-        // A user that came back by another connection has not left.
-        if !session.spectator && hosted.users.get(&user) == Some(&connection) {
-            hosted.users.remove(&user);
-            hosted.inbox.push(Incoming::Leave { user, reason });
-            match reason {
-                LeaveReason::Left => self.counters.left += 1,
-                _ => self.counters.timed_out += 1,
-            }
-        }
+        self.detach(connection, reason);
+        self.sessions.remove(&connection);
     }
 
     /// A message of a stranger came in.
@@ -268,10 +256,15 @@ impl Lobby {
         hosted.members.remove(&connection);
         hosted.arriving.retain(|arriving| *arriving != connection);
         let user = session.visitor.player;
+        // A user that came back by another connection has not left.
         if !session.spectator && hosted.users.get(&user) == Some(&connection) {
             hosted.users.remove(&user);
             hosted.inbox.push(Incoming::Leave { user, reason });
-            self.counters.left += u64::from(reason == LeaveReason::Left);
+            match reason {
+                LeaveReason::Left => self.counters.left += 1,
+                LeaveReason::Timeout => self.counters.timed_out += 1,
+                LeaveReason::Kicked => {}
+            }
         }
     }
 

@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes a value that [`encode_into`] wrote.
+    /// Takes a value that `encode_into` wrote.
     ///
     /// # Errors
     /// If it is malformed or the input ends within it.

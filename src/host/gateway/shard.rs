@@ -111,6 +111,9 @@ struct Peer {
     datagrams_this_tick: u32,
     messages_this_tick: u32,
     closing_since: Option<Duration>,
+    /// True once it sent a payload, so it knows that it is connected. Until then it is sent keep-alives alone: the transport
+    /// sends none while payloads flow, and a client that lost the first would never learn.
+    heard: bool,
 }
 
 /// One socket with at most 256 clients.
@@ -328,6 +331,7 @@ impl Shard {
             self.counters.payloads_refused += 1;
             return;
         }
+        peer.heard = true;
         let renet = &mut self.renet;
         if caught(|| renet.process_packet_from(payload, id)).is_none() {
             self.counters.panics_caught += 1;
@@ -353,7 +357,7 @@ impl Shard {
         self.renet.add_connection(id);
         self.by_address.insert(address, id);
         let gate = PayloadGate::new(PayloadFrom::Client);
-        let peer = Peer { address, gate, datagrams_this_tick: 0, messages_this_tick: 0, closing_since: None };
+        let peer = Peer { address, gate, datagrams_this_tick: 0, messages_this_tick: 0, closing_since: None, heard: false };
         self.peers.insert(id, peer);
         self.counters.connected += 1;
         self.events.push(GatewayEvent::Connected(ConnectionId(id), admission));
@@ -444,7 +448,8 @@ impl Shard {
         if let Some(peer) = self.peers.get_mut(&id) {
             (peer.datagrams_this_tick, peer.messages_this_tick) = (0, 0);
         }
-        for packet in self.renet.get_packets_to_send(id).unwrap_or_default() {
+        let heard = self.peers.get(&id).is_some_and(|peer| peer.heard);
+        for packet in heard.then(|| self.renet.get_packets_to_send(id).unwrap_or_default()).unwrap_or_default() {
             if let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, &packet)
                 && !transmit(&self.socket, &mut self.counters, address, datagram)
             {
