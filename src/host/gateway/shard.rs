@@ -449,7 +449,8 @@ impl Shard {
             (peer.datagrams_this_tick, peer.messages_this_tick) = (0, 0);
         }
         let heard = self.peers.get(&id).is_some_and(|peer| peer.heard);
-        for packet in heard.then(|| self.renet.get_packets_to_send(id).unwrap_or_default()).unwrap_or_default() {
+        let packets = if heard { self.renet.get_packets_to_send(id).unwrap_or_default() } else { Vec::new() };
+        for packet in packets {
             if let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, &packet)
                 && !transmit(&self.socket, &mut self.counters, address, datagram)
             {
