@@ -2,7 +2,8 @@
 //! The hot path in memory: collect and encode, fan-out to members up to the transport, apply on a replica.
 //!
 //! Workloads W1 to W6 of docs/performance.md. What is timed on the host's side is a whole tick of the lobby, from intake to
-//! the queues of the members, without the mutations. Run: `cargo bench --bench hot_path`.
+//! the queues of the members, without the mutations; and, as `bare`, the same tick of a room whose protocol is empty and that
+//! has no members. Run: `cargo bench --bench hot_path`.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use cpu_time::ThreadTime;
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use roomkeeper::client::{Connection, Replica, ReplicaPlugin};
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::protocol::{ClientMessage, EntityId, Protocol, ProtocolAppExt, ServerMessage, batch_message, snapshot_messages};
@@ -60,6 +61,15 @@ fn thing(rng: &mut RoomRng) -> (Position, Rotation, Health, Kind) {
 
 impl Arena {
     fn new(entities: usize, members: u64) -> Self {
+        Self::with(protocol, entities, members)
+    }
+
+    /// The same game without replication: nothing is synced and nobody is there.
+    fn bare(entities: usize) -> Self {
+        Self::with(|_| {}, entities, 0)
+    }
+
+    fn with(protocol: fn(&mut App), entities: usize, members: u64) -> Self {
         let blueprint = Blueprint::new(protocol, |_| {});
         let mut lobby = Lobby::new(HostLimits::default(), false);
         lobby.open_room(&blueprint, RoomOptions::named("arena")).unwrap();
@@ -124,8 +134,16 @@ impl Arena {
 }
 
 fn host_side(criterion: &mut Criterion, name: &str, entities: usize, members: u64, change: Change) {
+    // What replication costs is the first less the second. Both read the clock twice.
+    whole_ticks(criterion, &format!("{name} host"), &mut Arena::bare(entities), change, " bare");
     let mut arena = Arena::new(entities, members);
-    criterion.bench_function(&format!("{name} host"), |bencher| {
+    whole_ticks(criterion, &format!("{name} host"), &mut arena, change, "");
+    let per_member = arena.bytes as f64 / arena.ticks as f64 / members.max(1) as f64;
+    println!("{name} bytes per member and tick: {per_member:.0}");
+}
+
+fn whole_ticks(criterion: &mut Criterion, name: &str, arena: &mut Arena, change: Change, kind: &str) {
+    criterion.bench_function(&format!("{name}{kind}"), |bencher| {
         bencher.iter_custom(|rounds| {
             let mut total = Duration::ZERO;
             for _ in 0..rounds {
@@ -137,8 +155,6 @@ fn host_side(criterion: &mut Criterion, name: &str, entities: usize, members: u6
             total
         });
     });
-    let per_member = arena.bytes as f64 / arena.ticks as f64 / members.max(1) as f64;
-    println!("{name} bytes per member and tick: {per_member:.0}");
 }
 
 /// A client's app that holds the arena's state.
@@ -187,15 +203,17 @@ fn join(criterion: &mut Criterion) {
     criterion.bench_function("W4 host", |bencher| bencher.iter(|| snapshot_messages(&room.snapshot().unwrap())));
     println!("W4 bytes: {}", room.snapshot().unwrap().len());
     criterion.bench_function("W4 replica", |bencher| {
-        bencher.iter_batched(
-            || replica(room),
-            |mut app| {
+        bencher.iter_custom(|rounds| {
+            let mut total = Duration::ZERO;
+            for _ in 0..rounds {
+                let mut app = replica(room);
+                let start = ThreadTime::now();
                 app.world_mut().run_schedule(PreUpdate);
+                total += start.elapsed();
                 assert_eq!(app.world().resource::<Replica>().len(), 10_000);
-                app
-            },
-            BatchSize::PerIteration,
-        );
+            }
+            total
+        });
     });
 }
 

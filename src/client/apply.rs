@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::replica::Replica;
 use crate::protocol::{
     BatchHead, CodecError, ComponentEntry, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId, Protocol, Reader,
-    RoomTick, RosterEntry, SnapshotHead, UpdateKind, Visit, read_batch, read_snapshot,
+    RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, insert_staged, read_batch, read_snapshot,
 };
 
 /// Why a replica could not take a message. It must join again.
@@ -76,7 +76,8 @@ pub(crate) fn apply_first_snapshot(world: &mut World, snapshot: &[u8]) -> Result
 fn visit<T>(world: &mut World, read: impl FnOnce(&mut Apply<'_>) -> Result<T, CodecError>) -> Result<(Told, T), CodecError> {
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let mut replica = std::mem::take(&mut *world.resource_mut::<Replica>());
-    let mut visitor = Apply { world, protocol: &mut protocol, replica: &mut replica, told: Told::default(), members: Vec::new() };
+    let mut visitor =
+        Apply { world, protocol: &mut protocol, replica: &mut replica, told: Told::default(), members: Vec::new(), staged: Vec::new() };
     let read = read(&mut visitor);
     let mut told = visitor.told;
     for entry in &mut protocol.components {
@@ -137,6 +138,8 @@ pub(crate) struct Apply<'a> {
     replica: &'a mut Replica,
     told: Told,
     members: Vec<Entity>,
+    /// The columns of the entities that are being created, each with its component's number.
+    staged: Vec<(usize, Box<dyn Staged>)>,
 }
 
 fn entry_of(protocol: &mut Protocol, component: usize, at: usize) -> Result<&mut ComponentEntry, CodecError> {
@@ -184,10 +187,17 @@ impl Visit for Apply<'_> {
             let entity = self.replica.map.get(*id);
             self.members.push(entity.ok_or(CodecError::Unknown { what: "net id", value: u64::from(id.get()), at: input.at() })?);
         }
-        entry.column.insert_all(self.world, &self.members, input, &self.replica.map)
+        if self.staged.iter().any(|(staged, _)| *staged == component) {
+            return Err(CodecError::Value { at: input.at(), detail: format!("the component {} has two columns", entry.name) });
+        }
+        let staged = entry.column.stage(self.world, &self.members, input, &self.replica.map)?;
+        self.staged.push((component, staged));
+        Ok(())
     }
 
     fn created(&mut self) -> Result<(), CodecError> {
+        let mut columns: Vec<_> = self.staged.drain(..).map(|(_, staged)| staged).collect();
+        insert_staged(self.world, self.told.added.iter().map(|(entity, _)| *entity), &mut columns);
         Ok(())
     }
 

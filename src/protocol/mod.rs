@@ -23,6 +23,7 @@ mod registry;
 mod rejection;
 mod roster;
 mod rows;
+mod staged;
 mod state;
 mod wire;
 
@@ -66,4 +67,6 @@ pub(crate) use self::quantity::StepLog;
 pub(crate) use self::registry::ComponentEntry;
 pub(crate) use self::roster::{write_net_ids, write_roster};
 pub(crate) use self::rows::{Lost, Rows};
+#[cfg(feature = "client")]
+pub(crate) use self::staged::{Staged, insert_staged};
 pub(crate) use self::wire::Names;

@@ -74,8 +74,12 @@ pub(crate) fn write_net_ids(ids: impl ExactSizeIterator<Item = u32>, out: &mut V
     out.reserve(ids.len());
     let mut before = 0;
     for id in ids {
-        write_varint(u64::from(id.wrapping_sub(before)), out);
+        let distance = id.wrapping_sub(before);
         before = id;
+        match u8::try_from(distance) {
+            Ok(byte @ 0..=240) => out.push(byte),
+            _ => write_varint(u64::from(distance), out),
+        }
     }
 }
 

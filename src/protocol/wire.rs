@@ -10,7 +10,7 @@ use bevy_ecs::relationship::Relationship;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::codec::{CodecError, Reader, encode_into, write_varint};
+use super::codec::{CodecError, Reader, encode_all, encode_into, write_varint};
 use super::ids::NetId;
 use super::rows::NetMap;
 
@@ -62,6 +62,16 @@ pub(crate) trait Wire<T>: Send + Sync + 'static {
     const NEEDS_TARGET: bool = false;
     /// Appends a value. False if it refers to an entity that the replicas don't know.
     fn encode(&self, value: &T, world: &World, out: &mut Vec<u8>) -> Result<bool, CodecError>;
+    /// Appends values that refer to nothing, one after the other.
+    fn encode_all<'a>(&self, values: impl Iterator<Item = &'a T>, world: &World, out: &mut Vec<u8>) -> Result<(), CodecError>
+    where
+        T: 'a,
+    {
+        for value in values {
+            self.encode(value, world, out)?;
+        }
+        Ok(())
+    }
     /// Appends a value that no world owns and that refers to nothing.
     fn encode_detached(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
     /// Reads a value. `None` if it needs a target and has none in this world.
@@ -85,6 +95,13 @@ impl<T: Serialize + DeserializeOwned> Wire<T> for BySerde {
     #[inline]
     fn encode(&self, value: &T, _: &World, out: &mut Vec<u8>) -> Result<bool, CodecError> {
         encode_into(value, out).map(|()| true)
+    }
+
+    fn encode_all<'a>(&self, values: impl Iterator<Item = &'a T>, _: &World, out: &mut Vec<u8>) -> Result<(), CodecError>
+    where
+        T: 'a,
+    {
+        encode_all(values, out)
     }
 
     fn encode_detached(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {

@@ -1,0 +1,126 @@
+//! Values that were read and wait for their entities: all components of an entity are inserted at once, whatever they are.
+//!
+//! The only unsafe code of the library. Bevy's safe interface inserts types that the compiler knows together, and a protocol's
+//! are put together at run time; one type at a time, each entity moves from archetype to archetype once per component, which
+//! makes the join of a room with 10,000 entities of four components more than twice as dear (`cargo bench --bench hot_path -- "W4 replica"`).
+#![expect(unsafe_code, reason = "see above; each block says why it is sound")]
+
+use std::iter::Peekable;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::vec::IntoIter;
+
+use bevy_ecs::component::ComponentId;
+use bevy_ecs::prelude::*;
+use bevy_ecs::ptr::OwningPtr;
+
+/// Values of one component, in the order of their entities.
+pub(crate) trait Staged {
+    /// True if the next value is this entity's.
+    fn is_next(&mut self, entity: Entity) -> bool;
+    /// The component, in the world that the values were staged for.
+    fn component(&self) -> ComponentId;
+    /// Takes the next value if it is this entity's: a value of the type of [`component`](Self::component). Who does not use it leaks it.
+    fn take(&mut self, entity: Entity) -> Option<OwningPtr<'_>>;
+    /// Drops the next value if it is this entity's.
+    fn discard(&mut self, entity: Entity);
+}
+
+struct StagedValues<T> {
+    component: ComponentId,
+    values: Peekable<IntoIter<(Entity, T)>>,
+    /// Where a value stands while its new owner fetches it.
+    taken: MaybeUninit<T>,
+}
+
+/// Stages values for a world.
+pub(crate) fn stage<T: Component>(world: &mut World, values: Vec<(Entity, T)>) -> Box<dyn Staged> {
+    let component = world.register_component::<T>();
+    Box::new(StagedValues { component, values: values.into_iter().peekable(), taken: MaybeUninit::uninit() })
+}
+
+impl<T: Component> Staged for StagedValues<T> {
+    fn is_next(&mut self, entity: Entity) -> bool {
+        self.values.peek().is_some_and(|(next, _)| *next == entity)
+    }
+
+    fn component(&self) -> ComponentId {
+        self.component
+    }
+
+    fn take(&mut self, entity: Entity) -> Option<OwningPtr<'_>> {
+        let (_, value) = self.values.next_if(|(next, _)| *next == entity)?;
+        let taken = NonNull::from(self.taken.write(value));
+        // SAFETY: `taken` is aligned and holds a `T` that was just written. It may be read and written, because it comes from `&mut
+        // self`, which the result keeps borrowed. Nobody else drops the value: a `MaybeUninit` never does.
+        Some(unsafe { OwningPtr::new(taken.cast()) })
+    }
+
+    fn discard(&mut self, entity: Entity) {
+        self.values.next_if(|(next, _)| *next == entity);
+    }
+}
+
+/// Inserts what was staged, entity by entity. `columns` were staged for this world, each for another component, each with its
+/// values in the order of `entities`.
+pub(crate) fn insert_staged(world: &mut World, entities: impl Iterator<Item = Entity>, columns: &mut [Box<dyn Staged>]) {
+    let mut ids = Vec::with_capacity(columns.len());
+    for entity in entities {
+        ids.clear();
+        ids.extend(columns.iter_mut().filter_map(|column| column.is_next(entity).then(|| column.component())));
+        match world.get_entity_mut(entity) {
+            // Somebody who watched an earlier one despawned it.
+            Err(_) => columns.iter_mut().for_each(|column| column.discard(entity)),
+            Ok(_) if ids.is_empty() => {}
+            Ok(mut target) => {
+                let values = columns.iter_mut().filter_map(|column| column.take(entity));
+                // SAFETY: the ids come from `register_component` of this world, and are distinct. The iterator gives, in the order of the
+                // ids, a value of each one's type: both go over the columns in their order, and `take` gives one exactly if `is_next` said so.
+                unsafe { target.insert_by_ids(&ids, values) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Component)]
+    struct Name(Arc<str>);
+    #[derive(Component)]
+    struct Score(u64);
+    #[derive(Component)]
+    struct Flag;
+
+    #[test]
+    fn each_entity_gets_its_own_values_and_none_is_dropped_twice_or_kept() {
+        let mut world = World::new();
+        let entities: Vec<Entity> = (0..4).map(|_| world.spawn_empty().id()).collect();
+        let text: Arc<str> = "shared".into();
+        let names = entities.iter().map(|entity| (*entity, Name(text.clone()))).collect();
+        let scores = vec![(entities[1], Score(1)), (entities[2], Score(2)), (entities[3], Score(3))];
+        let flags = vec![(entities[0], Flag), (entities[3], Flag)];
+        let mut columns = [stage(&mut world, names), stage(&mut world, scores), stage(&mut world, flags)];
+        world.despawn(entities[2]);
+        insert_staged(&mut world, entities.iter().copied(), &mut columns);
+        let score = |entity: usize| world.get::<Score>(entities[entity]).map(|score| score.0);
+        assert_eq!([score(0), score(1), score(3)], [None, Some(1), Some(3)]);
+        assert!(world.get::<Flag>(entities[0]).is_some() && world.get::<Flag>(entities[1]).is_none());
+        assert!(entities.iter().all(|entity| world.get::<Name>(*entity).is_none_or(|name| &*name.0 == "shared")));
+        drop(columns);
+        assert_eq!(Arc::strong_count(&text), 1 + 3, "the three that live, and ours");
+        drop(world);
+        assert_eq!(Arc::strong_count(&text), 1);
+    }
+
+    #[test]
+    fn what_is_never_inserted_is_dropped() {
+        let mut world = World::new();
+        let entity = world.spawn_empty().id();
+        let text: Arc<str> = "shared".into();
+        drop(stage(&mut world, vec![(entity, Name(text.clone()))]));
+        assert_eq!(Arc::strong_count(&text), 1);
+    }
+}
