@@ -242,21 +242,21 @@ pub fn hurt_monster(
     commands.entity(monster).insert(PainUntil(later(hit.tick, PAIN_TICKS)));
 }
 
-/// Records the death of monsters without health, once each.
-pub fn count_dead_monsters(monsters: Query<(&EntityId, &Monster, &Health, &MonsterState)>, mut record: Recorder) {
+/// Records the death of monsters without health, once each, because of what took the last of it.
+pub fn count_dead_monsters(monsters: Query<(&EntityId, &Monster, Ref<Health>, &MonsterState)>, mut record: Recorder) {
     let mut dead: Vec<_> = monsters.iter().filter(|(.., health, state)| health.0 <= 0 && **state != MonsterState::Dying).collect();
     dead.sort_by_key(|(id, ..)| **id);
-    for (id, kind, ..) in dead {
-        record.fact(MonsterDied { monster: *id, kind: kind.0 });
+    for (id, kind, health, _) in dead {
+        record.because(&health).fact(MonsterDied { monster: *id, kind: kind.0 });
     }
 }
 
-/// Records the death of players without health, once each.
-pub fn count_dead_players(players: Query<(&EntityId, &Position, &Health, &Status), With<Avatar>>, mut record: Recorder) {
+/// Records the death of players without health, once each, because of what took the last of it.
+pub fn count_dead_players(players: Query<(&EntityId, &Position, Ref<Health>, &Status), With<Avatar>>, mut record: Recorder) {
     let mut dead: Vec<_> = players.iter().filter(|(.., health, status)| health.0 <= 0 && status.is(Status::ALIVE)).collect();
     dead.sort_by_key(|(id, ..)| **id);
-    for (id, at, ..) in dead {
-        record.fact(PlayerKilled { player: *id, at: at.0 });
+    for (id, at, health, _) in dead {
+        record.because(&health).fact(PlayerKilled { player: *id, at: at.0 });
     }
 }
 
