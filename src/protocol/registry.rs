@@ -33,6 +33,8 @@ pub(crate) struct ComponentEntry {
     pub(crate) name: String,
     pub(crate) delivery: Delivery,
     pub(crate) quantity: bool,
+    /// An update that says what was said last is left out.
+    pub(crate) when_different: bool,
     pub(crate) shape: String,
     pub(crate) type_id: TypeId,
     pub(crate) column: Box<dyn Column>,
@@ -197,6 +199,13 @@ impl<T: SyncComponent + Component<Mutability = Mutable>> Synced<'_, T> {
         self.entry(|entry| entry.delivery = Delivery::Latest)
     }
 
+    /// Leaves an update out if its value equals, byte for byte, the one that was sent last: for components that systems write
+    /// every tick, changed or not. Costs the room a copy of each entity's value and a comparison for each write; where the
+    /// systems can use Bevy's `set_if_neq` instead, that costs nothing.
+    pub fn when_different(&mut self) -> &mut Self {
+        self.entry(|entry| entry.when_different = true)
+    }
+
     /// Makes the operations `inc`, `dec`, `inc_max` and `dec_min` known for this component.
     pub fn quantity(&mut self) -> &mut Self
     where
@@ -233,6 +242,7 @@ where
         name: name.to_owned(),
         delivery: Delivery::Ordered,
         quantity: false,
+        when_different: false,
         shape,
         type_id,
         column: Box::new(column),

@@ -1,5 +1,7 @@
 //! Turns what changed since the last batch into the next one: create, then update, then delete, component first.
 
+use std::collections::BTreeMap;
+
 use bevy_ecs::change_detection::Tick;
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
@@ -32,6 +34,8 @@ pub(crate) struct Collector {
     out: Vec<u8>,
     notes: Option<Vec<u8>>,
     pub(crate) hash: Option<StateHash>,
+    /// By component and net id, what was sent last, of the components that are sent only when different.
+    told: BTreeMap<usize, BTreeMap<u32, Vec<u8>>>,
 }
 
 impl Collector {
@@ -92,7 +96,11 @@ impl Collector {
         let mut notes = self.notes.take().map(|_| (Vec::new(), Vec::new()));
         for component in 0..protocol.components.len() {
             self.gather(world, protocol, component, since, now);
-            self.write_component(world, component, births, now, notes.as_mut().map(|(_, updates)| updates));
+            self.sort_out(births);
+            if protocol.components.get(component).is_some_and(|entry| entry.when_different) {
+                self.drop_equal(component);
+            }
+            self.write_component(world, component, now, notes.as_mut().map(|(_, updates)| updates));
         }
         let batch = self.assemble(world, now, &mut notes);
         self.notes = notes.map(|(creates, _)| creates);
@@ -193,11 +201,8 @@ impl Collector {
         rows.sort();
     }
 
-    /// Writes the gathered rows: those of created entities into a column, the others into sections of updates.
-    fn write_component(&mut self, world: &World, component: usize, births: bool, now: Tick, mut notes: Option<&mut Vec<u8>>) {
-        if self.rows.is_empty() && self.removed.is_empty() {
-            return;
-        }
+    /// Tells the rows of created entities from the others.
+    fn sort_out(&mut self, births: bool) {
         self.created.clear();
         self.updated.clear();
         if births {
@@ -207,6 +212,34 @@ impl Collector {
             }
         } else {
             self.updated.extend(self.rows.sorted());
+        }
+    }
+
+    /// Drops the updates that say what was said last. Steps are told in any case.
+    fn drop_equal(&mut self, component: usize) {
+        let told = self.told.entry(component).or_default();
+        let rows = &self.rows;
+        let mut differs = |row: usize| {
+            let (last, value) = (told.entry(rows.id(row)).or_default(), rows.value(row));
+            // A value may be empty, and is then told when it comes.
+            let equal = !last.is_empty() && last == value;
+            last.clear();
+            last.extend_from_slice(value);
+            !equal || rows.steps_of(row).is_some()
+        };
+        for row in &self.created {
+            differs(*row);
+        }
+        self.updated.retain(|row| differs(*row));
+        for (id, _) in self.removed.iter().chain(&self.deletes) {
+            told.remove(id);
+        }
+    }
+
+    /// Writes the gathered rows: those of created entities into a column, the others into sections of updates.
+    fn write_component(&mut self, world: &World, component: usize, now: Tick, mut notes: Option<&mut Vec<u8>>) {
+        if self.rows.is_empty() && self.removed.is_empty() {
+            return;
         }
         if !self.created.is_empty() {
             self.column_count += 1;

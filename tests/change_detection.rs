@@ -1,0 +1,348 @@
+//! What a batch says of what happened to a component or an entity within one tick, case by case.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bevy_app::prelude::*;
+use bevy_ecs::entity_disabling::Disabled;
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce;
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{Op, Operation, Protocol, State, UpdateKind};
+use roomkeeper::room::{Room, RoomOptions};
+use serde::{Deserialize, Serialize};
+
+#[derive(Component, Serialize, Deserialize, Clone, PartialEq)]
+struct Colour(String);
+#[derive(Component, Serialize, Deserialize, Clone, Copy, PartialEq)]
+struct Health(i8);
+/// Written every tick by physics, say, changed or not.
+#[derive(Component, Serialize, Deserialize, Clone, Copy, PartialEq)]
+struct Place(i32);
+/// Nothing but a mark.
+#[derive(Component, Serialize, Deserialize)]
+struct Marked;
+
+impl Quantity for Health {
+    type Amount = i8;
+    fn amount(&self) -> i8 {
+        self.0
+    }
+    fn set_amount(&mut self, amount: i8) {
+        self.0 = amount;
+    }
+}
+
+fn protocol(app: &mut App) {
+    let _ = app.sync::<Colour>("colour");
+    app.sync::<Health>("health").quantity();
+    app.sync::<Place>("place").latest().when_different();
+    let _ = app.sync::<Marked>("marked");
+    app.sync_relationship::<ChildOf>("parent");
+}
+
+fn red() -> Colour {
+    Colour("red".into())
+}
+fn blue() -> Colour {
+    Colour("blue".into())
+}
+
+/// A room whose replicas know `lamp`, red, at place 1, with a child `bulb`.
+struct Scene {
+    room: Room,
+    state: State,
+    lamp: Entity,
+    bulb: Entity,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut room = Room::new(RoomOptions::named("scene"), protocol, |_| {}).unwrap();
+        let named = |name: &str| (EntityId::named(name), Name::new(name.to_owned()));
+        let lamp = room.world_mut().spawn((named("lamp"), red(), Place(1))).id();
+        let bulb = room.world_mut().spawn((named("bulb"), ChildOf(lamp))).id();
+        room.tick([]).unwrap();
+        let snapshot = room.snapshot().unwrap();
+        let state = State::from_snapshot(room.world().resource::<Protocol>(), room.info().id, &snapshot).unwrap();
+        Self { room, state, lamp, bulb }
+    }
+
+    /// Does something in a tick, and tells the operations of its batch.
+    fn told(&mut self, act: impl FnOnce(&mut World)) -> Vec<String> {
+        act(self.room.world_mut());
+        let Some(batch) = self.room.tick([]).unwrap().batch else { return Vec::new() };
+        let operations = self.state.apply(self.room.world().resource::<Protocol>(), &batch).unwrap();
+        let snapshot = self.room.snapshot().unwrap();
+        let protocol = self.room.world().resource::<Protocol>();
+        let whole = State::from_snapshot(protocol, self.room.info().id, &snapshot).unwrap();
+        assert_eq!(whole.difference(protocol, &self.state), None);
+        operations.iter().map(line).collect()
+    }
+}
+
+fn line(operation: &Operation) -> String {
+    let who = if operation.name.len() == 36 { "new" } else { &operation.name };
+    match &operation.op {
+        Op::Create { components } => format!("create {who} {}", serde_json::to_string(components).unwrap()),
+        Op::Update { kind: UpdateKind::Set, component, value } => format!("set {who} {component} {value}"),
+        Op::Update { kind, component, value } => format!("{kind:?} {who} {component} {value}"),
+        Op::Remove { component } => format!("remove {who} {component}"),
+        Op::Delete => format!("delete {who}"),
+    }
+}
+
+/// What a batch tells when this happens to the lamp in one tick.
+fn told(act: impl FnOnce(&mut World, Entity)) -> Vec<String> {
+    let mut scene = Scene::new();
+    let lamp = scene.lamp;
+    // Only the lamp is of interest.
+    scene.room.world_mut().despawn(scene.bulb);
+    scene.told(|_| {});
+    scene.told(|world| act(world, lamp))
+}
+
+fn paint(world: &mut World, lamp: Entity, colour: Colour) {
+    *world.get_mut::<Colour>(lamp).unwrap() = colour;
+}
+
+#[test]
+fn the_nine_pairs_of_added_changed_and_removed_in_one_tick() {
+    // A component that the lamp has, or not yet.
+    let add = |world: &mut World, lamp: Entity| {
+        world.entity_mut(lamp).insert(Health(1));
+    };
+    let add_changed = |world: &mut World, lamp: Entity| world.get_mut::<Health>(lamp).unwrap().0 = 2;
+    let take_away = |world: &mut World, lamp: Entity| {
+        world.entity_mut(lamp).remove::<Health>();
+    };
+
+    // added, added: the second is a change.
+    assert_eq!(
+        told(|world, lamp| {
+            add(world, lamp);
+            world.entity_mut(lamp).insert(Health(3));
+        }),
+        ["set lamp health 3"]
+    );
+    // added, changed
+    assert_eq!(
+        told(|world, lamp| {
+            add(world, lamp);
+            add_changed(world, lamp);
+        }),
+        ["set lamp health 2"]
+    );
+    // added, removed: it was there, so it is told that it was.
+    assert_eq!(
+        told(|world, lamp| {
+            add(world, lamp);
+            take_away(world, lamp);
+        }),
+        ["set lamp health 1", "remove lamp health"]
+    );
+    // changed, added: inserted over the value that was there.
+    assert_eq!(
+        told(|world, lamp| {
+            paint(world, lamp, blue());
+            world.entity_mut(lamp).insert(red());
+        }),
+        [r#"set lamp colour "red""#]
+    );
+    // changed, changed
+    assert_eq!(
+        told(|world, lamp| {
+            paint(world, lamp, red());
+            paint(world, lamp, blue());
+        }),
+        [r#"set lamp colour "blue""#]
+    );
+    // changed, removed: the last value is told before its end.
+    assert_eq!(
+        told(|world, lamp| {
+            paint(world, lamp, blue());
+            world.entity_mut(lamp).remove::<Colour>();
+        }),
+        [r#"set lamp colour "blue""#, "remove lamp colour"]
+    );
+    // removed, added: whoever watches sees a change, not an end and a beginning.
+    assert_eq!(
+        told(|world, lamp| {
+            world.entity_mut(lamp).remove::<Colour>().insert(blue());
+        }),
+        [r#"set lamp colour "blue""#]
+    );
+    // removed, changed: removed, added, changed.
+    assert_eq!(
+        told(|world, lamp| {
+            world.entity_mut(lamp).remove::<Colour>().insert(red());
+            paint(world, lamp, blue());
+        }),
+        [r#"set lamp colour "blue""#]
+    );
+    // removed, removed
+    assert_eq!(
+        told(|world, lamp| {
+            world.entity_mut(lamp).remove::<Colour>().remove::<Colour>();
+        }),
+        ["remove lamp colour"]
+    );
+}
+
+#[test]
+fn the_end_of_an_entity_comes_after_all_that_happened_to_it() {
+    assert_eq!(
+        told(|world, lamp| {
+            paint(world, lamp, blue());
+            world.despawn(lamp);
+        }),
+        [r#"set lamp colour "blue""#, "delete lamp"]
+    );
+    assert_eq!(
+        told(|world, lamp| {
+            world.entity_mut(lamp).insert(Health(1));
+            world.despawn(lamp);
+        }),
+        ["set lamp health 1", "delete lamp"]
+    );
+    let gone = told(|world, lamp| {
+        world.entity_mut(lamp).remove::<Colour>();
+        world.despawn(lamp);
+    });
+    assert_eq!(gone.last().unwrap(), "delete lamp");
+    // A spark shorter than a tick still shows.
+    assert_eq!(
+        told(|world, _| {
+            let spark = world.spawn(red()).id();
+            world.despawn(spark);
+        }),
+        [r#"create new {"colour":"red"}"#, "delete new"]
+    );
+    assert_eq!(
+        told(|world, _| {
+            let spark = world.spawn(red()).id();
+            paint(world, spark, blue());
+        }),
+        [r#"create new {"colour":"blue"}"#]
+    );
+}
+
+#[test]
+fn a_despawn_takes_the_children_along() {
+    let mut scene = Scene::new();
+    let lamp = scene.lamp;
+    let mut told = scene.told(|world| {
+        world.despawn(lamp);
+    });
+    told.retain(|line| !line.starts_with("remove"));
+    told.sort();
+    assert_eq!(told, ["delete bulb", "delete lamp"]);
+}
+
+#[test]
+fn what_is_disabled_is_gone_and_comes_back_as_it_is_then() {
+    let mut scene = Scene::new();
+    let (lamp, bulb) = (scene.lamp, scene.bulb);
+    assert_eq!(
+        scene.told(|world| {
+            world.entity_mut(bulb).insert(Disabled);
+        }),
+        ["delete bulb"]
+    );
+    assert_eq!(
+        scene.told(|world| {
+            world.entity_mut(bulb).insert(Health(3));
+        }),
+        [""; 0]
+    );
+    let back = scene.told(|world| {
+        world.entity_mut(bulb).remove::<Disabled>();
+    });
+    assert_eq!(back, [r#"create bulb {"health":3,"parent":"lamp"}"#]);
+    assert_eq!(
+        scene.told(|world| {
+            world.entity_mut(lamp).insert(Disabled).remove::<Disabled>();
+        }),
+        [""; 0]
+    );
+}
+
+#[test]
+fn what_did_not_change_is_not_told() {
+    let mut scene = Scene::new();
+    let (lamp, bulb) = (scene.lamp, scene.bulb);
+    assert_eq!(scene.told(|_| {}), [""; 0], "an idle room has no batch");
+    // Bevy's own ways.
+    assert_eq!(
+        scene.told(|world| {
+            world.get_mut::<Colour>(lamp).unwrap().set_if_neq(red());
+        }),
+        [""; 0]
+    );
+    assert_eq!(scene.told(|world| world.get_mut::<Colour>(lamp).unwrap().bypass_change_detection().0 = "red".into()), [""; 0]);
+    // A component that asks for it: written, and the same.
+    assert_eq!(scene.told(|world| world.get_mut::<Place>(lamp).unwrap().0 = 1), [""; 0]);
+    assert_eq!(scene.told(|world| world.get_mut::<Place>(lamp).unwrap().0 = 2), ["set lamp place 2"]);
+    assert_eq!(
+        scene.told(|world| {
+            world.entity_mut(lamp).insert(Place(2));
+        }),
+        [""; 0]
+    );
+    assert_eq!(
+        scene.told(|world| {
+            world.entity_mut(lamp).remove::<Place>();
+        }),
+        ["remove lamp place"]
+    );
+    assert_eq!(
+        scene.told(|world| {
+            world.entity_mut(lamp).insert(Place(2));
+        }),
+        ["set lamp place 2"]
+    );
+    // One that does not ask is told as often as it is written.
+    assert_eq!(scene.told(|world| paint(world, lamp, red())), [r#"set lamp colour "red""#]);
+    // A change of the archetype is none of a value.
+    assert_eq!(
+        scene.told(|world| {
+            world.entity_mut(bulb).insert(Marked);
+        }),
+        ["set bulb marked null"]
+    );
+}
+
+#[test]
+fn the_five_operations_at_their_bounds() {
+    use roomkeeper::protocol::Step::*;
+    // From, step, to.
+    let table = [
+        (95, IncMax { by: 10, max: 100 }, 100),
+        (5, DecMin { by: 10, min: 0 }, 0),
+        (100, Inc(50), i8::MAX),
+        (-100, Dec(50), i8::MIN),
+        (10, Inc(-20), -10),
+        (127, IncMax { by: 1, max: 127 }, 127),
+        (50, IncMax { by: 1, max: 40 }, 50),
+        (30, DecMin { by: 1, min: 40 }, 30),
+        (1, Inc(1), 2),
+    ];
+    for (from, step, to) in table {
+        let mut scene = Scene::new();
+        let lamp = scene.lamp;
+        scene.told(|world| {
+            world.entity_mut(lamp).insert(Health(from));
+        });
+        let told = scene.told(|world| {
+            world.run_system_once(move |mut health: Patch<Health>| health.step(lamp, step).is_some()).unwrap();
+        });
+        assert_eq!(scene.room.world().get::<Health>(lamp).unwrap().0, to, "{from} {step:?}");
+        assert!(told.len() <= 1 && !told.iter().any(|line| line.starts_with("set")), "{told:?}");
+    }
+    // On a component that is not there it does nothing, and says so.
+    let mut scene = Scene::new();
+    let lamp = scene.lamp;
+    let told = scene.told(|world| {
+        let done = world.run_system_once(move |mut health: Patch<Health>| health.inc(lamp, 1).is_some()).unwrap();
+        assert!(!done);
+    });
+    assert!(told.is_empty());
+}
