@@ -367,6 +367,17 @@ fn a_fireball_shows_that_it_hit_before_it_goes() {
 }
 
 #[test]
+fn with_eight_clients_each_bullet_hits_as_often_as_the_server_says_and_none_twice() {
+    let mut sim = bot_match("e1m1", 8, 4);
+    sim.run_ticks(800).settle();
+    let hits = sim.facts_of::<facts::MonsterHitByBullet>();
+    let bullets: BTreeSet<EntityId> = hits.iter().map(|hit| hit.bullet).collect();
+    assert!(hits.len() > 20 && bullets.len() == hits.len(), "{} hits of {} bullets", hits.len(), bullets.len());
+    assert!(sim.ledger().iter().filter(|fact| &*fact.name == "monster_hit_by_bullet").all(|fact| fact.author.is_none()));
+    assert_eq!(sim.assert_converged(), 8);
+}
+
+#[test]
 fn names_of_the_level_reach_the_clients() {
     let mut sim = bot_match("e1m1", 1, 1);
     let door = EntityId::named("door_red");

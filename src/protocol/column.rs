@@ -5,6 +5,7 @@ use std::fmt;
 
 use bevy_ecs::change_detection::{ContiguousRef, Tick};
 use bevy_ecs::component::Mutable;
+use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
 use serde::{Serialize, de::DeserializeOwned};
@@ -365,7 +366,9 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
             if world.observers().try_get_observers(key).is_none() {
                 return;
             }
-            for (entity, old) in notices {
+            // Several steps in one batch are one change: from the value before the first to the one after the last.
+            let mut told = EntityHashSet::default();
+            for (entity, old) in notices.into_iter().filter(|(entity, _)| told.insert(*entity)) {
                 let Ok(target) = world.get_entity(entity) else { continue };
                 let id = target.get::<EntityId>().copied().unwrap_or_default();
                 let removed = !target.contains::<T>();

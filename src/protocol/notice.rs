@@ -45,8 +45,8 @@ pub struct EntityRemoved {
     pub id: EntityId,
 }
 
-/// An operation changed, added or removed a component of an entity that the replica already had. Comes from applying
-/// operations, so what the game itself writes into its world does not trigger it.
+/// Operations changed, added or removed a component of an entity that the replica already had: once a batch, however many
+/// operations there were. Comes from applying operations, so what the game itself writes into its world does not trigger it.
 #[derive(Event, Debug, Clone)]
 pub struct ComponentChanged<T: Send + Sync + 'static> {
     /// The entity in the client's world; the new value is its component.
