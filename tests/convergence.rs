@@ -276,3 +276,29 @@ fn a_replica_that_is_written_to_says_what_differs_and_is_put_right() {
     assert_eq!((diverged.ours.clone(), diverged.theirs.clone()), (Some(99.into()), Some(7.into())));
     assert_eq!(sim.client_of("ann").world().get::<Health>(replica), Some(&Health(7)));
 }
+
+#[test]
+fn a_replica_that_loses_a_component_or_an_entity_gets_it_back() {
+    let mut sim = Sim::new(protocol, |_| {}).client("ann");
+    let (statue, lamp) = (EntityId::named("statue"), EntityId::named("lamp"));
+    let entity = sim.room_mut().world_mut().spawn((statue, Position([1.0, 2.0]), Health(7))).id();
+    sim.room_mut().world_mut().spawn((lamp, Position([3.0, 4.0])));
+    sim.run_ticks(25);
+    let here = |sim: &Sim, id| sim.client_of("ann").world().resource::<roomkeeper::client::Replica>().entity(id).unwrap();
+    let (lost, gone) = (here(&sim, statue), here(&sim, lamp));
+    sim.client_mut("ann").world_mut().entity_mut(lost).remove::<Health>();
+    sim.client_mut("ann").world_mut().despawn(gone);
+    sim.room_mut().world_mut().get_mut::<Position>(entity).unwrap().0 = [5.0, 5.0];
+    sim.run_ticks(3);
+    let told: Vec<_> = sim.client_of("ann").told().diverged.iter().map(|diverged| (diverged.id, diverged.component.clone())).collect();
+    assert!(told.contains(&(statue, "health".into())) && told.contains(&(lamp, "position".into())), "{told:?}");
+    assert_eq!(sim.client_of("ann").world().get::<Health>(lost), Some(&Health(7)));
+    assert!(sim.client_of("ann").world().get_entity(here(&sim, lamp)).is_ok());
+    // From then on nothing differs, whatever comes.
+    let before = sim.client_of("ann").told().diverged.len();
+    sim.room_mut().world_mut().entity_mut(entity).remove::<Health>();
+    sim.run_ticks(3);
+    sim.room_mut().world_mut().despawn(entity);
+    sim.run_ticks(3);
+    assert_eq!(sim.client_of("ann").told().diverged.len(), before);
+}

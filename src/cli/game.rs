@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches};
 use serde_json::Value;
 
 use super::options::{Cli, CliError, Verb};
-use super::{demo, serve, watch};
+use super::{demo, handlers, serve, watch};
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::protocol::Protocol;
 use crate::room::Blueprint;
@@ -126,6 +126,7 @@ impl Game {
             Verb::Demo(options) => demo::demo(self, options),
             Verb::Watch(options) => watch::watch(self, options),
             Verb::Bot(options) => demo::bot(self, options),
+            Verb::Handlers(options) => handlers::handlers(self, options),
             Verb::Token(options) => serve::token(options),
         }
     }

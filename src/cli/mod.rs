@@ -1,4 +1,4 @@
-//! The verbs that every game's binary gets: `serve`, `demo`, `watch`, `bot`, `token`.
+//! The verbs that every game's binary gets: `serve`, `demo`, `watch`, `bot`, `handlers`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!
@@ -6,6 +6,7 @@
 
 mod demo;
 mod game;
+mod handlers;
 mod options;
 mod serve;
 mod watch;

@@ -76,6 +76,8 @@ pub(super) enum Verb {
     Watch(WatchOptions),
     /// Join a room as bots that play.
     Bot(BotOptions),
+    /// List the handlers: what decides each command, what applies each fact, and what that does to components.
+    Handlers(HandlersOptions),
     /// Make a connect token for a player, with the server's key.
     Token(TokenOptions),
 }
@@ -227,6 +229,18 @@ pub(super) struct BotOptions {
     /// Leave after so many seconds; 0 for never.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     pub(super) limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HandlersOptions {
+    #[command(flatten)]
+    pub(super) room: RoomArguments,
+    /// How many bots play the match from which operations and times are read.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(super) bots: u32,
+    /// How long the match goes on at most, in seconds of the room's time.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(0..=3_600), value_name = "SECONDS")]
+    pub(super) limit: u32,
 }
 
 #[derive(Debug, Args)]

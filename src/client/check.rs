@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::apply::{ApplyError, Told};
 use super::replica::{Checker, Diverged, Replica};
-use crate::protocol::{CodecError, EntityId, Identity, NetId, Protocol, Reader, Rows, State, StateError, StateHash, UpdateKind};
+use crate::protocol::{CodecError, EntityId, Identity, Lost, NetId, Protocol, Reader, Rows, State, StateError, StateHash, UpdateKind};
 
 /// Starts over: everything is hashed at the next check.
 pub(crate) fn restart(world: &mut World) {
@@ -25,6 +25,7 @@ pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], del
         rows: Rows::default(),
     };
     let mut checker = checker.unwrap_or_else(fresh);
+    watch_losses(world);
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let (since, now) = (checker.since, world.increment_change_tick());
     world.last_change_tick_scope(since, |world| {
@@ -41,6 +42,7 @@ pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], del
             }
         }
     });
+    forget_lost(world, &protocol, &mut checker.hash, now);
     removed.iter().for_each(|(component, id)| checker.hash.unset(*component, *id));
     deleted.iter().for_each(|id| checker.hash.forget(*id));
     checker.since = now;
@@ -48,6 +50,36 @@ pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], del
     *world.resource_mut::<Protocol>() = protocol;
     world.resource_mut::<Replica>().checker = Some(checker);
     agrees
+}
+
+/// Lets the world note which components its entities lose, by whoever's hand. What is removed leaves no change tick behind.
+fn watch_losses(world: &mut World) {
+    if world.contains_resource::<Lost>() {
+        return;
+    }
+    world.init_resource::<Lost>();
+    let protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    for (component, entry) in protocol.components.iter().enumerate() {
+        entry.column.watch(world, component);
+    }
+    *world.resource_mut::<Protocol>() = protocol;
+}
+
+/// Takes out of the hash what entities lost since the last check, unless they have it again.
+fn forget_lost(world: &mut World, protocol: &Protocol, hash: &mut StateHash, now: Tick) {
+    let mut lost = world.resource_mut::<Lost>();
+    lost.since = now;
+    let rows = std::mem::take(&mut lost.rows);
+    let mut scratch = Vec::new();
+    for row in rows {
+        // A net id may stand for another entity by now.
+        let is_it = world.resource::<Replica>().map.get(row.id) == Some(row.entity);
+        let Some(entry) = protocol.components.get(row.component).filter(|_| is_it) else { continue };
+        scratch.clear();
+        if entry.column.one(world, row.entity, None, &mut scratch).ok().flatten().is_none() {
+            hash.unset(row.component, row.id.get());
+        }
+    }
 }
 
 /// Puts a replica that holds something to the state of a snapshot: only what differs is touched, and told.

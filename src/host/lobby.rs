@@ -233,7 +233,7 @@ impl Lobby {
             self.counters.resyncs_refused += 1;
             return;
         }
-        tracing::warn!(connection = connection.0, %tick, "a replica differs from its room; it is sent a snapshot");
+        tracing::info!(connection = connection.0, %tick, "a replica differs from its room; it is sent a snapshot");
         session.wants_snapshot = true;
     }
 
@@ -253,6 +253,7 @@ impl Lobby {
     fn detach(&mut self, connection: ConnectionId, reason: LeaveReason) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         let Some(hosted) = session.room.take().and_then(|name| self.rooms.get_mut(&name)) else { return };
+        tracing::info!(connection = connection.0, ?reason, player = %session.visitor.player, "left");
         hosted.members.remove(&connection);
         hosted.arriving.retain(|arriving| *arriving != connection);
         let user = session.visitor.player;
@@ -390,6 +391,7 @@ impl Lobby {
             session.stage = Stage::Live;
             hosted.members.insert(*connection);
             self.counters.joined += 1;
+            tracing::info!(connection = connection.0, room = name, player = %session.visitor.player, "joined");
         }
         self.counters.resyncs += again.len() as u64;
         for connection in arriving.iter().chain(&again) {

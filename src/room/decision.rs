@@ -119,11 +119,18 @@ where
     }
 }
 
+/// The names of a kind of fact and of the observer that applies it.
+pub(crate) struct Applier {
+    pub(crate) fact: &'static str,
+    pub(crate) observer: &'static str,
+}
+
 /// The handlers and appliers of a room.
 #[derive(Resource, Default)]
 pub(crate) struct Rules {
     pub(crate) handlers: BTreeMap<TypeId, Box<dyn Decide>>,
-    pub(crate) appliers: BTreeMap<TypeId, &'static str>,
+    pub(crate) handler_names: BTreeMap<TypeId, &'static str>,
+    pub(crate) appliers: BTreeMap<TypeId, Applier>,
     pub(crate) may_name_others: BTreeSet<TypeId>,
     pub(crate) errors: Vec<String>,
 }
@@ -183,6 +190,7 @@ impl RulesAppExt for App {
             let error = format!("the handler {} takes `Commands` or another deferred parameter; a handler changes nothing", system.name());
             rules.errors.push(error);
         }
+        rules.handler_names.insert(TypeId::of::<C>(), std::any::type_name::<S>());
         let handler = Box::new(Handler(system, std::marker::PhantomData::<fn() -> C>));
         if rules.handlers.insert(TypeId::of::<C>(), handler).is_some() {
             rules.errors.push(format!("{} has two handlers; `decide` takes one", std::any::type_name::<C>()));
@@ -195,10 +203,11 @@ impl RulesAppExt for App {
         F: Send + Sync + 'static,
         M: 'static,
     {
+        let names = Applier { fact: std::any::type_name::<F>(), observer: std::any::type_name_of_val(&applier) };
         self.world_mut().add_observer(applier);
         self.init_resource::<Rules>();
         let mut rules = self.world_mut().resource_mut::<Rules>();
-        if rules.appliers.insert(TypeId::of::<F>(), std::any::type_name::<F>()).is_some() {
+        if rules.appliers.insert(TypeId::of::<F>(), names).is_some() {
             rules.errors.push(format!("{} has two observers that apply it; `apply` takes one", std::any::type_name::<F>()));
         }
         self

@@ -12,6 +12,7 @@ use super::decision::{Decision, Issued, Join, Rules, reject};
 use super::inbox::{Inbox, Incoming};
 use super::index::EntityIndex;
 use super::ledger::{Origin, record};
+use super::meter::Meter;
 use super::outbox::{Answer, Outbox, Verdict};
 use crate::protocol::limits::{COMMAND_BYTES_MAX, COMMANDS_PER_TICK_MAX, USER_NAME_BYTES_MAX};
 use crate::protocol::{CommandId, EntityId, LeaveReason, OwnedBy, Payload, Producer, Protocol, Rejection, UserJoined, UserLeft};
@@ -151,7 +152,10 @@ fn decide(world: &mut World, user: EntityId, id: CommandId, kind: usize, payload
     let decision = match named.entities.iter().try_for_each(|entity| may_name(world, user, author, *entity, others)) {
         Ok(()) => {
             let tick = world.resource::<RoomClock>().tick;
-            handler.decide(world, Issued { command, author, author_id: user, id, tick })
+            let began = world.resource::<Meter>().now();
+            let decision = handler.decide(world, Issued { command, author, author_id: user, id, tick });
+            world.resource_mut::<Meter>().count_command(kind, began, decision.is_err());
+            decision
         }
         Err(rejection) => Err(rejection),
     };

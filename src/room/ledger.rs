@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::clock::RoomClock;
 use super::index::EntityIndex;
+use super::meter::Meter;
 use crate::protocol::limits::FACTS_PER_TICK_MAX;
 use crate::protocol::{CodecError, CommandId, EntityId, Fact, FactHead, FactSeq, Payload, Producer, Protocol, RoomTick};
 
@@ -144,11 +145,13 @@ pub(crate) fn record(world: &mut World, fact: Box<dyn Fact>, mut origin: Origin)
     let fact: Arc<dyn Fact> = fact.into();
     ledger.facts.push(Recorded { seq, tick, name, producer, author, command, cause, fact: fact.clone() });
     let outer = ledger.applying.replace((seq, author, command));
+    let began = world.resource::<Meter>().now();
     let start = world.increment_change_tick();
     fact.trigger(world, seq, tick, author);
     // Without the flush the next fact would be applied to a state in which this one has not happened.
     world.flush();
     let end = world.increment_change_tick();
+    world.resource_mut::<Meter>().count_fact(kind, began);
     let mut ledger = world.resource_mut::<Ledger>();
     ledger.applying = outer;
     ledger.spans.push(Span { start, end, seq });

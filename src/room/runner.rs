@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use bevy_app::prelude::*;
 use bevy_app::{PluginsState, SubApp};
@@ -21,6 +22,7 @@ use super::intake::{Members, intake};
 use super::ledger::{Ledger, Origin, record};
 use super::level::{Level, LevelError};
 use super::lifetime::expire;
+use super::meter::{HandlerInfo, Meter, handlers};
 use super::outbox::Outbox;
 use super::rng::RoomRng;
 use super::snapshot::write_snapshot;
@@ -152,7 +154,7 @@ impl Room {
         world.insert_resource(RoomRng::new(options.seed));
         world.insert_resource(Collector::new(options.notes, options.check));
         app.init_resource::<Protocol>().init_resource::<Rules>().init_resource::<RoomClock>().init_resource::<Inbox>();
-        app.init_resource::<Outbox>().init_resource::<Members>().init_resource::<Ledger>();
+        app.init_resource::<Meter>().init_resource::<Outbox>().init_resource::<Members>().init_resource::<Ledger>();
         app.insert_resource(Time::<()>::default()).insert_resource(Time::<Virtual>::default());
         app.insert_resource(Time::<Fixed>::from_hz(f64::from(TICKS_PER_SECOND)));
         app.add_systems(RoomEnd, expire);
@@ -227,6 +229,17 @@ impl Room {
         self.app.world_mut()
     }
 
+    /// What handles each kind of command and fact, how often it ran, and how long it took.
+    pub fn handlers(&self) -> Vec<HandlerInfo> {
+        handlers(self.world())
+    }
+
+    /// Lends the room a clock, by which the time of its [handlers](Self::handlers) is measured. Nothing else in the room
+    /// reads it. `clock` gives the time since some fixed point.
+    pub fn lend_clock(&mut self, clock: fn() -> Duration) {
+        self.app.world_mut().resource_mut::<Meter>().clock = Some(clock);
+    }
+
     /// The users in the room.
     pub fn members(&self) -> &Members {
         self.world().resource::<Members>()
@@ -268,9 +281,8 @@ fn check_rules(app: &App) -> Result<(), RoomError> {
             _ => {}
         }
     }
-    for (type_id, name) in rules.appliers.iter().filter(|(type_id, _)| protocol.fact_index(**type_id).is_none()) {
-        debug_assert!(protocol.fact_index(*type_id).is_none());
-        errors.push(format!("an observer applies {name}, which is no fact of the protocol"));
+    for (_, applier) in rules.appliers.iter().filter(|(type_id, _)| protocol.fact_index(**type_id).is_none()) {
+        errors.push(format!("an observer applies {}, which is no fact of the protocol", applier.fact));
     }
     for type_id in rules.handlers.keys().filter(|type_id| **type_id != TypeId::of::<Join>()) {
         if protocol.command_index(*type_id).is_none() {
