@@ -310,6 +310,48 @@ fn what_did_not_change_is_not_told() {
     );
 }
 
+/// The angle of a door that takes fifteen ticks to swing, and whether it is open.
+#[derive(Component, Serialize, Deserialize, Clone, Copy, PartialEq)]
+struct Angle(f32);
+#[derive(Component, Serialize, Deserialize, Clone, Copy, PartialEq)]
+struct Open(bool);
+
+#[test]
+fn a_door_is_told_step_by_step_or_by_its_end_by_one_line_of_the_protocol() {
+    let operations = |protocol: fn(&mut App)| {
+        let swing = |mut doors: Query<(&mut Angle, &Open)>| {
+            for (mut angle, open) in &mut doors {
+                let goal = if open.0 { 90.0 } else { 0.0 };
+                let next = angle.0 + (goal - angle.0).clamp(-6.0, 6.0);
+                angle.set_if_neq(Angle(next));
+            }
+        };
+        let mut room = Room::new(RoomOptions::named("door"), protocol, move |app| {
+            app.add_systems(FixedUpdate, swing);
+        })
+        .unwrap();
+        let door = room.world_mut().spawn((Angle(0.0), Open(false))).id();
+        room.tick([]).unwrap();
+        let snapshot = room.snapshot().unwrap();
+        let mut state = State::from_snapshot(room.world().resource::<Protocol>(), room.info().id, &snapshot).unwrap();
+        let mut told = Vec::new();
+        for open in [true, false] {
+            room.world_mut().get_mut::<Open>(door).unwrap().0 = open;
+            for _ in 0..20 {
+                let Some(batch) = room.tick([]).unwrap().batch else { continue };
+                told.extend(state.apply(room.world().resource::<Protocol>(), &batch).unwrap());
+            }
+        }
+        told.len()
+    };
+    let stepwise = operations(|app| {
+        let _ = app.sync::<Open>("open");
+        app.sync::<Angle>("angle").latest();
+    });
+    let by_its_end = operations(|app| drop(app.sync::<Open>("open")));
+    assert_eq!((stepwise, by_its_end), (2 + 2 * 15, 2), "one operation for each of the two transitions");
+}
+
 #[test]
 fn the_five_operations_at_their_bounds() {
     use roomkeeper::protocol::Step::*;

@@ -1,6 +1,8 @@
 //! A replica equals the room after every batch, whatever is thrown at the room.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+
 use bevy_app::prelude::*;
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
@@ -10,6 +12,7 @@ use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Protocol, State, Step};
 use roomkeeper::sim::{LinkConditions, Sim};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug)]
 #[component(summary_tick)]
@@ -230,9 +233,28 @@ impl Arena {
         let mut folded = State::new(room.room());
         for (_, batch) in self.sim.batches() {
             folded.apply(protocol, batch).unwrap();
+            assert_eq!(turned(&folded.to_component_json(protocol).unwrap()), without_bare(&folded.to_json(protocol).unwrap()));
         }
         assert_eq!(room.difference(protocol, &folded), None, "the batches from the first on, folded, are the room");
     }
+}
+
+/// A state by component, arranged by entity.
+fn turned(by_component: &Value) -> BTreeMap<String, BTreeMap<String, Value>> {
+    let mut all: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
+    for (component, entities) in by_component.as_object().unwrap() {
+        for (entity, value) in entities.as_object().unwrap() {
+            all.entry(entity.clone()).or_default().insert(component.clone(), value.clone());
+        }
+    }
+    all
+}
+
+/// A state by entity, without the entities that have no component.
+fn without_bare(by_entity: &Value) -> BTreeMap<String, BTreeMap<String, Value>> {
+    let mut all: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_value(by_entity.clone()).unwrap();
+    all.retain(|_, components| !components.is_empty());
+    all
 }
 
 /// More by `PROPTEST_CASES`.

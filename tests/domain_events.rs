@@ -1,5 +1,5 @@
 //! The demo game's rules, event by event: what each domain event does, and what is refused.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 #[path = "../src/bin/inferno/commands.rs"]
 mod commands;
@@ -128,7 +128,7 @@ fn e01_who_joins_is_added_once_for_everybody() {
         let added = &sim.client_of(client).told().added;
         assert_eq!(added.iter().filter(|added| **added == id("eve")).count(), 1, "{client}");
     }
-    let joined = sim.ledger().iter().filter(|fact| &*fact.name == "user_joined").last().unwrap();
+    let joined = sim.ledger().iter().filter(|fact| &*fact.name == "user_joined").next_back().unwrap();
     assert_eq!((joined.producer.clone(), joined.get::<UserJoined>().unwrap().user), (Producer::User, id("eve")));
     let eve = sim.client_of("bob").world().resource::<Replica>().entity(id("eve")).unwrap();
     let eve = sim.client_of("bob").world().entity(eve);

@@ -298,7 +298,7 @@ fn the_same_inbox_and_seed_give_the_same_bytes_in_another_process() {
     const CHILD: &str = "ROOMKEEPER_TEST_CHILD";
     let digest = |seed| {
         let mut sim = bot_match("e1m1", 3, seed);
-        sim.run_ticks(500);
+        sim.run_ticks(10_000);
         let all: Vec<u8> = sim.batches().iter().flat_map(|(_, batch)| batch.to_vec()).collect();
         format!("{:x} {}", all.iter().fold(7_u64, |sum, byte| sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte)), all.len())
     };

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::client::{Connection, HeadlessReplica, Issue, Replica, ReplicaPlugin, Sight};
 use roomkeeper::prelude::*;
+use roomkeeper::protocol::encode_operations;
 use roomkeeper::protocol::{
-    Accepted, ClientMessage, EntityAdded, EntityRemoved, Op, Producer, Protocol, ServerMessage, VerdictMessage, batch_message,
-    snapshot_messages,
+    Accepted, ClientMessage, EntityAdded, EntityRemoved, Op, Operation, Producer, Protocol, RoomTick, ServerMessage, State, VerdictMessage,
+    batch_message, snapshot_messages,
 };
-use roomkeeper::room::{Answer, Incoming, Recorded, Room, RoomOptions, Verdict};
+use roomkeeper::room::{Answer, Incoming, Recorded, Room, RoomOptions, RoomRng, Verdict};
 use roomkeeper::sim::{LinkConditions, Sim};
 use serde::{Deserialize, Serialize};
 
@@ -159,7 +161,7 @@ impl Stage {
         Self { room, app, trace, user: EntityId::named("ann") }
     }
 
-    fn to_client(&mut self, message: bytes::Bytes) {
+    fn deliver(&mut self, message: bytes::Bytes) {
         self.app.world_mut().resource_mut::<Connection>().deliver(message);
     }
 
@@ -175,10 +177,10 @@ impl Stage {
         assert_eq!(outbox.answers, [Answer::Join { user: self.user, verdict: Verdict::Accepted }]);
         let room = self.room.info().id;
         let welcome = ServerMessage::Welcome { room, name: "stage".into(), user: self.user, last_command: Default::default() };
-        self.to_client(welcome.encode().unwrap());
+        self.deliver(welcome.encode().unwrap());
         for message in snapshot_messages(&self.room.snapshot().unwrap()) {
             self.trace.note("server to client: snapshot");
-            self.to_client(message);
+            self.deliver(message);
         }
         self.app.update();
     }
@@ -186,7 +188,7 @@ impl Stage {
     fn issue(&mut self, by: i32) {
         let push = Push { thing: "bell".into(), by, player: "somebody else".into(), tick: 30_000 };
         let issue = move |mut issue: Issue| issue.send(&push).map(drop);
-        bevy_ecs::system::RunSystemOnce::run_system_once(self.app.world_mut(), issue).unwrap().unwrap();
+        self.app.world_mut().run_system_once(issue).unwrap().unwrap();
     }
 
     /// Carries commands up, ticks, carries the answers and the batch down. Gives the facts of the tick.
@@ -206,11 +208,11 @@ impl Stage {
             };
             self.trace.note("server to client: verdict");
             let verdicts = vec![VerdictMessage { id, rejection }];
-            self.to_client(ServerMessage::Verdicts { tick: outbox.tick, verdicts }.encode().unwrap());
+            self.deliver(ServerMessage::Verdicts { tick: outbox.tick, verdicts }.encode().unwrap());
         }
         if let Some(batch) = outbox.batch {
             self.trace.note("server to client: batch");
-            self.to_client(batch_message(&batch));
+            self.deliver(batch_message(&batch));
         }
         self.app.update();
         outbox.facts
@@ -229,6 +231,103 @@ fn d1_a_client_joins_gets_the_starting_state_and_draws_it() {
     // The next batch follows without a gap.
     stage.tick();
     assert!(stage.app.world().resource::<Replica>().is_live());
+}
+
+#[test]
+fn a_snapshot_over_a_stale_state_takes_away_what_is_not_in_it_and_tells_just_that() {
+    let mut stage = Stage::new();
+    stage.room.world_mut().spawn((EntityId::named("lamp"), Name::new("lamp"), Position(7)));
+    stage.join();
+    stage.trace.take();
+    // The client hears nothing of this.
+    let bell = stage.room.entity(EntityId::named("bell")).unwrap();
+    stage.room.world_mut().despawn(bell);
+    stage.room.world_mut().spawn((EntityId::named("rope"), Name::new("rope"), Position(8)));
+    stage.room.tick([]).unwrap();
+    for message in snapshot_messages(&stage.room.snapshot().unwrap()) {
+        stage.deliver(message);
+    }
+    stage.app.update();
+    assert_eq!(stage.trace.take(), ["client: added rope", "client: removed, still at 0"]);
+    let replica = stage.app.world().resource::<Replica>();
+    assert_eq!(replica.len(), 3, "the lamp, the rope and ann");
+    assert!(replica.entity(EntityId::named("bell")).is_none());
+}
+
+#[test]
+fn handlers_are_listed_and_counted() {
+    let mut stage = Stage::new();
+    stage.join();
+    for by in [1, 0, 2] {
+        stage.issue(by);
+        stage.tick();
+    }
+    let handlers = stage.room.handlers();
+    let of = |kind: &str| handlers.iter().find(|info| info.kind == kind).unwrap();
+    assert!(of("push").handler.unwrap().ends_with("decide_push") && of("pushed").handler.unwrap().ends_with("move_thing"));
+    assert_eq!((of("push").runs, of("push").rejected, of("pushed").runs, of("game_ended").handler), (3, 1, 2, None));
+    assert_eq!(of("push").time, std::time::Duration::ZERO, "a room has no clock");
+    stage.room.lend_clock(|| {
+        static READINGS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        std::time::Duration::from_millis(READINGS.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    });
+    stage.issue(3);
+    stage.tick();
+    assert!(stage.room.handlers().iter().any(|info| info.kind == "push" && !info.time.is_zero()));
+}
+
+#[test]
+fn a_handler_an_applier_and_the_patching_of_state_can_each_be_tested_alone() {
+    // The handler: a system that takes a command and gives a decision.
+    let mut world = World::new();
+    world.init_resource::<Trace>();
+    let author = world.spawn_empty().id();
+    let command = Push { thing: "bell".into(), by: 0, player: String::new(), tick: 0 };
+    let issued = Issued { command, author, author_id: EntityId::named("ann"), id: Default::default(), tick: Default::default() };
+    let decision: Decision = world.run_system_once_with(decide_push, issued).unwrap();
+    assert_eq!(decision.unwrap_err().code, "no_push");
+    // The applier: an observer of the fact.
+    let bell = world.spawn(Position(1)).id();
+    world.add_observer(count_bell);
+    world.trigger(Happened { fact: BellRang { times: 4 }, seq: Default::default(), tick: Default::default(), author: None });
+    assert_eq!(world.get::<Position>(bell), Some(&Position(5)));
+    // The patching: operations on a state that is plain data.
+    let mut app = App::new();
+    app.add_plugins(ReplicaPlugin);
+    protocol(&mut app);
+    let protocol = app.world().resource::<Protocol>();
+    let json = serde_json::json!({"op": "create", "entity_id": "bell", "components": {"health": 95}});
+    let mut state = State::new(roomkeeper::protocol::RoomId::named("alone"));
+    for json in [json, serde_json::json!({"op": "inc_max", "entity_id": "bell", "components": {"health": {"by": 10, "max": 100}}})] {
+        let operations = Operation::from_envelope(&json).unwrap();
+        let batch = encode_operations(protocol, &state, &operations, RoomTick(state.tick().0 + 1)).unwrap();
+        state.apply(protocol, &batch).unwrap();
+    }
+    assert_eq!(state.component(protocol, EntityId::named("bell"), "health"), Some(serde_json::json!(100)));
+}
+
+#[test]
+fn obstacles_that_a_room_creates_by_chance_are_those_of_its_seed() {
+    let obstacles = |seed: u64| {
+        let scatter = |mut rng: ResMut<RoomRng>, mut commands: Commands| {
+            for _ in 0..10 {
+                commands.spawn(Position(rng.range(0..1_000_000) as i32));
+            }
+        };
+        let rules = move |app: &mut App| {
+            rules(app);
+            app.add_systems(Startup, scatter);
+        };
+        let mut room = Room::new(RoomOptions { seed, ..RoomOptions::named("scattered") }, protocol, rules).unwrap();
+        let opening = room.opening().clone();
+        // They are in the first batch, as creates.
+        let mut state = State::new(room.info().id);
+        let operations = state.apply(room.world().resource::<Protocol>(), opening.batch.as_ref().unwrap()).unwrap();
+        assert_eq!(operations.iter().filter(|operation| matches!(operation.op, Op::Create { .. })).count(), 10);
+        room.snapshot().unwrap()
+    };
+    assert_eq!(obstacles(5), obstacles(5));
+    assert_ne!(obstacles(5), obstacles(6));
 }
 
 #[test]
@@ -325,7 +424,7 @@ fn a_fact_without_an_entity_is_kept_told_and_changes_nothing() {
     assert_eq!(sim.facts_of::<GameEnded>(), [&ended]);
     assert_eq!(sim.client_of("ann").world().resource::<Ends>().0, [ended]);
     let protocol = sim.room().world().resource::<Protocol>();
-    let mut state = roomkeeper::protocol::State::new(sim.room().info().id);
+    let mut state = State::new(sim.room().info().id);
     for (tick, batch) in sim.batches() {
         let followed = state.follow(protocol, batch).unwrap();
         if followed.facts.iter().any(|fact| fact.name == "game_ended") {
@@ -356,7 +455,7 @@ fn a_change_is_told_once_a_batch_with_the_value_before_and_after() {
         health.inc(bell, 5);
         health.dec(bell, 2);
     };
-    bevy_ecs::system::RunSystemOnce::run_system_once(sim.room_mut().world_mut(), steps).unwrap();
+    sim.room_mut().world_mut().run_system_once(steps).unwrap();
     sim.run_ticks(2);
     sim.room_mut().world_mut().get_mut::<Health>(bell).unwrap().0 = 3;
     sim.run_ticks(2);
@@ -412,7 +511,7 @@ fn a_client_without_bevy_is_told_the_same_as_one_with_it() {
         // Entity creates, component updates, then the facts: as the observers hear it.
         assert!(matches!(&followed.operations[0].op, Op::Create { .. }) && matches!(&followed.operations[1].op, Op::Update { .. }));
         assert_eq!(followed.facts[0].name, "pushed");
-        stage.to_client(message);
+        stage.deliver(message);
         stage.app.update();
         stage.room.world_mut().despawn(visitor);
     }
@@ -428,7 +527,7 @@ fn a_client_without_bevy_is_told_the_same_as_one_with_it() {
     let sights = headless.deliver(&batch_message(&batch)).unwrap();
     let [Sight::Batch(followed)] = &sights[..] else { panic!("{sights:?}") };
     assert_eq!(followed.operations[0].op, Op::Delete);
-    stage.to_client(batch_message(&batch));
+    stage.deliver(batch_message(&batch));
     stage.app.update();
     assert_eq!(stage.trace.take(), ["client: removed, still at 1"]);
 }
@@ -470,7 +569,7 @@ fn no_client_sees_a_hit_without_the_harm_over_a_lossy_link() {
                     record.fact(BallHit { ball: EntityId::named(&format!("ball{}-{n}", tick - 1)), victim });
                 }
             };
-            bevy_ecs::system::RunSystemOnce::run_system_once(world, hit).unwrap();
+            world.run_system_once(hit).unwrap();
         }
         sim.tick();
     }

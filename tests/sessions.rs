@@ -1,5 +1,5 @@
 //! Who comes and goes over real UDP: takeover, duplicates, vanishing, flooding, and datagrams lost at the worst moment.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -34,7 +34,9 @@ fn protocol(app: &mut App) {
 fn rules(app: &mut App) {
     app.decide(|wave: In<Issued<Wave>>| accept(Waved(wave.command.0)));
     // Something changes in every tick, so that every tick has a batch.
-    app.add_systems(Startup, |mut commands: Commands| drop(commands.spawn(Beat(0))));
+    app.add_systems(Startup, |mut commands: Commands| {
+        commands.spawn(Beat(0));
+    });
     app.add_systems(FixedUpdate, |mut beats: Query<&mut Beat>| beats.iter_mut().for_each(|mut beat| beat.0 += 1));
 }
 

@@ -46,6 +46,7 @@ pub struct Game {
     pub(super) bot: Option<MakeBot>,
     pub(super) narrator: Option<Narrator>,
     pub(super) ends: Vec<String>,
+    pub(super) kinds: Vec<String>,
 }
 
 impl std::fmt::Debug for Game {
@@ -62,7 +63,7 @@ impl Game {
         rules: impl Fn(&mut App) + Send + Sync + 'static,
     ) -> Self {
         let blueprint = Blueprint::new(protocol, rules);
-        Self { name, blueprint, level: None, bot: None, narrator: None, ends: Vec::new() }
+        Self { name, blueprint, level: None, bot: None, narrator: None, ends: Vec::new(), kinds: Vec::new() }
     }
 
     /// The level that rooms start with unless `--level` names another.
@@ -90,6 +91,14 @@ impl Game {
     #[must_use]
     pub fn ends_with(mut self, facts: &[&str]) -> Self {
         self.ends = facts.iter().map(|fact| (*fact).to_owned()).collect();
+        self
+    }
+
+    /// The components that say what sort of thing an entity is, by their wire names; the first that an entity has counts.
+    /// `dump --by kind` arranges a state by them.
+    #[must_use]
+    pub fn kinds(mut self, components: &[&str]) -> Self {
+        self.kinds = components.iter().map(|component| (*component).to_owned()).collect();
         self
     }
 
@@ -125,6 +134,7 @@ impl Game {
             Verb::Serve(options) => serve::serve(self, options),
             Verb::Demo(options) => demo::demo(self, options),
             Verb::Watch(options) => watch::watch(self, options),
+            Verb::Dump(options) => watch::dump(self, options),
             Verb::Bot(options) => demo::bot(self, options),
             Verb::Handlers(options) => handlers::handlers(self, options),
             Verb::Token(options) => serve::token(options),

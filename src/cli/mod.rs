@@ -1,4 +1,4 @@
-//! The verbs that every game's binary gets: `serve`, `demo`, `watch`, `bot`, `handlers`, `token`.
+//! The verbs that every game's binary gets: `serve`, `demo`, `watch`, `dump`, `bot`, `handlers`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!

@@ -74,6 +74,8 @@ pub(super) enum Verb {
     Demo(DemoOptions),
     /// Join a room as a spectator and print what happens.
     Watch(WatchOptions),
+    /// Print the state of a room once, as JSON.
+    Dump(DumpOptions),
     /// Join a room as bots that play.
     Bot(BotOptions),
     /// List the handlers: what decides each command, what applies each fact, and what that does to components.
@@ -214,6 +216,26 @@ pub(super) struct WatchOptions {
     /// How to print.
     #[arg(long, value_enum, default_value_t = WatchFormat::Json)]
     pub(super) format: WatchFormat,
+}
+
+/// How a state is arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DumpBy {
+    /// Each entity with its components.
+    Entity,
+    /// Each component with its entities.
+    Component,
+    /// The entities of each kind: of those components that the game calls kinds.
+    Kind,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DumpOptions {
+    #[command(flatten)]
+    pub(super) client: ClientArguments,
+    /// How to arrange it.
+    #[arg(long, value_enum, default_value_t = DumpBy::Entity)]
+    pub(super) by: DumpBy,
 }
 
 #[derive(Debug, Args)]

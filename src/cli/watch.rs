@@ -1,31 +1,59 @@
-//! `watch`: a spectator that prints what happens.
+//! `watch` and `dump`: a spectator that prints what happens, or what is.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::game::Game;
-use super::options::{CliError, WatchFormat, WatchOptions};
+use super::options::{CliError, ClientArguments, DumpBy, DumpOptions, WatchFormat, WatchOptions};
 use super::serve::{room_time, say, stop_flag};
 use crate::client::{HeadlessReplica, LinkStatus, Sight, UdpLink, unix_time};
-use crate::protocol::{Channel, ClientMessage, EntityId, Followed, Names, UserJoined};
+use crate::protocol::{Channel, ClientMessage, EntityId, Followed, Names, State, UserJoined};
 
-/// How often the watcher looks, well within a tick.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a spectator looks, well within a tick.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(super) fn watch(game: &Game, options: &WatchOptions) -> Result<(), CliError> {
+    let mut watcher = Watcher { game, format: options.format, names: BTreeMap::new() };
+    spectate(game, &options.client, |replica, sight| watcher.see(replica, sight).map(|()| ControlFlow::Continue(())))
+}
+
+/// Prints the state of a room once.
+pub(super) fn dump(game: &Game, options: &DumpOptions) -> Result<(), CliError> {
+    spectate(game, &options.client, |replica, sight| {
+        if sight != Sight::Snapshot {
+            return refused(sight).map(|_| ControlFlow::Continue(()));
+        }
+        let (state, protocol) = (replica.state(), replica.protocol());
+        let json = match options.by {
+            DumpBy::Entity => state.to_json(protocol),
+            DumpBy::Component => state.to_component_json(protocol),
+            DumpBy::Kind => state.to_kind_json(protocol, &game.kinds),
+        };
+        let json = json.map_err(|error| CliError::Connection(error.to_string()))?;
+        say(&format!("{json:#}"));
+        Ok(ControlFlow::Break(()))
+    })
+}
+
+/// Joins a room as a spectator and tells what is seen, until told to stop.
+fn spectate(
+    game: &Game,
+    client: &ClientArguments,
+    mut see: impl FnMut(&HeadlessReplica, Sight) -> Result<ControlFlow<()>, CliError>,
+) -> Result<(), CliError> {
     let stop = stop_flag();
-    let mut link = UdpLink::connect(&options.client.credentials("spectator")?, unix_time())?;
-    let mut watcher = Watcher { game, format: options.format, replica: HeadlessReplica::new(game.protocol()), names: BTreeMap::new() };
-    let mut greeted = false;
-    while !stop.load(Ordering::Relaxed) {
+    let mut link = UdpLink::connect(&client.credentials("spectator")?, unix_time())?;
+    let mut replica = HeadlessReplica::new(game.protocol());
+    let (mut greeted, mut enough) = (false, false);
+    while !enough && !stop.load(Ordering::Relaxed) {
         link.receive(unix_time());
-        while let Some(message) = link.next_message() {
-            let sights = watcher.replica.deliver(&message).map_err(|error| CliError::Connection(error.to_string()))?;
-            for sight in sights {
-                watcher.see(sight)?;
+        while let Some(message) = link.next_message().filter(|_| !enough) {
+            for sight in replica.deliver(&message).map_err(|error| CliError::Connection(error.to_string()))? {
+                enough |= see(&replica, sight)?.is_break();
             }
         }
         match link.status() {
@@ -33,8 +61,8 @@ pub(super) fn watch(game: &Game, options: &WatchOptions) -> Result<(), CliError>
             LinkStatus::Connected if greeted => {}
             LinkStatus::Connected => {
                 greeted = true;
-                let fingerprint = watcher.replica.protocol().fingerprint();
-                let hello = ClientMessage::Hello { fingerprint, room: options.client.room.clone(), spectate: true };
+                let fingerprint = replica.protocol().fingerprint();
+                let hello = ClientMessage::Hello { fingerprint, room: client.room.clone(), spectate: true };
                 link.send(Channel::Ordered, hello.encode())?;
             }
             LinkStatus::Disconnected(reason) => return Err(CliError::Connection(reason)),
@@ -49,42 +77,45 @@ pub(super) fn watch(game: &Game, options: &WatchOptions) -> Result<(), CliError>
     Ok(())
 }
 
+/// Makes an error of a refusal.
+fn refused(sight: Sight) -> Result<Sight, CliError> {
+    match sight {
+        Sight::Refused(refusal, differences) if differences.is_empty() => Err(CliError::Connection(refusal.to_string())),
+        Sight::Refused(refusal, differences) => Err(CliError::Connection(format!("{refusal}:\n  {}", differences.join("\n  ")))),
+        other => Ok(other),
+    }
+}
+
 struct Watcher<'a> {
     game: &'a Game,
     format: WatchFormat,
-    replica: HeadlessReplica,
     /// The names of users, as far as they were heard.
     names: BTreeMap<EntityId, String>,
 }
 
 impl Watcher<'_> {
-    fn see(&mut self, sight: Sight) -> Result<(), CliError> {
-        match sight {
-            Sight::Refused(refusal, differences) if differences.is_empty() => return Err(CliError::Connection(refusal.to_string())),
-            Sight::Refused(refusal, differences) => {
-                return Err(CliError::Connection(format!("{refusal}:\n  {}", differences.join("\n  "))));
-            }
+    fn see(&mut self, replica: &HeadlessReplica, sight: Sight) -> Result<(), CliError> {
+        match refused(sight)? {
             Sight::Welcome { room, .. } if self.format == WatchFormat::Story => say(&format!("watching {room}")),
             Sight::Welcome { room, .. } => say(&json!({ "note": "joined_room", "room": room }).to_string()),
             Sight::Snapshot if self.format != WatchFormat::Story => {
-                let state = self.replica.state();
-                let entities = state.to_json(self.replica.protocol()).unwrap_or_default();
+                let state = replica.state();
+                let entities = state.to_json(replica.protocol()).unwrap_or_default();
                 say(&json!({ "tick": state.tick(), "snapshot": entities }).to_string());
             }
-            Sight::Batch(followed) => self.batch(&followed),
-            Sight::Snapshot | Sight::Verdicts(_) | Sight::Nothing => {}
+            Sight::Batch(followed) => self.batch(replica.state(), &followed),
+            Sight::Snapshot | Sight::Verdicts(_) | Sight::Nothing | Sight::Refused(..) => {}
         }
         Ok(())
     }
 
-    fn batch(&mut self, followed: &Followed) {
-        let tick = self.replica.state().tick();
+    fn batch(&mut self, state: &State, followed: &Followed) {
+        let tick = state.tick();
         for fact in &followed.facts {
             if let Ok(joined) = serde_json::from_value::<UserJoined>(fact.json.clone()) {
                 self.names.insert(joined.user, joined.name);
             }
             if self.format == WatchFormat::Story {
-                let state = self.replica.state();
                 let who = |id: &str| {
                     let id = EntityId::parse(id);
                     let known = self.names.get(&id).cloned();

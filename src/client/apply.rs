@@ -236,3 +236,48 @@ impl Visit for Apply<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{ProtocolAppExt, write_varint};
+    use bevy_app::App;
+
+    #[derive(Component, serde::Serialize, serde::Deserialize)]
+    struct Height(u8);
+
+    /// A snapshot of one entity with so many columns of its one component.
+    fn snapshot(columns: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Tick, next seq; one entity, its net id, a run of one, its serial.
+        for number in [7, 1, 1, 0, 1 << 2, 0, columns] {
+            write_varint(number, &mut bytes);
+        }
+        for _ in 0..columns {
+            // The first component, all of the roster, the value.
+            bytes.extend_from_slice(&[0, 0, 42]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_component_that_stands_twice_is_refused_before_anything_is_inserted() {
+        let world = || {
+            let mut app = App::new();
+            app.add_plugins(super::super::ReplicaPlugin);
+            // The first component of a protocol is built in; this one is then first.
+            let _ = app.sync::<Height>("height");
+            let mut protocol = app.world_mut().resource_mut::<Protocol>();
+            let height = protocol.components.iter().position(|entry| entry.name == "height").unwrap_or_default();
+            protocol.components.swap(0, height);
+            app
+        };
+        let mut app = world();
+        apply_first_snapshot(app.world_mut(), &snapshot(1)).unwrap();
+        assert_eq!(app.world_mut().query::<&Height>().iter(app.world()).map(|height| height.0).collect::<Vec<_>>(), [42]);
+        let mut app = world();
+        let error = apply_first_snapshot(app.world_mut(), &snapshot(2)).unwrap_err();
+        assert!(error.to_string().contains("the component height has two columns"), "{error}");
+        assert_eq!(app.world_mut().query::<&Height>().iter(app.world()).count(), 0);
+    }
+}

@@ -98,7 +98,8 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
     let ours = state_of(world, &mut protocol, &replica);
     let done = ours.and_then(|ours| {
         let diverged = if report { differences(&protocol, &ours, &theirs) } else { Vec::new() };
-        become_theirs(world, &mut protocol, &replica, &ours, &theirs)?;
+        let new: BTreeSet<Entity> = told.added.iter().map(|(entity, _)| *entity).collect();
+        become_theirs(world, &mut protocol, &replica, &new, (&ours, &theirs))?;
         Ok(diverged)
     });
     for entry in &mut protocol.components {
@@ -198,13 +199,23 @@ fn differences(protocol: &Protocol, ours: &State, theirs: &State) -> Vec<Diverge
     all
 }
 
-fn become_theirs(world: &mut World, protocol: &mut Protocol, replica: &Replica, ours: &State, theirs: &State) -> Result<(), CodecError> {
+/// Gives the entities their components. What becomes of those that are `new` is told by their being added.
+fn become_theirs(
+    world: &mut World,
+    protocol: &mut Protocol,
+    replica: &Replica,
+    new: &BTreeSet<Entity>,
+    (ours, theirs): (&State, &State),
+) -> Result<(), CodecError> {
     for (net_id, their_entity) in theirs.entities() {
         let Some(entity) = replica.map.get(*net_id) else { continue };
         let our_components = ours.entities().get(net_id).map(|entity| &entity.components);
         for (component, entry) in protocol.components.iter_mut().enumerate() {
             let our_value = our_components.and_then(|components| components.get(&component));
             match their_entity.components.get(&component) {
+                Some(value) if new.contains(&entity) => {
+                    entry.column.insert_all(world, &[entity], &mut Reader::new(value), &replica.map)?;
+                }
                 Some(value) if our_value != Some(value) => {
                     entry.column.update(world, entity, UpdateKind::Set, &mut Reader::new(value), &replica.map)?;
                 }

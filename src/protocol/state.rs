@@ -198,6 +198,21 @@ impl State {
         Ok(all.into_iter().map(|(component, entities)| (component, Value::Object(entities))).collect())
     }
 
+    /// The entities by kind: `{"monster": {"imp": {..}, ..}, ..}`. An entity is of the first of `kinds`, wire names of components,
+    /// that it has; those that have none are of the kind `other`.
+    ///
+    /// # Errors
+    /// If a value has no JSON form.
+    pub fn to_kind_json(&self, protocol: &Protocol, kinds: &[String]) -> Result<Value, CodecError> {
+        let Value::Object(entities) = self.to_json(protocol)? else { return Ok(Value::Null) };
+        let mut all: BTreeMap<&str, serde_json::Map<String, Value>> = BTreeMap::new();
+        for (name, components) in entities {
+            let kind = kinds.iter().find(|kind| components.get(kind.as_str()).is_some());
+            all.entry(kind.map_or("other", String::as_str)).or_default().insert(name, components);
+        }
+        Ok(all.into_iter().map(|(kind, entities)| (kind.to_owned(), Value::Object(entities))).collect())
+    }
+
     pub(crate) fn net_id(&self, id: EntityId) -> Option<NetId> {
         self.by_id.get(&id).copied()
     }

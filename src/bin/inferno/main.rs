@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         .level(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json"))
         .bot(bot::brain)
         .narrator(story::narrate)
+        .kinds(&["monster", "avatar", "item", "door", "fireball", "bullet", "wall"])
         .ends_with(&["level_won", "level_lost"])
         .run()
 }
