@@ -128,7 +128,7 @@ fn e01_who_joins_is_added_once_for_everybody() {
         let added = &sim.client_of(client).told().added;
         assert_eq!(added.iter().filter(|added| **added == id("eve")).count(), 1, "{client}");
     }
-    let joined = sim.ledger().iter().filter(|fact| &*fact.name == "user_joined").next_back().unwrap();
+    let joined = sim.ledger().iter().rfind(|fact| &*fact.name == "user_joined").unwrap();
     assert_eq!((joined.producer.clone(), joined.get::<UserJoined>().unwrap().user), (Producer::User, id("eve")));
     let eve = sim.client_of("bob").world().resource::<Replica>().entity(id("eve")).unwrap();
     let eve = sim.client_of("bob").world().entity(eve);
