@@ -253,7 +253,9 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         }
         let Ok(tables) = self.dense.contiguous_iter(world) else { return Ok(false) };
         for (net_ids, values) in tables {
-            let in_order = left.split_at_checked(net_ids.len()).filter(|(here, _)| net_ids.iter().map(|id| id.0).eq(here.iter().copied()));
+            // Without a way out in the middle the comparison is done by many at once.
+            let equal = |here: &[u32]| net_ids.iter().zip(here).fold(0, |differs, (id, here)| differs | (id.0 ^ here)) == 0;
+            let in_order = left.split_at_checked(net_ids.len()).filter(|(here, _)| equal(here));
             let Some((_, rest)) = in_order else {
                 out.truncate(start);
                 return Ok(false);

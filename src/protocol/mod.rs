@@ -65,7 +65,7 @@ pub(crate) use self::payload::{Fact, Payload};
 pub(crate) use self::quantity::StepLog;
 #[cfg(feature = "client")]
 pub(crate) use self::registry::ComponentEntry;
-pub(crate) use self::roster::{write_net_ids, write_roster};
+pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
 #[cfg(feature = "client")]
 pub(crate) use self::staged::{Staged, insert_staged};

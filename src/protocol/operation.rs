@@ -17,7 +17,7 @@ use super::codec::{CodecError, write_varint};
 use super::ids::{EntityId, NetId, RoomTick};
 use super::quantity::UpdateKind;
 use super::registry::Protocol;
-use super::roster::{Identity, write_net_ids, write_roster};
+use super::roster::{Identity, RosterWriter, write_net_ids};
 use super::rows::Rows;
 use super::state::State;
 
@@ -230,8 +230,8 @@ pub fn encode_operations(protocol: &Protocol, state: &State, operations: &[Opera
     let mut out = Vec::new();
     BatchHead { tick, after: state.tick(), flags }.write(&mut out);
     if !ids.is_empty() {
-        let entries: Vec<_> = ids.iter().filter_map(|id| Some((*id, &after.entities().get(&NetId(*id))?.identity))).collect();
-        write_roster(&entries, &mut out);
+        let entries = ids.iter().filter_map(|id| Some((*id, &after.entities().get(&NetId(*id))?.identity)));
+        RosterWriter::default().write(entries, &mut out);
         write_varint(column_count, &mut out);
         out.append(&mut columns);
     }

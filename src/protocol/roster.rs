@@ -51,6 +51,7 @@ impl Identity {
     }
 
     /// True if `next` can stand in the same run, `count` places behind `self`.
+    #[inline]
     fn leads_to(&self, next: &Self, count: u64) -> bool {
         match (self, next) {
             (Self::Minted(first), Self::Minted(serial)) => first.checked_add(count) == Some(*serial),
@@ -99,20 +100,61 @@ pub(crate) fn read_net_id(reader: &mut Reader<'_>, before: &mut Option<u32>) -> 
     Ok(NetId(id))
 }
 
-/// Appends a roster. `entities` ascend by net id.
-pub(crate) fn write_roster(entities: &[(u32, &Identity)], out: &mut Vec<u8>) {
-    write_net_ids(entities.iter().map(|(id, _)| *id), out);
-    let mut rest = entities;
-    while let Some((_, first)) = rest.first() {
-        let follows = |(place, (_, identity)): &(u64, &(u32, &Identity))| first.leads_to(identity, *place);
-        let length = (0..).zip(rest).take_while(follows).count();
-        let (run, after) = rest.split_at(length.max(1));
-        rest = after;
-        write_varint((run.len() as u64) << 2 | first.kind(), out);
-        match first {
-            Identity::Minted(serial) => write_varint(*serial, out),
-            _ => run.iter().for_each(|(_, identity)| write_identity(identity, out)),
+/// Writes rosters. Its buffers are kept from one to the next.
+#[derive(Debug, Default)]
+pub(crate) struct RosterWriter {
+    /// The net ids of the roster that was written last.
+    pub(crate) ids: Vec<u32>,
+    distances: Vec<u8>,
+    runs: Vec<u8>,
+    /// The identities of the run that grows, but those that are minted.
+    run: Vec<u8>,
+}
+
+impl RosterWriter {
+    /// Appends a roster in one pass. `entities` ascend by net id.
+    pub(crate) fn write<'a>(&mut self, entities: impl Iterator<Item = (u32, &'a Identity)>, out: &mut Vec<u8>) {
+        self.distances.clear();
+        self.runs.clear();
+        self.ids.clear();
+        let most = entities.size_hint().1.unwrap_or(0).min(ENTITIES_MAX);
+        self.ids.reserve(most);
+        self.distances.reserve(most);
+        // The run that grows: its first identity, and its length.
+        let mut run: Option<(&Identity, u64)> = None;
+        let mut before = 0;
+        for (id, identity) in entities {
+            self.ids.push(id);
+            let distance = id.wrapping_sub(before);
+            before = id;
+            match u8::try_from(distance) {
+                Ok(byte @ 0..=240) => self.distances.push(byte),
+                _ => write_varint(u64::from(distance), &mut self.distances),
+            }
+            match &mut run {
+                Some((first, length)) if first.leads_to(identity, *length) => *length += 1,
+                _ => self.finish_run(run.replace((identity, 1))),
+            }
+            // The first of a minted run says it for all.
+            if !matches!(identity, Identity::Minted(_)) {
+                write_identity(identity, &mut self.run);
+            }
         }
+        self.finish_run(run);
+        write_varint(self.ids.len() as u64, out);
+        out.extend_from_slice(&self.distances);
+        out.extend_from_slice(&self.runs);
+    }
+
+    fn finish_run(&mut self, run: Option<(&Identity, u64)>) {
+        if let Some((first, length)) = run {
+            write_varint(length << 2 | first.kind(), &mut self.runs);
+            match first {
+                Identity::Minted(_) => write_identity(first, &mut self.runs),
+                _ => self.runs.extend_from_slice(&self.run),
+            }
+        }
+        self.run.clear();
     }
 }
 
@@ -178,7 +220,7 @@ mod tests {
         fn a_roster_survives_the_wire(entities in prop::collection::btree_map(0..5000_u32, identity(), 0..40)) {
             let mut out = Vec::new();
             let listed: Vec<_> = entities.iter().map(|(id, identity)| (*id, identity)).collect();
-            write_roster(&listed, &mut out);
+            RosterWriter::default().write(listed.iter().copied(), &mut out);
             let mut reader = Reader::new(&out);
             let read = read_roster(&mut reader).unwrap();
             prop_assert!(reader.finish().is_ok());
@@ -197,7 +239,7 @@ mod tests {
         let all: Vec<Identity> = (0..1000).map(|serial| Identity::Minted(serial + 5000)).collect();
         let mut out = Vec::new();
         let listed: Vec<_> = (0..).zip(&all).collect();
-        write_roster(&listed, &mut out);
+        RosterWriter::default().write(listed.into_iter(), &mut out);
         assert!(out.len() <= 1000 + 10, "{}", out.len());
     }
 }

@@ -13,8 +13,8 @@ use super::ledger::Ledger;
 use super::outbox::Outbox;
 use crate::protocol::limits::{BATCH_BYTES_MAX, ENTITIES_MAX};
 use crate::protocol::{
-    BatchHead, CREATES, DELETES, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, RoomTick, Rows, StateHash, UPDATES, write_column,
-    write_net_ids, write_removals, write_roster, write_updates, write_varint,
+    BatchHead, CREATES, DELETES, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, RoomTick, RosterWriter, Rows, StateHash, UPDATES,
+    write_column, write_net_ids, write_removals, write_updates, write_varint,
 };
 
 /// The buffers of [`collect`], kept from tick to tick.
@@ -23,6 +23,7 @@ pub(crate) struct Collector {
     last_batch: RoomTick,
     rows: Rows,
     roster: Vec<u32>,
+    roster_writer: RosterWriter,
     deletes: Vec<(u32, Option<Tick>)>,
     created: Vec<usize>,
     updated: Vec<usize>,
@@ -286,8 +287,8 @@ impl Collector {
         out.clear();
         BatchHead { tick, after: self.last_batch, flags }.write(out);
         if !self.roster.is_empty() {
-            let roster: Vec<_> = self.roster.iter().filter_map(|id| Some((*id, &index.slot(NetId(*id))?.identity))).collect();
-            write_roster(&roster, out);
+            let entities = self.roster.iter().filter_map(|id| Some((*id, &index.slot(NetId(*id))?.identity)));
+            self.roster_writer.write(entities, out);
             write_varint(self.column_count, out);
             out.extend_from_slice(&self.columns);
         }

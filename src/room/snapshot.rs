@@ -7,7 +7,7 @@ use super::clock::RoomClock;
 use super::index::{EntityIndex, SlotState};
 use super::ledger::Ledger;
 use crate::protocol::limits::SNAPSHOT_BYTES_MAX;
-use crate::protocol::{Identity, Protocol, Rows, SnapshotHead, write_column, write_roster, write_varint};
+use crate::protocol::{Protocol, RosterWriter, Rows, SnapshotHead, write_column, write_varint};
 
 /// Encodes the state as of the last batch. The same state gives the same bytes, whatever order it came about in.
 ///
@@ -20,10 +20,9 @@ pub(crate) fn write_snapshot(world: &mut World) -> Bytes {
     let (tick, next_seq) = (world.resource::<RoomClock>().tick, world.resource::<Ledger>().next_seq());
     SnapshotHead { tick, next_seq }.write(&mut out);
     let shown = index.slots.iter().zip(0..).filter(|(slot, _)| slot.state == SlotState::Shown);
-    let roster: Vec<(u32, &Identity)> = shown.map(|(slot, id)| (id, &slot.identity)).collect();
-    write_roster(&roster, &mut out);
-    let ids: Vec<u32> = roster.iter().map(|(id, _)| *id).collect();
-    write_columns(world, &mut protocol, &ids, &mut out);
+    let mut roster = RosterWriter::default();
+    roster.write(shown.map(|(slot, id)| (id, &slot.identity)), &mut out);
+    write_columns(world, &mut protocol, &roster.ids, &mut out);
     *world.resource_mut::<Protocol>() = protocol;
     assert!(out.len() <= SNAPSHOT_BYTES_MAX, "the snapshot has {} bytes, at most {SNAPSHOT_BYTES_MAX} allowed", out.len());
     Bytes::from(out)
