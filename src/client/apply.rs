@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use super::replica::Replica;
 use crate::protocol::{
-    BatchHead, CodecError, ComponentEntry, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId, Protocol, Reader,
-    RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, insert_staged, read_batch, read_snapshot,
+    BatchHead, CodecError, ComponentEntry, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId, Places, Protocol, Reader,
+    RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, insert_staged, read_batch, read_snapshot, stage,
 };
 
 /// Why a replica could not take a message. It must join again.
@@ -76,8 +76,15 @@ pub(crate) fn apply_first_snapshot(world: &mut World, snapshot: &[u8]) -> Result
 fn visit<T>(world: &mut World, read: impl FnOnce(&mut Apply<'_>) -> Result<T, CodecError>) -> Result<(Told, T), CodecError> {
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let mut replica = std::mem::take(&mut *world.resource_mut::<Replica>());
-    let mut visitor =
-        Apply { world, protocol: &mut protocol, replica: &mut replica, told: Told::default(), members: Vec::new(), staged: Vec::new() };
+    let mut visitor = Apply {
+        world,
+        protocol: &mut protocol,
+        replica: &mut replica,
+        told: Told::default(),
+        created: Vec::new(),
+        columns: Vec::new(),
+        staged: Vec::new(),
+    };
     let read = read(&mut visitor);
     let mut told = visitor.told;
     for entry in &mut protocol.components {
@@ -137,9 +144,12 @@ pub(crate) struct Apply<'a> {
     protocol: &'a mut Protocol,
     replica: &'a mut Replica,
     told: Told,
-    members: Vec<Entity>,
-    /// The columns of the entities that are being created, each with its component's number.
-    staged: Vec<(usize, Box<dyn Staged>)>,
+    /// The net ids of the entities that are being created.
+    created: Vec<NetId>,
+    /// Their columns that were read, by the numbers of the components.
+    columns: Vec<usize>,
+    /// What their entities are about to be given.
+    staged: Vec<Box<dyn Staged>>,
 }
 
 fn entry_of(protocol: &mut Protocol, component: usize, at: usize) -> Result<&mut ComponentEntry, CodecError> {
@@ -158,46 +168,58 @@ impl Apply<'_> {
 impl Visit for Apply<'_> {
     fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError> {
         let room = self.replica.room;
-        let mut bundles = Vec::with_capacity(roster.len());
-        for entry in &roster {
+        self.replica.reserve(roster.len());
+        self.told.added.reserve(roster.len());
+        let (mut net_ids, mut ids) = (Vec::with_capacity(roster.len()), Vec::with_capacity(roster.len()));
+        let (mut named, mut names) = (Vec::new(), Vec::new());
+        for (place, entry) in roster.into_iter().enumerate() {
             let id = entry.identity.id(room);
             if self.replica.map.get(entry.net_id).is_some() || self.replica.by_id.contains_key(&id) {
                 let detail = format!("entity {id} with net id {} is created twice", entry.net_id.get());
                 return Err(CodecError::Value { at: 0, detail });
             }
-            bundles.push((entry.net_id, id));
-        }
-        self.replica.by_id.reserve(bundles.len());
-        let entities: Vec<Entity> = self.world.spawn_batch(bundles.iter().copied()).collect();
-        self.told.added.reserve(entities.len());
-        for ((entity, (net_id, id)), entry) in entities.into_iter().zip(bundles).zip(roster) {
-            self.replica.enter(net_id, id, entity);
+            // References among the new ones need the entities before their components.
+            let entity = self.world.spawn_empty().id();
+            self.replica.enter(entry.net_id, id, entity);
             self.told.added.push((entity, id));
+            net_ids.push(entry.net_id);
+            ids.push(id);
             if let Identity::Named(name) = entry.identity {
-                self.world.entity_mut(entity).insert(Name::new(name));
+                named.push(place as u32);
+                names.push(Name::new(name));
             }
         }
+        self.staged.extend([stage(self.world, Places::All, net_ids.clone()), stage(self.world, Places::All, ids)]);
+        if !named.is_empty() {
+            self.staged.push(stage(self.world, Places::Some(named), names));
+        }
+        self.created = net_ids;
         Ok(())
     }
 
     fn column(&mut self, component: usize, members: &[NetId], input: &mut Reader<'_>) -> Result<(), CodecError> {
         let entry = entry_of(self.protocol, component, input.at())?;
-        self.members.clear();
-        for id in members {
-            let entity = self.replica.map.get(*id);
-            self.members.push(entity.ok_or(CodecError::Unknown { what: "net id", value: u64::from(id.get()), at: input.at() })?);
-        }
-        if self.staged.iter().any(|(staged, _)| *staged == component) {
+        if self.columns.contains(&component) {
             return Err(CodecError::Value { at: input.at(), detail: format!("the component {} has two columns", entry.name) });
         }
-        let staged = entry.column.stage(self.world, &self.members, input, &self.replica.map)?;
-        self.staged.push((component, staged));
+        self.columns.push(component);
+        let places = if members.len() == self.created.len() {
+            Places::All
+        } else {
+            // Both ascend.
+            let mut members = members.iter().peekable();
+            let is_member = |(_, id): &(u32, &NetId)| members.next_if(|member| *member == *id).is_some();
+            Places::Some((0..).zip(&self.created).filter(is_member).map(|(place, _)| place).collect())
+        };
+        let staged = entry.column.stage(self.world, places, members.len(), input, &self.replica.map)?;
+        self.staged.push(staged);
         Ok(())
     }
 
     fn created(&mut self) -> Result<(), CodecError> {
-        let mut columns: Vec<_> = self.staged.drain(..).map(|(_, staged)| staged).collect();
-        insert_staged(self.world, self.told.added.iter().map(|(entity, _)| *entity), &mut columns);
+        self.columns.clear();
+        insert_staged(self.world, self.told.added.iter().map(|(entity, _)| *entity), &mut self.staged);
+        self.staged.clear();
         Ok(())
     }
 

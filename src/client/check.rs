@@ -139,7 +139,7 @@ fn renumber(world: &mut World, replica: &mut Replica, theirs: &State, told: &mut
             told.added.push((entity, id));
             entity
         });
-        world.entity_mut(entity).insert(*net_id);
+        world.entity_mut(entity).insert((id, *net_id));
         replica.enter(*net_id, id, entity);
     }
 }

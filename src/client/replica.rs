@@ -100,6 +100,12 @@ impl Replica {
         self.map.iter()
     }
 
+    /// Makes place for so many more entities.
+    pub(crate) fn reserve(&mut self, entities: usize) {
+        self.by_id.reserve(entities);
+        self.map.reserve(entities);
+    }
+
     pub(crate) fn enter(&mut self, net_id: NetId, id: EntityId, entity: Entity) {
         self.map.set(net_id, entity);
         self.by_id.insert(id, entity);

@@ -17,7 +17,7 @@ use super::notice::ComponentChanged;
 use super::quantity::{QuantityHooks, StepLog, UpdateKind};
 use super::registry::Protocol;
 use super::rows::{Lost, LostRow, NetMap, Rows};
-use super::staged::{Staged, stage};
+use super::staged::{Places, Staged, stage};
 use super::wire::{Names, Wire};
 
 /// What every synced component must be.
@@ -47,8 +47,15 @@ pub(crate) trait Column: Send + Sync {
     fn restart_steps(&self, world: &mut World, now: Tick);
     /// Inserts a value into each of some entities that have none.
     fn insert_all(&mut self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
-    /// Reads a value for each of some entities that have none, to be inserted with those of other components.
-    fn stage(&self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<Box<dyn Staged>, CodecError>;
+    /// Reads a value for each of `count` entities that have none, those at `places`, to be inserted with those of other components.
+    fn stage(
+        &self,
+        world: &mut World,
+        places: Places,
+        count: usize,
+        input: &mut Reader<'_>,
+        map: &NetMap,
+    ) -> Result<Box<dyn Staged>, CodecError>;
     /// Applies one update to an entity. A `set` gives it the component if it had none.
     fn update(
         &mut self,
@@ -207,19 +214,6 @@ impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
     }
 }
 
-impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
-    /// Reads a value for each of some entities. One that needs a target and has none is left out.
-    fn decode_all(&self, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<Vec<(Entity, T)>, CodecError> {
-        let mut values = Vec::with_capacity(entities.len());
-        for entity in entities {
-            if let Some(value) = self.wire.decode(input, map)? {
-                values.push((*entity, value));
-            }
-        }
-        Ok(values)
-    }
-}
-
 /// Notes that a living entity loses a component, with the value that it had if that is newer than the last batch.
 fn note_loss(index: usize, entity: Entity, world: &mut DeferredWorld<'_>) {
     let Some(id) = world.get::<NetId>(entity).copied() else { return };
@@ -310,12 +304,33 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         }
     }
 
-    fn stage(&self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<Box<dyn Staged>, CodecError> {
-        Ok(stage(world, self.decode_all(entities, input, map)?))
+    fn stage(
+        &self,
+        world: &mut World,
+        places: Places,
+        count: usize,
+        input: &mut Reader<'_>,
+        map: &NetMap,
+    ) -> Result<Box<dyn Staged>, CodecError> {
+        let mut values = Vec::with_capacity(count);
+        let mut left_out = Vec::new();
+        for nth in 0..count {
+            match self.wire.decode(input, map)? {
+                Some(value) => values.push(value),
+                None => left_out.push(nth),
+            }
+        }
+        Ok(stage(world, places.without(count, &left_out), values))
     }
 
     fn insert_all(&mut self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError> {
-        world.insert_batch(self.decode_all(entities, input, map)?);
+        let mut values = Vec::with_capacity(entities.len());
+        for entity in entities {
+            if let Some(value) = self.wire.decode(input, map)? {
+                values.push((*entity, value));
+            }
+        }
+        world.insert_batch(values);
         // What the components' hooks have asked for, the other side of a relationship for instance, is done before anything else.
         world.flush();
         Ok(())

@@ -68,5 +68,5 @@ pub(crate) use self::registry::ComponentEntry;
 pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
 #[cfg(feature = "client")]
-pub(crate) use self::staged::{Staged, insert_staged};
+pub(crate) use self::staged::{Places, Staged, insert_staged, stage};
 pub(crate) use self::wire::Names;

@@ -183,7 +183,8 @@ pub(crate) fn read_roster(reader: &mut Reader<'_>) -> Result<Vec<RosterEntry>, C
             return Err(CodecError::TooLarge { what: "run of identities", value: run >> 2, max: (count - roster.len()) as u64, at });
         }
         let first = if run & 3 == 0 { reader.varint()? } else { 0 };
-        for (place, net_id) in ids.iter().skip(roster.len()).take(length).enumerate().collect::<Vec<_>>() {
+        let start = roster.len();
+        for (place, net_id) in ids.iter().skip(start).take(length).enumerate() {
             let identity = match run & 3 {
                 0 => Identity::Minted(first.saturating_add(place as u64)),
                 1 => Identity::Named(reader.text("entity name", ENTITY_NAME_BYTES_MAX)?.to_owned()),

@@ -137,6 +137,11 @@ impl NetMap {
         self.entities.get(id.0 as usize).copied().flatten()
     }
 
+    #[cfg(feature = "client")]
+    pub(crate) fn reserve(&mut self, entities: usize) {
+        self.entities.reserve(entities);
+    }
+
     /// Lets `id` stand for `entity`. The caller bounds `id`.
     pub(crate) fn set(&mut self, id: NetId, entity: Entity) {
         let index = id.0 as usize;
