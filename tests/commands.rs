@@ -89,6 +89,34 @@ fn of_two_who_take_the_same_key_in_one_tick_one_gets_it() {
 }
 
 #[test]
+fn of_ten_thousand_races_for_an_item_each_has_one_winner_and_the_other_is_told() {
+    let rules = |app: &mut App| {
+        rules(app);
+        // The game's own handler answers, not the check of ownership before it.
+        app.may_name_others::<Take>();
+    };
+    let mut sim = Sim::new(protocol, rules).client("ann").client("bob");
+    let mut taken = 0;
+    for tick in 0..1_000_u32 {
+        let items: Vec<EntityId> = (0..10).map(|n| EntityId::named(&format!("item{tick}-{n}"))).collect();
+        let entities: Vec<Entity> = items.iter().map(|item| sim.room_mut().world_mut().spawn((*item, Key)).id()).collect();
+        for (n, item) in items.iter().enumerate() {
+            let (first, second) = if n % 2 == 0 { ("ann", "bob") } else { ("bob", "ann") };
+            sim.issue(first, &Take { item: *item }).issue(second, &Take { item: *item });
+        }
+        sim.tick();
+        taken += items.len();
+        assert_eq!(sim.facts().len(), taken);
+        entities.into_iter().for_each(|entity| assert!(sim.room_mut().world_mut().despawn(entity)));
+    }
+    let winners: std::collections::BTreeSet<EntityId> = sim.facts_of::<Taken>().into_iter().map(|taken| taken.item).collect();
+    assert_eq!(winners.len(), taken, "no item was taken twice");
+    let told: Vec<&str> = sim.rejections("ann").into_iter().chain(sim.rejections("bob")).collect();
+    assert!(told.len() == taken && told.iter().all(|code| *code == "already_taken"));
+    sim.settle().assert_converged();
+}
+
+#[test]
 fn a_rejection_reaches_its_author_only() {
     let mut sim = sim();
     sim.issue("bob", &Take { item: EntityId::named("nothing") }).run_ticks(2);
