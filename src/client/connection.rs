@@ -143,6 +143,11 @@ pub struct Issue<'w> {
 }
 
 impl Issue<'_> {
+    /// Where the client stands. A system that takes an `Issue` can't take the [`Connection`] beside it.
+    pub fn state(&self) -> &ConnectionState {
+        &self.connection.state
+    }
+
     /// Sends a command. The answer comes as [`Accepted`] or [`Rejected`] with the same number.
     ///
     /// # Errors
@@ -168,6 +173,26 @@ impl Issue<'_> {
         connection.outgoing.push_back(ClientMessage::Command { id, kind, payload: payload.into() }.encode());
         Ok(id)
     }
+}
+
+/// A run condition: the client is in the room, so commands can be sent.
+///
+/// ```
+/// use bevy_app::prelude::*;
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::client::{Issue, in_room};
+/// # #[derive(serde::Serialize)]
+/// # struct Fire;
+/// # fn shoot(mut issue: Issue) -> Result {
+/// #     issue.send(&Fire)?;
+/// #     Ok(())
+/// # }
+/// # fn add(app: &mut App) {
+/// app.add_systems(Update, shoot.run_if(in_room));
+/// # }
+/// ```
+pub fn in_room(connection: Res<Connection>) -> bool {
+    connection.state == ConnectionState::Live
 }
 
 /// Applies every message that arrived.

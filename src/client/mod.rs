@@ -16,7 +16,7 @@ mod udp;
 
 pub use self::apply::ApplyError;
 pub use self::check::replica_state;
-pub use self::connection::{Connection, ConnectionChanged, ConnectionState, Issue, IssueError};
+pub use self::connection::{Connection, ConnectionChanged, ConnectionState, Issue, IssueError, in_room};
 pub use self::headless::{HeadlessReplica, Sight};
 pub use self::plugin::{ReplicaPlugin, ReplicaSystems};
 pub use self::replica::{Diverged, Replica};
