@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::apply::{ApplyError, Told};
 use super::replica::{Checker, Diverged, Replica};
-use crate::protocol::{CodecError, EntityId, Identity, Lost, NetId, Protocol, Reader, Rows, State, StateError, StateHash, UpdateKind};
+use crate::protocol::{
+    CodecError, EntityId, Identity, Lost, NetId, Protocol, Reader, Rows, State, StateError, StateHash, UpdateKind, watch_losses,
+};
 
 /// Starts over: everything is hashed at the next check.
 pub(crate) fn restart(world: &mut World) {
@@ -25,7 +27,7 @@ pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], del
         rows: Rows::default(),
     };
     let mut checker = checker.unwrap_or_else(fresh);
-    watch_losses(world);
+    start_watching(world);
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let (since, now) = (checker.since, world.increment_change_tick());
     world.last_change_tick_scope(since, |world| {
@@ -52,17 +54,13 @@ pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], del
     agrees
 }
 
-/// Lets the world note which components its entities lose, by whoever's hand. What is removed leaves no change tick behind.
-fn watch_losses(world: &mut World) {
+/// From the first check on the world notes which components its entities lose: what is removed leaves no change tick behind.
+fn start_watching(world: &mut World) {
     if world.contains_resource::<Lost>() {
         return;
     }
     world.init_resource::<Lost>();
-    let protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
-    for (component, entry) in protocol.components.iter().enumerate() {
-        entry.column.watch(world, component);
-    }
-    *world.resource_mut::<Protocol>() = protocol;
+    watch_losses(world);
 }
 
 /// Takes out of the hash what entities lost since the last check, unless they have it again.
@@ -214,7 +212,7 @@ fn become_theirs(
             let our_value = our_components.and_then(|components| components.get(&component));
             match their_entity.components.get(&component) {
                 Some(value) if new.contains(&entity) => {
-                    entry.column.insert_all(world, &[entity], &mut Reader::new(value), &replica.map)?;
+                    entry.column.insert(world, entity, &mut Reader::new(value), &replica.map)?;
                 }
                 Some(value) if our_value != Some(value) => {
                     entry.column.update(world, entity, UpdateKind::Set, &mut Reader::new(value), &replica.map)?;

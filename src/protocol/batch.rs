@@ -21,7 +21,7 @@ use super::codec::{CodecError, Reader, write_varint};
 use super::ids::{EntityId, FactSeq, NetId, RoomTick};
 use super::limits::{ENTITIES_MAX, FACTS_PER_TICK_MAX, KINDS_MAX};
 use super::quantity::UpdateKind;
-use super::roster::{RosterEntry, read_net_id, read_roster, read_uuid, write_net_ids};
+use super::roster::{RosterEntry, read_net_id, read_roster, read_uuid, write_net_id, write_net_ids};
 use super::rows::Rows;
 
 pub(crate) const CREATES: u8 = 1;
@@ -156,9 +156,7 @@ pub(crate) fn write_updates(component: usize, rows: &Rows, picks: &[usize], out:
         write_varint(count as u64, out);
         let mut before = 0;
         for pick in sets {
-            let id = rows.id(*pick);
-            write_varint(u64::from(id.wrapping_sub(before)), out);
-            before = id;
+            write_net_id(rows.id(*pick), &mut before, out);
             out.extend_from_slice(rows.value(*pick));
             told(*pick);
         }
@@ -188,9 +186,7 @@ fn write_steps(component: usize, rows: &Rows, picks: &[usize], out: &mut Vec<u8>
             write_varint(steps.len() as u64, out);
             let mut before = 0;
             for (pick, operands) in steps {
-                let id = rows.id(pick);
-                write_varint(u64::from(id.wrapping_sub(before)), out);
-                before = id;
+                write_net_id(rows.id(pick), &mut before, out);
                 out.extend_from_slice(operands);
                 told(pick);
             }

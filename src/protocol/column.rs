@@ -45,8 +45,8 @@ pub(crate) trait Column: Send + Sync {
     fn set_hooks(&mut self, hooks: Box<dyn std::any::Any>);
     /// Forgets the steps that the last batch has told.
     fn restart_steps(&self, world: &mut World, now: Tick);
-    /// Inserts a value into each of some entities that have none.
-    fn insert_all(&mut self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
+    /// Inserts a value into an entity that has none.
+    fn insert(&self, world: &mut World, entity: Entity, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
     /// Reads a value for each of `count` entities that have none, those at `places`, to be inserted with those of other components.
     fn stage(
         &self,
@@ -323,14 +323,10 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         Ok(stage(world, places.without(count, &left_out), values))
     }
 
-    fn insert_all(&mut self, world: &mut World, entities: &[Entity], input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError> {
-        let mut values = Vec::with_capacity(entities.len());
-        for entity in entities {
-            if let Some(value) = self.wire.decode(input, map)? {
-                values.push((*entity, value));
-            }
+    fn insert(&self, world: &mut World, entity: Entity, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError> {
+        if let Some(value) = self.wire.decode(input, map)? {
+            world.insert_batch([(entity, value)]);
         }
-        world.insert_batch(values);
         // What the components' hooks have asked for, the other side of a relationship for instance, is done before anything else.
         world.flush();
         Ok(())

@@ -65,6 +65,7 @@ pub(crate) use self::payload::{Fact, Payload};
 pub(crate) use self::quantity::StepLog;
 #[cfg(feature = "client")]
 pub(crate) use self::registry::ComponentEntry;
+pub(crate) use self::registry::watch_losses;
 pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
 #[cfg(feature = "client")]

@@ -219,6 +219,15 @@ impl<T: SyncComponent + Component<Mutability = Mutable>> Synced<'_, T> {
     }
 }
 
+/// Lets a world note in [`Lost`](super::rows::Lost) which synced components its entities lose, by whoever's hand.
+pub(crate) fn watch_losses(world: &mut World) {
+    let protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    for (index, entry) in protocol.components.iter().enumerate() {
+        entry.column.watch(world, index);
+    }
+    *world.resource_mut::<Protocol>() = protocol;
+}
+
 /// Puts a column into the protocol.
 fn add_column<T, C>(app: &mut App, name: &str, wire: C, write: super::column::WriteFn<T>, shape: String) -> usize
 where

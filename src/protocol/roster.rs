@@ -69,18 +69,20 @@ pub struct RosterEntry {
     pub identity: Identity,
 }
 
+/// Appends one of some ascending net ids, as its distance from the one before.
+#[inline]
+pub(crate) fn write_net_id(id: u32, before: &mut u32, out: &mut Vec<u8>) {
+    write_varint(u64::from(id.wrapping_sub(*before)), out);
+    *before = id;
+}
+
 /// Appends ascending net ids, each as its distance from the one before.
 pub(crate) fn write_net_ids(ids: impl ExactSizeIterator<Item = u32>, out: &mut Vec<u8>) {
     write_varint(ids.len() as u64, out);
     out.reserve(ids.len());
     let mut before = 0;
     for id in ids {
-        let distance = id.wrapping_sub(before);
-        before = id;
-        match u8::try_from(distance) {
-            Ok(byte @ 0..=240) => out.push(byte),
-            _ => write_varint(u64::from(distance), out),
-        }
+        write_net_id(id, &mut before, out);
     }
 }
 
@@ -107,7 +109,7 @@ pub(crate) struct RosterWriter {
     pub(crate) ids: Vec<u32>,
     distances: Vec<u8>,
     runs: Vec<u8>,
-    /// The identities of the run that grows, but those that are minted.
+    /// The identities of the run that grows; of minted ones the first.
     run: Vec<u8>,
 }
 
@@ -125,20 +127,18 @@ impl RosterWriter {
         let mut before = 0;
         for (id, identity) in entities {
             self.ids.push(id);
-            let distance = id.wrapping_sub(before);
-            before = id;
-            match u8::try_from(distance) {
-                Ok(byte @ 0..=240) => self.distances.push(byte),
-                _ => write_varint(u64::from(distance), &mut self.distances),
-            }
+            write_net_id(id, &mut before, &mut self.distances);
             match &mut run {
-                Some((first, length)) if first.leads_to(identity, *length) => *length += 1,
+                Some((first, length)) if first.leads_to(identity, *length) => {
+                    *length += 1;
+                    // The first of a minted run says it for all.
+                    if matches!(identity, Identity::Minted(_)) {
+                        continue;
+                    }
+                }
                 _ => self.finish_run(run.replace((identity, 1))),
             }
-            // The first of a minted run says it for all.
-            if !matches!(identity, Identity::Minted(_)) {
-                write_identity(identity, &mut self.run);
-            }
+            write_identity(identity, &mut self.run);
         }
         self.finish_run(run);
         write_varint(self.ids.len() as u64, out);
@@ -149,10 +149,7 @@ impl RosterWriter {
     fn finish_run(&mut self, run: Option<(&Identity, u64)>) {
         if let Some((first, length)) = run {
             write_varint(length << 2 | first.kind(), &mut self.runs);
-            match first {
-                Identity::Minted(_) => write_identity(first, &mut self.runs),
-                _ => self.runs.extend_from_slice(&self.run),
-            }
+            self.runs.extend_from_slice(&self.run);
         }
         self.run.clear();
     }

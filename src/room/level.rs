@@ -158,7 +158,7 @@ impl Level {
                 let mut bytes = Vec::new();
                 let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
                 let written = entry.column.encode_json(&value, names, &mut bytes);
-                let filled = written.and_then(|()| entry.column.insert_all(world, &[entity], &mut Reader::new(&bytes), map));
+                let filled = written.and_then(|()| entry.column.insert(world, entity, &mut Reader::new(&bytes), map));
                 if let Err(error) = filled {
                     let detail = error.to_string();
                     return Err(LevelError::BadValue { file, line, entity: name.clone(), component: component.clone(), detail });

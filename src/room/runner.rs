@@ -28,7 +28,9 @@ use super::rng::RoomRng;
 use super::snapshot::write_snapshot;
 use super::user::{despawn_user, spawn_user};
 use crate::protocol::limits::TICKS_PER_SECOND;
-use crate::protocol::{EntityId, Payload, Producer, Protocol, RoomCreated, RoomId, RoomTick, UserJoined, UserLeft, register_built_in};
+use crate::protocol::{
+    EntityId, Payload, Producer, Protocol, RoomCreated, RoomId, RoomTick, UserJoined, UserLeft, register_built_in, watch_losses,
+};
 
 /// What a room starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,7 +171,7 @@ impl Room {
         apply_built_in(&mut app);
         check_rules(&app)?;
         let mut app = std::mem::take(app.main_mut());
-        watch_components(app.world_mut());
+        watch_losses(app.world_mut());
         let simulate = prepare_schedules(app.world_mut(), options.deny_ambiguity);
         Ok(Self { app, simulate, opening: Outbox::default(), fault: None })
     }
@@ -290,14 +292,6 @@ fn check_rules(app: &App) -> Result<(), RoomError> {
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(RoomError::Rules(errors)) }
-}
-
-fn watch_components(world: &mut World) {
-    let protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
-    for (index, entry) in protocol.components.iter().enumerate() {
-        entry.column.watch(world, index);
-    }
-    *world.resource_mut::<Protocol>() = protocol;
 }
 
 /// The schedules of a tick that somebody filled, in Bevy's order. All run at 20 Hz; a room has no frames in between.
