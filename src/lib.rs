@@ -98,6 +98,8 @@ pub mod protocol;
 pub mod room;
 #[cfg(all(feature = "client", feature = "host"))]
 pub mod sim;
+#[cfg(feature = "host")]
+pub mod store;
 
 pub use {bevy_app, bevy_ecs, bevy_time};
 

@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches};
 use serde_json::Value;
 
 use super::options::{Cli, CliError, Verb};
-use super::{demo, handlers, serve, watch};
+use super::{demo, handlers, ledger, serve, watch};
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::protocol::Protocol;
 use crate::room::Blueprint;
@@ -138,6 +138,8 @@ impl Game {
             Verb::Dump(options) => watch::dump(self, options),
             Verb::Bot(options) => demo::bot(self, options),
             Verb::Handlers(options) => handlers::handlers(self, options),
+            Verb::Ledger(options) => ledger::ledger(self, options),
+            Verb::Snippet(options) => ledger::snippet(self, options),
             Verb::Token(options) => serve::token(options),
         }
     }

@@ -1,4 +1,4 @@
-//! The verbs that every game's binary gets: `serve`, `demo`, `watch`, `dump`, `bot`, `handlers`, `token`.
+//! The verbs that every game's binary gets: `serve`, `demo`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `snippet`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!
@@ -7,6 +7,7 @@
 mod demo;
 mod game;
 mod handlers;
+mod ledger;
 mod options;
 mod serve;
 mod watch;

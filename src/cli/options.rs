@@ -7,11 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
 use super::game::Game;
+use super::ledger::{LedgerOptions, SnippetOptions};
 use crate::client::{Credentials, LinkError};
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
-use crate::host::{HostKey, HostLimits, ServerError, TokenError};
+use crate::host::{HostKey, HostLimits, KeepError, KeepOptions, ServerError, TokenError};
 use crate::protocol::{Admission, EntityId};
 use crate::room::{Level, LevelError, RoomOptions};
+use crate::store::{Durability, StoreError};
 
 /// Why a verb failed, in a sentence for the person who ran it.
 #[derive(Debug, Error)]
@@ -20,6 +22,12 @@ pub enum CliError {
     /// The server can't start.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// What is stored can't be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A room can't be kept, or brought back.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
     /// The level can't be read.
     #[error(transparent)]
     Level(#[from] LevelError),
@@ -51,6 +59,20 @@ pub enum CliError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// A run differs from what was recorded.
+    #[error("the run differs in tick {tick}: {what}")]
+    Differs {
+        /// The first tick that differs.
+        tick: u32,
+        /// What differs.
+        what: String,
+    },
+    /// What is stored is not what was written.
+    #[error("{0} things are wrong with what is stored")]
+    Damaged(usize),
+    /// The store failed until the end.
+    #[error("what happened last could not be stored: {0}")]
+    Lost(String),
     /// The match did not end in time.
     #[error("the match had not ended after {0} s")]
     TimeUp(u64),
@@ -80,6 +102,10 @@ pub(super) enum Verb {
     Bot(BotOptions),
     /// List the handlers: what decides each command, what applies each fact, and what that does to components.
     Handlers(HandlersOptions),
+    /// Look at what is stored: facts, any moment of any room, why it is as it is.
+    Ledger(LedgerOptions),
+    /// Save states of a room under names, and reset it to them.
+    Snippet(SnippetOptions),
     /// Make a connect token for a player, with the server's key.
     Token(TokenOptions),
 }
@@ -131,6 +157,24 @@ pub(super) struct ServeOptions {
     /// Print each fact as a line of the story.
     #[arg(long)]
     pub(super) story: bool,
+    /// Keep the rooms in this folder, and bring back those that are there.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) data: Option<PathBuf>,
+    /// What stored data survives.
+    #[arg(long, value_enum, default_value_t = Survives::PowerLoss, requires = "data")]
+    pub(super) survives: Survives,
+    /// Seal rooms, and write their components, with every flush: SQL then sees the state as of the last 50 ms, at about twice the cost.
+    #[arg(long, requires = "data")]
+    pub(super) seal_always: bool,
+}
+
+/// What stored data survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Survives {
+    /// The end of the process.
+    ProcessCrash,
+    /// The loss of power.
+    PowerLoss,
 }
 
 impl ServeOptions {
@@ -141,6 +185,18 @@ impl ServeOptions {
             (None, false) => Access::Loopback,
         };
         Ok(ShardConfig { bind: self.bind, public_addresses: Vec::new(), access, limits: GatewayLimits::default() })
+    }
+
+    pub(super) fn keep_options(&self) -> Option<KeepOptions> {
+        let mut options = KeepOptions::in_folder(self.data.as_ref()?);
+        options.durability = match self.survives {
+            Survives::ProcessCrash => Durability::ProcessCrash,
+            Survives::PowerLoss => Durability::PowerLoss,
+        };
+        if self.seal_always {
+            (options.writer.seal_every, options.writer.components_every) = (1, 1);
+        }
+        Some(options)
     }
 
     pub(super) fn limits(&self) -> HostLimits {

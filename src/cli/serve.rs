@@ -29,9 +29,23 @@ pub(super) fn say(line: &str) {
 pub(super) fn serve(game: &Game, options: &ServeOptions) -> Result<(), CliError> {
     let stop = stop_flag();
     let mut server = Server::bind(&options.shard_config()?, options.limits())?;
-    let first = options.room.room_options(game)?;
-    for name in std::iter::once(&options.room.room).chain(&options.also) {
+    let mut first = options.room.room_options(game)?;
+    let mut names: Vec<String> = std::iter::once(&options.room.room).chain(&options.also).cloned().collect();
+    if let Some(keep) = options.keep_options() {
+        // The ledger is to tell why anything changed.
+        first.notes = true;
+        let keeper = server.keep(&keep)?;
+        keeper.found().iter().for_each(|finding| say(&format!("found: {finding}")));
+        let stored = keeper.stored()?.into_iter().filter(|header| header.forked_from.is_none()).map(|header| header.name);
+        let stored: Vec<String> = stored.filter(|name| !names.contains(name)).collect();
+        names.extend(stored);
+    }
+    for name in &names {
         server.open_room(&game.blueprint, RoomOptions { name: name.clone(), ..first.clone() })?;
+        let tick = server.lobby().room(name).map_or(0, |room| room.tick_now().0);
+        if tick > 0 {
+            say(&format!("{name} goes on at {}, tick {tick}", room_time(tick)));
+        }
     }
     let address = server.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
     let rooms = server.lobby().room_names().collect::<Vec<_>>().join(", ");
@@ -44,13 +58,15 @@ pub(super) fn serve(game: &Game, options: &ServeOptions) -> Result<(), CliError>
             tell_report(game, room, report, lobby);
         }
     });
+    let kept = server.stop_keeping();
     let (host, gateway) = server.counters();
     let (late, skipped) = server.lateness();
     say(&format!(
         "stopped: {} joined, {} left, {} lost, {} commands, {} datagrams in, {} out; latest tick {late:?} late, {skipped} skipped",
         host.joined, host.left, host.timed_out, host.commands, gateway.datagrams_in, gateway.datagrams_out
     ));
-    Ok(())
+    let given_up = kept.and_then(|kept| kept.given_up);
+    given_up.map_or(Ok(()), |reason| Err(CliError::Lost(reason)))
 }
 
 /// Prints the facts of a tick as lines of the story.

@@ -13,9 +13,12 @@ use super::check::reconcile;
 use super::replica::Replica;
 use crate::protocol::limits::{COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::protocol::{
-    Accepted, ClientMessage, CodecError, CommandId, Protocol, Refusal, Rejected, ServerMessage, SnapshotAssembly, VerdictMessage,
-    encode_into,
+    Accepted, ClientMessage, CodecError, CommandId, Durable, Protocol, Refusal, Rejected, RoomTick, ServerMessage, SnapshotAssembly,
+    VerdictMessage, encode_into,
 };
+
+/// How many accepted commands a client remembers until they are said to be stored.
+const ACCEPTED_MAX: usize = 4_096;
 
 /// Where a client stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,6 +67,8 @@ pub struct Connection {
     waiting_bytes: usize,
     last_command: u32,
     resyncing: bool,
+    /// Commands that were accepted, and not yet said to be stored.
+    accepted: VecDeque<(CommandId, RoomTick)>,
     told: Option<ConnectionState>,
 }
 
@@ -237,10 +242,25 @@ fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
         ServerMessage::Verdicts { tick, verdicts } => {
             for VerdictMessage { id, rejection } in verdicts {
                 match rejection {
-                    None => world.trigger(Accepted { id, tick }),
+                    None => {
+                        let mut connection = world.resource_mut::<Connection>();
+                        // A host that stores nothing never confirms.
+                        if connection.accepted.len() >= ACCEPTED_MAX {
+                            connection.accepted.pop_front();
+                        }
+                        connection.accepted.push_back((id, tick));
+                        world.trigger(Accepted { id, tick });
+                    }
                     Some(rejection) => world.trigger(Rejected { id, code: rejection.code, detail: rejection.detail }),
                 }
             }
+            Ok(())
+        }
+        ServerMessage::Durable { tick: durable } => {
+            let accepted = &mut world.resource_mut::<Connection>().accepted;
+            let stored = accepted.iter().take_while(|(_, tick)| *tick <= durable).count();
+            let stored: Vec<_> = accepted.drain(..stored).collect();
+            stored.into_iter().for_each(|(id, tick)| world.trigger(Durable { id, tick }));
             Ok(())
         }
     }

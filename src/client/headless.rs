@@ -91,6 +91,7 @@ impl HeadlessReplica {
                 vec![Sight::Nothing]
             }
             ServerMessage::Verdicts { verdicts, .. } => vec![Sight::Verdicts(verdicts)],
+            ServerMessage::Durable { .. } => vec![Sight::Nothing],
         })
     }
 

@@ -19,6 +19,9 @@ pub struct HostLimits {
     pub mistakes_max: u32,
     /// Fewest ticks between two snapshots that one member may ask for. Default: 20. Counter: `resyncs_refused`.
     pub resync_ticks_min: u32,
+    /// How many ticks a room that goes on after its process ended waits for the users that it had. Who is not back by then has left.
+    /// Default: 1,200, a minute.
+    pub seat_ticks: u32,
 }
 
 impl Default for HostLimits {
@@ -31,6 +34,7 @@ impl Default for HostLimits {
             queue_bytes_max: 4 << 20,
             mistakes_max: 16,
             resync_ticks_min: 20,
+            seat_ticks: 1_200,
         }
     }
 }

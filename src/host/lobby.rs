@@ -8,7 +8,7 @@ use super::limits::{HostCounters, HostLimits};
 use super::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::limits::BATCH_MESSAGE_BYTES_MAX;
 use crate::protocol::{
-    ClientMessage, Description, EntityId, LeaveReason, Protocol, Refusal, Rejection, RoomTick, ServerMessage, VerdictMessage,
+    ClientMessage, Description, EntityId, LeaveReason, Protocol, Refusal, Rejection, RoomTick, ServerMessage, Taken, Trail, VerdictMessage,
     batch_message, snapshot_messages,
 };
 use crate::room::{Answer, Blueprint, Incoming, Outbox, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict};
@@ -22,6 +22,8 @@ struct HostedRoom {
     users: BTreeMap<EntityId, ConnectionId>,
     members: BTreeSet<ConnectionId>,
     arriving: Vec<ConnectionId>,
+    /// Users of a room that goes on whose clients have not come back yet, and the tick until which they are waited for.
+    vacant: BTreeMap<EntityId, RoomTick>,
 }
 
 /// What a tick of a room was like.
@@ -34,6 +36,10 @@ pub struct TickReport {
     pub facts: Vec<Recorded>,
     /// The batch, if anything changed.
     pub batch: Option<Bytes>,
+    /// What was taken in, with what became of it.
+    pub taken: Vec<Taken>,
+    /// What a room that goes on from here needs besides its state.
+    pub trail: Trail,
     /// Why the room is gone, if it is.
     pub fault: Option<RoomFault>,
 }
@@ -50,13 +56,15 @@ pub struct Lobby {
     counters: HostCounters,
     /// Whether a player who connects again takes the place of the older connection. Only where identities are proven.
     takeover: bool,
+    /// Why commands are refused at the moment.
+    refusing: Option<Rejection>,
 }
 
 impl Lobby {
     /// A lobby without rooms. `takeover`: a player who connects again, say after a change of network, takes the place of
     /// its older connection; without it, it is refused while that lives. Say no where players are not authenticated.
     pub fn new(limits: HostLimits, takeover: bool) -> Self {
-        Self { limits, rooms: BTreeMap::new(), sessions: BTreeMap::new(), counters: HostCounters::default(), takeover }
+        Self { limits, rooms: BTreeMap::new(), sessions: BTreeMap::new(), counters: HostCounters::default(), takeover, refusing: None }
     }
 
     /// Creates a room.
@@ -64,18 +72,56 @@ impl Lobby {
     /// # Errors
     /// If the room can't be built, its name is taken, or there are too many.
     pub fn open_room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<(), RoomError> {
-        let name = options.name.clone();
-        if self.rooms.contains_key(&name) {
+        self.check_place(&options.name)?;
+        self.admit_room(blueprint.room(options)?)
+    }
+
+    fn check_place(&self, name: &str) -> Result<(), RoomError> {
+        if self.rooms.contains_key(name) {
             return Err(RoomError::Rules(vec![format!("there is a room {name:?} already")]));
         }
         if self.rooms.len() >= self.limits.rooms_max {
             return Err(RoomError::Rules(vec![format!("{} rooms are as many as the host may have", self.rooms.len())]));
         }
-        let room = blueprint.room(options)?;
-        let description = room.world().resource::<Protocol>().describe();
-        let (inbox, users, members, arriving) = Default::default();
-        self.rooms.insert(name, HostedRoom { room, description, inbox, users, members, arriving });
         Ok(())
+    }
+
+    /// Takes in a room that was built elsewhere. Users that it has already, because it goes on from what was stored, are waited
+    /// for: [`HostLimits::seat_ticks`].
+    ///
+    /// # Errors
+    /// If its name is taken, or there are too many.
+    pub fn admit_room(&mut self, room: Room) -> Result<(), RoomError> {
+        let name = room.info().name.clone();
+        self.check_place(&name)?;
+        let description = room.world().resource::<Protocol>().describe();
+        let until = RoomTick(room.tick_now().0.saturating_add(self.limits.seat_ticks));
+        let vacant = room.members().iter().map(|user| (user, until)).collect();
+        let (inbox, users, members, arriving) = Default::default();
+        self.rooms.insert(name, HostedRoom { room, description, inbox, users, members, arriving, vacant });
+        Ok(())
+    }
+
+    /// Puts something into a room's inbox. False if there is no such room.
+    pub fn push(&mut self, name: &str, incoming: Incoming) -> bool {
+        self.rooms.get_mut(name).map(|hosted| hosted.inbox.push(incoming)).is_some()
+    }
+
+    /// Refuses all commands with a reason, or no longer.
+    pub fn refuse_commands(&mut self, why: Option<Rejection>) {
+        self.refusing = why;
+    }
+
+    /// Tells the members of a room whose commands were accepted that what happened up to a tick is stored.
+    pub fn durable(&mut self, name: &str, tick: RoomTick) {
+        let Some(hosted) = self.rooms.get(name) else { return };
+        for connection in &hosted.members {
+            let Some(session) = self.sessions.get_mut(connection) else { continue };
+            if session.unconfirmed.is_some_and(|first| first <= tick) {
+                session.unconfirmed = session.unconfirmed_last.filter(|last| *last > tick);
+                session.push(ServerMessage::Durable { tick }.encode().unwrap_or_default());
+            }
+        }
     }
 
     /// Closes a room and tells its members.
@@ -141,7 +187,7 @@ impl Lobby {
                 self.hello(connection, fingerprint, room, spectate);
             }
             (Ok(ClientMessage::Command { id, kind, payload }), Stage::Live) => {
-                self.command(connection, |user| Incoming::Command { user, id, kind, payload });
+                self.command(connection, |user| Incoming::Command { user, id, kind, payload: payload.clone() });
             }
             (Ok(ClientMessage::Leave), _) => self.leave(connection),
             (Ok(ClientMessage::Diverged { tick }), Stage::Live) => self.diverged(connection, tick),
@@ -181,6 +227,11 @@ impl Lobby {
             return;
         }
         match hosted.users.get(&user).copied() {
+            // Its seat was kept: the room goes on with it.
+            None if hosted.vacant.remove(&user).is_some() => {
+                hosted.users.insert(user, connection);
+                hosted.arriving.push(connection);
+            }
             None => {
                 hosted.users.insert(user, connection);
                 hosted.inbox.push(Incoming::Join { user, name: session.visitor.name.clone() });
@@ -199,7 +250,7 @@ impl Lobby {
         }
     }
 
-    fn command(&mut self, connection: ConnectionId, incoming: impl FnOnce(EntityId) -> Incoming) {
+    fn command(&mut self, connection: ConnectionId, incoming: impl Fn(EntityId) -> Incoming) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
         if session.spectator {
@@ -212,6 +263,12 @@ impl Lobby {
         }
         if session.commands_waiting >= self.limits.commands_waiting_max {
             self.counters.commands_dropped += 1;
+            return;
+        }
+        if let (Some(why), Incoming::Command { id, .. }) = (&self.refusing, incoming(session.visitor.player)) {
+            let verdicts = vec![VerdictMessage { id, rejection: Some(why.clone()) }];
+            self.counters.commands_dropped += 1;
+            session.push(ServerMessage::Verdicts { tick, verdicts }.encode().unwrap_or_default());
             return;
         }
         session.commands_waiting += 1;
@@ -282,13 +339,20 @@ impl Lobby {
     /// Runs one tick of a room and queues what it gives out. `None` if there is no such room.
     pub fn tick_room(&mut self, name: &str) -> Option<TickReport> {
         let hosted = self.rooms.get_mut(name)?;
+        let now = hosted.room.tick_now();
+        while let Some((user, _)) = hosted.vacant.first_key_value().filter(|(_, until)| **until <= now).map(|(user, until)| (*user, *until))
+        {
+            hosted.vacant.remove(&user);
+            hosted.inbox.push(Incoming::Leave { user, reason: LeaveReason::Timeout });
+        }
         let incoming = std::mem::take(&mut hosted.inbox);
         match hosted.room.tick(incoming) {
             Ok(outbox) => Some(self.give_out(name, outbox)),
             Err(fault) => {
                 let tick = fault.tick;
                 self.fail(name, &fault);
-                Some(TickReport { tick, facts: Vec::new(), batch: None, fault: Some(fault) })
+                let (facts, taken) = Default::default();
+                Some(TickReport { tick, facts, batch: None, taken, trail: Trail::default(), fault: Some(fault) })
             }
         }
     }
@@ -303,7 +367,7 @@ impl Lobby {
     fn give_out(&mut self, name: &str, outbox: Outbox) -> TickReport {
         self.answer(name, &outbox);
         let Some(hosted) = self.rooms.get_mut(name) else {
-            return TickReport { tick: outbox.tick, facts: outbox.facts, batch: outbox.batch, fault: None };
+            return report_of(outbox, None);
         };
         let message = outbox.batch.as_ref().map(batch_message);
         let too_large = message.as_ref().is_some_and(|message| message.len() > BATCH_MESSAGE_BYTES_MAX);
@@ -323,7 +387,7 @@ impl Lobby {
             }
         }
         let fault = self.send_snapshots(name, outbox.tick);
-        TickReport { tick: outbox.tick, facts: outbox.facts, batch: outbox.batch, fault }
+        report_of(outbox, fault)
     }
 
     /// Queues the room's answers to single members.
@@ -346,7 +410,13 @@ impl Lobby {
                 Answer::Command { user, id, verdict } => {
                     let Some(connection) = hosted.users.get(user) else { continue };
                     let rejection = match verdict {
-                        Verdict::Accepted => None,
+                        Verdict::Accepted => {
+                            if let Some(session) = self.sessions.get_mut(connection) {
+                                session.unconfirmed.get_or_insert(outbox.tick);
+                                session.unconfirmed_last = Some(outbox.tick);
+                            }
+                            None
+                        }
                         Verdict::Rejected(rejection) => Some(rejection.clone()),
                     };
                     verdicts.entry(*connection).or_default().push(VerdictMessage { id: *id, rejection });
@@ -418,4 +488,9 @@ impl Lobby {
         }
         closed
     }
+}
+
+fn report_of(outbox: Outbox, fault: Option<RoomFault>) -> TickReport {
+    let Outbox { tick, batch, facts, taken, trail, .. } = outbox;
+    TickReport { tick, facts, batch, taken, trail, fault }
 }

@@ -2,19 +2,23 @@
 //!
 //! The [`Lobby`] knows no socket and no clock; the server drives it with both.
 //!
-//! May use: protocol, room. The only place where the wall clock is read and threads run.
+//! May use: protocol, room, store. The only place where the wall clock is read and threads run.
 
 pub mod gateway;
+mod keeper;
 mod limits;
 mod lobby;
 mod pacer;
+mod rerun;
 mod server;
 mod session;
 mod token;
 
+pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, rebuild, record_of_opening};
 pub use self::limits::{HostCounters, HostLimits};
 pub use self::lobby::{Lobby, TickReport};
 pub use self::pacer::{CATCH_UP_TICKS_MAX, Due, Pacer};
+pub use self::rerun::{Difference, Edit, FromFacts, Rerun, fork, rebuild_from_facts, rerun};
 pub use self::server::{Server, ServerError};
 pub use self::session::{ConnectionId, Visitor};
 pub use self::token::{HostKey, TokenError, TokenIssuer};

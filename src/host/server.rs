@@ -9,12 +9,14 @@ use thiserror::Error;
 
 use super::gateway::Access;
 use super::gateway::{BindError, GatewayCounters, GatewayEvent, Gone, SendOutcome, Shard, ShardConfig};
+use super::keeper::{KeepError, KeepOptions, Keeper};
 use super::limits::{HostCounters, HostLimits};
 use super::lobby::{Lobby, TickReport};
 use super::pacer::Pacer;
 use super::session::Visitor;
 use crate::protocol::{Channel, LeaveReason, Refusal};
 use crate::room::{Blueprint, RoomError, RoomOptions};
+use crate::store::WriterReport;
 
 /// Most datagrams that are taken in between two ticks of rooms. A flood is left in the socket's buffer, which drops it.
 const DATAGRAMS_PER_ROUND_MAX: usize = 20_000;
@@ -40,6 +42,9 @@ pub enum ServerError {
         /// Why.
         error: RoomError,
     },
+    /// Rooms can't be kept, or brought back.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
 }
 
 /// A host of rooms on one UDP port.
@@ -51,6 +56,9 @@ pub struct Server {
     started: Instant,
     late_max: Duration,
     skipped: u64,
+    keeper: Option<Keeper>,
+    /// Since when the rooms stand still because the store is full.
+    halted: bool,
 }
 
 /// The time since the Unix epoch, which the transport's tokens go by.
@@ -73,7 +81,29 @@ impl Server {
         let shard = Shard::bind(config, unix_time())?;
         let takeover = matches!(config.access, Access::Tokens(_));
         let lobby = Lobby::new(limits, takeover);
-        Ok(Self { lobby, shard, pacers: BTreeMap::new(), started: instant(), late_max: Duration::ZERO, skipped: 0 })
+        Ok(Self {
+            lobby,
+            shard,
+            pacers: BTreeMap::new(),
+            started: instant(),
+            late_max: Duration::ZERO,
+            skipped: 0,
+            keeper: None,
+            halted: false,
+        })
+    }
+
+    /// Keeps the rooms that are opened from now on, and brings them back if they were stored.
+    ///
+    /// # Errors
+    /// If the data can't be read or written, or another process has it.
+    pub fn keep(&mut self, options: &KeepOptions) -> Result<&mut Keeper, ServerError> {
+        Ok(self.keeper.insert(Keeper::open(options)?))
+    }
+
+    /// What keeps the rooms, if anything does.
+    pub fn keeper(&mut self) -> Option<&mut Keeper> {
+        self.keeper.as_mut()
     }
 
     /// Opens a room, with a phase of its own: rooms spread over the 50 ms.
@@ -82,7 +112,17 @@ impl Server {
     /// If it can't be built.
     pub fn open_room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<(), ServerError> {
         let name = options.name.clone();
-        self.lobby.open_room(blueprint, options).map_err(|error| ServerError::Room { name: name.clone(), error })?;
+        let failed = |error| ServerError::Room { name: name.clone(), error };
+        match &mut self.keeper {
+            None => self.lobby.open_room(blueprint, options).map_err(failed)?,
+            Some(keeper) => {
+                let room = keeper.room(blueprint, options).map_err(|error| match error {
+                    KeepError::Room(error) => failed(error),
+                    error => ServerError::Keep(error),
+                })?;
+                self.lobby.admit_room(room).map_err(failed)?;
+            }
+        }
         // The golden ratio spreads any number of rooms evenly.
         let phase = Duration::from_micros((self.pacers.len() as u64 * 30_902) % 50_000);
         self.pacers.insert(name, Pacer::new(self.started.elapsed(), phase));
@@ -126,6 +166,11 @@ impl Server {
         self.farewell();
     }
 
+    /// Writes what is to be kept and stops keeping. Rooms that go on afterwards are not kept.
+    pub fn stop_keeping(&mut self) -> Option<WriterReport> {
+        self.keeper.take().map(Keeper::stop)
+    }
+
     /// Takes in what arrived and runs what is due. Returns how long nothing will be.
     pub fn round(&mut self, report: &mut impl FnMut(&str, &TickReport, &Lobby)) -> Duration {
         self.receive();
@@ -142,12 +187,19 @@ impl Server {
                 tracing::warn!(room = name, skipped = now_due.skipped, late = ?now_due.late, "the host fell behind; room time stood still");
             }
         }
+        let any_due = !due.is_empty();
+        if any_due {
+            self.attend_store();
+        }
+        if self.halted {
+            due.clear();
+        }
         for (name, ticks) in &due {
             for _ in 0..*ticks {
                 self.tick(name, report);
             }
         }
-        if !due.is_empty() || self.pacers.is_empty() {
+        if any_due || self.pacers.is_empty() {
             self.send();
         }
         let next = self.pacers.values().map(Pacer::next).min();
@@ -155,13 +207,33 @@ impl Server {
     }
 
     fn tick(&mut self, name: &str, report: &mut impl FnMut(&str, &TickReport, &Lobby)) {
-        let Some(tick_report) = self.lobby.tick_room(name) else {
+        let Some(mut tick_report) = self.lobby.tick_room(name) else {
             self.pacers.remove(name);
             return;
         };
         report(name, &tick_report, &self.lobby);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.record(name, &mut tick_report);
+        }
         if tick_report.fault.is_some() {
             self.pacers.remove(name);
+            if let Some(keeper) = &mut self.keeper {
+                keeper.close(name);
+            }
+        }
+    }
+
+    /// Lets rooms stand still while the store can't take any more.
+    fn attend_store(&mut self) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let full = keeper.attend(&mut self.lobby);
+        if full != self.halted {
+            self.halted = full;
+            if full {
+                tracing::error!(why = keeper.writer().failing(), "the store can't take any more; the rooms stand still");
+            } else {
+                tracing::warn!("the store takes again; the rooms go on");
+            }
         }
     }
 

@@ -47,6 +47,9 @@ pub(crate) struct Session {
     pub(crate) mistakes: u32,
     pub(crate) wants_snapshot: bool,
     pub(crate) last_snapshot_tick: u32,
+    /// The ticks of the first and the last accepted command that is not known to be stored.
+    pub(crate) unconfirmed: Option<RoomTick>,
+    pub(crate) unconfirmed_last: Option<RoomTick>,
     queue: VecDeque<Bytes>,
     queue_bytes: usize,
 }
@@ -66,6 +69,8 @@ impl Session {
             mistakes: 0,
             wants_snapshot: false,
             last_snapshot_tick: 0,
+            unconfirmed: None,
+            unconfirmed_last: None,
             queue: VecDeque::new(),
             queue_bytes: 0,
         }

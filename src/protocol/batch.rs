@@ -269,6 +269,27 @@ pub(crate) trait Visit {
 /// # Errors
 /// If the batch is malformed, or if the visitor says so. The visitor has then seen a part of it.
 pub(crate) fn read_batch(head: BatchHead, reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<Option<u64>, CodecError> {
+    let operations = read_operations(head, reader, visitor)?;
+    if head.flags & FACTS != 0 {
+        read_facts(reader, visitor)?;
+    }
+    if head.flags & NOTES != 0 {
+        for operation in 0..operations {
+            if let Some(fact) = reader.varint()?.checked_sub(1) {
+                visitor.note(operation, usize::try_from(fact).unwrap_or(usize::MAX))?;
+            }
+        }
+    }
+    let hash = if head.flags & HASH == 0 { None } else { Some(read_hash(reader)?) };
+    reader.finish()?;
+    Ok(hash)
+}
+
+/// Reads the operations of a batch: what stands between its head and its facts. Returns how many there are.
+///
+/// # Errors
+/// See [`read_batch`].
+pub(crate) fn read_operations(head: BatchHead, reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<usize, CodecError> {
     let mut operations = 0;
     if head.flags & CREATES != 0 {
         operations += read_creates(reader, visitor)?;
@@ -286,19 +307,7 @@ pub(crate) fn read_batch(head: BatchHead, reader: &mut Reader<'_>, visitor: &mut
         }
         operations += count;
     }
-    if head.flags & FACTS != 0 {
-        read_facts(reader, visitor)?;
-    }
-    if head.flags & NOTES != 0 {
-        for operation in 0..operations {
-            if let Some(fact) = reader.varint()?.checked_sub(1) {
-                visitor.note(operation, usize::try_from(fact).unwrap_or(usize::MAX))?;
-            }
-        }
-    }
-    let hash = if head.flags & HASH == 0 { None } else { Some(read_hash(reader)?) };
-    reader.finish()?;
-    Ok(hash)
+    Ok(operations)
 }
 
 fn read_hash(reader: &mut Reader<'_>) -> Result<u64, CodecError> {

@@ -4,12 +4,13 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::ids::EntityId;
+use super::ids::{EntityId, FactSeq};
 use super::registry::ProtocolAppExt;
 
 /// Registers the facts that every protocol has.
 pub(crate) fn register_built_in(app: &mut App) {
-    app.stateless_fact::<RoomCreated>("room_created").fact::<UserJoined>("user_joined").fact::<UserLeft>("user_left");
+    app.stateless_fact::<RoomCreated>("room_created").stateless_fact::<SceneReset>("scene_reset");
+    app.stateless_fact::<Reverted>("reverted").fact::<UserJoined>("user_joined").fact::<UserLeft>("user_left");
 }
 
 /// A fact: the room was created. Number 1 of every ledger. Wire name: `room_created`.
@@ -21,6 +22,24 @@ pub struct RoomCreated {
     pub seed: u64,
     /// The level file that it started from.
     pub level: Option<String>,
+}
+
+/// A fact: the scene was reset to a stored state. Wire name: `scene_reset`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SceneReset {
+    /// The name of the snippet or level.
+    pub snippet: String,
+}
+
+/// A fact: what an earlier fact changed was undone. Wire name: `reverted`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// The fact whose changes were undone.
+    pub seq: FactSeq,
+    /// How many of them were.
+    pub undone: u32,
+    /// Those that something else has changed since, and that stay: `door123.door_state`.
+    pub conflicts: Vec<String>,
 }
 
 /// Why a user left.

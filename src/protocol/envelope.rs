@@ -11,7 +11,7 @@ use super::rejection::Rejection;
 use super::roster::read_uuid;
 
 /// The version of this format. Two that differ don't connect.
-pub const WIRE_VERSION: u64 = 1;
+pub const WIRE_VERSION: u64 = 2;
 
 /// What a client says to its host. All on the reliable channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +182,11 @@ pub enum ServerMessage {
         /// In the order of the commands.
         verdicts: Vec<VerdictMessage>,
     },
+    /// What happened up to this tick is stored: it would survive the end of the host.
+    Durable {
+        /// The tick.
+        tick: RoomTick,
+    },
 }
 
 impl ServerMessage {
@@ -215,6 +220,10 @@ impl ServerMessage {
                 write_varint(u64::from(tick.0), &mut out);
                 encode_into(verdicts, &mut out)?;
             }
+            Self::Durable { tick } => {
+                out.push(6);
+                write_varint(u64::from(tick.0), &mut out);
+            }
         }
         Ok(Bytes::from(out))
     }
@@ -244,6 +253,7 @@ impl ServerMessage {
             }
             4 => return Ok(Self::Batch(message.slice(1..))),
             5 => Self::Verdicts { tick: RoomTick(reader.varint_u32("tick")?), verdicts: reader.value()? },
+            6 => Self::Durable { tick: RoomTick(reader.varint_u32("tick")?) },
             kind => return Err(CodecError::Unknown { what: "kind of message", value: u64::from(kind), at: 0 }),
         };
         reader.finish()?;

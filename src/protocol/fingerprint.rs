@@ -53,6 +53,28 @@ impl Description {
         Fingerprint(XxHash3_64::oneshot(text.as_bytes()))
     }
 
+    /// What changed in this protocol since it was another one: one line for each name.
+    pub fn changes_since(&self, before: &Self) -> Vec<String> {
+        let index = |side: &Self| -> BTreeMap<(String, String), u32> {
+            side.names.iter().map(|d| ((d.what.clone(), d.name.clone()), d.shape)).collect()
+        };
+        let (now, then) = (index(self), index(before));
+        let mut lines = Vec::new();
+        for ((what, name), shape) in &then {
+            match now.get(&(what.clone(), name.clone())) {
+                None => lines.push(format!("{what} {name:?} is stored, but not in the protocol")),
+                Some(other) if other != shape => lines.push(format!("{what} {name:?} is stored with other fields than it has now")),
+                Some(_) => {}
+            }
+        }
+        let new = now.keys().filter(|key| !then.contains_key(*key));
+        lines.extend(new.map(|(what, name)| format!("{what} {name:?} is new")));
+        if lines.is_empty() {
+            lines.push("the names are the same, in another order".to_owned());
+        }
+        lines
+    }
+
     /// What differs between this protocol, a client's, and a server's: one line for each name.
     pub fn differences(&self, server: &Self) -> Vec<String> {
         let index = |side: &Self| -> BTreeMap<(String, String), (usize, u32)> {

@@ -161,8 +161,38 @@ impl NetId {
 
 /// A count of 50 ms steps since the room was created. Never wall-clock; it does not wrap: at 20 Hz it lasts 6.8 years,
 /// and a room that reaches the end closes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// In a snippet or a level, whose values are JSON, a point in time moves with the scene: what was due two seconds after the snippet was
+/// saved is due two seconds after the room is reset to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct RoomTick(pub u32);
+
+thread_local! {
+    /// By how many ticks the points in time that are read from JSON are moved.
+    static SHIFT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+/// Reads JSON with all points in time moved by so many ticks.
+pub(crate) fn with_ticks_moved<T>(by: u32, read: impl FnOnce() -> T) -> T {
+    struct Restore(u32);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SHIFT.set(self.0);
+        }
+    }
+    let _restore = Restore(SHIFT.replace(by));
+    read()
+}
+
+impl<'de> Deserialize<'de> for RoomTick {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename = "RoomTick")]
+        struct Plain(u32);
+        let moved = if deserializer.is_human_readable() { SHIFT.get() } else { 0 };
+        Plain::deserialize(deserializer).map(|Plain(tick)| Self(tick.saturating_add(moved)))
+    }
+}
 
 impl RoomTick {
     /// The tick after this one, or `None` at the end of time.

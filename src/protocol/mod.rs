@@ -10,26 +10,31 @@ mod check;
 mod codec;
 mod column;
 mod envelope;
+mod evolve;
 mod fingerprint;
+mod fold;
 mod gate;
 mod ids;
+mod incoming;
 pub mod limits;
 mod named;
 mod notice;
 mod operation;
 mod payload;
 mod quantity;
+mod recorded;
 mod registry;
 mod rejection;
 mod roster;
 mod rows;
 mod staged;
+mod standing;
 mod state;
 mod wire;
 
 pub use self::admission::{Admission, AdmissionError, USER_DATA_BYTES};
 pub use self::batch::{BatchHead, FactHead, Producer, SnapshotHead};
-pub use self::built_in::{LeaveReason, OwnedBy, Owns, RoomCreated, User, UserJoined, UserLeft};
+pub use self::built_in::{LeaveReason, OwnedBy, Owns, Reverted, RoomCreated, SceneReset, User, UserJoined, UserLeft};
 pub use self::channel::{
     BYTES_PER_FLUSH_MAX, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, Channel, HOST_RELIABLE_BYTES_MAX, RESEND_AFTER,
     TIMEOUT_SECONDS, TRANSPORT_ID, connection_config,
@@ -39,35 +44,41 @@ pub use self::column::SyncComponent;
 pub use self::envelope::{
     ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages,
 };
+pub use self::evolve::{EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
+pub use self::fold::Folded;
 pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, datagram_kind};
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
-pub use self::notice::{Accepted, ComponentChanged, EntityAdded, EntityRemoved, Happened, Rejected};
+pub use self::incoming::{Change, Incoming, Taken, Verdict};
+pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityRemoved, Happened, Rejected};
 pub use self::operation::{Op, Operation, OperationError, encode_operations};
 pub use self::quantity::{Amount, Quantity, Step, UpdateKind};
+pub use self::recorded::Recorded;
 pub use self::registry::{Delivery, Protocol, ProtocolAppExt, Synced};
 pub use self::rejection::Rejection;
 pub use self::roster::{Identity, RosterEntry};
 pub use self::rows::NetMap;
+pub use self::standing::{Standing, Trail};
 pub use self::state::{EntityState, FactState, Followed, State, StateError, next_seq_of};
 pub use self::wire::Codec;
 
-pub(crate) use self::batch::{CREATES, DELETES, FACTS, HASH, NOTES, UPDATES, write_column, write_removals, write_updates};
 #[cfg(feature = "client")]
-pub(crate) use self::batch::{Visit, read_batch, read_snapshot};
+pub(crate) use self::batch::read_batch;
+pub(crate) use self::batch::{CREATES, DELETES, FACTS, HASH, NOTES, UPDATES, write_column, write_removals, write_updates};
+pub(crate) use self::batch::{Visit, read_snapshot};
 pub(crate) use self::built_in::register_built_in;
 pub(crate) use self::check::StateHash;
-#[cfg(feature = "client")]
 pub(crate) use self::codec::encode_into;
 #[cfg(feature = "client")]
 pub(crate) use self::column::Announcement;
+#[cfg(feature = "host")]
+pub(crate) use self::fold::Dirty;
+pub(crate) use self::ids::with_ticks_moved;
 pub(crate) use self::payload::{Fact, Payload};
 pub(crate) use self::quantity::StepLog;
-#[cfg(feature = "client")]
 pub(crate) use self::registry::ComponentEntry;
 pub(crate) use self::registry::watch_losses;
 pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
-#[cfg(feature = "client")]
 pub(crate) use self::staged::{Places, Staged, insert_staged, stage};
 pub(crate) use self::wire::Names;

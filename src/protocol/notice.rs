@@ -68,6 +68,15 @@ pub struct Accepted {
     pub tick: RoomTick,
 }
 
+/// What a command of this client did is stored: it would survive the end of the host. Comes after [`Accepted`], from hosts that store.
+#[derive(Event, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durable {
+    /// The number that the client gave it.
+    pub id: CommandId,
+    /// The tick in which its facts happened.
+    pub tick: RoomTick,
+}
+
 /// The room rejected a command of this client. Nothing happened.
 #[derive(Event, Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {

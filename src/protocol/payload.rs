@@ -21,6 +21,9 @@ pub(crate) struct CommandKind {
     pub(crate) decode: fn(&[u8]) -> Result<Box<dyn Any + Send + Sync>, CodecError>,
     /// What a command names.
     pub(crate) named: fn(&dyn Any) -> Named,
+    /// A command as JSON, from its bytes.
+    #[cfg(feature = "host")]
+    pub(crate) to_json: fn(&[u8]) -> Result<Value, CodecError>,
 }
 
 impl CommandKind {
@@ -31,6 +34,8 @@ impl CommandKind {
             type_id: TypeId::of::<C>(),
             decode: |bytes| Ok(Box::new(decode_exact::<C>(bytes)?)),
             named: |command| command.downcast_ref::<C>().map(named_in::<C>).unwrap_or_default(),
+            #[cfg(feature = "host")]
+            to_json: |bytes| value_to_json(&decode_exact::<C>(bytes)?),
         }
     }
 }
@@ -48,6 +53,8 @@ pub(crate) struct FactKind {
     pub(crate) stateful: bool,
     /// Reads a fact.
     pub(crate) decode: fn(&mut Reader<'_>) -> Result<Box<dyn Fact>, CodecError>,
+    /// Reads a fact that is told as JSON.
+    pub(crate) from_json: fn(&Value) -> Result<Box<dyn Fact>, CodecError>,
 }
 
 impl FactKind {
@@ -58,6 +65,10 @@ impl FactKind {
             type_id: TypeId::of::<F>(),
             stateful,
             decode: |reader| Ok(Box::new(Payload(reader.value::<F>()?))),
+            from_json: |json| match serde_json::from_value::<F>(json.clone()) {
+                Ok(fact) => Ok(Box::new(Payload(fact))),
+                Err(error) => Err(CodecError::Value { at: 0, detail: error.to_string() }),
+            },
         }
     }
 }
@@ -72,6 +83,9 @@ pub(crate) trait Fact: Send + Sync {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     /// As JSON.
     fn to_json(&self) -> Result<Value, CodecError>;
+    /// Appends it as JSON text.
+    #[cfg(feature = "host")]
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     /// Tells a world that it happened.
     fn trigger(&self, world: &mut World, seq: FactSeq, tick: RoomTick, author: Option<EntityId>);
     /// The fact itself.
@@ -96,6 +110,11 @@ impl<F: Serialize + Clone + Send + Sync + 'static> Fact for Payload<F> {
 
     fn to_json(&self) -> Result<Value, CodecError> {
         value_to_json(&self.0)
+    }
+
+    #[cfg(feature = "host")]
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        serde_json::to_writer(out, &self.0).map_err(|error| CodecError::Encode { detail: error.to_string() })
     }
 
     fn trigger(&self, world: &mut World, seq: FactSeq, tick: RoomTick, author: Option<EntityId>) {

@@ -11,6 +11,7 @@ use bevy_ecs::relationship::Relationship;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::column::{Column, SyncComponent, TypedColumn, write_by_insert, write_in_place};
+use super::evolve::Evolution;
 use super::fingerprint::{Description, Fingerprint, describe_type};
 use super::ids::EntityId;
 use super::limits::{KINDS_MAX, NAME_BYTES_MAX};
@@ -48,6 +49,7 @@ pub struct Protocol {
     pub(crate) components: Vec<ComponentEntry>,
     pub(crate) commands: Vec<CommandKind>,
     pub(crate) facts: Vec<FactKind>,
+    pub(crate) evolution: Evolution,
     names: BTreeMap<String, &'static str>,
     errors: Vec<String>,
 }

@@ -40,6 +40,8 @@ pub struct Followed {
     pub operations: Vec<Operation>,
     /// Its facts.
     pub facts: Vec<FactState>,
+    /// For each operation the fact that caused it, where the room tells it.
+    pub causes: Vec<Option<FactSeq>>,
 }
 
 /// A fact as plain data.
@@ -87,7 +89,10 @@ impl State {
         let mut reader = Reader::new(snapshot);
         let head = SnapshotHead::read(&mut reader)?;
         let mut state = Self { tick: head.tick, ..Self::new(room) };
-        read_snapshot(&mut reader, &mut Fold { protocol, state: &mut state, told: Vec::new(), facts: Vec::new(), created: Vec::new() })?;
+        read_snapshot(
+            &mut reader,
+            &mut Fold { protocol, state: &mut state, told: Vec::new(), facts: Vec::new(), causes: Vec::new(), created: Vec::new() },
+        )?;
         Ok(state)
     }
 
@@ -106,18 +111,27 @@ impl State {
     pub fn follow(&mut self, protocol: &Protocol, batch: &[u8]) -> Result<Followed, StateError> {
         let mut reader = Reader::new(batch);
         let head = BatchHead::read(&mut reader)?;
-        if head.tick <= self.tick && !(head.tick.0 == 0 && self.entities.is_empty()) {
+        if !self.is_before(head)? {
             return Ok(Followed::default());
         }
-        if head.after > self.tick {
-            return Err(StateError::Gap { tick: head.tick, after: head.after, state: self.tick });
-        }
-        let mut fold = Fold { protocol, state: self, told: Vec::new(), facts: Vec::new(), created: Vec::new() };
+        let mut fold = Fold { protocol, state: self, told: Vec::new(), facts: Vec::new(), causes: Vec::new(), created: Vec::new() };
         read_batch(head, &mut reader, &mut fold)?;
-        let followed = Followed { operations: fold.told, facts: fold.facts };
+        fold.causes.resize(fold.told.len(), None);
+        let followed = Followed { operations: fold.told, facts: fold.facts, causes: fold.causes };
         self.tick = head.tick;
         self.bury(&followed.operations);
         Ok(followed)
+    }
+
+    /// True if a batch is the next one, false if it was applied already.
+    pub(crate) fn is_before(&self, head: BatchHead) -> Result<bool, StateError> {
+        if head.tick <= self.tick && !(head.tick.0 == 0 && self.entities.is_empty()) {
+            return Ok(false);
+        }
+        match head.after > self.tick {
+            true => Err(StateError::Gap { tick: head.tick, after: head.after, state: self.tick }),
+            false => Ok(true),
+        }
     }
 
     /// Drops what the operations of a batch deleted; their names were needed up to here.
@@ -222,6 +236,16 @@ impl State {
         self.entities.insert(net_id, EntityState { identity, components: BTreeMap::new() });
     }
 
+    pub(crate) fn remove(&mut self, net_id: NetId) {
+        if let Some(entity) = self.entities.remove(&net_id) {
+            self.by_id.remove(&entity.identity.id(self.room));
+        }
+    }
+
+    pub(crate) fn components_mut(&mut self, net_id: NetId) -> Option<&mut BTreeMap<usize, Vec<u8>>> {
+        self.entities.get_mut(&net_id).map(|entity| &mut entity.components)
+    }
+
     pub(crate) fn set(&mut self, net_id: NetId, component: usize, value: &[u8]) {
         if let Some(entity) = self.entities.get_mut(&net_id) {
             entity.components.insert(component, value.to_vec());
@@ -280,6 +304,7 @@ struct Fold<'a> {
     state: &'a mut State,
     told: Vec<Operation>,
     facts: Vec<FactState>,
+    causes: Vec<Option<FactSeq>>,
     /// The created entities, and where their operation stands.
     created: Vec<NetId>,
 }
@@ -377,9 +402,13 @@ impl Visit for Fold<'_> {
         Ok(())
     }
 
-    fn note(&mut self, operation: usize, fact: usize) -> Result<(), CodecError> {
-        if let (Some(operation), Some(fact)) = (self.told.get_mut(operation), self.facts.get(fact)) {
+    fn note(&mut self, operation_at: usize, fact: usize) -> Result<(), CodecError> {
+        if let (Some(operation), Some(fact)) = (self.told.get_mut(operation_at), self.facts.get(fact)) {
             operation.note = Some(fact.name.clone());
+            self.causes.resize(self.causes.len().max(operation_at + 1), None);
+            if let Some(cause) = self.causes.get_mut(operation_at) {
+                *cause = Some(fact.head.seq);
+            }
         }
         Ok(())
     }

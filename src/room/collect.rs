@@ -20,7 +20,7 @@ use crate::protocol::{
 /// The buffers of [`collect`], kept from tick to tick.
 #[derive(Resource, Default)]
 pub(crate) struct Collector {
-    last_batch: RoomTick,
+    pub(crate) last_batch: RoomTick,
     rows: Rows,
     roster: Vec<u32>,
     roster_writer: RosterWriter,

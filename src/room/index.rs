@@ -1,7 +1,7 @@
 //! Which entity stands behind which id, and what happened to them since the last batch.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use bevy_ecs::change_detection::Tick;
 use bevy_ecs::entity_disabling::Disabled;
@@ -66,6 +66,8 @@ pub struct EntityIndex {
     pub(crate) slots: Vec<Slot>,
     free: BinaryHeap<Reverse<u32>>,
     next_serial: u64,
+    /// The numbers that the next entities are to have: they had them in another process.
+    expected: VecDeque<NetId>,
     pub(crate) born: Vec<NetId>,
     pub(crate) toggled: Vec<NetId>,
     pub(crate) deaths: Vec<Death>,
@@ -82,6 +84,7 @@ impl EntityIndex {
             slots: Vec::new(),
             free: BinaryHeap::new(),
             next_serial: 1,
+            expected: VecDeque::new(),
             born: Vec::new(),
             toggled: Vec::new(),
             deaths: Vec::new(),
@@ -157,7 +160,7 @@ impl EntityIndex {
                 (asked, name.map_or(Identity::Foreign(asked.as_uuid()), |name| Identity::Named(name.to_owned())))
             }
         };
-        let number = self.free.pop().map_or(self.slots.len() as u32, |Reverse(number)| number);
+        let number = self.number();
         let net_id = NetId(number);
         let slot = Slot { entity, id, identity, state: SlotState::Born, born };
         match self.slots.get_mut(number as usize) {
@@ -168,6 +171,38 @@ impl EntityIndex {
         self.by_id.insert(id, net_id);
         self.born.push(net_id);
         (net_id, id)
+    }
+
+    /// A free number: the one that is expected, or else the lowest.
+    fn number(&mut self) -> u32 {
+        let Some(NetId(number)) = self.expected.pop_front() else {
+            return self.free.pop().map_or(self.slots.len() as u32, |Reverse(number)| number);
+        };
+        while self.slots.len() < number as usize {
+            self.free.push(Reverse(self.slots.len() as u32));
+            let (id, identity) = (EntityId::NIL, Identity::Minted(0));
+            self.slots.push(Slot { entity: Entity::PLACEHOLDER, id, identity, state: SlotState::Free, born: Tick::new(0) });
+        }
+        number
+    }
+
+    /// Lets the next entities have these numbers, which ascend and are free. No other entity may come between them.
+    pub(crate) fn expect(&mut self, ids: &[NetId]) {
+        self.expected.extend(ids);
+    }
+
+    /// Goes on minting from a serial number.
+    pub(crate) fn go_on(&mut self, next_serial: u64) {
+        self.next_serial = next_serial.max(1);
+    }
+
+    /// The serial number of the next id.
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.next_serial
+    }
+
+    pub(crate) fn net_id(&self, id: EntityId) -> Option<NetId> {
+        self.by_id.get(&id).copied()
     }
 
     fn bury(&mut self, id: NetId, tick: Tick) {

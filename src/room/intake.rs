@@ -9,19 +9,28 @@ use bytes::Bytes;
 
 use super::clock::RoomClock;
 use super::decision::{Decision, Issued, Join, Rules, reject};
-use super::inbox::{Inbox, Incoming};
+use super::inbox::Inbox;
 use super::index::EntityIndex;
 use super::ledger::{Origin, record};
 use super::meter::Meter;
-use super::outbox::{Answer, Outbox, Verdict};
+use super::outbox::{Answer, Outbox};
+use super::reset::{reset, revert};
 use crate::protocol::limits::{COMMAND_BYTES_MAX, COMMANDS_PER_TICK_MAX, USER_NAME_BYTES_MAX};
-use crate::protocol::{CommandId, EntityId, LeaveReason, OwnedBy, Payload, Producer, Protocol, Rejection, UserJoined, UserLeft};
+use crate::protocol::{
+    CommandId, EntityId, Incoming, LeaveReason, OwnedBy, Payload, Producer, Protocol, Rejection, Taken, UserJoined, UserLeft, Verdict,
+};
 
 /// What the room knows of a user who joined.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Member {
     last_command: CommandId,
     commands_this_tick: usize,
+}
+
+impl Member {
+    pub(crate) fn with_last_command(last_command: CommandId) -> Self {
+        Self { last_command, commands_this_tick: 0 }
+    }
 }
 
 /// The users who joined.
@@ -54,26 +63,35 @@ pub(crate) fn intake(world: &mut World) {
         member.commands_this_tick = 0;
     }
     for item in items {
-        match item {
-            Incoming::Join { user, name } => join(world, user, name),
-            Incoming::Leave { user, reason } => leave(world, user, reason),
-            Incoming::Command { user, id, kind, payload } => command(world, user, id, kind, &payload),
-        }
+        let verdict = match &item {
+            Incoming::Join { user, name } => Some(join(world, *user, name)),
+            Incoming::Leave { user, reason } => leave(world, *user, *reason),
+            Incoming::Command { user, id, kind, payload } => command(world, *user, *id, *kind, payload),
+            Incoming::Reset { label, saved_at, members, state } => Some(reset(world, label, *saved_at, members, state)),
+            Incoming::Revert { seq, changes } => Some(revert(world, *seq, changes)),
+        };
+        let mut outbox = world.resource_mut::<Outbox>();
+        outbox.answers.extend(match (&item, &verdict) {
+            (Incoming::Join { user, .. }, Some(verdict)) => Some(Answer::Join { user: *user, verdict: verdict.clone() }),
+            (Incoming::Command { user, id, .. }, Some(verdict)) => Some(Answer::Command { user: *user, id: *id, verdict: verdict.clone() }),
+            _ => None,
+        });
+        outbox.taken.push(Taken { incoming: item, verdict });
     }
 }
 
-fn join(world: &mut World, user: EntityId, name: String) {
+fn join(world: &mut World, user: EntityId, name: &str) -> Verdict {
     let decision = if world.resource::<Members>().contains(user) {
         reject("already_joined")
     } else if user.is_nil() || name.len() > USER_NAME_BYTES_MAX {
         reject("bad_user")
     } else {
-        decide_join(world, user, &name)
+        decide_join(world, user, name)
     };
-    let verdict = match decision {
+    match decision {
         Ok(facts) => {
             world.resource_mut::<Members>().by_id.insert(user, Member::default());
-            let joined = Payload(UserJoined { user, name });
+            let joined = Payload(UserJoined { user, name: name.to_owned() });
             record(world, Box::new(joined), Origin { author: Some(user), ..Origin::new(Producer::User) });
             for fact in facts.0 {
                 record(world, fact, Origin { author: Some(user), ..Origin::new(Producer::Server) });
@@ -81,8 +99,7 @@ fn join(world: &mut World, user: EntityId, name: String) {
             Verdict::Accepted
         }
         Err(rejection) => Verdict::Rejected(rejection),
-    };
-    world.resource_mut::<Outbox>().answers.push(Answer::Join { user, verdict });
+    }
 }
 
 /// Asks the game's own handler of [`Join`], if it has one.
@@ -98,20 +115,19 @@ fn decide_join(world: &mut World, user: EntityId, name: &str) -> Decision {
     decision
 }
 
-fn leave(world: &mut World, user: EntityId, reason: LeaveReason) {
-    if world.resource_mut::<Members>().by_id.remove(&user).is_none() {
-        return;
-    }
+fn leave(world: &mut World, user: EntityId, reason: LeaveReason) -> Option<Verdict> {
+    world.resource_mut::<Members>().by_id.remove(&user)?;
     let producer = if reason == LeaveReason::Left { Producer::User } else { Producer::Server };
     record(world, Box::new(Payload(UserLeft { user, reason })), Origin { author: Some(user), ..Origin::new(producer) });
+    Some(Verdict::Accepted)
 }
 
-fn command(world: &mut World, user: EntityId, id: CommandId, kind: usize, payload: &Bytes) {
+fn command(world: &mut World, user: EntityId, id: CommandId, kind: usize, payload: &Bytes) -> Option<Verdict> {
     let mut members = world.resource_mut::<Members>();
-    let Some(member) = members.by_id.get_mut(&user) else { return };
+    let member = members.by_id.get_mut(&user)?;
     // A number that was seen is a copy on the way: it was answered, and obeying it again would be wrong.
     if id <= member.last_command {
-        return;
+        return None;
     }
     member.last_command = id;
     member.commands_this_tick += 1;
@@ -119,7 +135,7 @@ fn command(world: &mut World, user: EntityId, id: CommandId, kind: usize, payloa
         0..=COMMANDS_PER_TICK_MAX => decide(world, user, id, kind, payload),
         _ => reject("too_many_commands"),
     };
-    let verdict = match decision {
+    Some(match decision {
         Ok(facts) => {
             for fact in facts.0 {
                 let origin = Origin { author: Some(user), command: Some(id), ..Origin::new(Producer::User) };
@@ -128,8 +144,7 @@ fn command(world: &mut World, user: EntityId, id: CommandId, kind: usize, payloa
             Verdict::Accepted
         }
         Err(rejection) => Verdict::Rejected(rejection),
-    };
-    world.resource_mut::<Outbox>().answers.push(Answer::Command { user, id, verdict });
+    })
 }
 
 fn decide(world: &mut World, user: EntityId, id: CommandId, kind: usize, payload: &Bytes) -> Decision {

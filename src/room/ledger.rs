@@ -1,61 +1,17 @@
 //! What happened: the facts of a room, numbered without gaps, each with who made it happen and why.
 
-use std::fmt;
 use std::sync::Arc;
 
 use bevy_ecs::change_detection::Tick;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::{SystemName, SystemParam};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::clock::RoomClock;
 use super::index::EntityIndex;
 use super::meter::Meter;
 use crate::protocol::limits::FACTS_PER_TICK_MAX;
-use crate::protocol::{CodecError, CommandId, EntityId, Fact, FactHead, FactSeq, Payload, Producer, Protocol, RoomTick};
-
-/// A fact with its place in the ledger.
-#[derive(Clone)]
-pub struct Recorded {
-    /// Its number.
-    pub seq: FactSeq,
-    /// The tick in which it happened.
-    pub tick: RoomTick,
-    /// Its wire name.
-    pub name: Arc<str>,
-    /// Who made it happen.
-    pub producer: Producer,
-    /// The user whose command it came from, directly or through other facts.
-    pub author: Option<EntityId>,
-    /// The command that it came from.
-    pub command: Option<CommandId>,
-    /// The fact that brought it about.
-    pub cause: Option<FactSeq>,
-    fact: Arc<dyn Fact>,
-}
-
-impl Recorded {
-    /// The fact itself, if it is an `F`.
-    pub fn get<F: 'static>(&self) -> Option<&F> {
-        self.fact.as_any().downcast_ref()
-    }
-
-    /// The fact as JSON.
-    ///
-    /// # Errors
-    /// If its type can't be told as JSON, a map with keys that are no text for instance.
-    pub fn to_json(&self) -> Result<Value, CodecError> {
-        self.fact.to_json()
-    }
-}
-
-impl fmt::Debug for Recorded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fact = self.to_json().unwrap_or_default();
-        write!(f, "#{} @{} {} {fact} by {:?}", self.seq, self.tick, self.name, self.producer)
-    }
-}
+use crate::protocol::{CommandId, EntityId, Fact, FactHead, FactSeq, Payload, Producer, Protocol, Recorded};
 
 /// Where a fact comes from.
 #[derive(Clone, Debug)]
@@ -88,9 +44,16 @@ pub struct Ledger {
     pub(crate) bytes: Vec<u8>,
     spans: Vec<Span>,
     applying: Option<(FactSeq, Option<EntityId>, Option<CommandId>)>,
+    /// Nothing is recorded: what happens has happened elsewhere.
+    pub(crate) muted: bool,
 }
 
 impl Ledger {
+    /// Goes on after facts that were recorded before: `next` is the number of the next one.
+    pub(crate) fn go_on(&mut self, next: FactSeq) {
+        self.next = next.0.saturating_sub(1);
+    }
+
     /// The number that the next fact will have.
     pub fn next_seq(&self) -> FactSeq {
         FactSeq(self.next + 1)
@@ -120,7 +83,15 @@ impl Ledger {
 ///
 /// # Panics
 /// If the fact is not registered, can't be encoded, or is one of too many in the tick: faults of the game, which close its room.
-pub(crate) fn record(world: &mut World, fact: Box<dyn Fact>, mut origin: Origin) -> FactSeq {
+pub(crate) fn record(world: &mut World, fact: Box<dyn Fact>, origin: Origin) -> FactSeq {
+    record_and(world, fact, origin, |_| {})
+}
+
+/// Records a fact and applies it by its observer and by `also`: what either changes, changed because of the fact.
+///
+/// # Panics
+/// See [`record`].
+pub(crate) fn record_and(world: &mut World, fact: Box<dyn Fact>, mut origin: Origin, also: impl FnOnce(&mut World)) -> FactSeq {
     let tick = world.resource::<RoomClock>().tick;
     let protocol = world.resource::<Protocol>();
     let Some((kind, name)) = protocol.fact_index(fact.kind()).and_then(|kind| Some((kind, &protocol.facts.get(kind)?.name))) else {
@@ -128,6 +99,9 @@ pub(crate) fn record(world: &mut World, fact: Box<dyn Fact>, mut origin: Origin)
     };
     let name: Arc<str> = name.as_str().into();
     let mut ledger = world.resource_mut::<Ledger>();
+    if ledger.muted {
+        return FactSeq(0);
+    }
     assert!(ledger.facts.len() < FACTS_PER_TICK_MAX, "more than {FACTS_PER_TICK_MAX} facts in tick {tick}; the last one is {name}");
     ledger.next += 1;
     let seq = FactSeq(ledger.next);
@@ -148,6 +122,7 @@ pub(crate) fn record(world: &mut World, fact: Box<dyn Fact>, mut origin: Origin)
     let began = world.resource::<Meter>().now();
     let start = world.increment_change_tick();
     fact.trigger(world, seq, tick, author);
+    also(world);
     // Without the flush the next fact would be applied to a state in which this one has not happened.
     world.flush();
     let end = world.increment_change_tick();

@@ -96,6 +96,11 @@ impl Level {
         Self { file: name.to_owned(), text: text.into() }
     }
 
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The name of the file.
     pub fn name(&self) -> &str {
         &self.file
@@ -169,7 +174,8 @@ impl Level {
     }
 }
 
-struct LevelNames<'a>(&'a [&'a str]);
+/// Names by their places in a sorted list.
+pub(super) struct LevelNames<'a>(pub(super) &'a [&'a str]);
 
 impl Names for LevelNames<'_> {
     fn name(&self, id: NetId) -> Option<String> {

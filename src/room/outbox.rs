@@ -3,17 +3,7 @@
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::ledger::Recorded;
-use crate::protocol::{CommandId, EntityId, Rejection, RoomTick};
-
-/// What became of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It became facts.
-    Accepted,
-    /// It became nothing.
-    Rejected(Rejection),
-}
+use crate::protocol::{CommandId, EntityId, Recorded, RoomTick, Taken, Trail, Verdict};
 
 /// An answer to one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,4 +37,8 @@ pub struct Outbox {
     pub answers: Vec<Answer>,
     /// The facts of the tick, for projections and the store.
     pub facts: Vec<Recorded>,
+    /// What was taken in, with what became of it: enough, with the seed, to run the tick again.
+    pub taken: Vec<Taken>,
+    /// What a room that goes on from here needs besides its state.
+    pub trail: Trail,
 }

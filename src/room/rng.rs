@@ -6,6 +6,8 @@ use bevy_ecs::prelude::*;
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{RngCore, SeedableRng};
 
+use crate::protocol::{CodecError, Reader, encode_into};
+
 /// A seeded generator (PCG). The same seed gives the same room; use nothing else for chance in gameplay.
 ///
 /// ```
@@ -17,21 +19,41 @@ use rand_pcg::rand_core::{RngCore, SeedableRng};
 #[derive(Resource, Clone, Debug, PartialEq, Eq)]
 pub struct RoomRng {
     generator: Pcg64Mcg,
+    /// Drawn from since the last tick ended.
+    moved: bool,
 }
 
 impl RoomRng {
     /// Starts from a seed.
     pub fn new(seed: u64) -> Self {
-        Self { generator: Pcg64Mcg::seed_from_u64(seed) }
+        Self { generator: Pcg64Mcg::seed_from_u64(seed), moved: false }
+    }
+
+    /// Where it stands, if it was drawn from since this was last asked.
+    pub(crate) fn take_moved(&mut self) -> Option<Box<[u8]>> {
+        if !std::mem::take(&mut self.moved) {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(17);
+        encode_into(&self.generator, &mut bytes).ok().map(|()| bytes.into())
+    }
+
+    /// Goes on from where [`take_moved`](Self::take_moved) said it stood.
+    pub(crate) fn go_on(&mut self, stand: &[u8]) -> Result<(), CodecError> {
+        let mut reader = Reader::new(stand);
+        self.generator = reader.value()?;
+        reader.finish()
     }
 
     /// 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
+        self.moved = true;
         self.generator.next_u32()
     }
 
     /// 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
+        self.moved = true;
         self.generator.next_u64()
     }
 

@@ -16,7 +16,7 @@ use super::clock::RoomClock;
 use super::collect::{Collector, collect};
 use super::decision::{Join, Rules, RulesAppExt};
 use super::fault::{RoomFault, catch_faults, fault_of};
-use super::inbox::{Inbox, Incoming};
+use super::inbox::Inbox;
 use super::index::{EntityIndex, keep_index};
 use super::intake::{Members, intake};
 use super::ledger::{Ledger, Origin, record};
@@ -24,19 +24,23 @@ use super::level::{Level, LevelError};
 use super::lifetime::expire;
 use super::meter::{HandlerInfo, Meter, handlers};
 use super::outbox::Outbox;
+use super::resume::{ResumeError, Scene, resume};
 use super::rng::RoomRng;
 use super::snapshot::write_snapshot;
 use super::user::{despawn_user, spawn_user};
 use crate::protocol::limits::TICKS_PER_SECOND;
 use crate::protocol::{
-    EntityId, Payload, Producer, Protocol, RoomCreated, RoomId, RoomTick, UserJoined, UserLeft, register_built_in, watch_losses,
+    EntityId, FactSeq, Incoming, Payload, Producer, Protocol, RoomCreated, RoomId, RoomTick, Standing, State, Trail, UserJoined, UserLeft,
+    register_built_in, watch_losses,
 };
 
 /// What a room starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomOptions {
-    /// The name by which it is addressed; its id follows from it.
+    /// The name by which it is addressed.
     pub name: String,
+    /// Its id. By default it follows from the name.
+    pub id: Option<RoomId>,
     /// Where its chance starts. The same seed gives the same room. Default: 0.
     pub seed: u64,
     /// The level that it starts with. Default: none, an empty world.
@@ -53,7 +57,7 @@ pub struct RoomOptions {
 impl RoomOptions {
     /// A room with that name, and the defaults.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), seed: 0, level: None, notes: false, check: false, deny_ambiguity: false }
+        Self { name: name.into(), id: None, seed: 0, level: None, notes: false, check: false, deny_ambiguity: false }
     }
 }
 
@@ -73,6 +77,9 @@ pub enum RoomError {
     /// The level can't be loaded.
     #[error(transparent)]
     Level(#[from] LevelError),
+    /// What was stored does not fit.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
     /// Code of the game panicked while the room started.
     #[error(transparent)]
     Fault(#[from] RoomFault),
@@ -146,9 +153,37 @@ impl Room {
         Ok(room)
     }
 
+    /// Builds a room that goes on from what was stored of it. It has no [opening](Self::opening); its next tick is the one after
+    /// `standing.tick`. Start-up schedules don't run: [`Resumed`](super::Resumed) does.
+    ///
+    /// # Errors
+    /// As for [`Room::new`], or if the stored state does not fit.
+    pub fn resume(
+        options: &RoomOptions,
+        scene: Scene<'_>,
+        standing: &Standing,
+        protocol: impl FnOnce(&mut App),
+        rules: impl FnOnce(&mut App),
+    ) -> Result<Self, RoomError> {
+        let built = catch_unwind(AssertUnwindSafe(|| Self::build(options, protocol, rules)));
+        let mut room = built.map_err(|payload| fault_of(payload, standing.tick))??;
+        room.run(|world, simulate| resume(world, simulate, scene, standing))??;
+        if let Scene::Exact(state) = scene {
+            let stored = state.to_snapshot(room.world().resource::<Protocol>(), standing.tick, standing.next_seq);
+            let rebuilt = room.snapshot()?;
+            if *stored != *rebuilt {
+                let protocol = room.world().resource::<Protocol>();
+                let rebuilt = State::from_snapshot(protocol, state.room(), &rebuilt);
+                let difference = rebuilt.map_or_else(|error| Some(error.to_string()), |rebuilt| state.difference(protocol, &rebuilt));
+                return Err(ResumeError::Differs(difference.unwrap_or_default()).into());
+            }
+        }
+        Ok(room)
+    }
+
     fn build(options: &RoomOptions, protocol: impl FnOnce(&mut App), rules: impl FnOnce(&mut App)) -> Result<Self, RoomError> {
         let mut app = App::new();
-        let id = RoomId::named(&options.name);
+        let id = options.id.unwrap_or_else(|| RoomId::named(&options.name));
         let world = app.world_mut();
         keep_index(world, id);
         catch_faults(world);
@@ -195,6 +230,40 @@ impl Room {
             let fault = fault_of(payload, self.tick_now());
             self.fault = Some(fault.clone());
             fault
+        })
+    }
+
+    /// Lets facts be applied that were recorded elsewhere; what their observers record is taken to be among them.
+    pub(super) fn of_facts(mut self) -> Self {
+        self.app.world_mut().resource_mut::<Ledger>().muted = true;
+        self
+    }
+
+    /// Applies a fact that was recorded elsewhere. False if the room knows no such fact, or nothing applies it. Only for rooms that were
+    /// built for facts alone: [`Blueprint::room_of_facts`](super::Blueprint::room_of_facts).
+    ///
+    /// # Errors
+    /// If the game panics.
+    pub fn apply_fact(
+        &mut self,
+        kind: &str,
+        tick: RoomTick,
+        author: Option<EntityId>,
+        json: &serde_json::Value,
+    ) -> Result<bool, RoomFault> {
+        self.run(|world, _| {
+            let protocol = world.resource::<Protocol>();
+            let (kind, json) = protocol.evolve_fact(kind, json.clone());
+            let Some(entry) = protocol.facts.iter().find(|entry| entry.name == kind && entry.stateful) else { return false };
+            let Ok(fact) = (entry.from_json)(&json) else { return false };
+            // Those of tick 0 came about when the room was built.
+            if tick == RoomTick(0) {
+                return true;
+            }
+            world.resource_mut::<RoomClock>().tick = tick;
+            fact.trigger(world, FactSeq(0), tick, author);
+            world.flush();
+            true
         })
     }
 
@@ -330,15 +399,28 @@ fn open(world: &mut World, simulate: &[InternedScheduleLabel], options: &RoomOpt
     for label in [PreStartup.intern(), Startup.intern(), PostStartup.intern()] {
         let _ = world.try_run_schedule(label);
     }
-    // The game's schedules are built now, so that a fault in them shows before anybody joins.
+    initialize_schedules(world, simulate)?;
+    world.flush();
+    collect(world);
+    Ok(take_outbox(world))
+}
+
+/// Builds the game's schedules now, so that a fault in them shows before anybody joins.
+pub(super) fn initialize_schedules(world: &mut World, simulate: &[InternedScheduleLabel]) -> Result<(), RoomError> {
     for label in simulate {
         world
             .schedule_scope(*label, |world, schedule| schedule.initialize(world))
             .map_err(|error| RoomError::Rules(vec![format!("the schedule {label:?} can't be built: {error}")]))?;
     }
-    world.flush();
-    collect(world);
-    Ok(std::mem::take(&mut *world.resource_mut::<Outbox>()))
+    Ok(())
+}
+
+fn take_outbox(world: &mut World) -> Outbox {
+    let rng = world.resource_mut::<RoomRng>().take_moved();
+    let next_serial = world.resource::<EntityIndex>().next_serial();
+    let mut outbox = std::mem::take(&mut *world.resource_mut::<Outbox>());
+    outbox.trail = Trail { rng, next_serial };
+    outbox
 }
 
 /// The pipeline of a tick.
@@ -351,7 +433,7 @@ fn tick(world: &mut World, simulate: &[InternedScheduleLabel]) -> Outbox {
     world.run_schedule(RoomEnd);
     collect(world);
     world.clear_trackers();
-    std::mem::take(&mut *world.resource_mut::<Outbox>())
+    take_outbox(world)
 }
 
 fn advance_time(world: &mut World) {

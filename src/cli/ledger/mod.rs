@@ -1,0 +1,91 @@
+//! `ledger` and `snippet`: what is stored, of a host that runs or of one that has stopped.
+
+mod options;
+mod reading;
+mod working;
+
+pub(super) use self::options::{LedgerOptions, SnippetOptions};
+
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::options::{LedgerVerb, SnippetVerb};
+use super::game::Game;
+use super::options::CliError;
+use crate::protocol::RoomTick;
+use crate::store::{Archive, SqliteStore, StoreError};
+
+/// Opens stored data for reading, and finds the room: the one that is named, or the only one there is.
+fn open(game: &Game, data: &Path, room: Option<&str>) -> Result<(Archive, String), CliError> {
+    let mut archive = Archive::new(Box::new(SqliteStore::read(data)?), game.blueprint.protocol());
+    if let Some(room) = room {
+        archive.room(room)?;
+        return Ok((archive, room.to_owned()));
+    }
+    let mut names: Vec<String> = archive.store().rooms()?.into_iter().map(|room| room.header.name).collect();
+    match (names.len(), names.pop()) {
+        (1, Some(name)) => Ok((archive, name)),
+        (_, last) => {
+            names.extend(last);
+            let detail = format!("there are several rooms: {}; name one", names.join(", "));
+            Err(CliError::Argument { what: "--room".to_owned(), detail })
+        }
+    }
+}
+
+/// A bar on stderr while something takes long; nothing where stderr is no terminal.
+fn progress(what: &'static str, end: RoomTick) -> ProgressBar {
+    let bar = ProgressBar::new(u64::from(end.0)).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} tick {pos} of {len}, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn head(archive: &mut Archive, room: &str) -> Result<RoomTick, StoreError> {
+    Ok(archive.head(room)?.map_or(RoomTick(0), |head| head.tick))
+}
+
+pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliError> {
+    let data = &options.data;
+    if let LedgerVerb::Rooms = options.verb {
+        return reading::rooms(&mut Archive::new(Box::new(SqliteStore::read(data)?), game.blueprint.protocol()), options.json);
+    }
+    if let LedgerVerb::Import { file } = &options.verb {
+        return working::import(game, data, options.room.as_deref(), file);
+    }
+    let (mut archive, room) = open(game, data, options.room.as_deref())?;
+    let (archive, json) = (&mut archive, options.json);
+    match &options.verb {
+        LedgerVerb::Rooms | LedgerVerb::Import { .. } => Ok(()),
+        LedgerVerb::Tail { from, lines } => reading::tail(game, archive, &room, *from, *lines, json),
+        LedgerVerb::Story { vtt } => reading::story(game, archive, &room, *vtt, json),
+        LedgerVerb::Facts { kind, from, to } => reading::facts(archive, &room, kind.as_deref(), (*from, *to), json),
+        LedgerVerb::At { tick, by } => reading::at(game, archive, &room, *tick, *by),
+        LedgerVerb::Diff { from, to } => reading::diff(archive, &room, *from, *to, json),
+        LedgerVerb::History { of, from, to } => reading::history(archive, &room, of, (*from, *to), json),
+        LedgerVerb::Why { of, at } => reading::why(game, archive, &room, of, *at, json),
+        LedgerVerb::Audit { player } => reading::audit(archive, &room, player.as_deref(), json),
+        LedgerVerb::Scores { points } => reading::scores(archive, &room, points, json),
+        LedgerVerb::Replay { from, to, drop } => working::replay(game, archive, &room, (*from, *to), drop),
+        LedgerVerb::FromFacts { at } => working::from_facts(game, archive, &room, *at, json),
+        LedgerVerb::Verify => working::verify(archive, &room, json),
+        LedgerVerb::Export { to } => working::export(archive, &room, to),
+        LedgerVerb::Compact { keep_ticks, keep_facts } => working::compact(archive, &room, *keep_ticks, *keep_facts),
+        LedgerVerb::Fork { tick, name } => working::fork(archive, &room, *tick, name, data),
+        LedgerVerb::Revert { seq } => working::revert(archive, &room, *seq, data),
+    }
+}
+
+pub(super) fn snippet(game: &Game, options: &SnippetOptions) -> Result<(), CliError> {
+    let (mut archive, room) = open(game, &options.data, options.room.as_deref())?;
+    let archive = &mut archive;
+    match &options.verb {
+        SnippetVerb::List => reading::snippets(archive, &room),
+        SnippetVerb::Save { label, at } => working::save_snippet(archive, &room, label, *at),
+        SnippetVerb::Reset { label } => working::reset(archive, &room, label, &options.data),
+        SnippetVerb::Export { label, to, rows } => working::export_snippet(archive, &room, label, to.as_deref(), *rows),
+        SnippetVerb::Import { label, file } => working::import_snippet(archive, &room, label, file),
+    }
+}

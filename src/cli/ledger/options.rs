@@ -1,0 +1,247 @@
+//! What can be said to `ledger` and `snippet`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+
+use super::super::options::DumpBy;
+use crate::protocol::RoomTick;
+
+/// A tick, as people write it: its number, with or without an `@`, or the time of the room, `14:32.5` or `1:14:32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct TickArgument(pub(super) RoomTick);
+
+impl FromStr for TickArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = text.strip_prefix('@').unwrap_or(text);
+        if let Ok(tick) = plain.parse() {
+            return Ok(Self(RoomTick(tick)));
+        }
+        let bad = || format!("{text:?} is no tick: a number, such as 1830, or a time of the room, such as 01:31.5");
+        let mut seconds = 0.0;
+        for part in plain.split(':') {
+            let part: f64 = part.parse().map_err(|_| bad())?;
+            if !(0.0..1e6).contains(&part) || !plain.contains(':') {
+                return Err(bad());
+            }
+            seconds = seconds * 60.0 + part;
+        }
+        // To the nearest tick: times are told in tenths.
+        Ok(Self(RoomTick((seconds * 20.0).round().min(f64::from(u32::MAX)) as u32)))
+    }
+}
+
+/// An entity, or a component of one: `door_red`, `door_red.door_state`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct PlaceArgument {
+    pub(super) entity: String,
+    pub(super) component: Option<String>,
+}
+
+impl FromStr for PlaceArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (entity, component) = match text.rsplit_once('.') {
+            Some((entity, component)) => (entity, Some(component.to_owned())),
+            None => (text, None),
+        };
+        Ok(Self { entity: entity.to_owned(), component })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LedgerOptions {
+    /// The folder that the host keeps its rooms in, or a file with one room.
+    #[arg(long, value_name = "FOLDER", global = true, default_value = "data")]
+    pub(super) data: PathBuf,
+    /// The room, where there are several.
+    #[arg(long, global = true)]
+    pub(super) room: Option<String>,
+    /// Print JSON lines.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) verb: LedgerVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LedgerVerb {
+    /// List the rooms.
+    Rooms,
+    /// Print the last facts, and those that come, until it is stopped.
+    Tail {
+        /// Go on after this fact instead.
+        #[arg(long, value_name = "SEQ")]
+        from: Option<u64>,
+        /// How many of the last facts to begin with.
+        #[arg(long, default_value_t = 10)]
+        lines: u64,
+    },
+    /// Tell the facts as a story.
+    Story {
+        /// As subtitles, in the form of WebVTT.
+        #[arg(long)]
+        vtt: bool,
+    },
+    /// Print facts.
+    Facts {
+        /// Only those of one kind.
+        #[arg(long)]
+        kind: Option<String>,
+        /// From this one on.
+        #[arg(long, default_value_t = 1, value_name = "SEQ")]
+        from: u64,
+        /// Up to this one.
+        #[arg(long, value_name = "SEQ")]
+        to: Option<u64>,
+    },
+    /// Print the state at a tick.
+    At {
+        /// The tick; the last one if none is named.
+        tick: Option<TickArgument>,
+        /// How to arrange it.
+        #[arg(long, value_enum, default_value_t = DumpBy::Entity)]
+        by: DumpBy,
+    },
+    /// Print what differs between two ticks.
+    Diff {
+        /// The one.
+        from: TickArgument,
+        /// The other.
+        to: TickArgument,
+    },
+    /// Print every write of an entity or of one of its components: when, what, by which fact.
+    History {
+        /// The entity, or the component: `door_red.door_state`.
+        of: PlaceArgument,
+        /// From this tick on.
+        #[arg(long)]
+        from: Option<TickArgument>,
+        /// Up to this tick.
+        #[arg(long)]
+        to: Option<TickArgument>,
+    },
+    /// Tell why a component has the value that it has at a tick: operation, facts, command, player or system.
+    Why {
+        /// The component: `door_red.door_state`.
+        of: PlaceArgument,
+        /// The tick; the last one if none is named.
+        at: Option<TickArgument>,
+    },
+    /// Print what players did and tried, and why they were refused.
+    Audit {
+        /// Only this one.
+        #[arg(long)]
+        player: Option<String>,
+    },
+    /// Print points: for each fact that came from a player's command.
+    Scores {
+        /// How many for which fact: `monster_died=10`.
+        points: Vec<String>,
+    },
+    /// Run the room again from what came in, and compare every batch.
+    Replay {
+        /// From here on.
+        #[arg(long)]
+        from: Option<TickArgument>,
+        /// Up to here.
+        #[arg(long)]
+        to: Option<TickArgument>,
+        /// What if this player had not sent this command? `ann:17`. Can be said several times.
+        #[arg(long, value_name = "PLAYER:COMMAND")]
+        drop: Vec<String>,
+    },
+    /// Apply the facts alone, and tell which components come out right.
+    FromFacts {
+        /// Up to this tick.
+        #[arg(long)]
+        at: Option<TickArgument>,
+    },
+    /// Check everything: checksums, numbers, the chain of hashes, that batches, checkpoints and components agree.
+    Verify,
+    /// Write the room with its whole history to a file of its own.
+    Export {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Take in a room from a file that `export` wrote. Its host must not run.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Pack what is old, and delete what need not be kept.
+    Compact {
+        /// For how many ticks the state can be told and run again; all if it is not said. 72000 are an hour.
+        #[arg(long, value_name = "TICKS")]
+        keep_ticks: Option<u32>,
+        /// For how many ticks facts are kept; all if it is not said.
+        #[arg(long, value_name = "TICKS")]
+        keep_facts: Option<u32>,
+    },
+    /// Make a new room that goes on from a tick of this one. A host opens it by `serve --room NAME`.
+    Fork {
+        /// The tick.
+        tick: TickArgument,
+        /// The new room's name.
+        name: String,
+    },
+    /// Undo what a fact changed, where nothing has changed it since. The host that serves the room does it.
+    Revert {
+        /// The fact.
+        seq: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SnippetOptions {
+    /// The folder that the host keeps its rooms in.
+    #[arg(long, value_name = "FOLDER", global = true, default_value = "data")]
+    pub(super) data: PathBuf,
+    /// The room, where there are several.
+    #[arg(long, global = true)]
+    pub(super) room: Option<String>,
+    #[command(subcommand)]
+    pub(super) verb: SnippetVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SnippetVerb {
+    /// List the snippets of the room.
+    List,
+    /// Save the state of a tick under a name.
+    Save {
+        /// The name.
+        label: String,
+        /// The tick; the last one if none is named.
+        #[arg(long)]
+        at: Option<TickArgument>,
+    },
+    /// Reset the room to a snippet, under the eyes of its members. The host that serves the room does it.
+    Reset {
+        /// The name.
+        label: String,
+    },
+    /// Print a snippet as the JSON of a level.
+    Export {
+        /// The name.
+        label: String,
+        /// Write it to a file instead.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// As rows: room, entity, component name, component.
+        #[arg(long)]
+        rows: bool,
+    },
+    /// Take in a level file, or what `export` printed, as a snippet.
+    Import {
+        /// The name.
+        label: String,
+        /// The file.
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,243 @@
+//! Between rooms and their store: what a room gives out is handed to the writer, and rooms are brought back from it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::lobby::{Lobby, TickReport};
+use crate::protocol::{Protocol, Rejection, RoomId, RoomTick, State};
+use crate::room::{Blueprint, Level, Outbox, Room, RoomError, RoomOptions, Scene};
+use crate::store::{
+    Archive, Durability, Handle, Opening, Pressure, Recovered, RecoveredScene, RoomHeader, SqliteStore, Store, StoreError, TickRecord,
+    Writer, WriterOptions, WriterReport,
+};
+
+/// Why a room can't be kept, or brought back.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The room can't be built.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+}
+
+/// Where and how a host keeps its rooms.
+#[derive(Clone, Debug)]
+pub struct KeepOptions {
+    /// The folder with the data. It is made if there is none.
+    pub folder: PathBuf,
+    /// What a commit survives.
+    pub durability: Durability,
+    /// How the writer works.
+    pub writer: WriterOptions,
+}
+
+impl KeepOptions {
+    /// Keeps rooms in a folder, as safely as it goes.
+    pub fn in_folder(folder: impl AsRef<Path>) -> Self {
+        Self { folder: folder.as_ref().to_owned(), durability: Durability::default(), writer: WriterOptions::default() }
+    }
+}
+
+/// Hands what rooms give out to the writer, and brings rooms back.
+#[derive(Debug)]
+pub struct Keeper {
+    writer: Writer,
+    reader: Box<dyn Store>,
+    handles: BTreeMap<String, (Handle, Option<RoomTick>)>,
+    found: Vec<String>,
+}
+
+impl std::fmt::Debug for dyn Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// What a stored room was created from, as options.
+pub fn options_of(header: &RoomHeader) -> RoomOptions {
+    let level = header.level.as_ref().map(|(name, text)| Level::from_text(name, text.as_str()));
+    RoomOptions {
+        id: Some(header.id()),
+        seed: header.seed,
+        notes: header.notes,
+        check: header.check,
+        level,
+        ..RoomOptions::named(&header.name)
+    }
+}
+
+/// What the store notes of a new room.
+pub fn header_of(options: &RoomOptions) -> RoomHeader {
+    RoomHeader {
+        name: options.name.clone(),
+        uid: options.id.unwrap_or_else(|| RoomId::named(&options.name)).as_uuid(),
+        seed: options.seed,
+        notes: options.notes,
+        check: options.check,
+        level: options.level.as_ref().map(|level| (level.name().to_owned(), level.text().to_owned())),
+        forked_from: None,
+    }
+}
+
+/// Builds a room from what was recovered of it.
+///
+/// # Errors
+/// If the stored state does not fit.
+pub fn rebuild(blueprint: &Blueprint, recovered: &Recovered) -> Result<Room, RoomError> {
+    let options = options_of(&recovered.header);
+    match &recovered.scene {
+        None => blueprint.room(options),
+        Some(RecoveredScene::Exact(state)) => blueprint.resume(&options, Scene::Exact(state), &recovered.standing),
+        Some(RecoveredScene::Json(text)) => {
+            let level = Level::from_text(&format!("the stored state of {}", options.name), text.as_str());
+            blueprint.resume(&options, Scene::Json(&level), &recovered.standing)
+        }
+    }
+}
+
+impl Keeper {
+    /// Opens the data and puts in order what an earlier process left.
+    ///
+    /// # Errors
+    /// If the data can't be read or written.
+    pub fn open(options: &KeepOptions) -> Result<Self, KeepError> {
+        Self::start(Box::new(SqliteStore::open(&options.folder, options.durability)?), options.writer)
+    }
+
+    /// Keeps rooms in any store.
+    ///
+    /// # Errors
+    /// If it can't be read or written.
+    pub fn start(store: Box<dyn Store>, options: WriterOptions) -> Result<Self, KeepError> {
+        let mut found = Vec::new();
+        let reader = store.reader()?;
+        let writer = Writer::start(store, options, |finding| found.push(finding))?;
+        Ok(Self { writer, reader, handles: BTreeMap::new(), found })
+    }
+
+    /// What was found missing or damaged, a sentence each.
+    pub fn found(&self) -> &[String] {
+        &self.found
+    }
+
+    /// What the stored rooms were created from.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn stored(&mut self) -> Result<Vec<RoomHeader>, KeepError> {
+        Ok(self.reader.rooms()?.into_iter().map(|room| room.header).collect())
+    }
+
+    /// Builds a room, or brings it back if it was stored: then `options` count only for its name.
+    ///
+    /// # Errors
+    /// If it can't be built, or what is stored can't be read.
+    pub fn room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<Room, KeepError> {
+        let protocol = blueprint.protocol();
+        let known = self.reader.rooms()?.into_iter().any(|room| room.header.name == options.name && room.sealed.is_some());
+        let (room, handle) = if known {
+            let mut archive = Archive::new(self.reader.reader()?, protocol.clone());
+            let recovered = archive.recover(&options.name)?;
+            let mut room = rebuild(blueprint, &recovered)?;
+            let (header, opening) = opening(&mut room, recovered, &protocol)?;
+            (room, self.writer.open(header, protocol, opening))
+        } else {
+            let header = header_of(&options);
+            let room = blueprint.room(options)?;
+            let handle = self.writer.open(header, protocol, Opening::New);
+            handle.record(record_of_opening(room.opening()));
+            (room, handle)
+        };
+        self.handles.insert(room.info().name.clone(), (handle, None));
+        Ok(room)
+    }
+
+    /// Hands a tick over. The report keeps nothing of it but its tick.
+    pub fn record(&mut self, room: &str, report: &mut TickReport) {
+        let Some((handle, _)) = self.handles.get(room).filter(|_| report.fault.is_none()) else { return };
+        handle.record(TickRecord {
+            tick: report.tick,
+            batch: report.batch.take(),
+            facts: std::mem::take(&mut report.facts),
+            taken: std::mem::take(&mut report.taken),
+            trail: std::mem::take(&mut report.trail),
+        });
+    }
+
+    /// Forgets a room that is gone.
+    pub fn close(&mut self, room: &str) {
+        if let Some((handle, _)) = self.handles.remove(room) {
+            handle.close();
+        }
+    }
+
+    /// Tells members what is stored meanwhile, takes up what was asked through the data, and lets commands be refused while the store is
+    /// behind. True if the rooms are to stand still.
+    pub fn attend(&mut self, lobby: &mut Lobby) -> bool {
+        for (room, (handle, told)) in &mut self.handles {
+            let durable = handle.durable();
+            if let Some(tick) = durable.filter(|_| durable > *told) {
+                *told = durable;
+                lobby.durable(room, tick);
+            }
+        }
+        for asked in self.writer.asked() {
+            let answer = match lobby.push(&asked.room, asked.incoming) {
+                true => "done",
+                false => "refused: the room is not open",
+            };
+            self.writer.answer(asked.id, answer);
+        }
+        let pressure = self.writer.pressure();
+        let why = (pressure > Pressure::Easy).then(|| {
+            let detail = self.writer.failing().unwrap_or_else(|| "it is slower than the game".to_owned());
+            tracing::debug!(detail, "the store is behind; commands are refused");
+            Rejection::new("store_behind").because("the server can't store what happens at the moment")
+        });
+        lobby.refuse_commands(why);
+        pressure == Pressure::Full
+    }
+
+    /// The writer.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// A way to read what is stored, beside the writer.
+    ///
+    /// # Errors
+    /// If it can't be opened.
+    pub fn archive(&self, blueprint: &Blueprint) -> Result<Archive, KeepError> {
+        Ok(Archive::new(self.reader.reader()?, blueprint.protocol()))
+    }
+
+    /// Writes everything and stops.
+    pub fn stop(self) -> WriterReport {
+        self.writer.stop()
+    }
+}
+
+/// What the writer goes on from. A room that another protocol stored has its state as this protocol has it now.
+fn opening(room: &mut Room, recovered: Recovered, protocol: &Protocol) -> Result<(RoomHeader, Opening), KeepError> {
+    let Recovered { header, scene, standing, chain, .. } = recovered;
+    let state = match scene {
+        Some(RecoveredScene::Exact(state)) => state,
+        _ => {
+            let snapshot = room.snapshot().map_err(RoomError::from)?;
+            let read = State::from_snapshot(protocol, header.id(), &snapshot);
+            Box::new(read.map_err(|error| StoreError::State { room: header.name.clone(), tick: standing.tick, error })?)
+        }
+    };
+    Ok((header, Opening::Resumed { state, standing: Box::new(standing), chain }))
+}
+
+/// What a new room hands over of tick 0.
+pub fn record_of_opening(outbox: &Outbox) -> TickRecord {
+    let Outbox { tick, batch, facts, taken, trail, .. } = outbox.clone();
+    TickRecord { tick, batch, facts, taken, trail }
+}

@@ -1,0 +1,210 @@
+//! Runs what was recorded again: the same intake on the same start gives the same batches, or the first difference is named.
+//!
+//! This is the third replay: of the intake, through the whole game. It is exact while the game keeps to what a room promises about clocks,
+//! chance and order. The others read batches ([`Archive::state_at`]) and facts ([`rebuild_from_facts`]).
+//!
+//! A room that went on in another process went on from its stored state, so running it again does too: the order in which a world goes
+//! over its entities is history, and a restored world has another one.
+
+use std::collections::BTreeSet;
+
+use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick, State, StateError};
+use crate::room::{Blueprint, Room, RoomError, Scene};
+use crate::store::{Archive, Checkpoint, KeptTick, RoomHeader, Store, StoreError};
+
+use super::keeper::{KeepError, options_of};
+
+/// Where a run differs from what was recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// The first tick whose batch differs.
+    pub tick: RoomTick,
+    /// The first entity and component, with both values; or what else differs.
+    pub what: String,
+}
+
+/// What came of running a room again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rerun {
+    /// How many ticks were run.
+    pub ticks: u32,
+    /// How many batches were the same, byte for byte.
+    pub equal_batches: u32,
+    /// The first difference, if there is one.
+    pub difference: Option<Difference>,
+    /// The state in the end.
+    pub end: State,
+    /// The kinds of the facts in the end, with their numbers.
+    pub facts: Vec<(String, u64)>,
+}
+
+/// Changes what comes in at a tick: what-if.
+pub type Edit<'a> = &'a mut dyn FnMut(RoomTick, &mut Vec<Incoming>);
+
+/// Runs a room again, from its creation or from where a process went on with it at or before `from`, to `to`, and compares every batch. With
+/// an `edit` the intake is another one, and differences are what it asks for: the run then goes on to the end. `progress` hears the ticks.
+///
+/// # Errors
+/// If what is stored can't be read, or the room can't be built.
+pub fn rerun(
+    archive: &mut Archive,
+    blueprint: &Blueprint,
+    name: &str,
+    (from, to): (RoomTick, RoomTick),
+    mut edit: Option<Edit<'_>>,
+    mut progress: impl FnMut(RoomTick),
+) -> Result<Rerun, KeepError> {
+    let stored = archive.room(name)?;
+    let mut checkpoint = archive.store().checkpoint(stored.key, from, true)?;
+    let first = archive.first_kept(name)?;
+    if checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.tick < first) && first > RoomTick(0) {
+        // What came before is not kept any more. The order in which the world goes over its entities may then be another one.
+        checkpoint = archive.store().checkpoint(stored.key, first, false)?;
+    }
+    let (mut room, mut state, mut at) = begin(archive, blueprint, name, checkpoint)?;
+    let protocol = blueprint.protocol();
+    let mut run = Rerun { ticks: 0, equal_batches: 0, difference: None, end: state.clone(), facts: Vec::new() };
+    let mut facts = std::collections::BTreeMap::<String, u64>::new();
+    if at == RoomTick(0)
+        && let Some(recorded) = archive.ticks(name, at, at)?.first()
+    {
+        compare(&mut run, &protocol, &mut state, recorded, room.opening().batch.as_ref())?;
+    }
+    let resumes: BTreeSet<u32> = archive
+        .store()
+        .checkpoints(stored.key)?
+        .into_iter()
+        .filter(|(tick, resumed)| *resumed && *tick > at)
+        .map(|(tick, _)| tick.0)
+        .collect();
+    while at < to && (run.difference.is_none() || edit.is_some()) {
+        let end = RoomTick(at.0.saturating_add(600)).min(to);
+        let mut recorded = archive.ticks(name, RoomTick(at.0 + 1), end)?.into_iter().peekable();
+        while at < end && (run.difference.is_none() || edit.is_some()) {
+            if resumes.contains(&at.0) && edit.is_none() {
+                let checkpoint = archive.store().checkpoint(stored.key, at, true)?;
+                (room, state, at) = begin(archive, blueprint, name, checkpoint)?;
+            }
+            at = RoomTick(at.0 + 1);
+            let quiet = KeptTick { tick: at, batch: None, taken: Vec::new(), trail: crate::protocol::Trail::default() };
+            let kept = recorded.next_if(|kept| kept.tick == at).unwrap_or(quiet);
+            let mut incoming: Vec<Incoming> = kept.taken.iter().map(|taken| taken.incoming.clone()).collect();
+            if let Some(edit) = &mut edit {
+                edit(at, &mut incoming);
+            }
+            let outbox = room.tick(incoming).map_err(RoomError::from)?;
+            run.ticks += 1;
+            outbox.facts.iter().for_each(|fact| *facts.entry(fact.name.to_string()).or_default() += 1);
+            compare(&mut run, &protocol, &mut state, &kept, outbox.batch.as_ref())?;
+        }
+        progress(at);
+    }
+    run.facts = facts.into_iter().collect();
+    run.end = end_of(&mut room, &protocol)?;
+    Ok(run)
+}
+
+/// The room as it began: new, or from a checkpoint; with its state and the tick that ran last.
+fn begin(archive: &mut Archive, blueprint: &Blueprint, name: &str, from: Option<Checkpoint>) -> Result<(Room, State, RoomTick), KeepError> {
+    let header = archive.room(name)?.header;
+    let options = options_of(&header);
+    let Some(checkpoint) = from else {
+        let room = blueprint.room(options)?;
+        return Ok((room, State::new(header.id()), RoomTick(0)));
+    };
+    let (state, standing) = archive.stand(name, &checkpoint)?;
+    let room = blueprint.resume(&options, Scene::Exact(&state), &standing)?;
+    Ok((room, state, standing.tick))
+}
+
+fn end_of(room: &mut Room, protocol: &crate::protocol::Protocol) -> Result<State, KeepError> {
+    let id = room.info().id;
+    let snapshot = room.snapshot().map_err(RoomError::from)?;
+    Ok(State::from_snapshot(protocol, id, &snapshot).map_err(|error| broken(room, error))?)
+}
+
+fn broken(room: &Room, error: StateError) -> StoreError {
+    StoreError::State { room: room.info().name.clone(), tick: room.tick_now(), error }
+}
+
+/// Compares the batch of a tick with the recorded one. `state` follows the recorded ones until the first difference.
+fn compare(
+    run: &mut Rerun,
+    protocol: &crate::protocol::Protocol,
+    state: &mut State,
+    recorded: &KeptTick,
+    ours: Option<&bytes::Bytes>,
+) -> Result<(), KeepError> {
+    if run.difference.is_some() {
+        return Ok(());
+    }
+    let fold = |state: &mut State, batch: Option<&bytes::Bytes>| batch.map_or(Ok(()), |batch| state.fold(protocol, batch).map(drop));
+    if recorded.batch.as_ref() == ours {
+        run.equal_batches += u32::from(ours.is_some());
+        let tick = recorded.tick;
+        return fold(state, ours).map_err(|error| StoreError::State { room: String::new(), tick, error }.into());
+    }
+    let mut rerun = state.clone();
+    let what = match (fold(state, recorded.batch.as_ref()), fold(&mut rerun, ours)) {
+        (Ok(()), Ok(())) => state.difference(protocol, &rerun).unwrap_or_else(|| {
+            let facts = |batch: Option<&bytes::Bytes>| batch.map_or(0, bytes::Bytes::len);
+            format!("the states are the same, the facts are not ({} bytes recorded, {} now)", facts(recorded.batch.as_ref()), facts(ours))
+        }),
+        (Err(error), _) | (_, Err(error)) => error.to_string(),
+    };
+    run.difference = Some(Difference { tick: recorded.tick, what: what.replace(" here, ", " recorded, ").replace(" there", " now") });
+    Ok(())
+}
+
+/// Notes a new room in a store that goes on from a tick of an old one. It keeps the old one's ids, so that what its values name is found. A
+/// host that opens it by its name goes on with it.
+///
+/// # Errors
+/// If the tick is not kept, or the store can't be written.
+pub fn fork(archive: &mut Archive, name: &str, tick: RoomTick, new_name: &str, into: &mut dyn Store) -> Result<(), StoreError> {
+    let (state, standing) = archive.standing_at(name, tick)?;
+    let header = archive.room(name)?.header;
+    let header = RoomHeader { name: new_name.to_owned(), forked_from: Some((name.to_owned(), tick)), ..header };
+    archive.found_room(&header, &state, &standing, into)
+}
+
+/// What facts alone give, compared with the state that batches give.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FromFacts {
+    /// How many facts were applied.
+    pub facts: u64,
+    /// The components that are the same for every entity.
+    pub exact: Vec<String>,
+    /// The components that are not: they change otherwise than by facts. Each with the first entity that differs.
+    pub otherwise: Vec<(String, String)>,
+    /// Entities that are there or not otherwise than by facts: those that a `Ttl` or a system ends, or begins.
+    pub lifetimes: Vec<String>,
+}
+
+/// Applies the facts of a room up to a tick to a room in which nothing else happens, and tells which components come out right.
+///
+/// # Errors
+/// If what is stored can't be read, or the room can't be built.
+pub fn rebuild_from_facts(archive: &mut Archive, blueprint: &Blueprint, name: &str, to: RoomTick) -> Result<FromFacts, KeepError> {
+    let header = archive.room(name)?.header;
+    let mut room = blueprint.room_of_facts(options_of(&header))?;
+    let mut count = 0;
+    for fact in archive.facts(name, FactSeq(1), usize::MAX)?.into_iter().take_while(|fact| fact.tick <= to) {
+        count += u64::from(room.apply_fact(&fact.kind, fact.tick, fact.author, &fact.json()).map_err(RoomError::from)?);
+    }
+    let protocol = blueprint.protocol();
+    let (ours, theirs) = (end_of(&mut room, &protocol)?, archive.state_at(name, to)?);
+    let diff = archive.difference(&theirs, &ours)?;
+    let (in_both, mut lifetimes) =
+        (|entity: &str| ours.get(EntityId::parse(entity)).is_some() && theirs.get(EntityId::parse(entity)).is_some(), BTreeSet::new());
+    let mut otherwise = std::collections::BTreeMap::<String, String>::new();
+    for change in &diff.changes {
+        if !in_both(&change.entity) {
+            lifetimes.insert(change.entity.clone());
+            continue;
+        }
+        otherwise.entry(change.component.clone()).or_insert_with(|| change.entity.clone());
+    }
+    let exact = protocol.component_names().filter(|name| !otherwise.contains_key(*name)).map(str::to_owned).collect();
+    Ok(FromFacts { facts: count, exact, otherwise: otherwise.into_iter().collect(), lifetimes: lifetimes.into_iter().collect() })
+}

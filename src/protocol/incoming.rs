@@ -1,0 +1,211 @@
+//! What a room takes in, and what became of it: as a room decides it, and as the store keeps it for running it again.
+//!
+//! ```text
+//! taken   := kind, rest, verdict
+//! rest    := user, name | user, reason | user, command id, kind of command, payload
+//!          | label, tick, members, state as JSON text | changes to undo as JSON text
+//! verdict := 0 (none was given) | 1 (accepted) | 2, code, detail
+//! ```
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::built_in::LeaveReason;
+use super::codec::{CodecError, Reader, write_varint};
+use super::ids::{CommandId, EntityId, FactSeq, RoomTick};
+use super::limits::{COMMAND_BYTES_MAX, REJECTION_CODE_BYTES_MAX, REJECTION_DETAIL_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use super::rejection::Rejection;
+use super::roster::read_uuid;
+
+/// One thing that reaches a room.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// A user wants in.
+    Join {
+        /// The user, and the id of its entity.
+        user: EntityId,
+        /// The name that others see.
+        name: String,
+    },
+    /// A user is gone.
+    Leave {
+        /// The user.
+        user: EntityId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// A user asks for something.
+    Command {
+        /// The user.
+        user: EntityId,
+        /// The number that its client gave it.
+        id: CommandId,
+        /// The kind, as an index into the protocol.
+        kind: usize,
+        /// The command, encoded. Untrusted.
+        payload: Bytes,
+    },
+    /// The scene is reset to a stored state: what differs is changed, under the eyes of the members.
+    Reset {
+        /// The name of the snippet or level.
+        label: String,
+        /// The tick in which it was saved; 0 for a level. Points in time within the state are moved by what has passed since.
+        saved_at: RoomTick,
+        /// The users who were in the room when it was saved. Their entities come back only for those who are in it now.
+        members: Vec<EntityId>,
+        /// The state as JSON text, `{"door123": {"door_state": "closed"}, ..}`.
+        state: String,
+    },
+    /// What a fact changed is undone, as far as nothing has changed it since.
+    Revert {
+        /// The fact.
+        seq: FactSeq,
+        /// What it changed.
+        changes: Vec<Change>,
+    },
+}
+
+/// What happened to one component of one entity: from one value to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The entity, as people write it.
+    pub entity: String,
+    /// The component's wire name.
+    pub component: String,
+    /// The value before; nothing if the entity did not have it, or did not exist.
+    pub before: Option<Value>,
+    /// The value after; nothing if the entity no longer has it, or no longer exists.
+    pub after: Option<Value>,
+}
+
+/// What became of a command, a join, or another thing that a room can refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It became facts.
+    Accepted,
+    /// It became nothing.
+    Rejected(Rejection),
+}
+
+/// Something that a room took in, with what became of it. Nothing was said of a leave, or of a copy of an earlier command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// What came in.
+    pub incoming: Incoming,
+    /// What became of it.
+    pub verdict: Option<Verdict>,
+}
+
+fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    write_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+fn write_id(id: EntityId, out: &mut Vec<u8>) {
+    out.extend_from_slice(id.as_uuid().as_bytes());
+}
+
+fn read_id(input: &mut Reader<'_>) -> Result<EntityId, CodecError> {
+    read_uuid(input).map(EntityId::from_uuid)
+}
+
+impl Taken {
+    /// Appends it.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        match &self.incoming {
+            Incoming::Join { user, name } => {
+                out.push(0);
+                write_id(*user, out);
+                write_bytes(name.as_bytes(), out);
+            }
+            Incoming::Leave { user, reason } => {
+                out.push(1);
+                write_id(*user, out);
+                out.push(*reason as u8);
+            }
+            Incoming::Command { user, id, kind, payload } => {
+                out.push(2);
+                write_id(*user, out);
+                write_varint(u64::from(id.0), out);
+                write_varint(*kind as u64, out);
+                // What is longer was rejected unread; the rest of it says no more.
+                write_bytes(payload.get(..COMMAND_BYTES_MAX + 1).unwrap_or(payload), out);
+            }
+            Incoming::Reset { label, saved_at, members, state } => {
+                out.push(3);
+                write_bytes(label.as_bytes(), out);
+                write_varint(u64::from(saved_at.0), out);
+                write_varint(members.len() as u64, out);
+                members.iter().for_each(|member| write_id(*member, out));
+                write_bytes(state.as_bytes(), out);
+            }
+            Incoming::Revert { seq, changes } => {
+                out.push(4);
+                write_varint(seq.0, out);
+                write_bytes(serde_json::to_string(changes).unwrap_or_default().as_bytes(), out);
+            }
+        }
+        match &self.verdict {
+            None => out.push(0),
+            Some(Verdict::Accepted) => out.push(1),
+            Some(Verdict::Rejected(rejection)) => {
+                out.push(2);
+                write_bytes(rejection.code.as_bytes(), out);
+                write_bytes(rejection.detail.as_bytes(), out);
+            }
+        }
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let at = input.at();
+        let incoming = match input.byte()? {
+            0 => Incoming::Join { user: read_id(input)?, name: input.text("name of a user", SNAPSHOT_BYTES_MAX)?.to_owned() },
+            1 => Incoming::Leave { user: read_id(input)?, reason: read_reason(input)? },
+            2 => {
+                let (user, id) = (read_id(input)?, CommandId(input.varint_u32("command")?));
+                let kind = input.varint_u32("kind of command")? as usize;
+                let size = input.count("bytes of a command", COMMAND_BYTES_MAX + 1)?;
+                Incoming::Command { user, id, kind, payload: Bytes::copy_from_slice(input.bytes(size)?) }
+            }
+            3 => {
+                let label = input.text("label", SNAPSHOT_BYTES_MAX)?.to_owned();
+                let saved_at = RoomTick(input.varint_u32("tick")?);
+                let count = input.count("members", 1 << 16)?;
+                let members = (0..count).map(|_| read_id(input)).collect::<Result<_, _>>()?;
+                Incoming::Reset { label, saved_at, members, state: input.text("state", SNAPSHOT_BYTES_MAX)?.to_owned() }
+            }
+            4 => {
+                let seq = FactSeq(input.varint()?);
+                let changes = serde_json::from_str(input.text("changes", SNAPSHOT_BYTES_MAX)?);
+                Incoming::Revert { seq, changes: changes.map_err(|error| CodecError::Value { at, detail: error.to_string() })? }
+            }
+            kind => return Err(CodecError::Unknown { what: "kind of intake", value: u64::from(kind), at }),
+        };
+        let at = input.at();
+        let verdict = match input.byte()? {
+            0 => None,
+            1 => Some(Verdict::Accepted),
+            2 => {
+                let code = input.text("code", REJECTION_CODE_BYTES_MAX)?.to_owned();
+                Some(Verdict::Rejected(Rejection { code, detail: input.text("detail", REJECTION_DETAIL_BYTES_MAX)?.to_owned() }))
+            }
+            verdict => return Err(CodecError::Unknown { what: "verdict", value: u64::from(verdict), at }),
+        };
+        Ok(Self { incoming, verdict })
+    }
+}
+
+fn read_reason(input: &mut Reader<'_>) -> Result<LeaveReason, CodecError> {
+    let at = input.at();
+    match input.byte()? {
+        0 => Ok(LeaveReason::Left),
+        1 => Ok(LeaveReason::Timeout),
+        2 => Ok(LeaveReason::Kicked),
+        reason => Err(CodecError::Unknown { what: "reason", value: u64::from(reason), at }),
+    }
+}

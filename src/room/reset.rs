@@ -1,0 +1,237 @@
+//! Changes a scene from outside, under the eyes of its members: back to a stored state, or back from what one fact did.
+//!
+//! Only what differs is changed, so that members receive the difference as an ordinary batch.
+
+use std::collections::BTreeMap;
+
+use bevy_ecs::entity_disabling::Disabled;
+use bevy_ecs::prelude::*;
+use serde_json::Value;
+
+use super::clock::RoomClock;
+use super::index::{EntityIndex, SlotState};
+use super::intake::Members;
+use super::ledger::{Origin, record_and};
+use super::level::LevelNames;
+use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
+use crate::protocol::{
+    Change, CodecError, EntityId, FactSeq, Names, NetId, NetMap, Payload, Producer, Protocol, Reader, Rejection, Reverted, RoomTick,
+    SceneReset, UpdateKind, Verdict, with_ticks_moved,
+};
+
+type Scene = BTreeMap<String, BTreeMap<String, Value>>;
+
+/// Resets the scene. Entities that the state does not have go, but for those of the users who are in the room.
+pub(crate) fn reset(world: &mut World, label: &str, saved_at: RoomTick, members: &[EntityId], state: &str) -> Verdict {
+    let mut scene: Scene = match serde_json::from_str(state) {
+        Ok(scene) => scene,
+        Err(error) => return refused(error.to_string()),
+    };
+    // Those who were there when it was saved and are not now don't come back as ghosts.
+    scene.retain(|name, _| {
+        let id = EntityId::parse(name);
+        !members.contains(&id) || world.resource::<Members>().contains(id)
+    });
+    let moved = world.resource::<RoomClock>().tick().0.saturating_sub(saved_at.0);
+    if let Err(detail) = with_ticks_moved(moved, || check(world.resource::<Protocol>(), &scene)) {
+        return refused(detail);
+    }
+    let fact = Payload(SceneReset { snippet: label.to_owned() });
+    record_and(world, Box::new(fact), Origin::new(Producer::Server), |world| {
+        with_ticks_moved(moved, || apply_scene(world, &scene));
+    });
+    Verdict::Accepted
+}
+
+fn refused(detail: impl Into<String>) -> Verdict {
+    Verdict::Rejected(Rejection::new("bad_state").because(detail))
+}
+
+/// Checks that every value can be read, before anything is changed.
+fn check(protocol: &Protocol, scene: &Scene) -> Result<(), String> {
+    if scene.len() > ENTITIES_MAX {
+        return Err(format!("{} entities, at most {ENTITIES_MAX} allowed", scene.len()));
+    }
+    let names: Vec<&str> = scene.keys().map(String::as_str).collect();
+    let mut bytes = Vec::new();
+    for (name, components) in scene {
+        if name.len() > ENTITY_NAME_BYTES_MAX {
+            return Err(format!("an entity's name is longer than {ENTITY_NAME_BYTES_MAX} bytes: {name}"));
+        }
+        for (component, value) in components {
+            let entry = protocol.component_index(component).and_then(|at| protocol.components.get(at));
+            let entry = entry.ok_or_else(|| format!("{name} has an unknown component {component:?}"))?;
+            bytes.clear();
+            let encoded = entry.column.encode_json(value, &LevelNames(&names), &mut bytes);
+            encoded.map_err(|error| format!("{name}.{component}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Names as the room's index has them.
+struct RoomNames<'a>(&'a EntityIndex);
+
+impl Names for RoomNames<'_> {
+    fn name(&self, id: NetId) -> Option<String> {
+        self.0.slot(id).map(|slot| self.0.display(slot.id))
+    }
+
+    fn id(&self, name: &str) -> Option<NetId> {
+        self.0.net_id(EntityId::parse(name))
+    }
+}
+
+fn apply_scene(world: &mut World, scene: &Scene) {
+    let wanted: BTreeMap<EntityId, &String> = scene.keys().map(|name| (EntityId::parse(name), name)).collect();
+    let index = world.resource::<EntityIndex>();
+    let members = world.resource::<Members>();
+    let live = index.slots.iter().filter(|slot| !matches!(slot.state, SlotState::Free | SlotState::Buried));
+    let goes: Vec<Entity> =
+        live.filter(|slot| !wanted.contains_key(&slot.id) && !members.contains(slot.id)).map(|slot| slot.entity).collect();
+    for entity in goes {
+        if let Ok(entity) = world.get_entity_mut(entity) {
+            entity.despawn();
+        }
+    }
+    for (id, name) in &wanted {
+        if world.resource::<EntityIndex>().entity(*id).is_none() {
+            spawn(world, *id, name);
+        }
+    }
+    world.flush();
+    let empty = BTreeMap::new();
+    let mut errors = Vec::new();
+    for (id, name) in &wanted {
+        let Some(entity) = world.resource::<EntityIndex>().entity(*id) else { continue };
+        world.entity_mut(entity).remove::<Disabled>();
+        let components = scene.get(*name).unwrap_or(&empty);
+        errors.extend(edit(world, |world, protocol, map| give(world, protocol, map, entity, components)).err());
+    }
+    for error in errors {
+        tracing::error!(%error, "a value of the stored state did not go into the scene");
+    }
+    world.flush();
+}
+
+fn spawn(world: &mut World, id: EntityId, name: &str) -> Entity {
+    if EntityId::named(name) == id {
+        return world.spawn((id, Name::new(name.to_owned()))).id();
+    }
+    world.spawn(id).id()
+}
+
+/// Lends the protocol and the map from net ids to entities.
+fn edit<T>(world: &mut World, change: impl FnOnce(&mut World, &mut Protocol, &NetMap) -> T) -> T {
+    let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    let mut map = NetMap::default();
+    for (slot, id) in world.resource::<EntityIndex>().slots.iter().zip(0..) {
+        if !matches!(slot.state, SlotState::Free | SlotState::Buried) {
+            map.set(NetId(id), slot.entity);
+        }
+    }
+    let changed = change(world, &mut protocol, &map);
+    for entry in &mut protocol.components {
+        // What tells the observers of a replica is not for a room.
+        drop(entry.column.announcement());
+    }
+    *world.resource_mut::<Protocol>() = protocol;
+    changed
+}
+
+/// Gives an entity exactly these synced components, as far as it differs.
+fn give(
+    world: &mut World,
+    protocol: &mut Protocol,
+    map: &NetMap,
+    entity: Entity,
+    components: &BTreeMap<String, Value>,
+) -> Result<(), CodecError> {
+    for at in 0..protocol.components.len() {
+        let value = protocol.components.get(at).and_then(|entry| components.get(&entry.name));
+        put(world, protocol, map, entity, at, value)?;
+    }
+    Ok(())
+}
+
+/// Gives an entity a component, or takes it away, if that is not how it is.
+fn put(
+    world: &mut World,
+    protocol: &mut Protocol,
+    map: &NetMap,
+    entity: Entity,
+    at: usize,
+    value: Option<&Value>,
+) -> Result<(), CodecError> {
+    let Some(entry) = protocol.components.get_mut(at) else { return Ok(()) };
+    let (mut now, mut wanted) = (Vec::new(), Vec::new());
+    let has = entry.column.one(world, entity, None, &mut now)?.is_some();
+    match value {
+        None if has => entry.column.remove(world, entity),
+        None => {}
+        Some(value) => {
+            entry.column.encode_json(value, &RoomNames(world.resource::<EntityIndex>()), &mut wanted)?;
+            if !has {
+                entry.column.insert(world, entity, &mut Reader::new(&wanted), map)?;
+            } else if now != wanted {
+                entry.column.update(world, entity, UpdateKind::Set, &mut Reader::new(&wanted), map)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Undoes what a fact changed, where nothing has changed it since, and records what became of it.
+pub(crate) fn revert(world: &mut World, seq: FactSeq, changes: &[Change]) -> Verdict {
+    let (mut undo, mut conflicts) = (Vec::new(), Vec::new());
+    for change in changes {
+        match value_now(world, &change.entity, &change.component) {
+            Ok(now) if now == change.after => undo.push(change),
+            Ok(_) => conflicts.push(format!("{}.{}", change.entity, change.component)),
+            Err(detail) => return refused(detail),
+        }
+    }
+    let fact = Reverted { seq, undone: undo.len() as u32, conflicts };
+    record_and(world, Box::new(Payload(fact)), Origin { cause: Some(seq), ..Origin::new(Producer::Server) }, |world| {
+        for change in undo {
+            if let Err(error) = undo_change(world, change) {
+                tracing::error!(%error, entity = change.entity, component = change.component, "a change could not be undone");
+            }
+        }
+    });
+    Verdict::Accepted
+}
+
+fn value_now(world: &World, entity: &str, component: &str) -> Result<Option<Value>, String> {
+    let index = world.resource::<EntityIndex>();
+    let protocol = world.resource::<Protocol>();
+    let entry = protocol.component_index(component).and_then(|at| protocol.components.get(at));
+    let entry = entry.ok_or_else(|| format!("unknown component {component:?}"))?;
+    let Some(entity) = index.entity(EntityId::parse(entity)) else { return Ok(None) };
+    let mut bytes = Vec::new();
+    match entry.column.one(world, entity, None, &mut bytes) {
+        Ok(None) => Ok(None),
+        Ok(Some(_)) => entry.column.to_json(&mut Reader::new(&bytes), &RoomNames(index)).map(Some).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn undo_change(world: &mut World, change: &Change) -> Result<(), CodecError> {
+    let id = EntityId::parse(&change.entity);
+    let entity = match (world.resource::<EntityIndex>().entity(id), &change.before) {
+        (Some(entity), _) => entity,
+        (None, Some(_)) => spawn(world, id, &change.entity),
+        (None, None) => return Ok(()),
+    };
+    let at = world.resource::<Protocol>().component_index(&change.component).unwrap_or(usize::MAX);
+    edit(world, |world, protocol, map| put(world, protocol, map, entity, at, change.before.as_ref()))?;
+    let bare = edit(world, |world, protocol, _| {
+        let has = |entry: &crate::protocol::ComponentEntry| matches!(entry.column.one(world, entity, None, &mut Vec::new()), Ok(Some(_)));
+        !protocol.components.iter().any(has)
+    });
+    // It came by that fact, and nothing is left of it.
+    if bare && change.before.is_none() && !world.resource::<Members>().contains(id) {
+        world.despawn(entity);
+    }
+    Ok(())
+}

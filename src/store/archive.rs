@@ -1,0 +1,362 @@
+//! Reads what is stored: rooms, facts, refusals, ticks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::chain::Chain;
+use super::error::StoreError;
+use super::frame::{HotTick, read_chunk, read_frame};
+use super::record::{Head, Item, KeptTick, RoomHeader, Snippet, StoredFact, StoredRefusal};
+use super::tables::{Chunk, ChunkKind, Flush, RoomKey, Seal, Store, StoredRoom, find_room};
+use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Protocol, RoomTick, Standing, State};
+
+/// How many chunks are read at once.
+const CHUNKS_AT_ONCE: usize = 4_096;
+
+/// Reads what is stored, with the protocol of the game that stored it.
+pub struct Archive {
+    store: Box<dyn Store>,
+    protocol: Arc<Protocol>,
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").finish_non_exhaustive()
+    }
+}
+
+/// A room as its last process left it.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Its number.
+    pub key: RoomKey,
+    /// What it was created from.
+    pub header: RoomHeader,
+    /// Its state; nothing if no tick of it was ever stored.
+    pub scene: Option<RecoveredScene>,
+    /// Where it stands besides.
+    pub standing: Standing,
+    /// The chain of hashes over its ledger.
+    pub chain: Chain,
+}
+
+/// A state that was found.
+#[derive(Debug)]
+pub enum RecoveredScene {
+    /// Exactly as it was.
+    Exact(Box<State>),
+    /// As JSON, because another protocol stored it.
+    Json(String),
+}
+
+/// Something that somebody did or tried.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// The tick.
+    pub tick: RoomTick,
+    /// Who.
+    pub author: EntityId,
+    /// The number that the author's client gave the command.
+    pub command: Option<CommandId>,
+    /// What it became, or what it would have been.
+    pub kind: String,
+    /// What it says.
+    pub data: Value,
+    /// Why it was refused, if it was.
+    pub refused: Option<String>,
+}
+
+impl Archive {
+    /// Reads a store.
+    pub fn new(store: Box<dyn Store>, protocol: Arc<Protocol>) -> Self {
+        Self { store, protocol }
+    }
+
+    /// The store.
+    pub fn store(&mut self) -> &mut dyn Store {
+        &mut *self.store
+    }
+
+    /// The protocol.
+    pub fn protocol(&self) -> &Protocol {
+        &self.protocol
+    }
+
+    pub(crate) fn shared_protocol(&self) -> Arc<Protocol> {
+        self.protocol.clone()
+    }
+
+    /// A room.
+    ///
+    /// # Errors
+    /// If there is none with that name.
+    pub fn room(&mut self, name: &str) -> Result<StoredRoom, StoreError> {
+        find_room(&mut *self.store, name)
+    }
+
+    /// Where a room's ledger ends; nothing if no tick of it was stored.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn head(&mut self, name: &str) -> Result<Option<Head>, StoreError> {
+        let room = self.room(name)?;
+        self.head_of(&room)
+    }
+
+    pub(crate) fn head_of(&mut self, room: &StoredRoom) -> Result<Option<Head>, StoreError> {
+        let hot = self.hot(room)?;
+        let Some(last) = hot.last() else { return Ok(room.sealed) };
+        let seq = room.sealed.map_or(0, |head| head.seq.0) + hot.iter().map(|hot| hot.facts.len() as u64).sum::<u64>();
+        Ok(Some(Head { tick: last.tick.tick, seq: FactSeq(seq) }))
+    }
+
+    /// The ticks of a room that stand in the journal only.
+    fn hot(&mut self, room: &StoredRoom) -> Result<Vec<HotTick>, StoreError> {
+        let mut ticks = Vec::new();
+        for (number, frame, intact) in self.store.journal()? {
+            if !intact {
+                let (room, what) = (room.header.name.clone(), format!("the journal of flush {number}"));
+                return Err(StoreError::Damaged { room, what, detail: "its checksum does not agree".to_owned() });
+            }
+            ticks.extend(read_frame(&frame, Some(room.key))?.into_iter().flat_map(|(_, ticks)| ticks));
+        }
+        ticks.retain(|hot| room.sealed.is_none_or(|head| hot.tick.tick > head.tick));
+        Ok(ticks)
+    }
+
+    /// Facts of a room from one on, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn facts(&mut self, name: &str, from: FactSeq, limit: usize) -> Result<Vec<StoredFact>, StoreError> {
+        let room = self.room(name)?;
+        self.facts_of(&room, from, limit)
+    }
+
+    pub(crate) fn facts_of(&mut self, room: &StoredRoom, from: FactSeq, limit: usize) -> Result<Vec<StoredFact>, StoreError> {
+        // The journal first: what is sealed meanwhile is then seen twice, not missed.
+        let hot = self.hot(room)?;
+        let (mut facts, mut from) = (Vec::new(), from.0.max(1));
+        while facts.len() < limit {
+            let chunks = self.store.chunks(room.key, ChunkKind::Facts, from, u64::MAX >> 1, CHUNKS_AT_ONCE.min(limit))?;
+            let Some(last) = chunks.last().map(|chunk| chunk.to) else { break };
+            for chunk in &chunks {
+                self.read_facts(room, chunk, from, &mut facts)?;
+            }
+            from = last + 1;
+        }
+        let mut seq = room.sealed.map_or(0, |head| head.seq.0);
+        for text in hot.iter().flat_map(|hot| &hot.facts) {
+            seq += 1;
+            if seq >= from && facts.len() < limit {
+                facts.push(item(text)?.into_fact(FactSeq(seq)));
+            }
+        }
+        facts.truncate(limit);
+        Ok(facts)
+    }
+
+    fn read_facts(&self, room: &StoredRoom, chunk: &Chunk, from: u64, out: &mut Vec<StoredFact>) -> Result<(), StoreError> {
+        let damaged = |detail: String| {
+            let (room, what) = (room.header.name.clone(), format!("the facts {} to {}", chunk.from, chunk.to));
+            StoreError::Damaged { room, what, detail }
+        };
+        let items: Vec<Item<'_>> = serde_json::from_slice(&chunk.payload).map_err(|error| damaged(error.to_string()))?;
+        if items.len() as u64 != chunk.to - chunk.from + 1 {
+            return Err(damaged(format!("there are {}", items.len())));
+        }
+        let numbered = items.into_iter().zip(chunk.from..).filter(|(_, seq)| *seq >= from);
+        out.extend(numbered.map(|(item, seq)| item.into_fact(FactSeq(seq))));
+        Ok(())
+    }
+
+    /// One fact.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn fact(&mut self, name: &str, seq: FactSeq) -> Result<Option<StoredFact>, StoreError> {
+        Ok(self.facts(name, seq, 1)?.pop().filter(|fact| fact.seq == seq))
+    }
+
+    /// What was refused from a tick on, in order.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn refusals(&mut self, name: &str, from: RoomTick) -> Result<Vec<StoredRefusal>, StoreError> {
+        let room = self.room(name)?;
+        let hot = self.hot(&room)?;
+        let chunks = self.store.chunks(room.key, ChunkKind::Refusals, u64::from(from.0), u64::MAX >> 1, usize::MAX >> 1)?;
+        let mut refusals = Vec::new();
+        for chunk in &chunks {
+            let items: Vec<Item<'_>> = serde_json::from_slice(&chunk.payload).map_err(|error| json_error(&error))?;
+            refusals.extend(items.into_iter().map(Item::into_refusal).filter(|refusal| refusal.tick >= from));
+        }
+        for text in hot.iter().filter(|hot| hot.tick.tick >= from).flat_map(|hot| &hot.refusals) {
+            refusals.push(item(text)?.into_refusal());
+        }
+        Ok(refusals)
+    }
+
+    /// What users did and tried, accepted and refused, in the order of their ticks; of one of them, or of all.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn audit(&mut self, name: &str, of: Option<EntityId>) -> Result<Vec<Audited>, StoreError> {
+        let facts = self.facts(name, FactSeq(1), usize::MAX)?.into_iter().filter(|fact| fact.producer == "user");
+        let accepted = facts.filter_map(|fact| {
+            let data = fact.json();
+            Some(Audited { tick: fact.tick, author: fact.author?, command: fact.command, kind: fact.kind, data, refused: None })
+        });
+        let refused = self.refusals(name, RoomTick(0))?.into_iter().map(|refusal| {
+            let StoredRefusal { tick, author, kind, command, data, code, detail } = refusal;
+            let refused = Some(if detail.is_empty() { code } else { format!("{code}: {detail}") });
+            Audited { tick, author, command, kind, data, refused }
+        });
+        let mut all: Vec<Audited> = accepted.chain(refused).filter(|audited| of.is_none_or(|of| of == audited.author)).collect();
+        all.sort_by_key(|audited| audited.tick);
+        Ok(all)
+    }
+
+    /// The ticks of a room from one to another, both included. Stretches in which nothing happened may be left out.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn ticks(&mut self, name: &str, from: RoomTick, to: RoomTick) -> Result<Vec<KeptTick>, StoreError> {
+        let room = self.room(name)?;
+        self.ticks_of(&room, from, to)
+    }
+
+    pub(crate) fn ticks_of(&mut self, room: &StoredRoom, from: RoomTick, to: RoomTick) -> Result<Vec<KeptTick>, StoreError> {
+        let hot = if room.sealed.is_some_and(|head| to <= head.tick) { Vec::new() } else { self.hot(room)? };
+        let chunks = self.store.chunks(room.key, ChunkKind::Ticks, u64::from(from.0), u64::from(to.0), usize::MAX >> 1)?;
+        let mut ticks = Vec::new();
+        for chunk in &chunks {
+            let read = read_chunk(&chunk.payload).map_err(|error| {
+                let (room, what) = (room.header.name.clone(), format!("the ticks {} to {}", chunk.from, chunk.to));
+                StoreError::Damaged { room, what, detail: error.to_string() }
+            })?;
+            ticks.extend(read.into_iter().filter(|kept| (from..=to).contains(&kept.tick)));
+        }
+        let last = ticks.last().map(|kept| kept.tick);
+        ticks.extend(hot.into_iter().map(|hot| hot.tick).filter(|kept| (from..=to).contains(&kept.tick) && Some(kept.tick) > last));
+        Ok(ticks)
+    }
+
+    /// A snippet.
+    ///
+    /// # Errors
+    /// If there is none with that name.
+    pub fn snippet(&mut self, name: &str, label: &str) -> Result<Snippet, StoreError> {
+        let room = self.room(name)?;
+        if let Some(snippet) = self.store.snippet(room.key, label)? {
+            return Ok(snippet);
+        }
+        let known: Vec<String> = self.store.snippets(room.key)?.into_iter().map(|(label, ..)| label).collect();
+        Err(StoreError::NoSnippet { room: name.to_owned(), label: label.to_owned(), known: known.join(", ") })
+    }
+
+    /// Saves the state of a tick as a snippet.
+    ///
+    /// # Errors
+    /// If the tick is not there, or the snippet can't be written.
+    pub fn save_snippet(&mut self, name: &str, label: &str, tick: RoomTick) -> Result<Snippet, StoreError> {
+        let room = self.room(name)?;
+        self.check_tick(&room, tick)?;
+        let (state, standing) = self.stand_at(&room, tick)?;
+        let entities = self.entities_of(&state)?;
+        let snippet = Snippet { label: label.to_owned(), tick, members: standing.members.into_keys().collect(), entities };
+        self.store.save_snippet(room.key, &snippet)?;
+        Ok(snippet)
+    }
+
+    /// A state's entities as JSON texts.
+    pub(crate) fn entities_of(&self, state: &State) -> Result<super::record::Entities, CodecError> {
+        let mut entities = super::record::Entities::new();
+        if let Value::Object(all) = state.to_json(&self.protocol)? {
+            for (entity, components) in all {
+                let texts = components.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.to_string()));
+                entities.insert(entity, texts.collect());
+            }
+        }
+        Ok(entities)
+    }
+
+    /// How people write the entities and users that a room ever had: names by ids.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn names(&mut self, name: &str) -> Result<BTreeMap<EntityId, String>, StoreError> {
+        let room = self.room(name)?;
+        let mut names: BTreeMap<EntityId, String> = BTreeMap::new();
+        if let Some((_, text)) = &room.header.level
+            && let Ok(level) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text)
+        {
+            names.extend(level.into_keys().map(|name| (EntityId::parse(&name), name)));
+        }
+        names.extend(self.store.components(room.key)?.into_keys().map(|name| (EntityId::parse(&name), name)));
+        for fact in self.facts_of(&room, FactSeq(1), usize::MAX)?.iter().filter(|fact| fact.kind == "user_joined") {
+            if let Ok(joined) = fact.get::<crate::protocol::UserJoined>() {
+                names.insert(joined.user, joined.name);
+            }
+        }
+        Ok(names)
+    }
+}
+
+fn json_error(error: &serde_json::Error) -> CodecError {
+    CodecError::Value { at: error.column(), detail: error.to_string() }
+}
+
+fn item(text: &str) -> Result<Item<'_>, CodecError> {
+    serde_json::from_str(text).map_err(|error| json_error(&error))
+}
+
+/// Copies a room with its whole history from one store into another, which must not have it. `progress` hears how many ticks are done.
+///
+/// # Errors
+/// If one can't be read, or the other not be written.
+pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut progress: impl FnMut(RoomTick)) -> Result<(), StoreError> {
+    let room = archive.room(name)?;
+    let Some(head) = room.sealed else { return Ok(()) };
+    let description = archive.store().protocol(room.fingerprint)?.unwrap_or_else(|| archive.protocol().describe());
+    let key = into.enter(&room.header, &description)?;
+    let mut number = into.last_flush()?;
+    let mut write = |into: &mut dyn Store, seal: Seal| -> Result<(), StoreError> {
+        number += 1;
+        progress(seal.head.tick);
+        into.commit(&Flush { number, seals: vec![seal], journal_done: 0, ..Flush::default() })
+    };
+    let fingerprint = room.fingerprint;
+    let seal = |chunks, components, checkpoint| Seal { key, head, chain: room.chain, fingerprint, chunks, components, checkpoint };
+    for kind in [ChunkKind::Facts, ChunkKind::Refusals, ChunkKind::Ticks] {
+        let mut from = 0;
+        loop {
+            let chunks = archive.store().chunks(room.key, kind, from, u64::MAX >> 1, 256)?;
+            let Some(last) = chunks.last().map(|chunk| chunk.to) else { break };
+            write(into, seal(chunks.into_iter().map(|chunk| (kind, chunk)).collect(), None, None))?;
+            from = last + 1;
+        }
+    }
+    for (tick, _) in archive.store().checkpoints(room.key)? {
+        if let Some(checkpoint) = archive.store().checkpoint(room.key, tick, false)? {
+            write(into, seal(Vec::new(), None, Some(checkpoint)))?;
+        }
+    }
+    if let Some(tick) = room.components_tick {
+        let entities = archive.store().components(room.key)?;
+        let of_entity = |(entity, components): (String, BTreeMap<String, String>)| {
+            components.into_iter().map(move |(component, value)| (entity.clone(), component, Some(value)))
+        };
+        let values = entities.into_iter().flat_map(of_entity).collect();
+        write(into, seal(Vec::new(), Some(super::tables::ComponentWrites { tick, all: true, gone: Vec::new(), values }), None))?;
+    }
+    for (label, ..) in archive.store().snippets(room.key)? {
+        if let Some(snippet) = archive.store().snippet(room.key, &label)? {
+            into.save_snippet(key, &snippet)?;
+        }
+    }
+    into.settle()
+}

@@ -1,0 +1,121 @@
+//! What can go wrong with what is kept.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::protocol::{CodecError, RoomTick, StateError};
+
+/// What is wrong with a store, and where.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The system refuses.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// SQLite refuses.
+    #[error("{what}: {error}")]
+    Sqlite {
+        /// What was tried.
+        what: &'static str,
+        /// What it says.
+        error: rusqlite::Error,
+    },
+    /// Another process has the data open for writing.
+    #[error("{0} is being served by another process; stop it first")]
+    Locked(PathBuf),
+    /// There is nothing.
+    #[error("there is no data in {0}")]
+    Missing(PathBuf),
+    /// The file is none of ours.
+    #[error("{0} is no data of roomkeeper's (its application id is {1})")]
+    Foreign(PathBuf, i64),
+    /// A later version wrote it.
+    #[error("the data has the layout {found}, this version knows up to {known}; use the version that wrote it, or a later one")]
+    Newer {
+        /// The layout of the file.
+        found: i64,
+        /// The layout that this version writes.
+        known: i64,
+    },
+    /// What was read is not what was written.
+    #[error("the data of room {room:?} is damaged: {what}: {detail}")]
+    Damaged {
+        /// The room.
+        room: String,
+        /// Which row.
+        what: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// There is no such room.
+    #[error("there is no room {room:?}; there are: {known}")]
+    NoRoom {
+        /// The name that was asked for.
+        room: String,
+        /// The names there are.
+        known: String,
+    },
+    /// There is no such snippet.
+    #[error("room {room:?} has no snippet {label:?}; it has: {known}")]
+    NoSnippet {
+        /// The room.
+        room: String,
+        /// The name that was asked for.
+        label: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A tick is asked for that is not there.
+    #[error("room {room:?} has no tick {tick}: what is kept goes from {first} to {last}")]
+    NoTick {
+        /// The room.
+        room: String,
+        /// The tick.
+        tick: RoomTick,
+        /// The first that is kept.
+        first: RoomTick,
+        /// The last there is.
+        last: RoomTick,
+    },
+    /// What is stored was written by another protocol, and can't be read by this one.
+    #[error("room {room:?} was stored by another protocol: {}", .differences.join("; "))]
+    Protocol {
+        /// The room.
+        room: String,
+        /// What differs, a line for each name.
+        differences: Vec<String>,
+    },
+    /// What is stored does not follow from what is stored before it.
+    #[error("room {room:?}, tick {tick}: {error}")]
+    State {
+        /// The room.
+        room: String,
+        /// The tick.
+        tick: RoomTick,
+        /// What does not fit.
+        error: StateError,
+    },
+    /// A value can't be read or written.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The writer has stopped: its thread is gone.
+    #[error("the store's writer has stopped")]
+    Stopped,
+}
+
+impl StoreError {
+    pub(crate) fn sqlite(what: &'static str) -> impl Fn(rusqlite::Error) -> Self {
+        move |error| Self::Sqlite { what, error }
+    }
+
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |error| Self::Io { what, error }
+    }
+}

@@ -1,0 +1,260 @@
+//! Follows one room from tick to tick, off its thread: folds its batches, writes its texts, and puts together what is sealed.
+
+use std::sync::Arc;
+
+use super::chain::Chain;
+use super::error::StoreError;
+use super::frame::{pack, write_texts, write_tick};
+use super::record::{Head, RoomHeader, TickRecord, write_fact, write_refusal};
+use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, RoomKey, Seal};
+use crate::protocol::{CodecError, Dirty, FactSeq, Fingerprint, Protocol, Reader, RoomTick, Standing, State};
+
+/// How often what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cadence {
+    pub(crate) components_every: u32,
+    pub(crate) checkpoint_every: u32,
+}
+
+/// One room, as its store knows it.
+pub(crate) struct Follower {
+    pub(crate) key: RoomKey,
+    pub(crate) header: RoomHeader,
+    protocol: Arc<Protocol>,
+    fingerprint: Fingerprint,
+    pub(crate) state: State,
+    pub(crate) standing: Standing,
+    chain: Chain,
+    dirty: Dirty,
+    /// The next seal writes all components, not only what changed: the table does not have them yet.
+    all_dirty: bool,
+    components_tick: Option<RoomTick>,
+    checkpoint_tick: Option<RoomTick>,
+    bytes_since_checkpoint: usize,
+    /// The next seal takes a checkpoint from which a new process goes on.
+    resumes: bool,
+    unsealed: Unsealed,
+}
+
+/// What waits to be sealed.
+#[derive(Default)]
+struct Unsealed {
+    ticks: Vec<u8>,
+    facts: Vec<u8>,
+    refusals: Vec<u8>,
+    first_tick: Option<RoomTick>,
+    first_seq: Option<FactSeq>,
+    last_seq: FactSeq,
+    fact_ticks: Option<(RoomTick, RoomTick)>,
+    refusal_ticks: Option<(RoomTick, RoomTick)>,
+    /// False while nothing happened that would have to be read again.
+    eventful: bool,
+}
+
+/// How a room begins or goes on in a process.
+pub(crate) struct Beginning {
+    pub(crate) state: State,
+    pub(crate) standing: Standing,
+    pub(crate) chain: Chain,
+    pub(crate) resumed: bool,
+}
+
+impl Follower {
+    pub(crate) fn new(key: RoomKey, header: RoomHeader, protocol: Arc<Protocol>, begin: Beginning) -> Self {
+        let Beginning { state, standing, chain, resumed } = begin;
+        Self {
+            key,
+            header,
+            fingerprint: protocol.fingerprint(),
+            protocol,
+            state,
+            standing,
+            chain,
+            dirty: Dirty::default(),
+            all_dirty: true,
+            components_tick: None,
+            checkpoint_tick: None,
+            bytes_since_checkpoint: 0,
+            resumes: resumed,
+            unsealed: Unsealed::default(),
+        }
+    }
+
+    /// Takes a tick up and appends it to the journal.
+    ///
+    /// # Errors
+    /// If the batch does not follow from the ones before: a fault of ours. The tick's facts are in the journal all the same.
+    pub(crate) fn take(&mut self, record: &TickRecord, journal: &mut Vec<u8>) -> Result<(), StoreError> {
+        let folded = match &record.batch {
+            Some(batch) => self.state.fold_noting(&self.protocol, batch, Some(&mut self.dirty)).map(drop),
+            None => Ok(()),
+        };
+        let facts = record.facts.len() as u64;
+        self.standing.follow(record.tick, record.batch.is_some(), facts, &record.taken, &record.trail);
+        let start = self.unsealed.ticks.len();
+        write_tick(record, &mut self.unsealed.ticks);
+        journal.extend_from_slice(self.unsealed.ticks.get(start..).unwrap_or_default());
+        self.unsealed.first_tick.get_or_insert(record.tick);
+        self.unsealed.eventful |= record.batch.is_some() || !record.taken.is_empty() || record.trail.rng.is_some();
+        self.bytes_since_checkpoint += record.batch.as_ref().map_or(0, bytes::Bytes::len);
+        self.take_facts(record, journal);
+        self.take_refusals(record, journal);
+        folded.map_err(|error| StoreError::State { room: self.header.name.clone(), tick: record.tick, error })
+    }
+
+    fn take_facts(&mut self, record: &TickRecord, journal: &mut Vec<u8>) {
+        let mut texts: Vec<Vec<u8>> = Vec::with_capacity(record.facts.len());
+        for fact in &record.facts {
+            let mut text = Vec::with_capacity(192);
+            write_fact(fact, &mut text);
+            mark(&mut self.chain, &mut text);
+            texts.push(text);
+            self.unsealed.first_seq.get_or_insert(fact.seq);
+            self.unsealed.last_seq = fact.seq;
+        }
+        write_texts(texts.iter().map(Vec::as_slice), journal);
+        if !texts.is_empty() {
+            append(&texts, &mut self.unsealed.facts);
+            let first = self.unsealed.fact_ticks.map_or(record.tick, |(first, _)| first);
+            self.unsealed.fact_ticks = Some((first, record.tick));
+        }
+    }
+
+    fn take_refusals(&mut self, record: &TickRecord, journal: &mut Vec<u8>) {
+        let mut texts: Vec<Vec<u8>> = Vec::new();
+        for taken in &record.taken {
+            let mut text = Vec::new();
+            if write_refusal(&self.protocol, record.tick, taken, &mut text) {
+                mark(&mut self.chain, &mut text);
+                texts.push(text);
+            }
+        }
+        write_texts(texts.iter().map(Vec::as_slice), journal);
+        if !texts.is_empty() {
+            append(&texts, &mut self.unsealed.refusals);
+            let first = self.unsealed.refusal_ticks.map_or(record.tick, |(first, _)| first);
+            self.unsealed.refusal_ticks = Some((first, record.tick));
+        }
+    }
+
+    /// True if anything waits to be sealed.
+    pub(crate) fn is_unsealed(&self) -> bool {
+        self.unsealed.first_tick.is_some() || self.resumes
+    }
+
+    /// Puts together what is sealed. `whole` writes the components now, however long ago they were written.
+    pub(crate) fn seal(&mut self, cadence: Cadence, whole: bool, broken: bool) -> Seal {
+        let unsealed = std::mem::take(&mut self.unsealed);
+        let fingerprint = self.fingerprint;
+        let tick = self.standing.tick;
+        let mut chunks = Vec::new();
+        let mut push = |kind, from, to, tick_from, tick_to, payload| {
+            chunks.push((kind, Chunk { from, to, tick_from, tick_to, fingerprint, payload }));
+        };
+        if let (Some(first), Some((tick_from, tick_to))) = (unsealed.first_seq, unsealed.fact_ticks) {
+            push(ChunkKind::Facts, first.0, unsealed.last_seq.0, tick_from, tick_to, closed(unsealed.facts));
+        }
+        if let Some((first, last)) = unsealed.refusal_ticks {
+            push(ChunkKind::Refusals, u64::from(first.0), u64::from(last.0), first, last, closed(unsealed.refusals));
+        }
+        if let Some(first) = unsealed.first_tick.filter(|_| unsealed.eventful) {
+            push(ChunkKind::Ticks, u64::from(first.0), u64::from(tick.0), first, tick, pack(&unsealed.ticks));
+        }
+        let due = |since: Option<RoomTick>, every: u32| since.is_none_or(|since| tick.0.saturating_sub(since.0) >= every);
+        let components = match whole || due(self.components_tick, cadence.components_every) {
+            true if !broken => self.components().inspect_err(|error| tracing::error!(%error, "the components can't be told as JSON")).ok(),
+            _ => None,
+        };
+        let grown = self.bytes_since_checkpoint * 4 >= self.state.entities().len() * 16;
+        let rare = due(self.checkpoint_tick, cadence.checkpoint_every.saturating_mul(20));
+        let checkpoint = if broken {
+            None
+        } else if self.resumes || rare || (grown && due(self.checkpoint_tick, cadence.checkpoint_every)) {
+            Some(self.checkpoint())
+        } else {
+            None
+        };
+        let seq = FactSeq(self.standing.next_seq.0.saturating_sub(1));
+        Seal { key: self.key, head: Head { tick, seq }, chain: self.chain, fingerprint, chunks, components, checkpoint }
+    }
+
+    fn components(&mut self) -> Result<ComponentWrites, StoreError> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let all = std::mem::take(&mut self.all_dirty);
+        let tick = self.standing.tick;
+        self.components_tick = Some(tick);
+        let mut values = Vec::new();
+        if all {
+            for (id, entity) in self.state.entities() {
+                for component in entity.components.keys() {
+                    values.extend(self.component(*id, *component)?);
+                }
+            }
+            return Ok(ComponentWrites { tick, all, gone: Vec::new(), values });
+        }
+        for (id, component) in dirty.values {
+            values.extend(self.component(id, component)?);
+        }
+        Ok(ComponentWrites { tick, all, gone: dirty.gone.into_iter().collect(), values })
+    }
+
+    fn component(&self, id: crate::protocol::NetId, component: usize) -> Result<Option<(String, String, Option<String>)>, CodecError> {
+        let (Some(entity), Some(entry)) = (self.state.entities().get(&id), self.protocol.components.get(component)) else {
+            return Ok(None);
+        };
+        let json = match entity.components.get(&component) {
+            Some(value) => Some(entry.column.to_json(&mut Reader::new(value), &self.state)?.to_string()),
+            None => None,
+        };
+        Ok(Some((entity.identity.display(self.state.room()), entry.name.clone(), json)))
+    }
+
+    fn checkpoint(&mut self) -> Checkpoint {
+        self.checkpoint_tick = Some(self.standing.tick);
+        self.bytes_since_checkpoint = 0;
+        let resumed = std::mem::take(&mut self.resumes);
+        let payload = checkpoint_payload(&self.protocol, &self.state, &self.standing);
+        Checkpoint { tick: self.standing.tick, resumed, fingerprint: self.fingerprint, payload }
+    }
+}
+
+/// What a checkpoint holds: the standing, then the snapshot, packed.
+pub(crate) fn checkpoint_payload(protocol: &Protocol, state: &State, standing: &Standing) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    standing.write(&mut bytes);
+    bytes.extend_from_slice(&state.to_snapshot(protocol, standing.tick, standing.next_seq));
+    pack(&bytes)
+}
+
+/// Reads what a checkpoint holds.
+pub(crate) fn read_checkpoint(protocol: &Protocol, header: &RoomHeader, payload: &[u8]) -> Result<(State, Standing), StoreError> {
+    let bytes = super::frame::unpack(payload)?;
+    let mut input = Reader::new(&bytes);
+    let standing = Standing::read(&mut input)?;
+    let state = State::from_snapshot(protocol, header.id(), input.rest());
+    let mut state = state.map_err(|error| StoreError::State { room: header.name.clone(), tick: standing.tick, error })?;
+    // A snapshot is of a tick, a state of the last tick in which anything changed.
+    state.set_tick(standing.last_batch);
+    Ok((state, standing))
+}
+
+/// Adds an item's mark to its text.
+pub(crate) fn mark(chain: &mut Chain, text: &mut Vec<u8>) {
+    let mark = chain.extend(text);
+    text.pop();
+    text.extend_from_slice(format!(",\"h\":\"{mark:016x}\"}}").as_bytes());
+}
+
+/// Appends items to a JSON array that is open.
+pub(crate) fn append(texts: &[Vec<u8>], array: &mut Vec<u8>) {
+    for text in texts {
+        array.extend_from_slice(if array.is_empty() { b"[" } else { b",\n" });
+        array.extend_from_slice(text);
+    }
+}
+
+/// Closes a JSON array.
+pub(crate) fn closed(mut array: Vec<u8>) -> Vec<u8> {
+    array.push(b']');
+    array
+}

@@ -1,0 +1,153 @@
+//! How ticks are written: one after the other within a chunk of a room, room by room within the journal of a flush.
+//!
+//! ```text
+//! tick  := number, flags, next serial, [size, batch] [size, chance] [count, count * taken]     each if its flag is set
+//! frame := rooms, rooms * (key, size, ticks with their texts)
+//! texts := facts, facts * text, refusals, refusals * text
+//! chunk := size, zstd of ticks
+//! ```
+//!
+//! Integers and texts are those of a batch. All of it comes from a disk and is checked.
+
+use bytes::Bytes;
+
+use super::record::{KeptTick, TickRecord};
+use super::tables::RoomKey;
+use crate::protocol::limits::{BATCH_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::protocol::{CodecError, Reader, RoomTick, Taken, Trail, write_varint};
+
+const BATCH: u8 = 1;
+const CHANCE: u8 = 2;
+const TAKEN: u8 = 4;
+
+/// Largest chunk, unpacked.
+const CHUNK_BYTES_MAX: u64 = 1 << 30;
+
+/// Most ticks or facts of one room in one chunk or frame.
+const COUNT_MAX: usize = 1 << 24;
+
+/// Appends a tick.
+pub(crate) fn write_tick(record: &TickRecord, out: &mut Vec<u8>) {
+    write_kept(record.tick, record.batch.as_ref(), &record.taken, &record.trail, out);
+}
+
+/// Appends a tick that was kept before.
+pub(crate) fn write_kept(tick: RoomTick, batch: Option<&Bytes>, taken: &[Taken], trail: &Trail, out: &mut Vec<u8>) {
+    let flag = |present: bool, flag: u8| if present { flag } else { 0 };
+    write_varint(u64::from(tick.0), out);
+    out.push(flag(batch.is_some(), BATCH) | flag(trail.rng.is_some(), CHANCE) | flag(!taken.is_empty(), TAKEN));
+    write_varint(trail.next_serial, out);
+    if let Some(batch) = batch {
+        write_varint(batch.len() as u64, out);
+        out.extend_from_slice(batch);
+    }
+    if let Some(rng) = &trail.rng {
+        write_varint(rng.len() as u64, out);
+        out.extend_from_slice(rng);
+    }
+    if !taken.is_empty() {
+        write_varint(taken.len() as u64, out);
+        taken.iter().for_each(|taken| taken.write(out));
+    }
+}
+
+/// Reads a tick.
+pub(crate) fn read_tick(input: &mut Reader<'_>) -> Result<KeptTick, CodecError> {
+    let tick = RoomTick(input.varint_u32("tick")?);
+    let at = input.at();
+    let flags = input.byte()?;
+    if flags & !(BATCH | CHANCE | TAKEN) != 0 {
+        return Err(CodecError::Unknown { what: "tick flags", value: u64::from(flags), at });
+    }
+    let next_serial = input.varint()?;
+    let mut bytes = |flag: u8, what, max| -> Result<Option<&[u8]>, CodecError> {
+        if flags & flag == 0 {
+            return Ok(None);
+        }
+        let size = input.count(what, max)?;
+        input.bytes(size).map(Some)
+    };
+    let batch = bytes(BATCH, "bytes of a batch", BATCH_BYTES_MAX)?.map(Bytes::copy_from_slice);
+    let rng = bytes(CHANCE, "bytes of chance", 64)?.map(Into::into);
+    let count = if flags & TAKEN == 0 { 0 } else { input.count("intake", COUNT_MAX)? };
+    let mut taken = Vec::new();
+    for _ in 0..count {
+        taken.push(Taken::read(input)?);
+    }
+    Ok(KeptTick { tick, batch, taken, trail: Trail { rng, next_serial } })
+}
+
+/// Packs bytes: their number, then what zstd makes of them.
+pub(crate) fn pack(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    write_varint(bytes.len() as u64, &mut packed);
+    // It fails only if memory does not suffice.
+    packed.extend(zstd::bulk::compress(bytes, 1).unwrap_or_default());
+    packed
+}
+
+/// Unpacks.
+pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut input = Reader::new(packed);
+    let size = input.varint()?;
+    let at = input.at();
+    if size > CHUNK_BYTES_MAX {
+        return Err(CodecError::TooLarge { what: "unpacked size", value: size, max: CHUNK_BYTES_MAX, at });
+    }
+    zstd::bulk::decompress(input.rest(), size as usize).map_err(|error| CodecError::Value { at, detail: error.to_string() })
+}
+
+/// Reads a packed chunk of ticks.
+pub(crate) fn read_chunk(packed: &[u8]) -> Result<Vec<KeptTick>, CodecError> {
+    let bytes = unpack(packed)?;
+    let mut input = Reader::new(&bytes);
+    let mut ticks = Vec::new();
+    while !input.rest().is_empty() {
+        ticks.push(read_tick(&mut input)?);
+    }
+    Ok(ticks)
+}
+
+/// A tick in the journal of a flush.
+#[derive(Debug)]
+pub(crate) struct HotTick {
+    pub(crate) tick: KeptTick,
+    pub(crate) facts: Vec<String>,
+    pub(crate) refusals: Vec<String>,
+}
+
+/// Appends texts with their count.
+pub(crate) fn write_texts<'a>(texts: impl ExactSizeIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    write_varint(texts.len() as u64, out);
+    for text in texts {
+        write_varint(text.len() as u64, out);
+        out.extend_from_slice(text);
+    }
+}
+
+fn read_texts(input: &mut Reader<'_>) -> Result<Vec<String>, CodecError> {
+    let count = input.count("texts", COUNT_MAX)?;
+    (0..count).map(|_| Ok(input.text("text", SNAPSHOT_BYTES_MAX)?.to_owned())).collect()
+}
+
+/// Reads the journal of a flush: of all rooms, or of one.
+pub(crate) fn read_frame(bytes: &[u8], only: Option<RoomKey>) -> Result<Vec<(RoomKey, Vec<HotTick>)>, CodecError> {
+    let mut input = Reader::new(bytes);
+    let mut rooms = Vec::new();
+    for _ in 0..input.count("rooms", COUNT_MAX)? {
+        let key = RoomKey(i64::try_from(input.varint()?).unwrap_or(i64::MAX));
+        let size = input.count("bytes of a room", bytes.len())?;
+        let mut input = Reader::new(input.bytes(size)?);
+        if only.is_some_and(|only| only != key) {
+            continue;
+        }
+        let mut ticks = Vec::new();
+        while !input.rest().is_empty() {
+            let tick = read_tick(&mut input)?;
+            ticks.push(HotTick { tick, facts: read_texts(&mut input)?, refusals: read_texts(&mut input)? });
+        }
+        rooms.push((key, ticks));
+    }
+    input.finish()?;
+    Ok(rooms)
+}

@@ -1,0 +1,239 @@
+//! A store in memory, for tests and for rooms that need not outlive their process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::chain::Chain;
+use super::error::StoreError;
+use super::record::{Entities, RoomHeader, Snippet};
+use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Store, StoredRoom};
+use crate::protocol::{Description, FactSeq, Fingerprint, RoomTick};
+
+#[derive(Debug, Default)]
+struct Tables {
+    rooms: Vec<StoredRoom>,
+    protocols: BTreeMap<u64, Description>,
+    flush: u64,
+    journal: BTreeMap<u64, Vec<u8>>,
+    chunks: BTreeMap<(RoomKey, ChunkKind, u64), Chunk>,
+    checkpoints: BTreeMap<(RoomKey, RoomTick), Checkpoint>,
+    components: BTreeMap<RoomKey, Entities>,
+    snippets: BTreeMap<(RoomKey, String), Snippet>,
+    cursors: BTreeMap<(String, RoomKey), (FactSeq, String)>,
+    requests: BTreeMap<i64, (Request, Option<String>)>,
+}
+
+/// A store in memory. Its clones are the same store.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    tables: Arc<Mutex<Tables>>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // Each change is made whole before the lock is given back; who panicked with it changed nothing halfway.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write_components(table: &mut Entities, writes: &ComponentWrites) {
+    if writes.all {
+        table.clear();
+    }
+    for name in &writes.gone {
+        table.remove(name);
+    }
+    for (entity, component, value) in &writes.values {
+        match value {
+            Some(value) => {
+                table.entry(entity.clone()).or_default().insert(component.clone(), value.clone());
+            }
+            None => {
+                let components = table.entry(entity.clone()).or_default();
+                components.remove(component);
+                if components.is_empty() {
+                    table.remove(entity);
+                }
+            }
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError> {
+        Ok(self.tables().rooms.clone())
+    }
+
+    fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
+        let mut tables = self.tables();
+        let fingerprint = protocol.fingerprint();
+        tables.protocols.insert(fingerprint.0, protocol.clone());
+        if let Some(room) = tables.rooms.iter_mut().find(|room| room.header.name == header.name) {
+            room.fingerprint = fingerprint;
+            return Ok(room.key);
+        }
+        let key = RoomKey(tables.rooms.len() as i64 + 1);
+        let (chain, header) = (Chain::new(header.id()), header.clone());
+        tables.rooms.push(StoredRoom { key, header, sealed: None, chain, components_tick: None, fingerprint });
+        Ok(key)
+    }
+
+    fn protocol(&mut self, fingerprint: Fingerprint) -> Result<Option<Description>, StoreError> {
+        Ok(self.tables().protocols.get(&fingerprint.0).cloned())
+    }
+
+    fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        let tables = &mut *tables;
+        tables.flush = flush.number;
+        if !flush.frame.is_empty() {
+            tables.journal.insert(flush.number, flush.frame.clone());
+        }
+        for seal in &flush.seals {
+            for (kind, chunk) in &seal.chunks {
+                tables.chunks.insert((seal.key, *kind, chunk.from), chunk.clone());
+            }
+            if let Some(checkpoint) = &seal.checkpoint {
+                tables.checkpoints.insert((seal.key, checkpoint.tick), checkpoint.clone());
+            }
+            let room = tables.rooms.iter_mut().find(|room| room.key == seal.key);
+            if let Some(room) = room {
+                (room.sealed, room.chain, room.fingerprint) = (Some(seal.head), seal.chain, seal.fingerprint);
+                if let Some(writes) = &seal.components {
+                    room.components_tick = Some(writes.tick);
+                    write_components(tables.components.entry(seal.key).or_default(), writes);
+                }
+            }
+        }
+        tables.journal.retain(|number, _| *number > flush.journal_done);
+        for (name, key, seq, memory) in &flush.cursors {
+            tables.cursors.insert((name.clone(), *key), (*seq, memory.clone()));
+        }
+        for (id, answer) in &flush.answered {
+            if let Some((_, slot)) = tables.requests.get_mut(id) {
+                *slot = Some(answer.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn last_flush(&mut self) -> Result<u64, StoreError> {
+        Ok(self.tables().flush)
+    }
+
+    fn journal(&mut self) -> Result<Vec<(u64, Vec<u8>, bool)>, StoreError> {
+        Ok(self.tables().journal.iter().map(|(number, frame)| (*number, frame.clone(), true)).collect())
+    }
+
+    fn chunks(&mut self, room: RoomKey, kind: ChunkKind, from: u64, to: u64, limit: usize) -> Result<Vec<Chunk>, StoreError> {
+        let tables = self.tables();
+        let of_room = tables.chunks.range((room, kind, 0)..=(room, kind, to)).map(|(_, chunk)| chunk);
+        Ok(of_room.filter(|chunk| chunk.to >= from).take(limit).cloned().collect())
+    }
+
+    fn checkpoint(&mut self, room: RoomKey, tick: RoomTick, resumed: bool) -> Result<Option<Checkpoint>, StoreError> {
+        let tables = self.tables();
+        let mut of_room = tables.checkpoints.range((room, RoomTick(0))..=(room, tick)).rev().map(|(_, checkpoint)| checkpoint);
+        Ok(of_room.find(|checkpoint| checkpoint.resumed || !resumed).cloned())
+    }
+
+    fn checkpoints(&mut self, room: RoomKey) -> Result<Vec<(RoomTick, bool)>, StoreError> {
+        let tables = self.tables();
+        let of_room = tables.checkpoints.range((room, RoomTick(0))..=(room, RoomTick(u32::MAX)));
+        Ok(of_room.map(|((_, tick), checkpoint)| (*tick, checkpoint.resumed)).collect())
+    }
+
+    fn components(&mut self, room: RoomKey) -> Result<Entities, StoreError> {
+        Ok(self.tables().components.get(&room).cloned().unwrap_or_default())
+    }
+
+    fn save_snippet(&mut self, room: RoomKey, snippet: &Snippet) -> Result<(), StoreError> {
+        self.tables().snippets.insert((room, snippet.label.clone()), snippet.clone());
+        Ok(())
+    }
+
+    fn snippet(&mut self, room: RoomKey, label: &str) -> Result<Option<Snippet>, StoreError> {
+        Ok(self.tables().snippets.get(&(room, label.to_owned())).cloned())
+    }
+
+    fn snippets(&mut self, room: RoomKey) -> Result<Vec<(String, RoomTick, u64)>, StoreError> {
+        let tables = self.tables();
+        let of_room = tables.snippets.iter().filter(|((key, _), _)| *key == room);
+        Ok(of_room.map(|((_, label), snippet)| (label.clone(), snippet.tick, snippet.entities.len() as u64)).collect())
+    }
+
+    fn cursor(&mut self, projection: &str, room: RoomKey) -> Result<Option<(FactSeq, String)>, StoreError> {
+        Ok(self.tables().cursors.get(&(projection.to_owned(), room)).cloned())
+    }
+
+    fn ask(&mut self, room: RoomKey, kind: &str, subject: &str) -> Result<i64, StoreError> {
+        let mut tables = self.tables();
+        let id = tables.requests.len() as i64 + 1;
+        let request = Request { id, key: room, kind: kind.to_owned(), subject: subject.to_owned() };
+        tables.requests.insert(id, (request, None));
+        Ok(id)
+    }
+
+    fn requests(&mut self) -> Result<Vec<Request>, StoreError> {
+        let tables = self.tables();
+        let open = tables.requests.values().filter(|(_, answer)| answer.is_none());
+        Ok(open.map(|(request, _)| request.clone()).collect())
+    }
+
+    fn answer(&mut self, request: i64) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().requests.get(&request).and_then(|(_, answer)| answer.clone()))
+    }
+
+    fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let rows = tables.chunks.len() + tables.checkpoints.len();
+        tables.chunks.retain(|(key, kind, _), chunk| *key != room || !kinds.contains(kind) || chunk.tick_to >= before);
+        if checkpoints {
+            tables.checkpoints.retain(|(key, tick), _| *key != room || *tick >= before);
+        }
+        Ok((rows - tables.chunks.len() - tables.checkpoints.len()) as u64)
+    }
+
+    fn drop_checkpoints(&mut self, room: RoomKey, ticks: &[RoomTick]) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        Ok(ticks.iter().filter(|tick| tables.checkpoints.remove(&(room, **tick)).is_some()).count() as u64)
+    }
+
+    fn replace(&mut self, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        for chunk in chunks {
+            tables.chunks.retain(|(key, of, from), _| *key != room || *of != kind || !(chunk.from..=chunk.to).contains(from));
+            tables.chunks.insert((room, kind, chunk.from), chunk.clone());
+        }
+        Ok(())
+    }
+
+    fn shrink(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn examine(&mut self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn missing(&mut self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn reader(&self) -> Result<Box<dyn Store>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

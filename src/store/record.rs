@@ -1,0 +1,314 @@
+//! What is kept: of a room, of a tick, of a fact, of a refusal.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, Producer, Protocol, Recorded, RoomId, RoomTick, Taken, Trail, Verdict};
+
+/// Who a room is: what it was created from, which is enough to run it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomHeader {
+    /// The name by which it is addressed.
+    pub name: String,
+    /// Its id.
+    pub uid: uuid::Uuid,
+    /// Where its chance started.
+    pub seed: u64,
+    /// Whether it tells the cause of each operation.
+    pub notes: bool,
+    /// Whether its batches carry a hash.
+    pub check: bool,
+    /// The level that it was created from: its file's name, and its text.
+    pub level: Option<(String, String)>,
+    /// The room and the tick that it was forked from.
+    #[serde(default)]
+    pub forked_from: Option<(String, RoomTick)>,
+}
+
+impl RoomHeader {
+    /// Its id.
+    pub fn id(&self) -> RoomId {
+        RoomId::from_uuid(self.uid)
+    }
+}
+
+/// What a room hands over of one tick.
+#[derive(Clone, Debug, Default)]
+pub struct TickRecord {
+    /// The tick.
+    pub tick: RoomTick,
+    /// Its batch, if anything changed: the very bytes that went out.
+    pub batch: Option<Bytes>,
+    /// Its facts.
+    pub facts: Vec<Recorded>,
+    /// What was taken in.
+    pub taken: Vec<Taken>,
+    /// What the room needs besides its state.
+    pub trail: Trail,
+}
+
+impl TickRecord {
+    /// About how many bytes it takes while it waits.
+    pub(crate) fn weight(&self) -> usize {
+        let taken = |taken: &Taken| match &taken.incoming {
+            Incoming::Command { payload, .. } => payload.len() + 64,
+            Incoming::Reset { state, .. } => state.len() + 64,
+            _ => 128,
+        };
+        64 + self.batch.as_ref().map_or(0, Bytes::len) + self.facts.len() * 256 + self.taken.iter().map(taken).sum::<usize>()
+    }
+}
+
+/// A tick as it is kept, without its facts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptTick {
+    /// The tick.
+    pub tick: RoomTick,
+    /// Its batch.
+    pub batch: Option<Bytes>,
+    /// What was taken in.
+    pub taken: Vec<Taken>,
+    /// What the room needs besides its state.
+    pub trail: Trail,
+}
+
+/// Where a room's ledger ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The last tick.
+    pub tick: RoomTick,
+    /// The last fact.
+    pub seq: FactSeq,
+}
+
+/// A fact as the store keeps it.
+#[derive(Clone, Debug)]
+pub struct StoredFact {
+    /// Its number.
+    pub seq: FactSeq,
+    /// The tick in which it happened.
+    pub tick: RoomTick,
+    /// Its wire name.
+    pub kind: String,
+    /// Who made it happen: `init`, `user`, `server`, or `system:` and the name of the system.
+    pub producer: String,
+    /// The user whose command it came from.
+    pub author: Option<EntityId>,
+    /// The command that it came from.
+    pub command: Option<CommandId>,
+    /// The fact that brought it about.
+    pub cause: Option<FactSeq>,
+    /// What it says, as JSON text.
+    pub data: Box<RawValue>,
+}
+
+impl StoredFact {
+    /// What it says.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(self.data.get()).unwrap_or_default()
+    }
+
+    /// What it says, as a fact of a game.
+    ///
+    /// # Errors
+    /// If it is not an `F`.
+    pub fn get<F: serde::de::DeserializeOwned>(&self) -> Result<F, serde_json::Error> {
+        serde_json::from_str(self.data.get())
+    }
+
+    /// All of it as one JSON object, for people and tools.
+    pub fn to_json(&self) -> Value {
+        let mut json =
+            serde_json::json!({ "seq": self.seq, "tick": self.tick, "fact": self.kind, "producer": self.producer, "data": self.json() });
+        let mut add = |key: &str, value: Option<Value>| {
+            if let (Some(object), Some(value)) = (json.as_object_mut(), value) {
+                object.insert(key.to_owned(), value);
+            }
+        };
+        add("author", self.author.map(|author| author.to_string().into()));
+        add("command", self.command.map(|command| command.0.into()));
+        add("cause", self.cause.map(|cause| cause.0.into()));
+        json
+    }
+}
+
+/// A command or a join that was refused, as the store keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredRefusal {
+    /// The tick.
+    pub tick: RoomTick,
+    /// Who asked.
+    pub author: EntityId,
+    /// What for: the command's wire name, or `join`.
+    pub kind: String,
+    /// The number that its client gave it.
+    pub command: Option<CommandId>,
+    /// What it said, if it could be read.
+    pub data: Value,
+    /// Why not, for a program.
+    pub code: String,
+    /// Why not, for a person.
+    pub detail: String,
+}
+
+/// A stored, named state that a room can be reset to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snippet {
+    /// Its name.
+    pub label: String,
+    /// The tick in which it was saved; 0 for one that was imported.
+    pub tick: RoomTick,
+    /// The users who were in the room.
+    pub members: Vec<EntityId>,
+    /// The state: entities by the names that people write, their components by wire names, each value as JSON.
+    pub entities: Entities,
+}
+
+/// Entities by name, with their components by wire name, as JSON text.
+pub type Entities = std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>;
+
+/// The JSON text of entities: `{"door123": {"position": [1, 2]}, ..}`, an entity a line.
+pub(crate) fn entities_text(entities: &Entities) -> String {
+    let mut text = String::from("{");
+    for (place, (entity, components)) in entities.iter().enumerate() {
+        text.push_str(if place == 0 { "\n  " } else { ",\n  " });
+        text.push_str(&Value::from(entity.as_str()).to_string());
+        text.push_str(": {");
+        for (place, (component, value)) in components.iter().enumerate() {
+            text.push_str(if place == 0 { "" } else { ", " });
+            text.push_str(&format!("{}: {value}", Value::from(component.as_str())));
+        }
+        text.push('}');
+    }
+    text.push_str("\n}\n");
+    text
+}
+
+impl Snippet {
+    /// The JSON of the whole state, which is also the format of a level file.
+    pub fn to_text(&self) -> String {
+        entities_text(&self.entities)
+    }
+
+    /// Reads the JSON of a state.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn from_text(label: &str, text: &str) -> Result<Self, serde_json::Error> {
+        type Raw<'a> = std::collections::BTreeMap<String, std::collections::BTreeMap<String, &'a RawValue>>;
+        let raw: Raw<'_> = serde_json::from_str(text)?;
+        let components = |raw: std::collections::BTreeMap<String, &RawValue>| {
+            raw.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+        };
+        let entities = raw.into_iter().map(|(name, raw)| (name, components(raw))).collect();
+        Ok(Self { label: label.to_owned(), tick: RoomTick(0), members: Vec::new(), entities })
+    }
+
+    /// What a room takes in to be reset to it.
+    pub fn reset(&self) -> Incoming {
+        Incoming::Reset { label: self.label.clone(), saved_at: self.tick, members: self.members.clone(), state: self.to_text() }
+    }
+}
+
+/// The text of a fact, without its mark.
+pub(crate) fn write_fact(fact: &Recorded, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("{{\"t\":{},\"k\":\"{}\",\"p\":", fact.tick, fact.name).as_bytes());
+    match &fact.producer {
+        Producer::Init => out.extend_from_slice(b"\"init\""),
+        Producer::User => out.extend_from_slice(b"\"user\""),
+        Producer::Server => out.extend_from_slice(b"\"server\""),
+        Producer::System(name) => out.extend_from_slice(Value::from(format!("system:{name}")).to_string().as_bytes()),
+    }
+    if let Some(author) = fact.author {
+        out.extend_from_slice(format!(",\"a\":\"{author}\"").as_bytes());
+    }
+    if let Some(command) = fact.command {
+        out.extend_from_slice(format!(",\"c\":{command}").as_bytes());
+    }
+    if let Some(cause) = fact.cause {
+        out.extend_from_slice(format!(",\"w\":{cause}").as_bytes());
+    }
+    out.extend_from_slice(b",\"d\":");
+    if let Err(error) = fact.write_json(out) {
+        tracing::error!(%error, fact = &*fact.name, seq = fact.seq.0, "a fact can't be told as JSON; it is kept without what it says");
+        out.extend_from_slice(b"null");
+    }
+    out.push(b'}');
+}
+
+/// The text of a refusal, without its mark; nothing for what was not refused.
+pub(crate) fn write_refusal(protocol: &Protocol, tick: RoomTick, taken: &Taken, out: &mut Vec<u8>) -> bool {
+    let Some(Verdict::Rejected(rejection)) = &taken.verdict else { return false };
+    let (author, kind, command, data) = match &taken.incoming {
+        Incoming::Join { user, name } => (*user, "join", None, Value::from(name.as_str())),
+        Incoming::Command { user, id, kind, payload } => {
+            let entry = protocol.commands.get(*kind);
+            let data = entry.and_then(|entry| (entry.to_json)(payload).ok()).unwrap_or_default();
+            (*user, entry.map_or("unknown", |entry| entry.name.as_str()), Some(id.0), data)
+        }
+        Incoming::Reset { label, .. } => (EntityId::NIL, "reset", None, Value::from(label.as_str())),
+        Incoming::Revert { seq, .. } => (EntityId::NIL, "revert", None, Value::from(seq.0)),
+        Incoming::Leave { .. } => return false,
+    };
+    let mut json = serde_json::json!({ "t": tick, "a": author.to_string(), "k": kind, "r": rejection.code });
+    if let Some(object) = json.as_object_mut() {
+        object.extend(command.map(|command| ("c".to_owned(), command.into())));
+        object.extend((!rejection.detail.is_empty()).then(|| ("m".to_owned(), rejection.detail.as_str().into())));
+        object.insert("d".to_owned(), data);
+    }
+    out.extend_from_slice(json.to_string().as_bytes());
+    true
+}
+
+/// A fact or a refusal, as its text says.
+#[derive(Deserialize)]
+pub(crate) struct Item<'a> {
+    t: u32,
+    #[serde(borrow)]
+    k: Cow<'a, str>,
+    #[serde(borrow, default)]
+    p: Cow<'a, str>,
+    #[serde(borrow, default)]
+    a: Option<Cow<'a, str>>,
+    #[serde(default)]
+    c: Option<u32>,
+    #[serde(default)]
+    w: Option<u64>,
+    #[serde(borrow, default)]
+    r: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    m: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    d: &'a RawValue,
+}
+
+impl Item<'_> {
+    pub(crate) fn into_fact(self, seq: FactSeq) -> StoredFact {
+        StoredFact {
+            seq,
+            tick: RoomTick(self.t),
+            kind: self.k.into_owned(),
+            producer: self.p.into_owned(),
+            author: self.a.map(|author| EntityId::parse(&author)),
+            command: self.c.map(CommandId),
+            cause: self.w.map(FactSeq),
+            data: self.d.to_owned(),
+        }
+    }
+
+    pub(crate) fn into_refusal(self) -> StoredRefusal {
+        StoredRefusal {
+            tick: RoomTick(self.t),
+            author: self.a.map(|author| EntityId::parse(&author)).unwrap_or_default(),
+            kind: self.k.into_owned(),
+            command: self.c.map(CommandId),
+            data: serde_json::from_str(self.d.get()).unwrap_or_default(),
+            code: self.r.map(Cow::into_owned).unwrap_or_default(),
+            detail: self.m.map(Cow::into_owned).unwrap_or_default(),
+        }
+    }
+}

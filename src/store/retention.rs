@@ -1,0 +1,183 @@
+//! What is kept for how long, and what is made smaller meanwhile.
+
+use super::archive::Archive;
+use super::error::StoreError;
+use super::follow::checkpoint_payload;
+use super::frame::{pack, unpack};
+use super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Seal, StoredRoom};
+use crate::protocol::RoomTick;
+
+/// What is kept for how long, counted back from the last tick of a room. Facts are the story and small; batches are the film.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retention {
+    /// Ticks whose state can be told, and run again. Default: all.
+    pub ticks: Option<u32>,
+    /// Ticks whose facts and refusals are kept. Default: all.
+    pub facts: Option<u32>,
+    /// How many ticks are packed together once they are old. Default: 1,200, a minute.
+    pub chunk_ticks: u32,
+    /// How many ticks lie between checkpoints that are kept, once they are old. Default: 1,200.
+    pub checkpoint_ticks: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { ticks: None, facts: None, chunk_ticks: 1_200, checkpoint_ticks: 1_200 }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Chunks before.
+    pub chunks_before: u64,
+    /// Chunks after.
+    pub chunks_after: u64,
+    /// Their bytes before.
+    pub bytes_before: u64,
+    /// Their bytes after.
+    pub bytes_after: u64,
+    /// Chunks and checkpoints that were deleted because of their age.
+    pub deleted: u64,
+}
+
+const KINDS: [ChunkKind; 3] = [ChunkKind::Facts, ChunkKind::Refusals, ChunkKind::Ticks];
+
+impl Archive {
+    /// Deletes what is older than `retention` says, and packs what remains together. Every tick that is still kept reads as before.
+    /// `progress` hears the tick that is done. The host may run meanwhile: what it seals is behind what is touched here.
+    ///
+    /// # Errors
+    /// If what is stored can't be read or written; what was done up to there is done.
+    pub fn compact(&mut self, name: &str, retention: Retention, mut progress: impl FnMut(RoomTick)) -> Result<Compacted, StoreError> {
+        let room = self.room(name)?;
+        let mut compacted = Compacted::default();
+        let Some(head) = room.sealed else { return Ok(compacted) };
+        (compacted.chunks_before, compacted.bytes_before) = self.weigh(&room)?;
+        if let Some(keep) = retention.ticks {
+            compacted.deleted += self.forget_ticks(&room, RoomTick(head.tick.0.saturating_sub(keep)))?;
+        }
+        if let Some(keep) = retention.facts {
+            let before = RoomTick(head.tick.0.saturating_sub(keep));
+            compacted.deleted += self.store().forget(room.key, before, &[ChunkKind::Facts, ChunkKind::Refusals], false)?;
+        }
+        for kind in KINDS {
+            self.merge(&room, kind, retention.chunk_ticks.max(1), &mut progress)?;
+        }
+        compacted.deleted += self.thin_checkpoints(&room, retention.checkpoint_ticks)?;
+        (compacted.chunks_after, compacted.bytes_after) = self.weigh(&room)?;
+        Ok(compacted)
+    }
+
+    fn weigh(&mut self, room: &StoredRoom) -> Result<(u64, u64), StoreError> {
+        let (mut chunks, mut bytes) = (0, 0);
+        for kind in KINDS {
+            let mut from = 0;
+            loop {
+                let found = self.store().chunks(room.key, kind, from, u64::MAX >> 1, 256)?;
+                let Some(last) = found.last() else { break };
+                from = last.to + 1;
+                chunks += found.len() as u64;
+                bytes += found.iter().map(|chunk| chunk.payload.len() as u64).sum::<u64>();
+            }
+        }
+        Ok((chunks, bytes))
+    }
+
+    /// Deletes the ticks before one, whose state is kept as a checkpoint first.
+    fn forget_ticks(&mut self, room: &StoredRoom, before: RoomTick) -> Result<u64, StoreError> {
+        let (first, _) = self.kept_ticks(room)?;
+        // The first chunk that stays must go on from the checkpoint.
+        let chunks = self.store().chunks(room.key, ChunkKind::Ticks, u64::from(before.0), u64::MAX >> 1, 1)?;
+        let edge = chunks.first().map_or(before, |chunk| chunk.tick_from.min(before));
+        let Some(edge) = edge.0.checked_sub(1).map(RoomTick).filter(|edge| *edge >= first) else { return Ok(0) };
+        let known = self.store().checkpoint(room.key, edge, false)?;
+        if known.is_none_or(|known| known.tick != edge) {
+            let (state, standing) = self.stand_at(room, edge)?;
+            let payload = checkpoint_payload(self.protocol(), &state, &standing);
+            let fingerprint = self.protocol().fingerprint();
+            self.add_checkpoint(room, Checkpoint { tick: edge, resumed: false, fingerprint, payload })?;
+        }
+        let after = RoomTick(edge.0 + 1);
+        let chunks = self.store().forget(room.key, after, &[ChunkKind::Ticks], false)?;
+        Ok(chunks + self.store().forget(room.key, edge, &[], true)?)
+    }
+
+    fn add_checkpoint(&mut self, room: &StoredRoom, checkpoint: Checkpoint) -> Result<(), StoreError> {
+        // Of its room the flush changes nothing else.
+        let Some(head) = self.room(&room.header.name)?.sealed else { return Ok(()) };
+        let now = self.room(&room.header.name)?;
+        let seal = Seal {
+            key: room.key,
+            head,
+            chain: now.chain,
+            fingerprint: now.fingerprint,
+            chunks: Vec::new(),
+            components: None,
+            checkpoint: Some(checkpoint),
+        };
+        let number = self.store().last_flush()?;
+        self.store().commit(&Flush { number, seals: vec![seal], ..Flush::default() })
+    }
+
+    /// Packs neighbours together until each holds `ticks` ticks. The last one stays as it is.
+    fn merge(&mut self, room: &StoredRoom, kind: ChunkKind, ticks: u32, progress: &mut impl FnMut(RoomTick)) -> Result<(), StoreError> {
+        let mut from = 0;
+        loop {
+            let found = self.store().chunks(room.key, kind, from, u64::MAX >> 1, 256)?;
+            let Some(first) = found.first() else { return Ok(()) };
+            let fits = |chunk: &&Chunk| {
+                let minute = |tick: RoomTick| tick.0 / ticks;
+                minute(chunk.tick_from) == minute(first.tick_from) && chunk.fingerprint == first.fingerprint
+            };
+            let group: Vec<Chunk> = found.iter().take_while(fits).cloned().collect();
+            let last = group.last().unwrap_or(first);
+            from = last.to + 1;
+            progress(last.tick_to);
+            // The newest may still grow, by the hand of the host.
+            if group.len() > 1 && group.len() < found.len() {
+                let merged = merged(kind, &group)?;
+                self.store().replace(room.key, kind, &[merged])?;
+            }
+            if group.len() == found.len() && found.len() < 256 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn thin_checkpoints(&mut self, room: &StoredRoom, ticks: u32) -> Result<u64, StoreError> {
+        let all = self.store().checkpoints(room.key)?;
+        let (mut kept, mut drop) = (None::<RoomTick>, Vec::new());
+        let newest = all.last().map(|(tick, _)| *tick);
+        for (tick, resumed) in all {
+            let near = kept.is_some_and(|kept| tick.0 - kept.0 < ticks);
+            if near && !resumed && Some(tick) != newest {
+                drop.push(tick);
+            } else {
+                kept = Some(tick);
+            }
+        }
+        self.store().drop_checkpoints(room.key, &drop)
+    }
+}
+
+/// Several chunks as one.
+fn merged(kind: ChunkKind, group: &[Chunk]) -> Result<Chunk, StoreError> {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return Err(StoreError::Stopped) };
+    let mut payload = Vec::new();
+    if kind == ChunkKind::Ticks {
+        for chunk in group {
+            payload.extend_from_slice(&unpack(&chunk.payload)?);
+        }
+        payload = pack(&payload);
+    } else {
+        for chunk in group {
+            let inner = chunk.payload.strip_prefix(b"[").and_then(|inner| inner.strip_suffix(b"]")).unwrap_or(&chunk.payload);
+            payload.extend_from_slice(if payload.is_empty() { b"[" } else { b",\n" });
+            payload.extend_from_slice(inner);
+        }
+        payload.push(b']');
+    }
+    Ok(Chunk { from: first.from, to: last.to, tick_from: first.tick_from, tick_to: last.tick_to, fingerprint: first.fingerprint, payload })
+}

@@ -1,0 +1,404 @@
+//! The rows of the file: how each is written and read.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use twox_hash::XxHash3_64;
+
+use super::super::chain::Chain;
+use super::super::error::StoreError;
+use super::super::record::{Entities, Head, RoomHeader, Snippet};
+use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
+use super::SqliteStore;
+use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
+
+fn sum_of(payload: &[u8]) -> i64 {
+    XxHash3_64::oneshot(payload).cast_signed()
+}
+
+fn table(kind: ChunkKind) -> &'static str {
+    match kind {
+        ChunkKind::Facts => "fact_chunk",
+        ChunkKind::Refusals => "refusal_chunk",
+        ChunkKind::Ticks => "tick_chunk",
+    }
+}
+
+fn tick_at(row: &Row<'_>, column: usize) -> rusqlite::Result<RoomTick> {
+    row.get(column).map(RoomTick)
+}
+
+fn bytes_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
+    Ok(row.get_ref(column)?.as_bytes_or_null()?.unwrap_or_default().to_vec())
+}
+
+fn json_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+fn damaged(room: String, what: String, detail: &str) -> StoreError {
+    StoreError::Damaged { room, what, detail: detail.to_owned() }
+}
+
+const CHECKSUM: &str = "its checksum does not agree";
+
+impl SqliteStore {
+    fn name_of(&self, room: RoomKey) -> String {
+        let name = self.connection().ok().and_then(|connection| {
+            connection.query_row("SELECT name FROM room WHERE room_id = ?1", [room.0], |row| row.get(0)).optional().ok().flatten()
+        });
+        name.unwrap_or_else(|| format!("number {}", room.0))
+    }
+
+    /// Runs a query and collects its rows.
+    fn all<T>(
+        &self,
+        what: &'static str,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let failed = StoreError::sqlite(what);
+        let mut statement = self.connection()?.prepare_cached(sql).map_err(&failed)?;
+        let rows = statement.query_map(parameters, read).map_err(&failed)?;
+        rows.collect::<Result<_, _>>().map_err(&failed)
+    }
+
+    fn run(&self, what: &'static str, sql: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
+        let failed = StoreError::sqlite(what);
+        let mut statement = self.connection()?.prepare_cached(sql).map_err(&failed)?;
+        statement.execute(parameters).map_err(&failed)
+    }
+}
+
+fn write_flush(connection: &Connection, flush: &Flush) -> rusqlite::Result<()> {
+    connection.execute("BEGIN IMMEDIATE", [])?;
+    if !flush.frame.is_empty() {
+        let mut insert = connection.prepare_cached("INSERT INTO journal VALUES(?1, ?2, ?3)")?;
+        insert.execute(params![flush.number.cast_signed(), sum_of(&flush.frame), flush.frame])?;
+    }
+    for seal in &flush.seals {
+        write_seal(connection, seal)?;
+    }
+    connection.prepare_cached("DELETE FROM journal WHERE flush <= ?1")?.execute([flush.journal_done.cast_signed()])?;
+    for (name, room, seq, memory) in &flush.cursors {
+        let mut upsert = connection.prepare_cached("INSERT OR REPLACE INTO projection VALUES(?1, ?2, ?3, ?4)")?;
+        upsert.execute(params![name, room.0, seq.0.cast_signed(), memory])?;
+    }
+    for (id, answer) in &flush.answered {
+        connection.prepare_cached("UPDATE request SET answer = ?2 WHERE id = ?1")?.execute(params![id, answer])?;
+    }
+    connection.prepare_cached("UPDATE mark SET flush = ?1")?.execute([flush.number.cast_signed()])?;
+    connection.execute("COMMIT", []).map(drop)
+}
+
+fn write_chunk(connection: &Connection, room: RoomKey, kind: ChunkKind, chunk: &Chunk) -> rusqlite::Result<()> {
+    let sql = format!("INSERT INTO {} VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", table(kind));
+    let mut insert = connection.prepare_cached(&sql)?;
+    let text = String::from_utf8_lossy(&chunk.payload);
+    let payload: &dyn rusqlite::ToSql = if kind == ChunkKind::Ticks { &chunk.payload } else { &text };
+    let (from, to, fingerprint) = (chunk.from.cast_signed(), chunk.to.cast_signed(), chunk.fingerprint.0.cast_signed());
+    let sum = sum_of(&chunk.payload);
+    insert.execute(params![room.0, from, to, chunk.tick_from.0, chunk.tick_to.0, fingerprint, sum, payload]).map(drop)
+}
+
+fn write_seal(connection: &Connection, seal: &Seal) -> rusqlite::Result<()> {
+    for (kind, chunk) in &seal.chunks {
+        write_chunk(connection, seal.key, *kind, chunk)?;
+    }
+    if let Some(checkpoint) = &seal.checkpoint {
+        let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let (tick, fingerprint) = (checkpoint.tick.0, checkpoint.fingerprint.0.cast_signed());
+        insert.execute(params![seal.key.0, tick, checkpoint.resumed, fingerprint, sum_of(&checkpoint.payload), checkpoint.payload])?;
+    }
+    if let Some(writes) = &seal.components {
+        write_components(connection, seal.key, writes)?;
+    }
+    let sql = "UPDATE room SET sealed_tick = ?2, sealed_seq = ?3, chain = ?4, fingerprint = ?5, components_tick = coalesce(?6, components_tick) \
+               WHERE room_id = ?1";
+    let components_tick = seal.components.as_ref().map(|writes| writes.tick.0);
+    let mut update = connection.prepare_cached(sql)?;
+    let head = (seal.head.tick.0, seal.head.seq.0.cast_signed());
+    update.execute(params![seal.key.0, head.0, head.1, seal.chain.0, seal.fingerprint.0.cast_signed(), components_tick]).map(drop)
+}
+
+fn write_components(connection: &Connection, room: RoomKey, writes: &ComponentWrites) -> rusqlite::Result<()> {
+    if writes.all {
+        connection.prepare_cached("DELETE FROM component WHERE room_id = ?1")?.execute([room.0])?;
+    }
+    let mut gone = connection.prepare_cached("DELETE FROM component WHERE room_id = ?1 AND entity_id = ?2")?;
+    for entity in &writes.gone {
+        gone.execute(params![room.0, entity])?;
+    }
+    let mut set = connection.prepare_cached("INSERT OR REPLACE INTO component VALUES(?1, ?2, ?3, ?4)")?;
+    let mut unset = connection.prepare_cached("DELETE FROM component WHERE room_id = ?1 AND entity_id = ?2 AND component_name = ?3")?;
+    for (entity, component, value) in &writes.values {
+        match value {
+            Some(value) => set.execute(params![room.0, entity, component, value])?,
+            None => unset.execute(params![room.0, entity, component])?,
+        };
+    }
+    Ok(())
+}
+
+impl Store for SqliteStore {
+    fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError> {
+        let sql = "SELECT room_id, header, sealed_tick, sealed_seq, chain, components_tick, fingerprint FROM room ORDER BY room_id";
+        self.all("the table of rooms", sql, [], |row| {
+            let sealed: (Option<u32>, Option<i64>) = (row.get(2)?, row.get(3)?);
+            let header: RoomHeader = json_at(row, 1)?;
+            let chain = Chain::from_bytes(&bytes_at(row, 4)?).unwrap_or_else(|| Chain::new(header.id()));
+            Ok(StoredRoom {
+                key: RoomKey(row.get(0)?),
+                header,
+                sealed: sealed.0.zip(sealed.1).map(|(tick, seq)| Head { tick: RoomTick(tick), seq: FactSeq(seq.cast_unsigned()) }),
+                chain,
+                components_tick: row.get::<_, Option<u32>>(5)?.map(RoomTick),
+                fingerprint: Fingerprint(row.get::<_, i64>(6)?.cast_unsigned()),
+            })
+        })
+    }
+
+    fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
+        let fingerprint = protocol.fingerprint().0.cast_signed();
+        let description = serde_json::to_string(protocol).unwrap_or_default();
+        self.run("the table of protocols", "INSERT OR REPLACE INTO protocol VALUES(?1, ?2)", params![fingerprint, description])?;
+        let sql = "INSERT INTO room(name, uid, header, fingerprint, chain) VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(name) DO NOTHING";
+        let text = serde_json::to_string(header).unwrap_or_default();
+        let (uid, chain) = (header.id().to_string(), Chain::new(header.id()).0);
+        self.run("the table of rooms", sql, params![header.name, uid, text, fingerprint, chain])?;
+        let keys = self.all("the table of rooms", "SELECT room_id FROM room WHERE name = ?1", [&header.name], |row| row.get(0))?;
+        keys.first().copied().map(RoomKey).ok_or_else(|| damaged(header.name.clone(), "its row".to_owned(), "it is not there"))
+    }
+
+    fn protocol(&mut self, fingerprint: Fingerprint) -> Result<Option<Description>, StoreError> {
+        let sql = "SELECT description FROM protocol WHERE fingerprint = ?1";
+        let mut found = self.all("the table of protocols", sql, [fingerprint.0.cast_signed()], |row| json_at(row, 0))?;
+        Ok(found.pop())
+    }
+
+    fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
+        let connection = self.connection()?;
+        if let Err(error) = write_flush(connection, flush) {
+            // It fails where SQLite has rolled back by itself.
+            let _ = connection.execute("ROLLBACK", []);
+            return Err(StoreError::Sqlite { what: "a flush can't be written", error });
+        }
+        self.write_mark(flush.number);
+        Ok(())
+    }
+
+    fn last_flush(&mut self) -> Result<u64, StoreError> {
+        let found = self.all("the last flush", "SELECT flush FROM mark", [], |row| row.get::<_, i64>(0))?;
+        Ok(found.first().copied().unwrap_or(0).cast_unsigned())
+    }
+
+    fn journal(&mut self) -> Result<Vec<(u64, Vec<u8>, bool)>, StoreError> {
+        let sql = "SELECT flush, sum, frame FROM journal ORDER BY flush";
+        let rows =
+            self.all("the journal", sql, [], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?, bytes_at(row, 2)?)))?;
+        Ok(rows
+            .into_iter()
+            .map(|(number, sum, frame)| {
+                let intact = sum_of(&frame) == sum;
+                (number, frame, intact)
+            })
+            .collect())
+    }
+
+    fn chunks(&mut self, room: RoomKey, kind: ChunkKind, from: u64, to: u64, limit: usize) -> Result<Vec<Chunk>, StoreError> {
+        let table = table(kind);
+        // The chunk that `from` is in begins at or before it.
+        let sql = format!(
+            "SELECT seq_from, seq_to, tick_from, tick_to, fingerprint, sum, payload FROM {table} WHERE room_id = ?1 AND seq_from <= ?3 AND \
+             seq_from >= coalesce((SELECT max(seq_from) FROM {table} WHERE room_id = ?1 AND seq_from <= ?2), 0) ORDER BY seq_from LIMIT ?4"
+        );
+        let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let rows = self.all("a chunk can't be read", &sql, params![room.0, clamp(from), clamp(to), clamp(limit as u64).max(1)], |row| {
+            let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+            let (tick_from, tick_to) = (tick_at(row, 2)?, tick_at(row, 3)?);
+            let chunk = Chunk {
+                from: number(0)?,
+                to: number(1)?,
+                tick_from,
+                tick_to,
+                fingerprint: Fingerprint(number(4)?),
+                payload: bytes_at(row, 6)?,
+            };
+            Ok((chunk, row.get::<_, i64>(5)?))
+        })?;
+        let mut chunks = Vec::with_capacity(rows.len());
+        for (chunk, sum) in rows.into_iter().filter(|(chunk, _)| chunk.to >= from) {
+            if sum_of(&chunk.payload) != sum {
+                return Err(damaged(self.name_of(room), format!("{table} {} to {}", chunk.from, chunk.to), CHECKSUM));
+            }
+            chunks.push(chunk);
+        }
+        Ok(chunks)
+    }
+
+    fn checkpoint(&mut self, room: RoomKey, tick: RoomTick, resumed: bool) -> Result<Option<Checkpoint>, StoreError> {
+        let sql = "SELECT tick, resumed, fingerprint, sum, payload FROM checkpoint WHERE room_id = ?1 AND tick <= ?2 AND resumed >= ?3 \
+                   ORDER BY tick DESC LIMIT 1";
+        let mut rows = self.all("a checkpoint can't be read", sql, params![room.0, tick.0, resumed], |row| {
+            let fingerprint = Fingerprint(row.get::<_, i64>(2)?.cast_unsigned());
+            let checkpoint = Checkpoint { tick: tick_at(row, 0)?, resumed: row.get(1)?, fingerprint, payload: bytes_at(row, 4)? };
+            Ok((checkpoint, row.get::<_, i64>(3)?))
+        })?;
+        let Some((checkpoint, sum)) = rows.pop() else { return Ok(None) };
+        if sum_of(&checkpoint.payload) != sum {
+            return Err(damaged(self.name_of(room), format!("the checkpoint of tick {}", checkpoint.tick), CHECKSUM));
+        }
+        Ok(Some(checkpoint))
+    }
+
+    fn checkpoints(&mut self, room: RoomKey) -> Result<Vec<(RoomTick, bool)>, StoreError> {
+        let sql = "SELECT tick, resumed FROM checkpoint WHERE room_id = ?1 ORDER BY tick";
+        self.all("the checkpoints", sql, [room.0], |row| Ok((tick_at(row, 0)?, row.get(1)?)))
+    }
+
+    fn components(&mut self, room: RoomKey) -> Result<Entities, StoreError> {
+        let sql = "SELECT entity_id, component_name, component FROM component WHERE room_id = ?1";
+        let rows = self.all("the components", sql, [room.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(gathered(rows))
+    }
+
+    fn save_snippet(&mut self, room: RoomKey, snippet: &Snippet) -> Result<(), StoreError> {
+        let failed = StoreError::sqlite("the snippet can't be saved");
+        let members: Vec<String> = snippet.members.iter().map(ToString::to_string).collect();
+        let members = serde_json::to_string(&members).unwrap_or_default();
+        let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(&failed)?;
+        let place = params![room.0, snippet.label];
+        transaction.execute("DELETE FROM snippet WHERE room_id = ?1 AND label = ?2", place).map_err(&failed)?;
+        let sql = "INSERT OR REPLACE INTO snippet_label VALUES(?1, ?2, ?3, ?4)";
+        transaction.execute(sql, params![room.0, snippet.label, snippet.tick.0, members]).map_err(&failed)?;
+        for (entity, components) in &snippet.entities {
+            for (component, value) in components {
+                let sql = "INSERT INTO snippet VALUES(?1, ?2, ?3, ?4, ?5)";
+                transaction.execute(sql, params![room.0, snippet.label, entity, component, value]).map_err(&failed)?;
+            }
+        }
+        transaction.commit().map_err(&failed)
+    }
+
+    fn snippet(&mut self, room: RoomKey, label: &str) -> Result<Option<Snippet>, StoreError> {
+        let sql = "SELECT tick, members FROM snippet_label WHERE room_id = ?1 AND label = ?2";
+        let head = self.all("a snippet", sql, params![room.0, label], |row| Ok((tick_at(row, 0)?, json_at::<Vec<String>>(row, 1)?)))?;
+        let Some((tick, members)) = head.into_iter().next() else { return Ok(None) };
+        let sql = "SELECT entity_id, component_name, component FROM snippet WHERE room_id = ?1 AND label = ?2";
+        let rows = self.all("a snippet", sql, params![room.0, label], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let members = members.iter().map(|member| EntityId::parse(member)).collect();
+        Ok(Some(Snippet { label: label.to_owned(), tick, members, entities: gathered(rows) }))
+    }
+
+    fn snippets(&mut self, room: RoomKey) -> Result<Vec<(String, RoomTick, u64)>, StoreError> {
+        let sql = "SELECT label, tick, (SELECT count(DISTINCT entity_id) FROM snippet s WHERE s.room_id = l.room_id AND s.label = l.label) \
+                   FROM snippet_label l WHERE room_id = ?1 ORDER BY label";
+        self.all("the snippets", sql, [room.0], |row| Ok((row.get(0)?, tick_at(row, 1)?, row.get::<_, i64>(2)?.cast_unsigned())))
+    }
+
+    fn cursor(&mut self, projection: &str, room: RoomKey) -> Result<Option<(FactSeq, String)>, StoreError> {
+        let sql = "SELECT seq, memory FROM projection WHERE name = ?1 AND room_id = ?2";
+        let mut rows = self.all("a projection", sql, params![projection, room.0], |row| {
+            Ok((FactSeq(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
+        })?;
+        Ok(rows.pop())
+    }
+
+    fn ask(&mut self, room: RoomKey, kind: &str, subject: &str) -> Result<i64, StoreError> {
+        let sql = "INSERT INTO request(room_id, kind, subject) VALUES(?1, ?2, ?3)";
+        self.run("the request can't be made", sql, params![room.0, kind, subject])?;
+        Ok(self.connection()?.last_insert_rowid())
+    }
+
+    fn requests(&mut self) -> Result<Vec<Request>, StoreError> {
+        let sql = "SELECT id, room_id, kind, subject FROM request WHERE answer IS NULL ORDER BY id LIMIT 64";
+        self.all("the requests", sql, [], |row| {
+            Ok(Request { id: row.get(0)?, key: RoomKey(row.get(1)?), kind: row.get(2)?, subject: row.get(3)? })
+        })
+    }
+
+    fn answer(&mut self, request: i64) -> Result<Option<String>, StoreError> {
+        let mut rows = self.all("the answer", "SELECT answer FROM request WHERE id = ?1", [request], |row| row.get(0))?;
+        Ok(rows.pop().flatten())
+    }
+
+    fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {
+        let mut rows = 0;
+        for kind in kinds {
+            let sql = format!("DELETE FROM {} WHERE room_id = ?1 AND tick_to < ?2", table(*kind));
+            rows += self.run("old chunks can't be deleted", &sql, params![room.0, before.0])?;
+        }
+        if checkpoints {
+            let sql = "DELETE FROM checkpoint WHERE room_id = ?1 AND tick < ?2";
+            rows += self.run("old checkpoints can't be deleted", sql, params![room.0, before.0])?;
+        }
+        Ok(rows as u64)
+    }
+
+    fn drop_checkpoints(&mut self, room: RoomKey, ticks: &[RoomTick]) -> Result<u64, StoreError> {
+        let mut dropped = 0;
+        for tick in ticks {
+            let sql = "DELETE FROM checkpoint WHERE room_id = ?1 AND tick = ?2";
+            dropped += self.run("old checkpoints can't be deleted", sql, params![room.0, tick.0])?;
+        }
+        Ok(dropped as u64)
+    }
+
+    fn replace(&mut self, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<(), StoreError> {
+        let failed = StoreError::sqlite("chunks can't be replaced");
+        let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(&failed)?;
+        for chunk in chunks {
+            let sql = format!("DELETE FROM {} WHERE room_id = ?1 AND seq_from BETWEEN ?2 AND ?3", table(kind));
+            let (from, to) = (chunk.from.cast_signed(), chunk.to.cast_signed());
+            transaction.execute(&sql, params![room.0, from, to]).map_err(&failed)?;
+            write_chunk(&transaction, room, kind, chunk).map_err(&failed)?;
+        }
+        transaction.commit().map_err(&failed)
+    }
+
+    fn shrink(&mut self) -> Result<(), StoreError> {
+        self.connection()?.execute_batch("VACUUM").map_err(StoreError::sqlite("the space can't be given back"))
+    }
+
+    fn examine(&mut self) -> Result<Vec<String>, StoreError> {
+        let mut found = self.all("the check of the file", "PRAGMA integrity_check(20)", [], |row| row.get::<_, String>(0))?;
+        found.retain(|line| line != "ok");
+        found.append(&mut self.missing()?);
+        Ok(found)
+    }
+
+    fn missing(&mut self) -> Result<Vec<String>, StoreError> {
+        let last = self.last_flush()?;
+        Ok(match self.missing_flushes(last) {
+            0 => Vec::new(),
+            missing => vec![format!(
+                "{missing} flushes after flush {last} were committed once and are missing: the tail of SQLite's journal was damaged, or the data \
+                 was put back from a copy"
+            )],
+        })
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.connect()
+    }
+
+    fn reader(&self) -> Result<Box<dyn Store>, StoreError> {
+        Ok(Box::new(Self::read(self.folder.clone())?))
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.all("the journal can't be put into its place", sql, [], |_| Ok(())).map(drop)
+    }
+}
+
+fn gathered(rows: Vec<(String, String, String)>) -> Entities {
+    let mut entities = Entities::new();
+    for (entity, component, value) in rows {
+        entities.entry(entity).or_default().insert(component, value);
+    }
+    entities
+}

@@ -1,0 +1,198 @@
+//! What a store is: tables that are written by one transaction at a time, and read while that goes on.
+
+use std::collections::BTreeMap;
+
+use super::chain::Chain;
+use super::error::StoreError;
+use super::record::{Entities, Head, RoomHeader, Snippet};
+use crate::protocol::{Description, FactSeq, Fingerprint, RoomTick};
+
+/// The number by which a store knows a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomKey(pub i64);
+
+/// A room in a store.
+#[derive(Clone, Debug)]
+pub struct StoredRoom {
+    /// Its number.
+    pub key: RoomKey,
+    /// Who it is.
+    pub header: RoomHeader,
+    /// Everything up to this tick and fact is in chunks; what follows is in the journal.
+    pub sealed: Option<Head>,
+    /// Where the chain of hashes stands after what is in chunks.
+    pub chain: Chain,
+    /// The tick whose values the table of components has.
+    pub components_tick: Option<RoomTick>,
+    /// The protocol that wrote it last.
+    pub fingerprint: Fingerprint,
+}
+
+/// What a chunk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChunkKind {
+    /// Facts, as a JSON array, by their numbers.
+    Facts,
+    /// Refusals, as a JSON array, by their ticks.
+    Refusals,
+    /// Ticks, packed, by their numbers.
+    Ticks,
+}
+
+/// A row of facts, refusals or ticks, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The number of the first: a fact's, or a tick's.
+    pub from: u64,
+    /// The number of the last.
+    pub to: u64,
+    /// The tick of the first.
+    pub tick_from: RoomTick,
+    /// The tick of the last.
+    pub tick_to: RoomTick,
+    /// The protocol that wrote it.
+    pub fingerprint: Fingerprint,
+    /// What it holds.
+    pub payload: Vec<u8>,
+}
+
+/// A state that the store took by itself, so that recovery and seeking replay little.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The tick whose state it is.
+    pub tick: RoomTick,
+    /// True where the room went on from here in a new process: running it again starts here too.
+    pub resumed: bool,
+    /// The protocol that wrote it.
+    pub fingerprint: Fingerprint,
+    /// The standing, then the snapshot, packed.
+    pub payload: Vec<u8>,
+}
+
+/// What the table of components is to hold of a room from now on.
+#[derive(Clone, Debug, Default)]
+pub struct ComponentWrites {
+    /// The tick whose values these are.
+    pub tick: RoomTick,
+    /// Forget everything first.
+    pub all: bool,
+    /// Entities that are gone.
+    pub gone: Vec<String>,
+    /// Values by entity and component; nothing for a component that is gone.
+    pub values: Vec<(String, String, Option<String>)>,
+}
+
+/// What is written of one room when its ticks go from the journal into chunks.
+#[derive(Clone, Debug)]
+pub struct Seal {
+    /// The room.
+    pub key: RoomKey,
+    /// Where its ledger stands after it.
+    pub head: Head,
+    /// The chain of hashes after it.
+    pub chain: Chain,
+    /// The protocol.
+    pub fingerprint: Fingerprint,
+    /// The chunks.
+    pub chunks: Vec<(ChunkKind, Chunk)>,
+    /// What changed among the components.
+    pub components: Option<ComponentWrites>,
+    /// Checkpoints.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// Everything that is written at once.
+#[derive(Clone, Debug, Default)]
+pub struct Flush {
+    /// Its number; one more than that of the flush before.
+    pub number: u64,
+    /// The journal of the ticks that are not sealed yet; empty if all are.
+    pub frame: Vec<u8>,
+    /// Rooms whose ticks are sealed.
+    pub seals: Vec<Seal>,
+    /// Journals up to this flush hold nothing any more that is not sealed.
+    pub journal_done: u64,
+    /// Where projections stand: by name and room, the last fact, and what they remember.
+    pub cursors: Vec<(String, RoomKey, FactSeq, String)>,
+    /// Requests that were carried out, and what came of each.
+    pub answered: Vec<(i64, String)>,
+}
+
+/// What somebody asks of a host through its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its number.
+    pub id: i64,
+    /// The room.
+    pub key: RoomKey,
+    /// What is asked: `reset`, `revert` or `snippet`.
+    pub kind: String,
+    /// Of what: the name of a snippet, or the number of a fact.
+    pub subject: String,
+}
+
+/// Where rooms are kept. Whatever is written by [`commit`](Self::commit) is there entirely or not at all; it returns when what it wrote
+/// would survive what the store promises to survive. Readers see whole commits.
+pub trait Store: Send {
+    /// Everything that is known of each room, in the order of creation.
+    fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError>;
+    /// Notes a room, and what its protocol consists of. One that is there already stays as it is, but for its protocol.
+    fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError>;
+    /// What a protocol consisted of.
+    fn protocol(&mut self, fingerprint: Fingerprint) -> Result<Option<Description>, StoreError>;
+    /// Writes a flush.
+    fn commit(&mut self, flush: &Flush) -> Result<(), StoreError>;
+    /// The number of the last flush.
+    fn last_flush(&mut self) -> Result<u64, StoreError>;
+    /// The journals that are not sealed, oldest first, and whether each is as it was written.
+    fn journal(&mut self) -> Result<Vec<(u64, Vec<u8>, bool)>, StoreError>;
+    /// The chunks of one kind that reach from `from` to `to`, in order, at most `limit`.
+    fn chunks(&mut self, room: RoomKey, kind: ChunkKind, from: u64, to: u64, limit: usize) -> Result<Vec<Chunk>, StoreError>;
+    /// The newest checkpoint at or before a tick; if asked for, the newest where a process went on.
+    fn checkpoint(&mut self, room: RoomKey, tick: RoomTick, resumed: bool) -> Result<Option<Checkpoint>, StoreError>;
+    /// The ticks of the checkpoints, and where a process went on.
+    fn checkpoints(&mut self, room: RoomKey) -> Result<Vec<(RoomTick, bool)>, StoreError>;
+    /// The components as of the tick that [`rooms`](Self::rooms) tells.
+    fn components(&mut self, room: RoomKey) -> Result<Entities, StoreError>;
+    /// Saves a snippet under its name, in place of an older one.
+    fn save_snippet(&mut self, room: RoomKey, snippet: &Snippet) -> Result<(), StoreError>;
+    /// A snippet.
+    fn snippet(&mut self, room: RoomKey, label: &str) -> Result<Option<Snippet>, StoreError>;
+    /// The names of the snippets, and how many entities each has.
+    fn snippets(&mut self, room: RoomKey) -> Result<Vec<(String, RoomTick, u64)>, StoreError>;
+    /// Where a projection stands.
+    fn cursor(&mut self, projection: &str, room: RoomKey) -> Result<Option<(FactSeq, String)>, StoreError>;
+    /// Asks the host that serves the data for something.
+    fn ask(&mut self, room: RoomKey, kind: &str, subject: &str) -> Result<i64, StoreError>;
+    /// What is asked for and not answered.
+    fn requests(&mut self) -> Result<Vec<Request>, StoreError>;
+    /// What came of a request, once it was carried out.
+    fn answer(&mut self, request: i64) -> Result<Option<String>, StoreError>;
+    /// Deletes chunks and checkpoints: those whose last tick is before `before`, of some kinds.
+    fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError>;
+    /// Deletes the checkpoints of these ticks.
+    fn drop_checkpoints(&mut self, room: RoomKey, ticks: &[RoomTick]) -> Result<u64, StoreError>;
+    /// Puts chunks in the place of those of the same kind that lie within them.
+    fn replace(&mut self, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<(), StoreError>;
+    /// Gives the space of what was deleted back.
+    fn shrink(&mut self) -> Result<(), StoreError>;
+    /// Checks what only this kind of store can check of itself; a sentence for each thing that is wrong.
+    fn examine(&mut self) -> Result<Vec<String>, StoreError>;
+    /// What was committed once and is not there any more; a sentence for each.
+    fn missing(&mut self) -> Result<Vec<String>, StoreError>;
+    /// Starts over after an error: what was not committed is gone.
+    fn reopen(&mut self) -> Result<(), StoreError>;
+    /// Another way to read the same data, for another thread.
+    fn reader(&self) -> Result<Box<dyn Store>, StoreError>;
+    /// Waits until everything that was committed is in its final place, where the store has several.
+    fn settle(&mut self) -> Result<(), StoreError>;
+}
+
+/// Rooms by name.
+pub(crate) fn find_room(store: &mut dyn Store, name: &str) -> Result<StoredRoom, StoreError> {
+    let rooms = store.rooms()?;
+    let known: BTreeMap<&str, ()> = rooms.iter().map(|room| (room.header.name.as_str(), ())).collect();
+    let known = known.into_keys().collect::<Vec<_>>().join(", ");
+    let room = rooms.into_iter().find(|room| room.header.name == name);
+    room.ok_or(StoreError::NoRoom { room: name.to_owned(), known })
+}

@@ -1,0 +1,371 @@
+//! Any moment again: the state at any tick, what changed between two, who changed what, and why.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::archive::Archive;
+use super::error::StoreError;
+use super::record::StoredFact;
+use super::tables::{ChunkKind, StoredRoom};
+use crate::protocol::{Change, EntityId, FactSeq, Followed, Incoming, Op, Operation, RoomTick, State, Taken, UpdateKind};
+
+/// How many ticks are read at once, back and forth.
+const WINDOW: u32 = 600;
+
+/// What differs between two states: each component of each entity that does, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StateDiff {
+    /// The changes.
+    pub changes: Vec<Change>,
+}
+
+/// A change of a component, with the tick, and the fact that brought it about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// The tick.
+    pub tick: RoomTick,
+    /// The operation.
+    pub operation: Operation,
+    /// The value before; nothing if there was none.
+    pub before: Option<Value>,
+    /// The value after; nothing if there is none.
+    pub after: Option<Value>,
+    /// The fact; nothing if a system wrote the component without one, or the room does not tell causes.
+    pub fact: Option<FactSeq>,
+}
+
+/// Why a component has a value: the write, the fact behind it, the facts behind that, and the command where it began.
+#[derive(Clone, Debug)]
+pub struct Why {
+    /// The last write up to the tick that was asked for.
+    pub link: Link,
+    /// The fact that caused it, the one that caused that, and so on.
+    pub facts: Vec<StoredFact>,
+    /// The command that the first of them came from, as its wire name and what it said.
+    pub command: Option<(String, Value)>,
+}
+
+impl Archive {
+    /// The first tick whose state can be told, and the last.
+    pub(crate) fn kept_ticks(&mut self, room: &StoredRoom) -> Result<(RoomTick, RoomTick), StoreError> {
+        let last = self.head_of(room)?.map_or(RoomTick(0), |head| head.tick);
+        let first_chunk = self.store().chunks(room.key, ChunkKind::Ticks, 0, u64::MAX >> 1, 1)?;
+        if first_chunk.first().is_none_or(|chunk| chunk.from == 0) {
+            return Ok((RoomTick(0), last));
+        }
+        let checkpoints = self.store().checkpoints(room.key)?;
+        Ok((checkpoints.first().map_or(last, |(tick, _)| *tick), last))
+    }
+
+    pub(crate) fn check_tick(&mut self, room: &StoredRoom, tick: RoomTick) -> Result<(), StoreError> {
+        let (first, last) = self.kept_ticks(room)?;
+        if (first..=last).contains(&tick) {
+            return Ok(());
+        }
+        Err(StoreError::NoTick { room: room.header.name.clone(), tick, first, last })
+    }
+
+    /// The state of a room at a tick.
+    ///
+    /// # Errors
+    /// If the tick is not kept, or what is stored can't be read.
+    pub fn state_at(&mut self, name: &str, tick: RoomTick) -> Result<State, StoreError> {
+        let room = self.room(name)?;
+        self.check_tick(&room, tick)?;
+        self.stand_at(&room, tick).map(|(state, _)| state)
+    }
+
+    /// A cursor at a tick.
+    ///
+    /// # Errors
+    /// See [`state_at`](Self::state_at).
+    pub fn cursor(&mut self, name: &str, tick: RoomTick) -> Result<Cursor<'_>, StoreError> {
+        let room = self.room(name)?;
+        self.check_tick(&room, tick)?;
+        let (state, _) = self.stand_at(&room, tick)?;
+        Ok(Cursor { archive: self, room, tick, state, ahead: BTreeMap::new(), loaded: None })
+    }
+
+    /// What differs between the states of two ticks.
+    ///
+    /// # Errors
+    /// See [`state_at`](Self::state_at).
+    pub fn diff(&mut self, name: &str, from: RoomTick, to: RoomTick) -> Result<StateDiff, StoreError> {
+        let (before, after) = (self.state_at(name, from)?, self.state_at(name, to)?);
+        self.difference(&before, &after)
+    }
+
+    /// What differs between two states.
+    ///
+    /// # Errors
+    /// If a value has no JSON form.
+    pub fn difference(&self, before: &State, after: &State) -> Result<StateDiff, StoreError> {
+        let (before, after) = (before.to_json(self.protocol())?, after.to_json(self.protocol())?);
+        let (empty, mut changes) = (serde_json::Map::new(), Vec::new());
+        let all = |json: &Value| json.as_object().cloned().unwrap_or_default();
+        let (before, after) = (all(&before), all(&after));
+        let mut entities: Vec<&String> = before.keys().chain(after.keys()).collect();
+        entities.sort_unstable();
+        entities.dedup();
+        for entity in entities {
+            let components = |side: &'_ serde_json::Map<String, Value>| {
+                side.get(entity).and_then(Value::as_object).cloned().unwrap_or_else(|| empty.clone())
+            };
+            let (ours, theirs) = (components(&before), components(&after));
+            let mut names: Vec<&String> = ours.keys().chain(theirs.keys()).collect();
+            names.sort_unstable();
+            names.dedup();
+            for component in names.into_iter().filter(|name| ours.get(*name) != theirs.get(*name)) {
+                let (before, after) = (ours.get(component).cloned(), theirs.get(component).cloned());
+                changes.push(Change { entity: entity.clone(), component: component.clone(), before, after });
+            }
+        }
+        Ok(StateDiff { changes })
+    }
+
+    /// Every write of an entity, or of one of its components, from one tick to another.
+    ///
+    /// # Errors
+    /// See [`state_at`](Self::state_at).
+    pub fn history(
+        &mut self,
+        name: &str,
+        entity: &str,
+        component: Option<&str>,
+        from: RoomTick,
+        to: RoomTick,
+    ) -> Result<Vec<Link>, StoreError> {
+        let room = self.room(name)?;
+        self.check_tick(&room, from)?;
+        let to = to.min(self.kept_ticks(&room)?.1);
+        let id = EntityId::parse(entity);
+        let mut state = match from.0.checked_sub(1) {
+            Some(before) if self.check_tick(&room, RoomTick(before)).is_ok() => self.stand_at(&room, RoomTick(before))?.0,
+            Some(_) => self.stand_at(&room, from)?.0,
+            None => State::new(room.header.id()),
+        };
+        let (mut links, mut at) = (Vec::new(), from);
+        while at <= to {
+            let end = RoomTick(at.0.saturating_add(WINDOW - 1)).min(to);
+            for kept in self.ticks_of(&room, at, end)? {
+                let Some(batch) = &kept.batch else { continue };
+                self.links_of(&room, &mut state, kept.tick, batch, (id, component), &mut links)?;
+            }
+            let Some(next) = end.next() else { break };
+            at = next;
+        }
+        Ok(links)
+    }
+
+    /// Follows a batch and notes what it wrote of an entity.
+    fn links_of(
+        &mut self,
+        room: &StoredRoom,
+        state: &mut State,
+        tick: RoomTick,
+        batch: &[u8],
+        (id, component): (EntityId, Option<&str>),
+        links: &mut Vec<Link>,
+    ) -> Result<(), StoreError> {
+        let protocol = self.shared_protocol();
+        let mut now = values_of(&protocol, state, id);
+        let followed = state.follow(&protocol, batch);
+        let Followed { operations, causes, .. } =
+            followed.map_err(|error| StoreError::State { room: room.header.name.clone(), tick, error })?;
+        let after = values_of(&protocol, state, id);
+        for (operation, fact) in operations.into_iter().zip(causes).filter(|(operation, _)| operation.id == id) {
+            for (name, value) in touched(&operation, &now, &after) {
+                if component.is_some_and(|component| component != name) {
+                    continue;
+                }
+                let before = now.get(&name).cloned();
+                let operation = operation.clone();
+                links.push(Link { tick, operation, before, after: value.clone(), fact });
+                match value {
+                    Some(value) => now.insert(name, value),
+                    None => now.remove(&name),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a component has the value that it has at a tick.
+    ///
+    /// # Errors
+    /// If the tick is not kept. Nothing if the component was not written up to it, as far as is kept.
+    pub fn why(&mut self, name: &str, entity: &str, component: &str, tick: RoomTick) -> Result<Option<Why>, StoreError> {
+        let room = self.room(name)?;
+        self.check_tick(&room, tick)?;
+        let (first, _) = self.kept_ticks(&room)?;
+        let mut end = tick;
+        let link = loop {
+            let start = RoomTick(end.0.saturating_sub(WINDOW - 1)).max(first);
+            let mut links = self.history(name, entity, Some(component), start, end)?;
+            match links.pop() {
+                Some(link) => break link,
+                None if start <= first => return Ok(None),
+                None => end = RoomTick(start.0 - 1),
+            }
+        };
+        let (mut facts, mut next) = (Vec::new(), link.fact);
+        while let Some(seq) = next {
+            let Some(fact) = self.fact(name, seq)? else { break };
+            // A cause is earlier than what it causes; whatever says otherwise is not followed.
+            next = fact.cause.filter(|cause| *cause < seq);
+            facts.push(fact);
+        }
+        let command = match facts.last() {
+            Some(fact) => self.command_of(&room, &fact.clone())?,
+            None => None,
+        };
+        Ok(Some(Why { link, facts, command }))
+    }
+
+    /// The command that a fact came from, as it was taken in.
+    fn command_of(&mut self, room: &StoredRoom, fact: &StoredFact) -> Result<Option<(String, Value)>, StoreError> {
+        let (Some(author), Some(command)) = (fact.author, fact.command) else { return Ok(None) };
+        let ticks = self.ticks_of(room, fact.tick, fact.tick)?;
+        let found = ticks.iter().flat_map(|kept| &kept.taken).find_map(|taken| match &taken.incoming {
+            Incoming::Command { user, id, kind, payload } if *user == author && *id == command => Some((*kind, payload)),
+            _ => None,
+        });
+        let Some((kind, payload)) = found else { return Ok(None) };
+        let entry = self.protocol().commands.get(kind);
+        Ok(entry.and_then(|entry| Some((entry.name.clone(), (entry.to_json)(payload).ok()?))))
+    }
+
+    /// What a fact changed, from before to after, for undoing it. Needs a room that tells causes.
+    ///
+    /// # Errors
+    /// If the fact is not there, or its tick is not kept.
+    pub fn changes_of(&mut self, name: &str, seq: FactSeq) -> Result<Vec<Change>, StoreError> {
+        let room = self.room(name)?;
+        let Some(fact) = self.fact(name, seq)? else { return Ok(Vec::new()) };
+        self.check_tick(&room, fact.tick)?;
+        let mut state = match fact.tick.0.checked_sub(1) {
+            Some(before) => self.stand_at(&room, RoomTick(before))?.0,
+            None => State::new(room.header.id()),
+        };
+        let protocol = self.shared_protocol();
+        let mut changes: BTreeMap<(String, String), Change> = BTreeMap::new();
+        for kept in self.ticks_of(&room, fact.tick, fact.tick)? {
+            let Some(batch) = &kept.batch else { continue };
+            let before = state.clone();
+            let followed = state.follow(&protocol, batch);
+            let followed = followed.map_err(|error| StoreError::State { room: name.to_owned(), tick: kept.tick, error })?;
+            for (operation, cause) in followed.operations.iter().zip(&followed.causes) {
+                if *cause != Some(seq) {
+                    continue;
+                }
+                let (old, new) = (values_of(&protocol, &before, operation.id), values_of(&protocol, &state, operation.id));
+                for (component, _) in touched(operation, &old, &new) {
+                    let (before, after) = (old.get(&component).cloned(), new.get(&component).cloned());
+                    let (entity, place) = (operation.name.clone(), (operation.name.clone(), component.clone()));
+                    changes.insert(place, Change { entity, component, before, after });
+                }
+            }
+        }
+        Ok(changes.into_values().filter(|change| change.before != change.after).collect())
+    }
+
+    /// What users and tools put into a room from one tick to another.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn intake(&mut self, name: &str, from: RoomTick, to: RoomTick) -> Result<Vec<(RoomTick, Vec<Taken>)>, StoreError> {
+        let ticks = self.ticks(name, from, to)?;
+        Ok(ticks.into_iter().filter(|kept| !kept.taken.is_empty()).map(|kept| (kept.tick, kept.taken)).collect())
+    }
+}
+
+type Values = BTreeMap<String, Value>;
+
+/// An entity's components as JSON.
+fn values_of(protocol: &crate::protocol::Protocol, state: &State, id: EntityId) -> Values {
+    let names = protocol.component_names();
+    names.filter_map(|name| Some((name.to_owned(), state.component(protocol, id, name)?))).collect()
+}
+
+/// What an operation wrote: each component with its value after the operation. Of several steps in one batch only the last value is known.
+fn touched(operation: &Operation, before: &Values, after: &Values) -> Vec<(String, Option<Value>)> {
+    match &operation.op {
+        Op::Create { components } => components.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
+        Op::Update { kind: UpdateKind::Set, component, value } => vec![(component.clone(), Some(value.clone()))],
+        Op::Update { component, .. } => vec![(component.clone(), after.get(component).cloned())],
+        Op::Remove { component } => vec![(component.clone(), None)],
+        Op::Delete => before.keys().map(|name| (name.clone(), None)).collect(),
+    }
+}
+
+/// Looks at a room tick by tick, forward and backward.
+#[derive(Debug)]
+pub struct Cursor<'a> {
+    archive: &'a mut Archive,
+    room: StoredRoom,
+    tick: RoomTick,
+    state: State,
+    /// Batches that were read ahead.
+    ahead: BTreeMap<RoomTick, bytes::Bytes>,
+    loaded: Option<(RoomTick, RoomTick)>,
+}
+
+impl Cursor<'_> {
+    /// The tick.
+    pub fn tick(&self) -> RoomTick {
+        self.tick
+    }
+
+    /// The state at the tick.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Goes to another tick, in either direction.
+    ///
+    /// # Errors
+    /// If it is not kept.
+    pub fn seek(&mut self, tick: RoomTick) -> Result<(), StoreError> {
+        if tick < self.tick || tick.0 - self.tick.0 > WINDOW {
+            self.archive.check_tick(&self.room, tick)?;
+            (self.state, _) = self.archive.stand_at(&self.room, tick)?;
+            self.tick = tick;
+            return Ok(());
+        }
+        while self.tick < tick {
+            self.forward()?;
+        }
+        Ok(())
+    }
+
+    /// Goes on by so many ticks, or back. Stops at the ends of what is kept. Returns the tick that it is at.
+    ///
+    /// # Errors
+    /// If what is stored can't be read.
+    pub fn advance(&mut self, ticks: i64) -> Result<RoomTick, StoreError> {
+        let (first, last) = self.archive.kept_ticks(&self.room)?;
+        let wanted = i64::from(self.tick.0).saturating_add(ticks).clamp(i64::from(first.0), i64::from(last.0));
+        self.seek(RoomTick(wanted as u32))?;
+        Ok(self.tick)
+    }
+
+    /// Goes one tick on, and tells what it did.
+    ///
+    /// # Errors
+    /// If there is none, or what is stored can't be read.
+    pub fn forward(&mut self) -> Result<Followed, StoreError> {
+        let next = RoomTick(self.tick.0.saturating_add(1));
+        if self.loaded.is_none_or(|(from, to)| !(from..=to).contains(&next)) {
+            self.archive.check_tick(&self.room, next)?;
+            let end = RoomTick(next.0.saturating_add(WINDOW - 1)).min(self.archive.kept_ticks(&self.room)?.1);
+            let ticks = self.archive.ticks_of(&self.room, next, end)?;
+            self.ahead = ticks.into_iter().filter_map(|kept| Some((kept.tick, kept.batch?))).collect();
+            self.loaded = Some((next, end));
+        }
+        self.tick = next;
+        let Some(batch) = self.ahead.get(&next) else { return Ok(Followed::default()) };
+        let followed = self.state.follow(self.archive.protocol(), batch);
+        followed.map_err(|error| StoreError::State { room: self.room.header.name.clone(), tick: next, error })
+    }
+}

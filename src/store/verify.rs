@@ -1,0 +1,291 @@
+//! Checks that what is stored is what was written, and follows from itself.
+
+use super::archive::Archive;
+use super::chain::Chain;
+use super::error::StoreError;
+use super::follow::checkpoint_payload;
+use super::record::{Head, RoomHeader};
+use super::recovery::unmarked;
+use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Seal, Store, StoredRoom};
+use crate::protocol::{FactSeq, RoomTick, Standing, State};
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where: a fact, a tick, a table.
+    pub place: String,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+/// What was checked, and what is wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Verified {
+    /// How many facts.
+    pub facts: u64,
+    /// How many refusals.
+    pub refusals: u64,
+    /// How many ticks.
+    pub ticks: u64,
+    /// How many of them carry a hash that the state was compared with.
+    pub hashed: u64,
+    /// The head of the chain of hashes, as hexadecimal digits: what to compare with a copy kept elsewhere.
+    pub head: String,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+impl Verified {
+    fn find(&mut self, place: impl Into<String>, what: impl Into<String>) {
+        self.findings.push(Finding { place: place.into(), what: what.into() });
+    }
+}
+
+impl Archive {
+    /// Checks a room: checksums, numbers without gaps, the chain of hashes, that the batches follow each other, that the checkpoints, the
+    /// table of components and the hashes that batches carry agree with them. `progress` hears the tick that is done.
+    ///
+    /// # Errors
+    /// If the store itself can't be read. What is damaged is found, not an error.
+    pub fn verify(&mut self, name: &str, progress: impl FnMut(RoomTick)) -> Result<Verified, StoreError> {
+        let room = self.room(name)?;
+        let mut verified = Verified::default();
+        self.verify_ledger(&room, &mut verified)?;
+        self.verify_ticks(&room, &mut verified, progress)?;
+        self.verify_components(&room, &mut verified)?;
+        Ok(verified)
+    }
+
+    /// Chunks one by one, so that one which is damaged does not hide the others.
+    fn each_chunk(&mut self, room: &StoredRoom, kind: ChunkKind, verified: &mut Verified) -> Vec<Chunk> {
+        let (mut chunks, mut from) = (Vec::new(), 0);
+        loop {
+            match self.store().chunks(room.key, kind, from, u64::MAX >> 1, 1) {
+                Ok(mut found) => match found.pop() {
+                    Some(chunk) => {
+                        from = chunk.to + 1;
+                        chunks.push(chunk);
+                    }
+                    None => return chunks,
+                },
+                Err(error) => {
+                    verified.find(format!("{kind:?} from {from} on").to_lowercase(), error.to_string());
+                    return chunks;
+                }
+            }
+        }
+    }
+
+    /// The chain goes tick by tick: facts, then refusals.
+    fn verify_ledger(&mut self, room: &StoredRoom, verified: &mut Verified) -> Result<(), StoreError> {
+        let (facts, refusals) = (self.each_chunk(room, ChunkKind::Facts, verified), self.each_chunk(room, ChunkKind::Refusals, verified));
+        let mut items: Vec<(RoomTick, bool, String, String)> = Vec::new();
+        let mut expected = None;
+        for chunk in &facts {
+            if expected.is_some_and(|expected| expected != chunk.from) {
+                verified.find(format!("fact {}", expected.unwrap_or(0)), format!("missing; the next one is {}", chunk.from));
+            }
+            expected = Some(chunk.to + 1);
+            let texts = item_texts(chunk);
+            if texts.len() as u64 != chunk.to - chunk.from + 1 {
+                verified.find(format!("facts {} to {}", chunk.from, chunk.to), format!("there are {}", texts.len()));
+            }
+            verified.facts += texts.len() as u64;
+            items.extend(texts.into_iter().zip(chunk.from..).map(|((tick, text), seq)| (tick, false, format!("fact {seq}"), text)));
+        }
+        for chunk in &refusals {
+            let texts = item_texts(chunk);
+            verified.refusals += texts.len() as u64;
+            items.extend(texts.into_iter().map(|(tick, text)| (tick, true, format!("refusal in tick {tick}"), text)));
+        }
+        items.sort_by_key(|(tick, refusal, ..)| (*tick, *refusal));
+        let whole = room.header.forked_from.is_some() || facts.first().is_none_or(|chunk| chunk.from == 1);
+        let mut chain = Chain::new(room.header.id());
+        let mut broken = !whole;
+        for (_, _, place, text) in &items {
+            let Some((body, mark)) = unmarked(text) else {
+                verified.find(place, "it carries no hash");
+                continue;
+            };
+            if chain.extend(body.as_bytes()) != mark && !broken {
+                broken = true;
+                verified.find(place, "its hash does not agree: it, or what was before it, was changed after the event");
+            }
+        }
+        if !broken && chain != room.chain && self.head_of(room)? == room.sealed {
+            verified.find("the end of the ledger", "its hash does not agree: facts or refusals are missing");
+        }
+        verified.head = room.chain.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(())
+    }
+
+    fn verify_ticks(&mut self, room: &StoredRoom, verified: &mut Verified, mut progress: impl FnMut(RoomTick)) -> Result<(), StoreError> {
+        let protocol = self.shared_protocol();
+        let (first, last) = self.kept_ticks(room)?;
+        let mut checkpoints = self.store().checkpoints(room.key)?;
+        checkpoints.reverse();
+        let (mut state, mut at) = match first.0 {
+            0 => (State::new(room.header.id()), RoomTick(0)),
+            _ => match self.stand_at(room, first) {
+                Ok((state, _)) => (state, RoomTick(first.0 + 1)),
+                Err(error) => {
+                    verified.find(format!("tick {first}"), error.to_string());
+                    return Ok(());
+                }
+            },
+        };
+        while at <= last {
+            let end = RoomTick(at.0.saturating_add(599)).min(last);
+            let ticks = match self.ticks_of(room, at, end) {
+                Ok(ticks) => ticks,
+                Err(error) => {
+                    verified.find(format!("ticks {at} to {end}"), error.to_string());
+                    return Ok(());
+                }
+            };
+            for kept in ticks {
+                self.verify_checkpoints(room, &mut checkpoints, kept.tick, &state, verified);
+                verified.ticks += 1;
+                let Some(batch) = &kept.batch else { continue };
+                match state.fold(&protocol, batch) {
+                    Ok(folded) => {
+                        if let Some(hash) = folded.hash {
+                            verified.hashed += 1;
+                            if hash != state.hash() {
+                                verified.find(format!("tick {}", kept.tick), "the state is not what the batch's hash says");
+                                return Ok(());
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        verified.find(format!("tick {}", kept.tick), error.to_string());
+                        return Ok(());
+                    }
+                }
+            }
+            progress(end);
+            let Some(next) = end.next() else { break };
+            at = next;
+        }
+        self.verify_checkpoints(room, &mut checkpoints, RoomTick(last.0.saturating_add(1)), &state, verified);
+        Ok(())
+    }
+
+    /// Compares the checkpoints before a tick with the state before it.
+    fn verify_checkpoints(
+        &mut self,
+        room: &StoredRoom,
+        checkpoints: &mut Vec<(RoomTick, bool)>,
+        before: RoomTick,
+        state: &State,
+        verified: &mut Verified,
+    ) {
+        while let Some((tick, resumed)) = checkpoints.pop_if(|(tick, _)| *tick < before) {
+            let read = self.store().checkpoint(room.key, tick, false).and_then(|found| match found {
+                Some(checkpoint) => self.read_checkpoint(room, &checkpoint).map(Some),
+                None => Ok(None),
+            });
+            match read {
+                // Batches go on from where a process resumed, which may be what another protocol made of it.
+                Ok(Some((stored, _))) => {
+                    let difference = stored.difference(self.protocol(), state);
+                    if let Some(difference) = difference.filter(|_| !resumed) {
+                        verified.find(format!("the checkpoint of tick {tick}"), difference);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => verified.find(format!("the checkpoint of tick {tick}"), error.to_string()),
+            }
+        }
+    }
+
+    fn verify_components(&mut self, room: &StoredRoom, verified: &mut Verified) -> Result<(), StoreError> {
+        let Some(tick) = room.components_tick else { return Ok(()) };
+        let state = match self.stand_at(room, tick) {
+            Ok((state, _)) => state,
+            Err(error) => {
+                verified.find("the table of components", error.to_string());
+                return Ok(());
+            }
+        };
+        let (mut wanted, stored) = (self.entities_of(&state)?, self.store().components(room.key)?);
+        wanted.retain(|_, components| !components.is_empty());
+        for entity in wanted.keys().chain(stored.keys()) {
+            if wanted.get(entity) != stored.get(entity) {
+                verified.find(format!("the table of components, {entity}"), format!("it is not the state of tick {tick}"));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first tick whose state can be told.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn first_kept(&mut self, name: &str) -> Result<RoomTick, StoreError> {
+        let room = self.room(name)?;
+        Ok(self.kept_ticks(&room)?.0)
+    }
+
+    /// What a checkpoint of a room holds.
+    pub(crate) fn stand(&mut self, name: &str, checkpoint: &Checkpoint) -> Result<(State, Standing), StoreError> {
+        let room = self.room(name)?;
+        self.read_checkpoint(&room, checkpoint)
+    }
+
+    /// Notes a room in a store that begins with a state.
+    pub(crate) fn found_room(
+        &self,
+        header: &RoomHeader,
+        state: &State,
+        standing: &Standing,
+        into: &mut dyn Store,
+    ) -> Result<(), StoreError> {
+        let description = self.protocol().describe();
+        let key = into.enter(header, &description)?;
+        let fingerprint = description.fingerprint();
+        let payload = checkpoint_payload(self.protocol(), state, standing);
+        let values = self.entities_of(state)?.into_iter().flat_map(|(entity, components)| {
+            components.into_iter().map(move |(component, value)| (entity.clone(), component, Some(value)))
+        });
+        let components = ComponentWrites { tick: standing.tick, all: true, gone: Vec::new(), values: values.collect() };
+        let seal = Seal {
+            key,
+            head: Head { tick: standing.tick, seq: FactSeq(standing.next_seq.0.saturating_sub(1)) },
+            chain: Chain::new(header.id()),
+            fingerprint,
+            chunks: Vec::new(),
+            components: Some(components),
+            checkpoint: Some(Checkpoint { tick: standing.tick, resumed: true, fingerprint, payload }),
+        };
+        let number = into.last_flush()? + 1;
+        into.commit(&Flush { number, seals: vec![seal], ..Flush::default() })
+    }
+
+    /// The standing at a tick, for those who go on from there.
+    pub(crate) fn standing_at(&mut self, name: &str, tick: RoomTick) -> Result<(State, Standing), StoreError> {
+        let room = self.room(name)?;
+        self.check_tick(&room, tick)?;
+        self.stand_at(&room, tick)
+    }
+}
+
+/// The texts of a chunk's items with their ticks: an item a line.
+fn item_texts(chunk: &Chunk) -> Vec<(RoomTick, String)> {
+    let text = String::from_utf8_lossy(&chunk.payload);
+    let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);
+    let tick = |line: &str| line.strip_prefix("{\"t\":").and_then(|rest| rest.split([',', '}']).next()?.parse().ok()).map(RoomTick);
+    let tick_of = |line: &str| {
+        // A refusal's keys are in alphabetical order.
+        let later = line.rfind(",\"t\":").and_then(|at| line.get(at + 5..)?.split([',', '}']).next()?.parse().ok()).map(RoomTick);
+        tick(line).or(later).unwrap_or_default()
+    };
+    text.split(",\n").map(|line| (tick_of(line), line.to_owned())).collect()
+}

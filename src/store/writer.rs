@@ -1,0 +1,586 @@
+//! The writer: one thread that takes what all rooms hand over, and commits it together every 50 ms. The rooms never wait for it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::chain::Chain;
+use super::error::StoreError;
+use super::follow::{Beginning, Cadence, Follower};
+use super::record::{RoomHeader, TickRecord};
+use super::recovery::seal_journal;
+use super::tables::{Flush, RoomKey, Store};
+use crate::protocol::{Change, FactSeq, Incoming, Protocol, RoomTick, Standing, State, write_varint};
+
+/// How long the writer waits after an error before it tries again, at most.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How long a writer that is to stop goes on trying.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+
+/// How often the writer looks for requests, in flushes.
+const REQUESTS_EVERY: u64 = 4;
+
+/// How a writer works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriterOptions {
+    /// From one flush to the next. A crash costs at most this and the time that a commit takes. Default: 50 ms.
+    pub flush_every: Duration,
+    /// How many flushes from one sealing of a room to its next: its ticks go from the journal into chunks that SQL reads. 1 seals
+    /// with each flush. Default: 20.
+    pub seal_every: u32,
+    /// How many ticks the table of components may be behind. Default: 100. With 1, and `seal_every` 1, it is as of the last flush.
+    pub components_every: u32,
+    /// How many ticks from one checkpoint to the next. Default: 600.
+    pub checkpoint_every: u32,
+    /// How many bytes may wait. From half of it on rooms refuse commands, and when it is full they stand still, until the store has
+    /// caught up. Default: 64 MiB.
+    pub buffer_bytes_max: usize,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            flush_every: Duration::from_millis(50),
+            seal_every: 20,
+            components_every: 100,
+            checkpoint_every: 600,
+            buffer_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// How far the store is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// It keeps up.
+    Easy,
+    /// More than half of the buffer is full: commands are to be refused.
+    High,
+    /// The buffer is full: rooms are to stand still.
+    Full,
+}
+
+/// What a writer did.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct WriterReport {
+    /// How many flushes were committed.
+    pub flushes: u64,
+    /// The longest that a commit took.
+    pub commit_max: Duration,
+    /// How often a commit failed and was tried again.
+    pub retries: u64,
+    /// The processor time that its thread used, where the system tells.
+    pub busy: Duration,
+    /// Why the last commit failed, if it was given up: what waited is lost.
+    pub given_up: Option<String>,
+}
+
+/// How a room begins in this process.
+#[derive(Debug)]
+pub enum Opening {
+    /// It is new. What is handed over begins with tick 0.
+    New,
+    /// It goes on.
+    Resumed {
+        /// Its state.
+        state: Box<State>,
+        /// Where it stands besides.
+        standing: Box<Standing>,
+        /// The chain of hashes over what is stored.
+        chain: Chain,
+    },
+}
+
+/// Something that is asked of a room through its data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// The number of the request.
+    pub id: i64,
+    /// The room's name.
+    pub room: String,
+    /// What the room is to take in.
+    pub incoming: Incoming,
+}
+
+struct Opened {
+    number: u64,
+    header: RoomHeader,
+    protocol: Arc<Protocol>,
+    opening: Opening,
+    gauge: Arc<Gauge>,
+}
+
+/// What a room's thread and the writer both see.
+#[derive(Debug, Default)]
+struct Gauge {
+    /// One more than the last durable tick; 0 as long as there is none.
+    durable: AtomicU32,
+}
+
+#[derive(Default)]
+struct Waiting {
+    opened: Vec<Opened>,
+    records: Vec<(u64, TickRecord)>,
+    bytes: usize,
+    closed: Vec<u64>,
+    cursors: Vec<(String, RoomKey, FactSeq, String)>,
+    answered: Vec<(i64, String)>,
+    asked: Vec<Asked>,
+    /// Flush at once, and seal everything, for those who wait for it.
+    syncs_asked: u64,
+    stop: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+    /// Bytes that wait or are being written.
+    pending: AtomicUsize,
+    pressure: AtomicU8,
+    next_room: AtomicU64,
+    done: Mutex<Done>,
+    committed: Condvar,
+}
+
+#[derive(Default)]
+struct Done {
+    syncs: u64,
+    failing: Option<String>,
+    report: WriterReport,
+    stopped: bool,
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn done(&self) -> MutexGuard<'_, Done> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the writer works in real time")]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+/// Takes what rooms hand over and commits it. Dropping it stops it as [`stop`](Self::stop) does.
+pub struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    options: WriterOptions,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// A room's end of the writer.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    gauge: Arc<Gauge>,
+    number: u64,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("number", &self.number).field("durable", &self.durable()).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// Hands a tick over. Does not wait for anything.
+    pub fn record(&self, record: TickRecord) {
+        let weight = record.weight();
+        self.shared.pending.fetch_add(weight, Ordering::Relaxed);
+        let mut waiting = self.shared.waiting();
+        waiting.bytes += weight;
+        waiting.records.push((self.number, record));
+    }
+
+    /// The last tick that would survive; nothing as long as there is none.
+    pub fn durable(&self) -> Option<RoomTick> {
+        self.gauge.durable.load(Ordering::Acquire).checked_sub(1).map(RoomTick)
+    }
+
+    /// Says that nothing more will come.
+    pub fn close(&self) {
+        self.shared.waiting().closed.push(self.number);
+    }
+}
+
+impl Writer {
+    /// Starts a writer. What an earlier process left in the journal is put in order first; `report` hears what was found missing or
+    /// damaged.
+    ///
+    /// # Errors
+    /// If the store can't be read or written.
+    pub fn start(mut store: Box<dyn Store>, options: WriterOptions, report: impl FnMut(String)) -> Result<Self, StoreError> {
+        let number = seal_journal(&mut *store, report)?;
+        let shared = Arc::new(Shared::default());
+        let work = Work {
+            store,
+            options,
+            shared: shared.clone(),
+            rooms: BTreeMap::new(),
+            number,
+            report: WriterReport::default(),
+            stopping_since: None,
+        };
+        let thread = std::thread::Builder::new().name("roomkeeper-writer".to_owned()).spawn(move || work.run());
+        let thread = thread.map_err(StoreError::io("the writer's thread can't be started"))?;
+        Ok(Self { shared, thread: Some(thread), options })
+    }
+
+    /// Opens a room. It is noted with the next flush.
+    pub fn open(&self, header: RoomHeader, protocol: Arc<Protocol>, opening: Opening) -> Handle {
+        let number = self.shared.next_room.fetch_add(1, Ordering::Relaxed);
+        let gauge = Arc::new(Gauge::default());
+        if let Opening::Resumed { standing, .. } = &opening {
+            gauge.durable.store(standing.tick.0.saturating_add(1), Ordering::Release);
+        }
+        self.shared.waiting().opened.push(Opened { number, header, protocol, opening, gauge: gauge.clone() });
+        Handle { shared: self.shared.clone(), gauge, number }
+    }
+
+    /// How far the store is behind. Once it is more than `Easy`, it is so until three quarters of the buffer are free.
+    pub fn pressure(&self) -> Pressure {
+        let (pending, max) = (self.shared.pending.load(Ordering::Relaxed), self.options.buffer_bytes_max);
+        let was = self.shared.pressure.load(Ordering::Relaxed);
+        let now = match pending {
+            _ if pending >= max => Pressure::Full,
+            _ if pending >= max / 2 => Pressure::High,
+            _ if was > 0 && pending > max / 4 => Pressure::High,
+            _ => Pressure::Easy,
+        };
+        self.shared.pressure.store(now as u8, Ordering::Relaxed);
+        now
+    }
+
+    /// Why nothing can be written at the moment, if so.
+    pub fn failing(&self) -> Option<String> {
+        self.shared.done().failing.clone()
+    }
+
+    /// What is asked of the rooms through their data, since this was last called.
+    pub fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.shared.waiting().asked)
+    }
+
+    /// Says what came of a request.
+    pub fn answer(&self, request: i64, answer: impl Into<String>) {
+        self.shared.waiting().answered.push((request, answer.into()));
+    }
+
+    /// Notes where a projection stands, and what it remembers.
+    pub fn keep_cursor(&self, projection: &str, room: RoomKey, seq: FactSeq, memory: String) {
+        self.shared.waiting().cursors.push((projection.to_owned(), room, seq, memory));
+    }
+
+    /// Waits until everything that was handed over is written and sealed.
+    ///
+    /// # Errors
+    /// If the writer has stopped.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let wanted = {
+            let mut waiting = self.shared.waiting();
+            waiting.syncs_asked += 1;
+            waiting.syncs_asked
+        };
+        self.shared.wake.notify_all();
+        let mut done = self.shared.done();
+        while done.syncs < wanted {
+            if done.stopped {
+                return Err(StoreError::Stopped);
+            }
+            done = self.shared.committed.wait(done).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// What it did so far.
+    pub fn report(&self) -> WriterReport {
+        self.shared.done().report.clone()
+    }
+
+    /// Writes and seals everything, and stops.
+    pub fn stop(mut self) -> WriterReport {
+        self.end();
+        self.report()
+    }
+
+    fn end(&mut self) {
+        self.shared.waiting().stop = true;
+        self.shared.wake.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A room, as the writer's thread has it.
+struct Room {
+    follower: Follower,
+    gauge: Arc<Gauge>,
+    journal: Vec<u8>,
+    /// What the flush makes durable.
+    reached: Option<RoomTick>,
+    closed: bool,
+    broken: bool,
+}
+
+/// The writer's thread.
+struct Work {
+    store: Box<dyn Store>,
+    options: WriterOptions,
+    shared: Arc<Shared>,
+    rooms: BTreeMap<u64, Room>,
+    /// The number of the last flush.
+    number: u64,
+    report: WriterReport,
+    stopping_since: Option<Instant>,
+}
+
+impl Work {
+    fn run(mut self) {
+        // Whatever ends this thread, who waits for it is told.
+        struct Tell(Arc<Shared>);
+        impl Drop for Tell {
+            fn drop(&mut self) {
+                self.0.done().stopped = true;
+                self.0.committed.notify_all();
+            }
+        }
+        let _tell = Tell(self.shared.clone());
+        let mut last = instant();
+        loop {
+            let (waiting, syncs) = self.wait(last);
+            last = instant();
+            let (stop, sealing) = (waiting.stop, waiting.stop || syncs > self.shared.done().syncs);
+            if stop {
+                self.stopping_since.get_or_insert(last);
+            }
+            let bytes = waiting.bytes;
+            let flush = self.prepare(waiting, sealing);
+            self.commit(&flush);
+            self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
+            if self.number.is_multiple_of(REQUESTS_EVERY) {
+                self.look_for_requests();
+            }
+            let mut done = self.shared.done();
+            done.syncs = syncs;
+            self.report.busy = thread_time();
+            done.report = self.report.clone();
+            drop(done);
+            self.shared.committed.notify_all();
+            if stop {
+                // It fails where a reader is in the middle of something; the next process does it then.
+                let _ = self.store.settle();
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next flush and takes what there is.
+    fn wait(&self, last: Instant) -> (Waiting, u64) {
+        let mut waiting = self.shared.waiting();
+        loop {
+            let left = self.options.flush_every.saturating_sub(last.elapsed());
+            if left.is_zero() || waiting.stop || waiting.syncs_asked > self.shared.done().syncs {
+                let syncs = waiting.syncs_asked;
+                let rest = Waiting { syncs_asked: syncs, asked: std::mem::take(&mut waiting.asked), ..Waiting::default() };
+                return (std::mem::replace(&mut waiting, rest), syncs);
+            }
+            waiting = self.shared.wake.wait_timeout(waiting, left).map_or_else(|error| error.into_inner().0, |(guard, _)| guard);
+        }
+    }
+
+    /// Puts together what is written at once.
+    fn prepare(&mut self, waiting: Waiting, sealing: bool) -> Flush {
+        for opened in waiting.opened {
+            self.enter(opened);
+        }
+        for (number, record) in waiting.records {
+            let Some(room) = self.rooms.get_mut(&number) else { continue };
+            if let Err(error) = room.follower.take(&record, &mut room.journal)
+                && !room.broken
+            {
+                room.broken = true;
+                tracing::error!(%error, "what a room hands over does not fit together; its ticks and facts are kept, its checkpoints are not");
+            }
+            room.reached = Some(record.tick);
+        }
+        for number in waiting.closed {
+            self.rooms.entry(number).and_modify(|room| room.closed = true);
+        }
+        self.number += 1;
+        let mut flush = Flush { number: self.number, cursors: waiting.cursors, answered: waiting.answered, ..Flush::default() };
+        let seal_every = u64::from(self.options.seal_every.max(1));
+        flush.journal_done = if sealing { self.number } else { self.number.saturating_sub(seal_every) };
+        let cadence = Cadence { components_every: self.options.components_every, checkpoint_every: self.options.checkpoint_every };
+        let (mut frame, mut framed) = (Vec::new(), 0);
+        for (number, room) in &mut self.rooms {
+            let due = sealing || room.closed || (number + self.number).is_multiple_of(seal_every);
+            if due && room.follower.is_unsealed() {
+                let seal = room.follower.seal(cadence, sealing || room.closed, room.broken);
+                flush.seals.push(seal);
+            } else if !room.journal.is_empty() {
+                framed += 1;
+                write_varint(room.follower.key.0.cast_unsigned(), &mut frame);
+                write_varint(room.journal.len() as u64, &mut frame);
+                frame.extend_from_slice(&room.journal);
+            }
+            room.journal.clear();
+        }
+        if framed > 0 {
+            write_varint(framed, &mut flush.frame);
+            flush.frame.append(&mut frame);
+        }
+        flush
+    }
+
+    fn enter(&mut self, opened: Opened) {
+        let Opened { number, header, protocol, opening, gauge } = opened;
+        let description = protocol.describe();
+        let key = loop {
+            match self.store.enter(&header, &description) {
+                Ok(key) => break key,
+                Err(error) if self.recover(&error) => {}
+                Err(_) => return,
+            }
+        };
+        let begin = match opening {
+            Opening::New => {
+                let (state, chain) = (State::new(header.id()), Chain::new(header.id()));
+                let standing = Standing { next_seq: FactSeq(1), ..Standing::default() };
+                Beginning { state, standing, chain, resumed: false }
+            }
+            Opening::Resumed { state, standing, chain } => Beginning { state: *state, standing: *standing, chain, resumed: true },
+        };
+        let follower = Follower::new(key, header, protocol, begin);
+        self.rooms.insert(number, Room { follower, gauge, journal: Vec::new(), reached: None, closed: false, broken: false });
+    }
+
+    /// Commits a flush, however often it takes.
+    fn commit(&mut self, flush: &Flush) {
+        let idle = flush.frame.is_empty() && flush.seals.is_empty() && flush.cursors.is_empty() && flush.answered.is_empty();
+        if idle {
+            self.number -= 1;
+            return;
+        }
+        let began = instant();
+        loop {
+            match self.store.commit(flush) {
+                Ok(()) => break,
+                Err(error) => {
+                    if !self.recover(&error) {
+                        return;
+                    }
+                    // It may have been committed in spite of the error.
+                    if self.store.last_flush().is_ok_and(|last| last >= flush.number) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.report.flushes += 1;
+        self.report.commit_max = self.report.commit_max.max(began.elapsed());
+        if let Some(failure) = self.shared.done().failing.take() {
+            tracing::warn!(failure, after = ?began.elapsed(), "the store can be written again");
+        }
+        for room in self.rooms.values_mut() {
+            if let Some(reached) = room.reached.take() {
+                room.gauge.durable.store(reached.0.saturating_add(1), Ordering::Release);
+            }
+        }
+        self.rooms.retain(|_, room| !room.closed);
+    }
+
+    /// Waits a little after an error and starts the store over. False if it is time to give up.
+    fn recover(&mut self, error: &StoreError) -> bool {
+        let first = {
+            let mut done = self.shared.done();
+            done.failing.replace(error.to_string()).is_none()
+        };
+        if first {
+            tracing::error!(%error, "the store can't be written; rooms go on as long as the buffer lasts");
+        }
+        self.report.retries += 1;
+        let pause = Duration::from_millis(20).saturating_mul(1 << self.report.retries.min(6)).min(RETRY_MAX);
+        let mut waiting = self.shared.waiting();
+        if !waiting.stop {
+            waiting = self.shared.wake.wait_timeout(waiting, pause).map_or_else(|error| error.into_inner().0, |(guard, _)| guard);
+        }
+        let stop = waiting.stop;
+        drop(waiting);
+        if stop {
+            let since = *self.stopping_since.get_or_insert_with(instant);
+            if since.elapsed() > LAST_TRIES {
+                self.report.given_up = Some(error.to_string());
+                tracing::error!(%error, "the store can't be written; what waited is lost");
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // If this fails too, so will the next try.
+        let _ = self.store.reopen();
+        true
+    }
+
+    fn look_for_requests(&mut self) {
+        let Ok(requests) = self.store.requests() else { return };
+        for request in requests {
+            let room = self.rooms.values().find(|room| room.follower.key == request.key);
+            let Some(room) = room.map(|room| room.follower.header.name.clone()) else { continue };
+            let incoming = match request.kind.as_str() {
+                "reset" => match self.store.snippet(request.key, &request.subject) {
+                    Ok(Some(snippet)) => Ok(snippet.reset()),
+                    Ok(None) => Err(format!("there is no snippet {:?}", request.subject)),
+                    Err(error) => Err(error.to_string()),
+                },
+                "revert" => match serde_json::from_str::<(FactSeq, Vec<Change>)>(&request.subject) {
+                    Ok((seq, changes)) => Ok(Incoming::Revert { seq, changes }),
+                    Err(error) => Err(error.to_string()),
+                },
+                kind => Err(format!("nothing is known of {kind:?}")),
+            };
+            let mut waiting = self.shared.waiting();
+            match incoming {
+                Ok(incoming) if waiting.asked.iter().all(|asked| asked.id != request.id) => {
+                    // Answered already as far as the store is concerned: it must not be carried out twice.
+                    waiting.answered.push((request.id, "taken up".to_owned()));
+                    waiting.asked.push(Asked { id: request.id, room, incoming });
+                }
+                Ok(_) => {}
+                Err(error) => waiting.answered.push((request.id, format!("refused: {error}"))),
+            }
+        }
+    }
+}
+
+/// The processor time of the thread that asks, where the system tells.
+fn thread_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
+    // After the name, which stands in parentheses: state is the first, utime the 12th and stime the 13th.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
