@@ -210,7 +210,7 @@ impl Store for SqliteStore {
         let table = table(kind);
         // The chunk that `from` is in begins at or before it.
         let sql = format!(
-            "SELECT seq_from, seq_to, tick_from, tick_to, fingerprint, sum, payload FROM {table} WHERE room_id = ?1 AND seq_from <= ?3 AND \
+            "SELECT seq_from, seq_to, tick_from, tick_to, fingerprint, sum, payload FROM {table} WHERE room_id = ?1 AND seq_from <= ?3 AND seq_to >= ?2 AND \
              seq_from >= coalesce((SELECT max(seq_from) FROM {table} WHERE room_id = ?1 AND seq_from <= ?2), 0) ORDER BY seq_from LIMIT ?4"
         );
         let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -228,7 +228,7 @@ impl Store for SqliteStore {
             Ok((chunk, row.get::<_, i64>(5)?))
         })?;
         let mut chunks = Vec::with_capacity(rows.len());
-        for (chunk, sum) in rows.into_iter().filter(|(chunk, _)| chunk.to >= from) {
+        for (chunk, sum) in rows {
             if sum_of(&chunk.payload) != sum {
                 return Err(damaged(self.name_of(room), format!("{table} {} to {}", chunk.from, chunk.to), CHECKSUM));
             }
