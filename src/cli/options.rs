@@ -166,6 +166,9 @@ pub(super) struct ServeOptions {
     /// Seal rooms, and write their components, with every flush: SQL then sees the state as of the last 50 ms, at about twice the cost.
     #[arg(long, requires = "data")]
     pub(super) seal_always: bool,
+    /// How many kilobytes may wait for the disk. From half of it on commands are refused; when it is full the rooms stand still.
+    #[arg(long, requires = "data", default_value_t = 65_536, value_name = "KB")]
+    pub(super) store_buffer: usize,
 }
 
 /// What stored data survives.
@@ -193,6 +196,7 @@ impl ServeOptions {
             Survives::ProcessCrash => Durability::ProcessCrash,
             Survives::PowerLoss => Durability::PowerLoss,
         };
+        options.writer.buffer_bytes_max = self.store_buffer.saturating_mul(1_024);
         if self.seal_always {
             (options.writer.seal_every, options.writer.components_every) = (1, 1);
         }

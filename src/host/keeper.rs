@@ -169,6 +169,11 @@ impl Keeper {
         });
     }
 
+    /// A room's end of the writer, for who ticks rooms without a [`Lobby`].
+    pub fn handle(&self, room: &str) -> Option<Handle> {
+        self.handles.get(room).map(|(handle, _)| handle.clone())
+    }
+
     /// Forgets a room that is gone.
     pub fn close(&mut self, room: &str) {
         if let Some((handle, _)) = self.handles.remove(room) {

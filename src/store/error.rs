@@ -110,6 +110,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// True if the data itself is damaged: to try again is of no use.
+    pub fn is_damage(&self) -> bool {
+        let code = match self {
+            Self::Sqlite { error, .. } => error.sqlite_error_code(),
+            _ => None,
+        };
+        let damaged = [Some(rusqlite::ErrorCode::DatabaseCorrupt), Some(rusqlite::ErrorCode::NotADatabase)];
+        matches!(self, Self::Damaged { .. }) || (code.is_some() && damaged.contains(&code))
+    }
+
     pub(crate) fn sqlite(what: &'static str) -> impl Fn(rusqlite::Error) -> Self {
         move |error| Self::Sqlite { what, error }
     }

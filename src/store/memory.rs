@@ -79,7 +79,7 @@ impl Store for MemoryStore {
         }
         let key = RoomKey(tables.rooms.len() as i64 + 1);
         let (chain, header) = (Chain::new(header.id()), header.clone());
-        tables.rooms.push(StoredRoom { key, header, sealed: None, chain, components_tick: None, fingerprint });
+        tables.rooms.push(StoredRoom { key, header, sealed: None, chain, components_tick: None, fingerprint, intact: true });
         Ok(key)
     }
 

@@ -48,6 +48,10 @@ pub(crate) fn seal_journal(store: &mut dyn Store, mut report: impl FnMut(String)
     }
     let mut flush = Flush { number: last + 1, journal_done: last, ..Flush::default() };
     for room in store.rooms()? {
+        if !room.intact {
+            report(format!("room {:?}: its row is damaged; it can't be opened", room.header.name));
+            continue;
+        }
         if let Some(ticks) = by_room.remove(&room.key) {
             flush.seals.extend(seal_of(&room, ticks, &mut report));
         }

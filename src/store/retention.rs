@@ -121,7 +121,7 @@ impl Archive {
         self.store().commit(&Flush { number, seals: vec![seal], ..Flush::default() })
     }
 
-    /// Packs neighbours together until each holds `ticks` ticks. The last one stays as it is.
+    /// Packs neighbours together that lie in the same stretch of `ticks` ticks.
     fn merge(&mut self, room: &StoredRoom, kind: ChunkKind, ticks: u32, progress: &mut impl FnMut(RoomTick)) -> Result<(), StoreError> {
         let mut from = 0;
         loop {
@@ -135,8 +135,7 @@ impl Archive {
             let last = group.last().unwrap_or(first);
             from = last.to + 1;
             progress(last.tick_to);
-            // The newest may still grow, by the hand of the host.
-            if group.len() > 1 && group.len() < found.len() {
+            if group.len() > 1 {
                 let merged = merged(kind, &group)?;
                 self.store().replace(room.key, kind, &[merged])?;
             }

@@ -68,7 +68,7 @@ impl Stream {
     pub fn next(&mut self, limit: usize) -> Result<Vec<StreamItem>, StoreError> {
         let mut items = Vec::new();
         for room in self.archive.store().rooms()? {
-            if self.only.as_ref().is_some_and(|only| *only != room.header.name) {
+            if !room.intact || self.only.as_ref().is_some_and(|only| *only != room.header.name) {
                 continue;
             }
             let from = FactSeq(self.position(room.key).0 + 1);

@@ -26,6 +26,8 @@ pub struct StoredRoom {
     pub components_tick: Option<RoomTick>,
     /// The protocol that wrote it last.
     pub fingerprint: Fingerprint,
+    /// False if this row is not what was written: nothing of the room can be relied on.
+    pub intact: bool,
 }
 
 /// What a chunk holds.
@@ -194,5 +196,10 @@ pub(crate) fn find_room(store: &mut dyn Store, name: &str) -> Result<StoredRoom,
     let known: BTreeMap<&str, ()> = rooms.iter().map(|room| (room.header.name.as_str(), ())).collect();
     let known = known.into_keys().collect::<Vec<_>>().join(", ");
     let room = rooms.into_iter().find(|room| room.header.name == name);
-    room.ok_or(StoreError::NoRoom { room: name.to_owned(), known })
+    let room = room.ok_or(StoreError::NoRoom { room: name.to_owned(), known })?;
+    if !room.intact {
+        let detail = "its checksum does not agree".to_owned();
+        return Err(StoreError::Damaged { room: name.to_owned(), what: "its row in the table of rooms".to_owned(), detail });
+    }
+    Ok(room)
 }

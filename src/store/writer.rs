@@ -18,7 +18,7 @@ use crate::protocol::{Change, FactSeq, Incoming, Protocol, RoomTick, Standing, S
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// How long a writer that is to stop goes on trying.
-const LAST_TRIES: Duration = Duration::from_secs(5);
+const LAST_TRIES: Duration = Duration::from_secs(2);
 
 /// How often the writer looks for requests, in flushes.
 const REQUESTS_EVERY: u64 = 4;
@@ -533,7 +533,7 @@ impl Work {
         drop(waiting);
         if stop {
             let since = *self.stopping_since.get_or_insert_with(instant);
-            if since.elapsed() > LAST_TRIES {
+            if error.is_damage() || since.elapsed() > LAST_TRIES {
                 self.report.given_up = Some(error.to_string());
                 tracing::error!(%error, "the store can't be written; what waited is lost");
                 return false;

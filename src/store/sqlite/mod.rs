@@ -154,6 +154,15 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// Lets the file have at most so many pages of 4 KiB: writing more fails as on a full disk. `None`: as many as SQLite can.
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn limit_pages(&mut self, pages: Option<u32>) -> Result<(), StoreError> {
+        let limit = pages.unwrap_or(u32::MAX - 1);
+        self.connection()?.pragma_update(None, "max_page_count", limit).map_err(StoreError::sqlite("max_page_count"))
+    }
+
     fn connection(&self) -> Result<&Connection, StoreError> {
         self.connection.as_ref().ok_or(StoreError::Stopped)
     }

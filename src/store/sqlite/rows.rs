@@ -9,10 +9,35 @@ use super::super::error::StoreError;
 use super::super::record::{Entities, Head, RoomHeader, Snippet};
 use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
 use super::SqliteStore;
-use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
+use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomId, RoomTick};
 
 fn sum_of(payload: &[u8]) -> i64 {
     XxHash3_64::oneshot(payload).cast_signed()
+}
+
+/// A checksum over a chunk and where it belongs: a place that was damaged must not lead anywhere.
+fn sum_of_chunk(chunk: &Chunk) -> i64 {
+    let place = [chunk.from, chunk.to, u64::from(chunk.tick_from.0), u64::from(chunk.tick_to.0), chunk.fingerprint.0];
+    let seed = place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(*number));
+    XxHash3_64::oneshot_with_seed(seed, &chunk.payload).cast_signed()
+}
+
+/// A checksum over where a room's ledger stands.
+fn sum_of_head(fingerprint: i64, tick: Option<u32>, seq: Option<i64>, chain: &[u8]) -> i64 {
+    let place = [fingerprint.cast_unsigned(), tick.map_or(0, |tick| u64::from(tick) + 1), seq.map_or(0, |seq| seq.cast_unsigned() + 1)];
+    let seed = place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(*number));
+    XxHash3_64::oneshot_with_seed(seed, chain).cast_signed()
+}
+
+fn sum_of_checkpoint(checkpoint: &Checkpoint) -> i64 {
+    let seed = checkpoint.fingerprint.0.wrapping_add(u64::from(checkpoint.tick.0) * 2 + u64::from(checkpoint.resumed));
+    XxHash3_64::oneshot_with_seed(seed, &checkpoint.payload).cast_signed()
+}
+
+/// A header that can't be read: of its room nothing is known but the name.
+fn lost_header(name: String) -> RoomHeader {
+    let uid = RoomId::named(&name).as_uuid();
+    RoomHeader { name, uid, seed: 0, notes: false, check: false, level: None, forked_from: None }
 }
 
 fn table(kind: ChunkKind) -> &'static str {
@@ -98,7 +123,7 @@ fn write_chunk(connection: &Connection, room: RoomKey, kind: ChunkKind, chunk: &
     let text = String::from_utf8_lossy(&chunk.payload);
     let payload: &dyn rusqlite::ToSql = if kind == ChunkKind::Ticks { &chunk.payload } else { &text };
     let (from, to, fingerprint) = (chunk.from.cast_signed(), chunk.to.cast_signed(), chunk.fingerprint.0.cast_signed());
-    let sum = sum_of(&chunk.payload);
+    let sum = sum_of_chunk(chunk);
     insert.execute(params![room.0, from, to, chunk.tick_from.0, chunk.tick_to.0, fingerprint, sum, payload]).map(drop)
 }
 
@@ -109,17 +134,20 @@ fn write_seal(connection: &Connection, seal: &Seal) -> rusqlite::Result<()> {
     if let Some(checkpoint) = &seal.checkpoint {
         let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?;
         let (tick, fingerprint) = (checkpoint.tick.0, checkpoint.fingerprint.0.cast_signed());
-        insert.execute(params![seal.key.0, tick, checkpoint.resumed, fingerprint, sum_of(&checkpoint.payload), checkpoint.payload])?;
+        let sum = sum_of_checkpoint(checkpoint);
+        insert.execute(params![seal.key.0, tick, checkpoint.resumed, fingerprint, sum, checkpoint.payload])?;
     }
     if let Some(writes) = &seal.components {
         write_components(connection, seal.key, writes)?;
     }
-    let sql = "UPDATE room SET sealed_tick = ?2, sealed_seq = ?3, chain = ?4, fingerprint = ?5, components_tick = coalesce(?6, components_tick) \
+    let sql = "UPDATE room SET sealed_tick = ?2, sealed_seq = ?3, chain = ?4, fingerprint = ?5, components_tick = coalesce(?6, components_tick), sum = ?7 \
                WHERE room_id = ?1";
     let components_tick = seal.components.as_ref().map(|writes| writes.tick.0);
     let mut update = connection.prepare_cached(sql)?;
     let head = (seal.head.tick.0, seal.head.seq.0.cast_signed());
-    update.execute(params![seal.key.0, head.0, head.1, seal.chain.0, seal.fingerprint.0.cast_signed(), components_tick]).map(drop)
+    let fingerprint = seal.fingerprint.0.cast_signed();
+    let sum = sum_of_head(fingerprint, Some(head.0), Some(head.1), &seal.chain.0);
+    update.execute(params![seal.key.0, head.0, head.1, seal.chain.0, fingerprint, components_tick, sum]).map(drop)
 }
 
 fn write_components(connection: &Connection, room: RoomKey, writes: &ComponentWrites) -> rusqlite::Result<()> {
@@ -143,18 +171,23 @@ fn write_components(connection: &Connection, room: RoomKey, writes: &ComponentWr
 
 impl Store for SqliteStore {
     fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError> {
-        let sql = "SELECT room_id, header, sealed_tick, sealed_seq, chain, components_tick, fingerprint FROM room ORDER BY room_id";
+        let sql = "SELECT room_id, header, sealed_tick, sealed_seq, chain, components_tick, fingerprint, name, header_sum, sum FROM room ORDER BY room_id";
         self.all("the table of rooms", sql, [], |row| {
             let sealed: (Option<u32>, Option<i64>) = (row.get(2)?, row.get(3)?);
-            let header: RoomHeader = json_at(row, 1)?;
-            let chain = Chain::from_bytes(&bytes_at(row, 4)?).unwrap_or_else(|| Chain::new(header.id()));
+            let header_sum = sum_of(&bytes_at(row, 1)?);
+            let header = json_at(row, 1).or_else(|_| row.get(7).map(lost_header))?;
+            let (chain, fingerprint) = (bytes_at(row, 4)?, row.get::<_, i64>(6)?);
+            let sum = sum_of_head(fingerprint, sealed.0, sealed.1, &chain);
+            let intact = header_sum == row.get::<_, i64>(8)? && sum == row.get::<_, i64>(9)?;
+            let chain = Chain::from_bytes(&chain).unwrap_or_else(|| Chain::new(header.id()));
             Ok(StoredRoom {
                 key: RoomKey(row.get(0)?),
                 header,
                 sealed: sealed.0.zip(sealed.1).map(|(tick, seq)| Head { tick: RoomTick(tick), seq: FactSeq(seq.cast_unsigned()) }),
                 chain,
                 components_tick: row.get::<_, Option<u32>>(5)?.map(RoomTick),
-                fingerprint: Fingerprint(row.get::<_, i64>(6)?.cast_unsigned()),
+                fingerprint: Fingerprint(fingerprint.cast_unsigned()),
+                intact,
             })
         })
     }
@@ -163,10 +196,12 @@ impl Store for SqliteStore {
         let fingerprint = protocol.fingerprint().0.cast_signed();
         let description = serde_json::to_string(protocol).unwrap_or_default();
         self.run("the table of protocols", "INSERT OR REPLACE INTO protocol VALUES(?1, ?2)", params![fingerprint, description])?;
-        let sql = "INSERT INTO room(name, uid, header, fingerprint, chain) VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(name) DO NOTHING";
+        let sql = "INSERT INTO room(name, uid, header, fingerprint, chain, header_sum, sum) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+                   ON CONFLICT(name) DO NOTHING";
         let text = serde_json::to_string(header).unwrap_or_default();
         let (uid, chain) = (header.id().to_string(), Chain::new(header.id()).0);
-        self.run("the table of rooms", sql, params![header.name, uid, text, fingerprint, chain])?;
+        let sum = sum_of_head(fingerprint, None, None, &chain);
+        self.run("the table of rooms", sql, params![header.name, uid, text, fingerprint, chain, sum_of(text.as_bytes()), sum])?;
         let keys = self.all("the table of rooms", "SELECT room_id FROM room WHERE name = ?1", [&header.name], |row| row.get(0))?;
         keys.first().copied().map(RoomKey).ok_or_else(|| damaged(header.name.clone(), "its row".to_owned(), "it is not there"))
     }
@@ -229,7 +264,7 @@ impl Store for SqliteStore {
         })?;
         let mut chunks = Vec::with_capacity(rows.len());
         for (chunk, sum) in rows {
-            if sum_of(&chunk.payload) != sum {
+            if sum_of_chunk(&chunk) != sum || chunk.to < chunk.from {
                 return Err(damaged(self.name_of(room), format!("{table} {} to {}", chunk.from, chunk.to), CHECKSUM));
             }
             chunks.push(chunk);
@@ -246,7 +281,7 @@ impl Store for SqliteStore {
             Ok((checkpoint, row.get::<_, i64>(3)?))
         })?;
         let Some((checkpoint, sum)) = rows.pop() else { return Ok(None) };
-        if sum_of(&checkpoint.payload) != sum {
+        if sum_of_checkpoint(&checkpoint) != sum {
             return Err(damaged(self.name_of(room), format!("the checkpoint of tick {}", checkpoint.tick), CHECKSUM));
         }
         Ok(Some(checkpoint))

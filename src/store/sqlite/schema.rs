@@ -17,7 +17,9 @@ CREATE TABLE room(
   sealed_tick INTEGER,             -- everything up to here is in chunks; the journal has the rest
   sealed_seq INTEGER,
   chain BLOB NOT NULL,             -- the head of the chain of hashes after it
-  components_tick INTEGER          -- the tick whose values `component` has
+  components_tick INTEGER,         -- the tick whose values `component` has
+  header_sum INTEGER NOT NULL,
+  sum INTEGER NOT NULL             -- over fingerprint, sealed_tick, sealed_seq and chain
 ) STRICT;
 -- The ticks of all rooms that are not in chunks yet: a row for each flush.
 CREATE TABLE journal(flush INTEGER PRIMARY KEY, sum INTEGER NOT NULL, frame BLOB NOT NULL) STRICT;

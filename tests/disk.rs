@@ -1,0 +1,339 @@
+//! What happens when the disk is slow, full, read-only or damaged: rooms go on as long as there is memory for it, nothing that was accepted is
+//! lost, and what is damaged is named.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod arena;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arena::{blueprint, options, record, script};
+use roomkeeper::host::{HostLimits, Keeper, Lobby, header_of, record_of_opening};
+use roomkeeper::protocol::{Description, FactSeq, Fingerprint, RoomTick};
+use roomkeeper::room::RoomRng;
+use roomkeeper::store::{
+    Archive, Checkpoint, Chunk, ChunkKind, Durability, Entities, Flush, MemoryStore, Opening, Pressure, Request, RoomHeader, RoomKey,
+    Snippet, SqliteStore, Store, StoreError, StoredRoom, Writer, WriterOptions, data_file,
+};
+
+/// What is wrong with a disk.
+#[derive(Default)]
+struct Trouble {
+    fails: AtomicBool,
+    stall_millis: AtomicU64,
+}
+
+/// A store on a disk that has trouble with every write.
+struct Troubled(Box<dyn Store>, Arc<Trouble>);
+
+macro_rules! pass {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        fn $name(&mut self, $($argument: $type),*) -> Result<$result, StoreError> {
+            self.0.$name($($argument),*)
+        }
+    )*};
+}
+
+impl Store for Troubled {
+    pass! {
+        rooms() -> Vec<StoredRoom>;
+        enter(header: &RoomHeader, protocol: &Description) -> RoomKey;
+        protocol(fingerprint: Fingerprint) -> Option<Description>;
+        last_flush() -> u64;
+        journal() -> Vec<(u64, Vec<u8>, bool)>;
+        chunks(room: RoomKey, kind: ChunkKind, from: u64, to: u64, limit: usize) -> Vec<Chunk>;
+        checkpoint(room: RoomKey, tick: RoomTick, resumed: bool) -> Option<Checkpoint>;
+        checkpoints(room: RoomKey) -> Vec<(RoomTick, bool)>;
+        components(room: RoomKey) -> Entities;
+        save_snippet(room: RoomKey, snippet: &Snippet) -> ();
+        snippet(room: RoomKey, label: &str) -> Option<Snippet>;
+        snippets(room: RoomKey) -> Vec<(String, RoomTick, u64)>;
+        cursor(projection: &str, room: RoomKey) -> Option<(FactSeq, String)>;
+        ask(room: RoomKey, kind: &str, subject: &str) -> i64;
+        requests() -> Vec<Request>;
+        answer(request: i64) -> Option<String>;
+        forget(room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> u64;
+        drop_checkpoints(room: RoomKey, ticks: &[RoomTick]) -> u64;
+        replace(room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> ();
+        shrink() -> ();
+        examine() -> Vec<String>;
+        missing() -> Vec<String>;
+        reopen() -> ();
+        settle() -> ();
+    }
+
+    fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
+        std::thread::sleep(Duration::from_millis(self.1.stall_millis.load(Ordering::Relaxed)));
+        if self.1.fails.load(Ordering::Relaxed) {
+            let error = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+            return Err(StoreError::Io { what: "a flush can't be written".to_owned(), error });
+        }
+        self.0.commit(flush)
+    }
+
+    fn reader(&self) -> Result<Box<dyn Store>, StoreError> {
+        self.0.reader()
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    folder
+}
+
+fn archive(data: &Path) -> Archive {
+    Archive::new(Box::new(SqliteStore::read(data).unwrap()), blueprint().protocol())
+}
+
+/// A keeper over a troubled store with a small buffer, and a lobby with one room.
+fn troubled(buffer: usize) -> (MemoryStore, Arc<Trouble>, Keeper, Lobby) {
+    let (store, trouble) = (MemoryStore::new(), Arc::new(Trouble::default()));
+    let mut writer = WriterOptions::default();
+    writer.buffer_bytes_max = buffer;
+    let mut keeper = Keeper::start(Box::new(Troubled(Box::new(store.clone()), trouble.clone())), writer).unwrap();
+    let mut lobby = Lobby::new(HostLimits::default(), false);
+    lobby.admit_room(keeper.room(&blueprint(), options("arena")).unwrap()).unwrap();
+    (store, trouble, keeper, lobby)
+}
+
+/// A tick of the room, and what the host does around it. True if the room was to stand still.
+fn host_tick(keeper: &mut Keeper, lobby: &mut Lobby) -> bool {
+    if keeper.attend(lobby) {
+        return true;
+    }
+    let next = lobby.room("arena").unwrap().tick_now().0 + 1;
+    for incoming in script(lobby.room("arena").unwrap(), next) {
+        lobby.push("arena", incoming);
+    }
+    let mut report = lobby.tick_room("arena").unwrap();
+    keeper.record("arena", &mut report);
+    false
+}
+
+#[test]
+fn a_stall_of_two_seconds_holds_up_no_tick() {
+    let (store, trouble, mut keeper, mut lobby) = troubled(64 << 20);
+    trouble.stall_millis.store(2_000, Ordering::Relaxed);
+    let began = Instant::now();
+    let mut longest = Duration::ZERO;
+    for _ in 0..60 {
+        let tick = Instant::now();
+        assert!(!host_tick(&mut keeper, &mut lobby));
+        longest = longest.max(tick.elapsed());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "60 ticks of 10 ms took {:?}", began.elapsed());
+    assert!(longest < Duration::from_millis(500), "a tick took {longest:?}");
+    trouble.stall_millis.store(0, Ordering::Relaxed);
+    let report = keeper.stop();
+    assert!(report.commit_max >= Duration::from_secs(2) && report.given_up.is_none(), "{report:?}");
+    let mut archive = Archive::new(Box::new(store), blueprint().protocol());
+    assert_eq!(archive.head("arena").unwrap().unwrap().tick, RoomTick(60));
+    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+}
+
+#[test]
+fn while_nothing_can_be_written_rooms_refuse_commands_then_stand_still_and_go_on_by_themselves() {
+    let (store, trouble, mut keeper, mut lobby) = troubled(60_000);
+    (0..20).for_each(|_| assert!(!host_tick(&mut keeper, &mut lobby)));
+    keeper.writer().sync().unwrap();
+    trouble.fails.store(true, Ordering::Relaxed);
+    let (mut refused_at, mut stood_still_at) = (None, None);
+    for tick in 0..5_000 {
+        let still = host_tick(&mut keeper, &mut lobby);
+        if keeper.writer().pressure() == Pressure::High {
+            refused_at.get_or_insert(tick);
+        }
+        if still {
+            stood_still_at = Some(tick);
+            break;
+        }
+    }
+    assert!(refused_at < stood_still_at, "{refused_at:?} {stood_still_at:?}");
+    assert!(refused_at.is_some() && stood_still_at.unwrap() < 2_000, "memory is bounded");
+    let before = lobby.room("arena").unwrap().tick_now();
+    assert!(host_tick(&mut keeper, &mut lobby), "it stands still");
+    assert_eq!(lobby.room("arena").unwrap().tick_now(), before);
+    while keeper.writer().failing().is_none() {
+        std::thread::yield_now();
+    }
+    assert!(keeper.writer().failing().unwrap().contains("can't be written"));
+    trouble.fails.store(false, Ordering::Relaxed);
+    keeper.writer().sync().unwrap();
+    assert_eq!(keeper.writer().failing(), None);
+    assert!(!host_tick(&mut keeper, &mut lobby), "it goes on by itself");
+    assert_eq!(lobby.room("arena").unwrap().tick_now().0, before.0 + 1);
+    let report = keeper.stop();
+    assert!(report.retries > 0 && report.given_up.is_none(), "{report:?}");
+    let mut archive = Archive::new(Box::new(store), blueprint().protocol());
+    assert_eq!(archive.head("arena").unwrap().unwrap().tick.0, before.0 + 1, "no tick is missing");
+    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+}
+
+#[test]
+fn a_disk_that_is_full_or_may_not_be_written_is_told_in_a_sentence() {
+    // Nobody may make a folder there.
+    let error = SqliteStore::open("/proc/rooms", Durability::PowerLoss).unwrap_err().to_string();
+    assert!(error.starts_with("the data folder /proc/rooms"), "{error}");
+    // A disk that is full, as SQLite says it: the file may have so many pages and no more.
+    let data = folder("full");
+    drop(SqliteStore::open(&data, Durability::PowerLoss).unwrap());
+    let mut store = SqliteStore::open(&data, Durability::PowerLoss).unwrap();
+    store.limit_pages(Some(200)).unwrap();
+    let (mut full, mut room) = (None, blueprint().room(options("arena")).unwrap());
+    let mut reader = store.reader().unwrap();
+    let protocol = blueprint().protocol();
+    let key = store.enter(&header_of(&options("arena")), &protocol.describe()).unwrap();
+    let mut snippet = Snippet::from_text("big", arena::LEVEL).unwrap();
+    for label in 0..10_000 {
+        let _ = room.tick([]).unwrap();
+        snippet.label = format!("{label}");
+        if let Err(error) = store.save_snippet(key, &snippet) {
+            full = Some(error.to_string());
+            break;
+        }
+    }
+    assert!(full.as_ref().is_some_and(|error| error.contains("full")), "{full:?}");
+    let saved = reader.snippets(key).unwrap().len();
+    assert!(saved > 10);
+    store.limit_pages(None).unwrap();
+    store.save_snippet(key, &snippet).unwrap();
+    assert_eq!(reader.snippets(key).unwrap().len(), saved + 1, "what was saved before is there, and it goes on");
+}
+
+/// The files of a store whose process ended in the middle: copied while it ran.
+fn crashed(name: &str, ticks: u32) -> PathBuf {
+    let (live, copy) = (folder(&format!("{name}_live")), folder(name));
+    let writer =
+        Writer::start(Box::new(SqliteStore::open(&live, Durability::ProcessCrash).unwrap()), WriterOptions::default(), |finding| {
+            panic!("{finding}")
+        });
+    let writer = writer.unwrap();
+    let mut room = blueprint().room(options("arena")).unwrap();
+    let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
+    handle.record(record_of_opening(room.opening()));
+    for tick in 1..=ticks {
+        let incoming = script(&room, tick);
+        handle.record(record(room.tick(incoming).unwrap()));
+        // Each in a flush of its own, some of which seal.
+        while handle.durable() < Some(RoomTick(tick)) {
+            if tick.is_multiple_of(17) {
+                writer.sync().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    std::fs::create_dir_all(&copy).unwrap();
+    for file in ["rooms.sqlite", "rooms.sqlite-wal", "mark"] {
+        std::fs::copy(live.join(file), copy.join(file)).unwrap();
+    }
+    copy
+}
+
+fn copy_of(folder: &Path, name: &str) -> PathBuf {
+    let copy = self::folder(name);
+    std::fs::create_dir_all(&copy).unwrap();
+    for file in ["rooms.sqlite", "rooms.sqlite-wal", "mark"].into_iter().filter(|file| folder.join(file).exists()) {
+        std::fs::copy(folder.join(file), copy.join(file)).unwrap();
+    }
+    copy
+}
+
+/// Opens what is left after damage: the findings, and the tick at which the room would go on, or why it can't.
+fn open_damaged(data: &Path) -> (Vec<String>, Result<Option<RoomTick>, String>) {
+    let store = match SqliteStore::open(data, Durability::ProcessCrash) {
+        Ok(store) => store,
+        Err(error) => return (Vec::new(), Err(error.to_string())),
+    };
+    let mut keeper = match Keeper::start(Box::new(store), WriterOptions::default()) {
+        Ok(keeper) => keeper,
+        Err(error) => return (Vec::new(), Err(error.to_string())),
+    };
+    let found = keeper.found().to_vec();
+    let stored = match keeper.stored() {
+        Ok(stored) => stored,
+        Err(error) => return (found, Err(error.to_string())),
+    };
+    if stored.is_empty() {
+        return (found, Ok(None));
+    }
+    let room = keeper.room(&blueprint(), options("arena"));
+    (found, room.map(|room| Some(room.tick_now())).map_err(|error| error.to_string()))
+}
+
+#[test]
+fn a_truncated_journal_is_cut_at_the_last_whole_flush_and_what_is_missing_is_told() {
+    let data = crashed("torn", 60);
+    let whole = std::fs::metadata(data.join("rooms.sqlite-wal")).unwrap().len();
+    let (found, tick) = open_damaged(&copy_of(&data, "torn_not_at_all"));
+    assert_eq!((found, tick), (Vec::new(), Ok(Some(RoomTick(60)))));
+    let mut rng = RoomRng::new(3);
+    let mut cut_short = 0;
+    for cut in 0..24 {
+        let torn = copy_of(&data, "torn_copy");
+        let length = whole / 2 + u64::from(rng.range(0..(whole / 2) as u32));
+        std::fs::OpenOptions::new().write(true).open(torn.join("rooms.sqlite-wal")).unwrap().set_len(length).unwrap();
+        let (found, tick) = open_damaged(&torn);
+        let tick = tick.unwrap().map_or(0, |tick| tick.0);
+        assert!(tick <= 60, "cut {cut}");
+        if tick < 59 {
+            cut_short += 1;
+            assert!(
+                found.iter().any(|finding| finding.contains("are missing")),
+                "cut {cut} at {length} of {whole}, tick {tick}: {found:?}"
+            );
+        }
+        let findings = archive(&torn).verify("arena", |_| {}).unwrap().findings;
+        assert_eq!(findings, [], "cut {cut}: what is left is whole");
+    }
+    assert!(cut_short > 5, "{cut_short}");
+}
+
+#[test]
+fn a_corrupted_page_is_named_and_never_read_as_something_else() {
+    let data = crashed("rotten", 60);
+    // Everything into the main file.
+    rusqlite::Connection::open(data_file(&data)).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let truth = archive(&data).state_at("arena", RoomTick(60)).unwrap().hash();
+    let (mut named, mut harmless, mut rng) = (0, 0, RoomRng::new(5));
+    for round in 0..60 {
+        let rotten = copy_of(&data, "rotten_copy");
+        let mut bytes = std::fs::read(data_file(&rotten)).unwrap();
+        for _ in 0..4 {
+            let at = rng.range(100..bytes.len() as u32) as usize;
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << rng.range(0..8);
+            }
+        }
+        std::fs::write(data_file(&rotten), bytes).unwrap();
+        let read = SqliteStore::read(&rotten).map(|store| Archive::new(Box::new(store), blueprint().protocol()));
+        let verified = read.and_then(|mut archive| {
+            let file = archive.store().examine()?;
+            Ok((file, archive.verify("arena", |_| {})?, archive.state_at("arena", RoomTick(60)).map(|state| state.hash())))
+        });
+        match verified {
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                named += 1;
+            }
+            Ok((file, verified, state)) if !file.is_empty() || !verified.findings.is_empty() => {
+                // What can be read in spite of it is right.
+                assert!(state.is_err() || state.is_ok_and(|state| state == truth));
+                named += 1;
+            }
+            Ok((_, _, state)) => {
+                assert_eq!(state.unwrap(), truth);
+                harmless += 1;
+            }
+        }
+        // Nothing that is damaged stops the process that would serve it.
+        if round % 5 == 0 {
+            let (_, tick) = open_damaged(&rotten);
+            assert!(tick.is_err() || tick.is_ok_and(|tick| tick <= Some(RoomTick(60))));
+        }
+    }
+    assert!(named > 10, "{named} of 60 were named, {harmless} hit nothing that counts");
+}

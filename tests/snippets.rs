@@ -1,0 +1,145 @@
+//! A scene is reset to a stored state under the eyes of its members; a fact is undone.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod arena;
+
+use arena::{DoorState, Heal, Health, LEVEL, Open, Position, protocol, rules};
+use bevy_ecs::prelude::*;
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{Change, FactSeq, Incoming, Reverted, RoomTick, SceneReset};
+use roomkeeper::room::Level;
+use roomkeeper::sim::Sim;
+use serde_json::Value;
+
+fn sim() -> Sim {
+    let level = Level::from_text("arena.json", LEVEL);
+    Sim::new(protocol, rules).seed(7).level(level).options(|options| options.notes = true).client("ann").client("bob")
+}
+
+/// The state of the room now, as a snippet's text.
+fn state(sim: &mut Sim) -> String {
+    let state = sim.room_state();
+    state.to_json(sim.room().world().resource()).unwrap().to_string()
+}
+
+fn reset(sim: &mut Sim, label: &str, saved_at: RoomTick, members: Vec<EntityId>, state: String) {
+    sim.lobby_mut().push("sim", Incoming::Reset { label: label.to_owned(), saved_at, members, state });
+    sim.tick();
+}
+
+fn value(sim: &mut Sim, entity: &str, component: &str) -> Option<Value> {
+    let state = sim.room_state();
+    state.component(sim.room().world().resource(), EntityId::parse(entity), component)
+}
+
+#[test]
+fn a_scene_is_reset_component_by_component_and_clients_get_the_difference() {
+    let mut sim = sim();
+    sim.run_ticks(30).settle();
+    let (saved_at, saved) = (sim.room().tick_now(), state(&mut sim));
+    let members = sim.room().members().iter().collect::<Vec<_>>();
+    // Change much of it.
+    sim.issue("ann", &Open { door: EntityId::named("door_a") }).issue("bob", &Heal { by: 30 }).run_ticks(40);
+    let crate_ = sim.room().entity(EntityId::named("crate")).unwrap();
+    sim.room_mut().world_mut().entity_mut(crate_).despawn();
+    sim.room_mut().world_mut().spawn_batch((0..20).map(|n| (Position([n as f32, 0.0]), Health(n))));
+    sim.settle();
+    assert_eq!(value(&mut sim, "door_a", "door_state"), Some("Open".into()));
+    assert_eq!(value(&mut sim, "crate", "health"), None);
+    let joins = sim.client_of("ann").told().added.len();
+    reset(&mut sim, "before", saved_at, members, saved.clone());
+    let facts = sim.facts_of::<SceneReset>();
+    assert_eq!(facts.iter().map(|fact| fact.snippet.as_str()).collect::<Vec<_>>(), ["before"]);
+    // What systems did in the tick of the reset itself comes on top: where things are, how they burn down, what was born.
+    let (before, after): (Value, Value) = (serde_json::from_str(&saved).unwrap(), serde_json::from_str(&state(&mut sim)).unwrap());
+    for (entity, components) in before.as_object().unwrap() {
+        let now = after.get(entity).unwrap_or_else(|| panic!("{entity} is missing"));
+        for (component, value) in
+            components.as_object().unwrap().iter().filter(|(name, _)| !["position", "ttl", "health"].contains(&name.as_str()))
+        {
+            assert_eq!(now.get(component), Some(value), "{entity}.{component}");
+        }
+    }
+    assert_eq!(value(&mut sim, "ann", "health"), before.pointer(&format!("/{}/health", EntityId::named("ann"))).cloned());
+    assert_eq!(value(&mut sim, "crate", "health"), Some(7.into()));
+    sim.settle();
+    assert_eq!(sim.assert_converged(), 2, "within the next batch, and without joining again");
+    assert!(sim.client_of("ann").told().added.len() < joins + 45, "only what differs was made anew");
+}
+
+#[test]
+fn who_joined_later_stays_and_who_left_does_not_come_back() {
+    let mut sim = sim();
+    sim.run_ticks(5).settle();
+    let (saved_at, saved) = (sim.room().tick_now(), state(&mut sim));
+    let members: Vec<EntityId> = sim.room().members().iter().collect();
+    sim.leave("bob");
+    sim.join("cid");
+    reset(&mut sim, "then", saved_at, members, saved);
+    let has = |sim: &Sim, name: &str| sim.room().entity(EntityId::named(name)).is_some();
+    assert!(has(&sim, "ann") && has(&sim, "cid") && !has(&sim, "bob"), "cid stays, bob is no ghost");
+    sim.settle();
+    assert_eq!(sim.assert_converged(), 2);
+}
+
+#[test]
+fn what_was_due_when_it_was_saved_is_due_as_long_after_the_reset() {
+    let mut sim = sim();
+    let saved_at = sim.room().tick_now();
+    sim.run_ticks(200).settle();
+    let state = format!(r#"{{"spark": {{"position": [0, 0], "health": 5, "ttl": {{"millis": 500, "since": {}}}}}}}"#, saved_at.0);
+    let at = sim.room().tick_now().0 + 1;
+    reset(&mut sim, "spark", saved_at, Vec::new(), state);
+    let lives = |sim: &Sim| sim.room().entity(EntityId::named("spark")).is_some();
+    while lives(&sim) {
+        sim.tick();
+        assert!(sim.room().tick_now().0 < at + 20);
+    }
+    let lived = sim.room().tick_now().0 - at;
+    assert!((9..=11).contains(&lived), "500 ms are 10 ticks, not {lived}");
+}
+
+#[test]
+fn a_state_that_can_not_be_read_changes_nothing_and_is_refused_in_words() {
+    let mut sim = sim();
+    sim.settle();
+    for (state, words) in
+        [("{", "EOF"), (r#"{"x": {"helth": 1}}"#, "x has an unknown component \"helth\""), (r#"{"x": {"health": "much"}}"#, "x.health")]
+    {
+        let before = sim.room_state().entities().len();
+        let next = sim.room().tick_now().0 + 1;
+        sim.lobby_mut()
+            .push("sim", Incoming::Reset { label: "bad".into(), saved_at: RoomTick(0), members: Vec::new(), state: state.to_owned() });
+        let report = sim.lobby_mut().tick_room("sim").unwrap();
+        assert_eq!(report.tick.0, next);
+        let Some(roomkeeper::room::Verdict::Rejected(rejection)) = &report.taken.first().unwrap().verdict else { panic!("{state}") };
+        assert!(rejection.detail.contains(words), "{rejection}");
+        assert!(sim.room_state().entities().len() + 2 > before);
+        assert!(sim.facts_of::<SceneReset>().is_empty());
+    }
+}
+
+#[test]
+fn a_fact_is_undone_where_nothing_changed_it_since_and_the_ledger_shows_both() {
+    let mut sim = sim();
+    sim.issue("ann", &Open { door: EntityId::named("door_a") }).issue("ann", &Open { door: EntityId::named("door_b") }).run_ticks(3);
+    let opened = sim.ledger().iter().filter(|fact| &*fact.name == "door_opened").map(|fact| fact.seq).collect::<Vec<_>>();
+    let change = |door: &str| Change {
+        entity: door.to_owned(),
+        component: "door_state".to_owned(),
+        before: Some("Closed".into()),
+        after: Some("Open".into()),
+    };
+    // Somebody closed the second one meanwhile.
+    let door = sim.room().entity(EntityId::named("door_b")).unwrap();
+    sim.room_mut().world_mut().entity_mut(door).insert(DoorState::Closed);
+    sim.lobby_mut().push("sim", Incoming::Revert { seq: opened[0], changes: vec![change("door_a"), change("door_b")] });
+    sim.tick();
+    assert_eq!(value(&mut sim, "door_a", "door_state"), Some("Closed".into()));
+    let reverted: Vec<Reverted> = sim.facts_of::<Reverted>().into_iter().cloned().collect();
+    let conflicts = vec!["door_b.door_state".to_owned()];
+    assert_eq!(reverted, [Reverted { seq: opened[0], undone: 1, conflicts }]);
+    assert!(sim.ledger().iter().map(|fact| fact.seq).eq((1..=sim.ledger().len() as u64).map(FactSeq)), "nothing is taken out");
+    sim.settle();
+    assert_eq!(sim.assert_converged(), 2);
+}

@@ -1,0 +1,426 @@
+//! What every store promises, in memory and on disk; and what is made of what is stored.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod arena;
+
+use std::path::PathBuf;
+
+use arena::{blueprint, options, record, script, state_of};
+use roomkeeper::host::{fork, header_of, rebuild_from_facts, record_of_opening, rerun};
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{FactSeq, Incoming, RoomTick};
+use roomkeeper::room::{Blueprint, Room};
+use roomkeeper::store::{
+    Archive, Durability, MemoryStore, Opening, Projection, Projector, Retention, Scoreboard, Snippet, SqliteStore, Store, StoreError,
+    StoredFact, Stream, Writer, WriterOptions, copy_room, data_file,
+};
+
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    folder
+}
+
+fn start(store: Box<dyn Store>) -> Writer {
+    Writer::start(store, WriterOptions::default(), |finding| panic!("{finding}")).unwrap()
+}
+
+fn reader(store: &dyn Store) -> Archive {
+    Archive::new(store.reader().unwrap(), blueprint().protocol())
+}
+
+/// Plays a match into a store and tells the hash of the state at each tick.
+fn play(writer: &Writer, blueprint: &Blueprint, name: &str, ticks: u32) -> (Room, Vec<u64>) {
+    let mut room = blueprint.room(options(name)).unwrap();
+    let handle = writer.open(header_of(&options(name)), blueprint.protocol(), Opening::New);
+    handle.record(record_of_opening(room.opening()));
+    let mut hashes = vec![state_of(&mut room).hash()];
+    for tick in 1..=ticks {
+        let incoming = script(&room, tick);
+        handle.record(record(room.tick(incoming).unwrap()));
+        hashes.push(state_of(&mut room).hash());
+        if tick.is_multiple_of(20) {
+            writer.sync().unwrap();
+        }
+    }
+    writer.sync().unwrap();
+    (room, hashes)
+}
+
+/// The conformance suite.
+fn keeps_its_promises(store: Box<dyn Store>) {
+    let mut archive = reader(&*store);
+    let other = store.reader().unwrap();
+    let writer = start(store);
+    let (mut room, hashes) = play(&writer, &blueprint(), "arena", 700);
+    let head = archive.head("arena").unwrap().unwrap();
+    assert_eq!(head.tick, RoomTick(700));
+    // Facts by any stretch.
+    let facts = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    assert!(facts.iter().map(|fact| fact.seq.0).eq(1..=head.seq.0));
+    for from in [1, 2, head.seq.0 / 2, head.seq.0] {
+        let some = archive.facts("arena", FactSeq(from), 7).unwrap();
+        assert!(some.iter().map(|fact| fact.seq.0).eq((from..=head.seq.0).take(7)), "from {from}");
+    }
+    assert!(archive.facts("arena", FactSeq(head.seq.0 + 1), 7).unwrap().is_empty());
+    // The components are the state.
+    let key = archive.room("arena").unwrap().key;
+    let state = state_of(&mut room);
+    let components = archive.store().components(key).unwrap();
+    for (entity, json) in state.to_json(archive.protocol()).unwrap().as_object().unwrap() {
+        for (component, value) in json.as_object().unwrap() {
+            assert_eq!(components[entity][component], value.to_string(), "{entity}.{component}");
+        }
+    }
+    // Snippets come back as they were saved.
+    let saved = archive.save_snippet("arena", "half", RoomTick(350)).unwrap();
+    assert_eq!(archive.snippet("arena", "half").unwrap(), saved);
+    assert!(matches!(archive.snippet("arena", "none"), Err(StoreError::NoSnippet { .. })));
+    assert_eq!(Snippet::from_text("half", &saved.to_text()).unwrap().entities, saved.entities);
+    // Requests are answered once.
+    let request = archive.store().ask(key, "reset", "half").unwrap();
+    let mut tries = 0;
+    let asked = loop {
+        let asked = writer.asked();
+        if !asked.is_empty() || tries > 100 {
+            break asked;
+        }
+        tries += 1;
+        writer.answer(-1, "");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(matches!(&asked[..], [asked] if asked.id == request && asked.incoming == saved.reset()), "{asked:?}");
+    writer.answer(request, "done");
+    writer.sync().unwrap();
+    assert_eq!(archive.store().answer(request).unwrap().as_deref(), Some("done"));
+    // What is compacted reads as before.
+    let before = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    let mut retention = Retention::default();
+    retention.chunk_ticks = 100;
+    let compacted = archive.compact("arena", retention, |_| {}).unwrap();
+    assert!(compacted.chunks_after < compacted.chunks_before / 2, "{compacted:?}");
+    let after = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    assert!(before.iter().map(StoredFact::to_json).eq(after.iter().map(StoredFact::to_json)));
+    for tick in (0..=700).step_by(13) {
+        assert_eq!(archive.state_at("arena", RoomTick(tick)).unwrap().hash(), hashes[tick as usize], "tick {tick}");
+    }
+    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+    // What need not be kept is gone, and the rest is as it was.
+    retention.ticks = Some(200);
+    archive.compact("arena", retention, |_| {}).unwrap();
+    for tick in (500..=700).step_by(13) {
+        assert_eq!(archive.state_at("arena", RoomTick(tick)).unwrap().hash(), hashes[tick as usize], "tick {tick}");
+    }
+    let error = archive.state_at("arena", RoomTick(20)).unwrap_err().to_string();
+    assert!(error.contains("has no tick 20: what is kept goes from"), "{error}");
+    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+    drop((writer, other));
+}
+
+#[test]
+fn a_store_in_memory_keeps_its_promises() {
+    keeps_its_promises(Box::new(MemoryStore::new()));
+}
+
+#[test]
+fn a_store_on_disk_keeps_its_promises() {
+    keeps_its_promises(Box::new(SqliteStore::open(folder("conformance"), Durability::PowerLoss).unwrap()));
+}
+
+#[test]
+fn each_of_ten_thousand_ticks_is_read_back_as_it_was_before_and_after_compaction() {
+    let data = folder("ten_thousand");
+    let store = SqliteStore::open(&data, Durability::ProcessCrash).unwrap();
+    let mut archive = reader(&store);
+    let (_, hashes) = play(&start(Box::new(store)), &blueprint(), "arena", 10_000);
+    for compacted in [false, true] {
+        if compacted {
+            archive.compact("arena", Retention::default(), |_| {}).unwrap();
+        }
+        let mut cursor = archive.cursor("arena", RoomTick(0)).unwrap();
+        for tick in 0..=10_000 {
+            cursor.seek(RoomTick(tick)).unwrap();
+            assert_eq!(cursor.state().hash(), hashes[tick as usize], "tick {tick}, compacted: {compacted}");
+        }
+        for tick in (0..=10_000).rev().step_by(977) {
+            cursor.seek(RoomTick(tick)).unwrap();
+            assert_eq!(cursor.state().hash(), hashes[tick as usize], "back to tick {tick}, compacted: {compacted}");
+        }
+        assert_eq!(cursor.advance(-1_000_000).unwrap(), RoomTick(0));
+        assert_eq!(cursor.advance(i64::MAX).unwrap(), RoomTick(10_000));
+    }
+}
+
+#[test]
+fn only_one_process_writes_and_nothing_foreign_is_touched() {
+    let data = folder("locked");
+    let store = SqliteStore::open(&data, Durability::PowerLoss).unwrap();
+    assert!(matches!(SqliteStore::open(&data, Durability::PowerLoss), Err(StoreError::Locked(_))));
+    assert!(roomkeeper::store::is_served(&data));
+    drop(store);
+    assert!(!roomkeeper::store::is_served(&data));
+    assert!(matches!(SqliteStore::read(folder("nothing")), Err(StoreError::Missing(_))));
+    let foreign = folder("foreign");
+    std::fs::create_dir_all(&foreign).unwrap();
+    let other = rusqlite::Connection::open(data_file(&foreign)).unwrap();
+    other.execute_batch("CREATE TABLE theirs(x); PRAGMA user_version = 1").unwrap();
+    drop(other);
+    assert!(matches!(SqliteStore::open(&foreign, Durability::PowerLoss), Err(StoreError::Foreign(..))));
+    let newer = rusqlite::Connection::open(data_file(&data)).unwrap();
+    newer.execute_batch("PRAGMA user_version = 999").unwrap();
+    drop(newer);
+    assert!(matches!(SqliteStore::open(&data, Durability::PowerLoss), Err(StoreError::Newer { found: 999, .. })));
+}
+
+#[test]
+fn whoever_changes_a_fact_after_the_event_is_found_out() {
+    let data = folder("tampered");
+    let store = SqliteStore::open(&data, Durability::PowerLoss).unwrap();
+    drop(play(&start(Box::new(store)), &blueprint(), "arena", 200));
+    let file = rusqlite::Connection::open(data_file(&data)).unwrap();
+    let facts: i64 = file.query_row("SELECT count(*) FROM fact WHERE kind = 'healed'", [], |row| row.get(0)).unwrap();
+    assert!(facts > 0, "facts are read by plain SQL");
+    let sql = "SELECT rowid, payload, seq_from, seq_to, tick_from, tick_to, fingerprint FROM fact_chunk WHERE payload LIKE '%\"by\":10}%'";
+    let (rowid, payload, place) = file
+        .query_row(sql, [], |row| {
+            let place = [row.get::<_, i64>(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?];
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, place))
+        })
+        .unwrap();
+    let forged = payload.replacen("\"by\":10}", "\"by\":99}", 1);
+    // Whoever forges it knows how checksums are made.
+    let seed = place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(number.cast_unsigned()));
+    let sum = twox_hash::XxHash3_64::oneshot_with_seed(seed, forged.as_bytes()).cast_signed();
+    file.execute("UPDATE fact_chunk SET payload = ?1, sum = ?2 WHERE rowid = ?3", rusqlite::params![forged, sum, rowid]).unwrap();
+    drop(file);
+    let mut archive = Archive::new(Box::new(SqliteStore::read(&data).unwrap()), blueprint().protocol());
+    let forged = archive.facts("arena", FactSeq(1), usize::MAX).unwrap().into_iter().find(|fact| fact.kind == "healed").unwrap();
+    let findings = archive.verify("arena", |_| {}).unwrap().findings;
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].place, format!("fact {}", forged.seq));
+}
+
+#[test]
+fn running_a_match_again_gives_the_same_bytes_and_a_room_file_does_so_anywhere() {
+    let data = folder("rerun");
+    let store = SqliteStore::open(&data, Durability::PowerLoss).unwrap();
+    let mut archive = reader(&store);
+    drop(play(&start(Box::new(store)), &blueprint(), "arena", 600));
+    let all = (RoomTick(0), RoomTick(600));
+    let run = rerun(&mut archive, &blueprint(), "arena", all, None, |_| {}).unwrap();
+    assert_eq!((run.ticks, run.difference), (600, None));
+    // A file of its own, read elsewhere.
+    let file = folder("bug.room");
+    let _ = std::fs::remove_file(&file);
+    copy_room(&mut archive, "arena", &mut SqliteStore::create_file(&file).unwrap(), |_| {}).unwrap();
+    let mut elsewhere = Archive::new(Box::new(SqliteStore::read(&file).unwrap()), blueprint().protocol());
+    let run = rerun(&mut elsewhere, &blueprint(), "arena", all, None, |_| {}).unwrap();
+    assert_eq!((run.ticks, run.difference), (600, None));
+    assert_eq!(elsewhere.verify("arena", |_| {}).unwrap().findings, []);
+}
+
+/// The same game, with chance that comes from outside the room.
+fn careless() -> Blueprint {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let careless = |mut doors: bevy_ecs::prelude::Query<(&bevy_ecs::prelude::Name, &mut arena::Position)>,
+                    clock: bevy_ecs::prelude::Res<RoomClock>| {
+        for (_, mut position) in doors.iter_mut().filter(|(name, _)| clock.tick().0 == 123 && name.as_str() == "door_a") {
+            position.0[1] = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as f32;
+        }
+    };
+    Blueprint::new(arena::protocol, move |app| {
+        arena::rules(app);
+        bevy_app::App::add_systems(app, bevy_app::FixedUpdate, careless);
+    })
+}
+
+#[test]
+fn what_is_not_deterministic_is_named() {
+    let store = MemoryStore::new();
+    drop(play(&start(Box::new(store.clone())), &careless(), "arena", 300));
+    let run = rerun(&mut reader(&store), &careless(), "arena", (RoomTick(0), RoomTick(300)), None, |_| {}).unwrap();
+    let difference = run.difference.unwrap();
+    assert_eq!(difference.tick, RoomTick(123));
+    let door = EntityId::named("door_a");
+    assert!(difference.what.contains(&format!("{door}.position")), "{}", difference.what);
+}
+
+#[test]
+fn what_if_a_command_had_not_come() {
+    let store = MemoryStore::new();
+    drop(play(&start(Box::new(store.clone())), &blueprint(), "arena", 100));
+    let mut archive = reader(&store);
+    let ann = EntityId::named("ann");
+    let mut nobody_opens_a = |_: RoomTick, incoming: &mut Vec<Incoming>| {
+        incoming.retain(|item| !matches!(item, Incoming::Command { user, id, .. } if *user == ann && id.0 == 20));
+    };
+    let run = rerun(&mut archive, &blueprint(), "arena", (RoomTick(0), RoomTick(100)), Some(&mut nobody_opens_a), |_| {}).unwrap();
+    let first = run.difference.as_ref().unwrap();
+    assert_eq!(first.tick, RoomTick(20), "bob, who came second, opens it instead");
+    let mut nothing = |_: RoomTick, _: &mut Vec<Incoming>| {};
+    let same = rerun(&mut archive, &blueprint(), "arena", (RoomTick(0), RoomTick(100)), Some(&mut nothing), |_| {}).unwrap();
+    assert_eq!(same.difference, None);
+}
+
+#[test]
+fn a_fork_goes_on_from_any_tick_without_touching_the_old_room() {
+    let mut store = MemoryStore::new();
+    let (_, hashes) = play(&start(Box::new(store.clone())), &blueprint(), "arena", 300);
+    let mut archive = reader(&store);
+    fork(&mut archive, "arena", RoomTick(137), "what_if", &mut store).unwrap();
+    let recovered = archive.recover("what_if").unwrap();
+    let mut room = roomkeeper::host::rebuild(&blueprint(), &recovered).unwrap();
+    assert_eq!((room.tick_now(), room.info().name.as_str()), (RoomTick(137), "what_if"));
+    for tick in 138..=300 {
+        let incoming = script(&room, tick);
+        let _ = room.tick(incoming).unwrap();
+        assert_eq!(state_of(&mut room).hash(), hashes[tick as usize], "tick {tick}");
+    }
+    assert_eq!(archive.head("arena").unwrap().unwrap().tick, RoomTick(300));
+}
+
+#[test]
+fn a_value_tells_its_whole_chain_of_causes() {
+    let store = MemoryStore::new();
+    drop(play(&start(Box::new(store.clone())), &blueprint(), "arena", 100));
+    let mut archive = reader(&store);
+    let why = archive.why("arena", "door_a", "door_state", RoomTick(90)).unwrap().unwrap();
+    assert_eq!(why.link.tick, RoomTick(20));
+    assert_eq!((why.link.before.unwrap(), why.link.after.unwrap()), ("Closed".into(), "Open".into()));
+    assert_eq!(why.facts.iter().map(|fact| fact.kind.as_str()).collect::<Vec<_>>(), ["door_opened"]);
+    assert_eq!(why.facts[0].author, Some(EntityId::named("ann")));
+    let (command, data) = why.command.unwrap();
+    assert_eq!((command.as_str(), data["door"].as_str().unwrap()), ("open", EntityId::named("door_a").to_string().as_str()));
+    assert!(archive.why("arena", "door_a", "health", RoomTick(90)).unwrap().is_none());
+    let drifted = archive.why("arena", "crate", "position", RoomTick(90)).unwrap().unwrap();
+    assert!(drifted.facts.is_empty() && drifted.link.fact.is_none(), "a system moved it, without a fact");
+    let history = archive.history("arena", &EntityId::named("ann").to_string(), Some("avatar"), RoomTick(0), RoomTick(100)).unwrap();
+    assert_eq!(history.len(), 1);
+    let diff = archive.diff("arena", RoomTick(19), RoomTick(20)).unwrap();
+    assert!(diff.changes.iter().any(|change| change.entity == "door_a" && change.component == "door_state"));
+}
+
+#[test]
+fn an_audit_lists_what_was_done_and_what_was_refused() {
+    let store = MemoryStore::new();
+    drop(play(&start(Box::new(store.clone())), &blueprint(), "arena", 100));
+    let audit = reader(&store).audit("arena", Some(EntityId::named("bob"))).unwrap();
+    let told: Vec<_> = audit.iter().map(|audited| (audited.kind.as_str(), audited.refused.as_deref())).collect();
+    assert_eq!(told, [("user_joined", None), ("open", Some("open_already")), ("healed", None)]);
+}
+
+#[test]
+fn facts_alone_give_what_changes_by_facts_alone() {
+    let store = MemoryStore::new();
+    drop(play(&start(Box::new(store.clone())), &blueprint(), "arena", 60));
+    let rebuilt = rebuild_from_facts(&mut reader(&store), &blueprint(), "arena", RoomTick(60)).unwrap();
+    assert!(rebuilt.exact.contains(&"door_state".to_owned()) && rebuilt.exact.contains(&"avatar".to_owned()), "{rebuilt:?}");
+    assert!(rebuilt.otherwise.iter().any(|(component, _)| component == "position"), "{rebuilt:?}");
+}
+
+/// Counts facts, and fails at one.
+#[derive(Default)]
+struct Count {
+    facts: u64,
+    fails_at: u64,
+}
+
+impl Projection for Count {
+    fn name(&self) -> &str {
+        "count"
+    }
+    fn take(&mut self, _: &str, fact: &StoredFact) {
+        assert!(fact.seq.0 != self.fails_at, "as it should");
+        self.facts += 1;
+    }
+    fn memory(&self) -> String {
+        self.facts.to_string()
+    }
+    fn remember(&mut self, memory: &str) {
+        self.facts = memory.parse().unwrap();
+    }
+}
+
+/// The same under another name: it begins with the first fact.
+struct Failing(Count);
+
+impl Projection for Failing {
+    fn name(&self) -> &str {
+        "failing"
+    }
+    fn take(&mut self, room: &str, fact: &StoredFact) {
+        self.0.take(room, fact);
+    }
+    fn memory(&self) -> String {
+        self.0.memory()
+    }
+    fn remember(&mut self, memory: &str) {
+        self.0.remember(memory);
+    }
+}
+
+#[test]
+fn a_projection_that_was_down_catches_up_exactly_once_per_fact() {
+    let store = MemoryStore::new();
+    let writer = start(Box::new(store.clone()));
+    let (mut room, _) = play(&writer, &blueprint(), "arena", 150);
+    let first = archive_count(&store);
+    let mut up = Projector::new(Count::default(), reader(&store), "arena").unwrap();
+    assert_eq!(up.catch_up(|name, room, seq, memory| writer.keep_cursor(name, room, seq, memory)).unwrap(), first);
+    assert_eq!((up.lag().unwrap(), up.catch_up(|name, room, seq, memory| writer.keep_cursor(name, room, seq, memory)).unwrap()), (0, 0));
+    writer.sync().unwrap();
+    // It is down while more happens.
+    drop(up);
+    let writer = writer_goes_on(&store, writer, &mut room, 100);
+    let all = archive_count(&store);
+    assert!(all > first);
+    let mut back = Projector::new(Count::default(), reader(&store), "arena").unwrap();
+    assert_eq!(back.lag().unwrap(), all - first);
+    assert_eq!(back.catch_up(|name, room, seq, memory| writer.keep_cursor(name, room, seq, memory)).unwrap(), all - first);
+    assert_eq!(back.projection().facts, all);
+    // One that fails harms neither the others nor the room.
+    let fails_at = all;
+    let mut broken = Projector::new(Failing(Count { fails_at, ..Count::default() }), reader(&store), "arena").unwrap();
+    assert_eq!(broken.catch_up(|_, _, _, _| {}).unwrap(), 0);
+    assert!(broken.failed().is_some());
+    let mut scores = Projector::new(Scoreboard::new(&[("healed", 5)]), reader(&store), "arena").unwrap();
+    scores.catch_up(|name, room, seq, memory| writer.keep_cursor(name, room, seq, memory)).unwrap();
+    assert!(matches!(&scores.projection().scores()[..], [(bob, points)] if bob == "bob" && *points % 5 == 0 && *points > 0));
+}
+
+fn archive_count(store: &MemoryStore) -> u64 {
+    reader(store).head("arena").unwrap().unwrap().seq.0
+}
+
+/// Another process goes on with the room.
+fn writer_goes_on(store: &MemoryStore, writer: Writer, room: &mut Room, ticks: u32) -> Writer {
+    drop(writer.stop());
+    let recovered = reader(store).recover("arena").unwrap();
+    let writer = start(Box::new(store.clone()));
+    let Some(roomkeeper::store::RecoveredScene::Exact(state)) = recovered.scene else { panic!("not exact") };
+    let (standing, chain) = (Box::new(recovered.standing), recovered.chain);
+    let handle = writer.open(recovered.header, blueprint().protocol(), Opening::Resumed { state, standing, chain });
+    for _ in 0..ticks {
+        let tick = room.tick_now().0 + 1;
+        let incoming = script(room, tick);
+        handle.record(record(room.tick(incoming).unwrap()));
+    }
+    writer.sync().unwrap();
+    writer
+}
+
+#[test]
+fn a_stream_tells_each_fact_once_from_the_start_from_now_or_from_anywhere() {
+    let store = MemoryStore::new();
+    let writer = start(Box::new(store.clone()));
+    let (mut room, _) = play(&writer, &blueprint(), "arena", 50);
+    let mut from_start = Stream::from_start(reader(&store), Some("arena"));
+    let mut from_now = Stream::from_now(reader(&store), None).unwrap();
+    let before = archive_count(&store);
+    assert_eq!(from_start.next(usize::MAX).unwrap().len() as u64, before);
+    assert!(from_now.next(10).unwrap().is_empty());
+    drop(writer_goes_on(&store, writer, &mut room, 50));
+    let (a, b) = (from_start.next(usize::MAX).unwrap(), from_now.next(usize::MAX).unwrap());
+    assert!(!a.is_empty() && a.iter().map(|item| item.fact.seq).eq(b.iter().map(|item| item.fact.seq)));
+    assert_eq!(a[0].fact.seq.0, before + 1);
+}
