@@ -62,7 +62,7 @@
 //! ```
 //!
 //! A binary is `Game::new("shooter", protocol, rules).run()` (see [`cli`]), which gives it the verbs `serve`, `demo`,
-//! `watch`, `bot` and `token`.
+//! `watch`, `bot`, `ledger`, `snippet` and `token`.
 //!
 //! # What is promised
 //!
@@ -73,13 +73,15 @@
 //! - A fact has a number without gaps and is never taken back. A command is obeyed at most once.
 //! - The same inbox and the same seed give the same bytes, in any process on any machine, as long as the game keeps to
 //!   what [`room`] says about clocks, chance and order.
+//! - With a store, a room goes on after the end of its process at its last flush, at most 50 ms and the time of a commit back, and nothing that was
+//!   reported as [`Durable`](protocol::Durable) is lost. No tick waits for a disk.
 //! - Nothing that a client sends makes the host panic, hang, or grow without bound; a game that panics stops its own room.
 //!
 //! # What is not
 //!
 //! - Values between two ticks are not seen: a component that was written twice in a tick arrives once.
 //! - `latest` components travel on the ordered channel as yet: a lost packet delays what follows it.
-//! - The ledger is handed out tick by tick and not stored yet.
+//! - What a game keeps in components that are not synced, or in resources, is not stored: see [`room::Resumed`].
 //!
 //! # Features
 //!

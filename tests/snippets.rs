@@ -4,7 +4,6 @@
 mod arena;
 
 use arena::{DoorState, Heal, Health, LEVEL, Open, Position, protocol, rules};
-use bevy_ecs::prelude::*;
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Change, FactSeq, Incoming, Reverted, RoomTick, SceneReset};
 use roomkeeper::room::Level;

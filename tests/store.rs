@@ -366,8 +366,11 @@ fn a_projection_that_was_down_catches_up_exactly_once_per_fact() {
     let (mut room, _) = play(&writer, &blueprint(), "arena", 150);
     let first = archive_count(&store);
     let mut up = Projector::new(Count::default(), reader(&store), "arena").unwrap();
-    assert_eq!(up.catch_up(|name, room, seq, memory| writer.keep_cursor(name, room, seq, memory)).unwrap(), first);
-    assert_eq!((up.lag().unwrap(), up.catch_up(|name, room, seq, memory| writer.keep_cursor(name, room, seq, memory)).unwrap()), (0, 0));
+    assert_eq!(up.catch_up(|name, room, seq, memory| writer.cursor_keeper().keep(name, room, seq, memory)).unwrap(), first);
+    assert_eq!(
+        (up.lag().unwrap(), up.catch_up(|name, room, seq, memory| writer.cursor_keeper().keep(name, room, seq, memory)).unwrap()),
+        (0, 0)
+    );
     writer.sync().unwrap();
     // It is down while more happens.
     drop(up);
@@ -376,7 +379,7 @@ fn a_projection_that_was_down_catches_up_exactly_once_per_fact() {
     assert!(all > first);
     let mut back = Projector::new(Count::default(), reader(&store), "arena").unwrap();
     assert_eq!(back.lag().unwrap(), all - first);
-    assert_eq!(back.catch_up(|name, room, seq, memory| writer.keep_cursor(name, room, seq, memory)).unwrap(), all - first);
+    assert_eq!(back.catch_up(|name, room, seq, memory| writer.cursor_keeper().keep(name, room, seq, memory)).unwrap(), all - first);
     assert_eq!(back.projection().facts, all);
     // One that fails harms neither the others nor the room.
     let fails_at = all;
@@ -384,7 +387,7 @@ fn a_projection_that_was_down_catches_up_exactly_once_per_fact() {
     assert_eq!(broken.catch_up(|_, _, _, _| {}).unwrap(), 0);
     assert!(broken.failed().is_some());
     let mut scores = Projector::new(Scoreboard::new(&[("healed", 5)]), reader(&store), "arena").unwrap();
-    scores.catch_up(|name, room, seq, memory| writer.keep_cursor(name, room, seq, memory)).unwrap();
+    scores.catch_up(|name, room, seq, memory| writer.cursor_keeper().keep(name, room, seq, memory)).unwrap();
     assert!(matches!(&scores.projection().scores()[..], [(bob, points)] if bob == "bob" && *points % 5 == 0 && *points > 0));
 }
 
@@ -423,4 +426,29 @@ fn a_stream_tells_each_fact_once_from_the_start_from_now_or_from_anywhere() {
     let (a, b) = (from_start.next(usize::MAX).unwrap(), from_now.next(usize::MAX).unwrap());
     assert!(!a.is_empty() && a.iter().map(|item| item.fact.seq).eq(b.iter().map(|item| item.fact.seq)));
     assert_eq!(a[0].fact.seq.0, before + 1);
+}
+
+#[test]
+fn ten_projections_follow_a_live_room_and_one_that_fails_harms_none() {
+    let store = MemoryStore::new();
+    let writer = start(Box::new(store.clone()));
+    let (mut room, _) = play(&writer, &blueprint(), "arena", 60);
+    let mut all = Vec::new();
+    for number in 0..10 {
+        let fails_at = if number == 3 { 5 } else { 0 };
+        let projector = Projector::new(Failing(Count { fails_at, ..Count::default() }), reader(&store), "arena").unwrap();
+        all.push(projector.spawn(writer.cursor_keeper()).unwrap());
+    }
+    let writer = writer_goes_on(&store, writer, &mut room, 40);
+    let head = archive_count(&store);
+    for (number, projector) in all.into_iter().enumerate() {
+        let mut projector = projector.join().unwrap();
+        if number == 3 {
+            assert!(projector.failed().is_some());
+            continue;
+        }
+        projector.catch_up(|_, _, _, _| {}).unwrap();
+        assert_eq!((projector.projection().0.facts, projector.lag().unwrap()), (head, 0));
+    }
+    drop(writer);
 }

@@ -14,7 +14,7 @@ use super::options::{BotOptions, CliError, DemoOptions, unauthenticated};
 use super::serve::{room_time, say, stop_flag, story_line};
 use crate::client::{Connection, ConnectionState, Credentials, Replica, UdpTransport, replica_state};
 use crate::host::gateway::{Access, GatewayCounters, GatewayLimits, ShardConfig};
-use crate::host::{HostCounters, HostLimits, Server};
+use crate::host::{HostCounters, HostLimits, KeepOptions, Server};
 use crate::protocol::{Protocol, RoomTick, State};
 
 /// A round of the bots, as long as a tick.
@@ -88,8 +88,12 @@ pub(super) fn demo(game: &Game, options: &DemoOptions) -> Result<(), CliError> {
     let bind = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = ShardConfig { bind, public_addresses: Vec::new(), access: Access::Loopback, limits: GatewayLimits::default() };
     let mut server = Server::bind(&config, HostLimits::default())?;
-    let room_options = options.room.room_options(game)?;
+    let mut room_options = options.room.room_options(game)?;
     let room = room_options.name.clone();
+    if let Some(folder) = &options.data {
+        room_options.notes = true;
+        server.keep(&KeepOptions::in_folder(folder))?;
+    }
     server.open_room(&game.blueprint, room_options)?;
     let address = server.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
     say(&format!("{}: a match with {} bots over udp {address}, seed {}", game.name, options.bots, options.room.seed));
@@ -137,6 +141,7 @@ fn host(game: &Game, room: &str, mut server: Server, json: bool, over: &AtomicBo
         let state = State::from_snapshot(room.world().resource::<Protocol>(), room.info().id, &snapshot).ok()?;
         Some((room.tick_now(), state))
     });
+    drop(server.stop_keeping());
     let (host, gateway) = server.counters();
     let (late, skipped) = server.lateness();
     Outcome { state, host, gateway, late, skipped }

@@ -221,6 +221,9 @@ pub(super) struct DemoOptions {
     /// Print facts as JSON lines instead of sentences.
     #[arg(long)]
     pub(super) json: bool,
+    /// Keep the match in this folder, to be looked at by `ledger`.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) data: Option<PathBuf>,
 }
 
 /// How a client finds its way in.

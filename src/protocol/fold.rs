@@ -22,6 +22,9 @@ pub struct Folded {
     pub facts: u64,
 }
 
+/// Stands among the components for the entity itself, which may have none.
+pub(crate) const EXISTS: usize = usize::MAX;
+
 /// Where batches changed a state: what a store that follows has to write again.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dirty {
@@ -145,6 +148,7 @@ impl Visit for QuickFold<'_> {
             if self.state.entities().contains_key(&entry.net_id) {
                 return Err(CodecError::Value { at: 0, detail: format!("net id {} is created twice", entry.net_id.get()) });
             }
+            self.note_value(entry.net_id, EXISTS);
             self.state.insert(entry.net_id, entry.identity);
         }
         Ok(())
@@ -191,7 +195,7 @@ impl Visit for QuickFold<'_> {
         let entity = self.state.entities().get(&id).ok_or_else(|| no_entity(id))?;
         let name = entity.identity.display(self.state.room());
         if let Some(dirty) = &mut self.dirty {
-            let of_it: Vec<_> = dirty.values.range((id, 0)..=(id, usize::MAX)).copied().collect();
+            let of_it: Vec<_> = dirty.values.range((id, 0)..=(id, EXISTS)).copied().collect();
             of_it.iter().for_each(|place| {
                 dirty.values.remove(place);
             });

@@ -10,11 +10,13 @@ mod check;
 mod codec;
 mod column;
 mod envelope;
+#[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
 mod evolve;
 mod fingerprint;
 mod fold;
 mod gate;
 mod ids;
+#[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
 mod incoming;
 pub mod limits;
 mod named;
@@ -28,6 +30,7 @@ mod rejection;
 mod roster;
 mod rows;
 mod staged;
+#[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
 mod standing;
 mod state;
 mod wire;
@@ -72,7 +75,7 @@ pub(crate) use self::codec::encode_into;
 #[cfg(feature = "client")]
 pub(crate) use self::column::Announcement;
 #[cfg(feature = "host")]
-pub(crate) use self::fold::Dirty;
+pub(crate) use self::fold::{Dirty, EXISTS};
 pub(crate) use self::ids::with_ticks_moved;
 pub(crate) use self::payload::{Fact, Payload};
 pub(crate) use self::quantity::StepLog;

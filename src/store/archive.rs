@@ -347,10 +347,7 @@ pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut pr
     }
     if let Some(tick) = room.components_tick {
         let entities = archive.store().components(room.key)?;
-        let of_entity = |(entity, components): (String, BTreeMap<String, String>)| {
-            components.into_iter().map(move |(component, value)| (entity.clone(), component, Some(value)))
-        };
-        let values = entities.into_iter().flat_map(of_entity).collect();
+        let values = super::follow::rows_of(entities);
         write(into, seal(Vec::new(), Some(super::tables::ComponentWrites { tick, all: true, gone: Vec::new(), values }), None))?;
     }
     for (label, ..) in archive.store().snippets(room.key)? {

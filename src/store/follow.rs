@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::chain::Chain;
 use super::error::StoreError;
 use super::frame::{pack, write_texts, write_tick};
-use super::record::{Head, RoomHeader, TickRecord, write_fact, write_refusal};
+use super::record::{Entities, Head, RoomHeader, TickRecord, write_fact, write_refusal};
 use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, RoomKey, Seal};
-use crate::protocol::{CodecError, Dirty, FactSeq, Fingerprint, Protocol, Reader, RoomTick, Standing, State};
+use crate::protocol::{CodecError, Dirty, EXISTS, FactSeq, Fingerprint, Protocol, Reader, RoomTick, Standing, State};
 
 /// How often what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl Follower {
         let mut values = Vec::new();
         if all {
             for (id, entity) in self.state.entities() {
-                for component in entity.components.keys() {
+                for component in entity.components.keys().chain([&EXISTS]) {
                     values.extend(self.component(*id, *component)?);
                 }
             }
@@ -199,9 +199,11 @@ impl Follower {
     }
 
     fn component(&self, id: crate::protocol::NetId, component: usize) -> Result<Option<(String, String, Option<String>)>, CodecError> {
-        let (Some(entity), Some(entry)) = (self.state.entities().get(&id), self.protocol.components.get(component)) else {
-            return Ok(None);
-        };
+        let Some(entity) = self.state.entities().get(&id) else { return Ok(None) };
+        if component == EXISTS {
+            return Ok(Some(exists(entity.identity.display(self.state.room()))));
+        }
+        let Some(entry) = self.protocol.components.get(component) else { return Ok(None) };
         let json = match entity.components.get(&component) {
             Some(value) => Some(entry.column.to_json(&mut Reader::new(value), &self.state)?.to_string()),
             None => None,
@@ -216,6 +218,20 @@ impl Follower {
         let payload = checkpoint_payload(&self.protocol, &self.state, &self.standing);
         Checkpoint { tick: self.standing.tick, resumed, fingerprint: self.fingerprint, payload }
     }
+}
+
+/// The row that says of an entity only that it is there.
+pub(crate) fn exists(entity: String) -> (String, String, Option<String>) {
+    (entity, String::new(), Some("null".to_owned()))
+}
+
+/// The rows of entities with their components.
+pub(crate) fn rows_of(entities: Entities) -> Vec<(String, String, Option<String>)> {
+    let of_entity = |(entity, components): (String, std::collections::BTreeMap<String, String>)| {
+        let there = exists(entity.clone());
+        components.into_iter().map(move |(component, value)| (entity.clone(), component, Some(value))).chain([there])
+    };
+    entities.into_iter().flat_map(of_entity).collect()
 }
 
 /// What a checkpoint holds: the standing, then the snapshot, packed.

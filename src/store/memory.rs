@@ -50,15 +50,14 @@ fn write_components(table: &mut Entities, writes: &ComponentWrites) {
     }
     for (entity, component, value) in &writes.values {
         match value {
+            Some(_) if component.is_empty() => {
+                table.entry(entity.clone()).or_default();
+            }
             Some(value) => {
                 table.entry(entity.clone()).or_default().insert(component.clone(), value.clone());
             }
             None => {
-                let components = table.entry(entity.clone()).or_default();
-                components.remove(component);
-                if components.is_empty() {
-                    table.remove(entity);
-                }
+                table.entry(entity.clone()).or_default().remove(component);
             }
         }
     }

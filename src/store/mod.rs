@@ -34,4 +34,4 @@ pub use self::stream::{Stream, StreamItem};
 pub use self::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
 pub use self::timeline::{Cursor, Link, StateDiff, Why};
 pub use self::verify::{Finding, Verified};
-pub use self::writer::{Asked, Handle, Opening, Pressure, Writer, WriterOptions, WriterReport};
+pub use self::writer::{Asked, CursorKeeper, Handle, Opening, Pressure, Writer, WriterOptions, WriterReport};

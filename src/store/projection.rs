@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -10,10 +11,14 @@ use super::error::StoreError;
 use super::record::StoredFact;
 use super::stream::Stream;
 use super::tables::RoomKey;
+use super::writer::CursorKeeper;
 use crate::protocol::{EntityId, FactSeq, RoomTick, UserJoined};
 
 /// How many facts of a room a projection is given before it is noted where it stands.
 const FACTS_AT_ONCE: usize = 1_000;
+
+/// How often a projection looks for new facts.
+const ROUND: Duration = Duration::from_millis(50);
 
 /// A reader of the ledger that builds a view of its own. What it remembers is kept together with its position, so that each fact counts
 /// exactly once in it, however often its process ends.
@@ -108,6 +113,29 @@ impl<P: Projection> Projector<P> {
             keep(self.projection.name(), self.key, self.stream.position(self.key), self.projection.memory());
         }
         Ok(count)
+    }
+
+    /// Gives the projection the facts as they become durable, in a thread of its own, until the writer stops. However slow it is, it keeps
+    /// nobody waiting: it reads what is stored. Dropping the handle stops nothing.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn spawn(mut self, cursors: CursorKeeper) -> Result<std::thread::JoinHandle<Self>, StoreError>
+    where
+        P: 'static,
+    {
+        let name = format!("projection {}", self.projection.name());
+        let run = move || {
+            while self.failed.is_none() && !cursors.is_stopping() {
+                let caught_up = self.catch_up(|name, room, seq, memory| cursors.keep(name, room, seq, memory));
+                if let Err(error) = caught_up {
+                    tracing::warn!(%error, projection = self.projection.name(), "a projection can't read what is stored; it tries again");
+                }
+                std::thread::sleep(ROUND);
+            }
+            self
+        };
+        std::thread::Builder::new().name(name).spawn(run).map_err(StoreError::io("a projection's thread can't be started"))
     }
 
     /// How many facts of its room it has not seen yet.

@@ -3,7 +3,7 @@
 use super::archive::Archive;
 use super::chain::Chain;
 use super::error::StoreError;
-use super::follow::checkpoint_payload;
+use super::follow::{checkpoint_payload, rows_of};
 use super::record::{Head, RoomHeader};
 use super::recovery::unmarked;
 use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Seal, Store, StoredRoom};
@@ -214,8 +214,7 @@ impl Archive {
                 return Ok(());
             }
         };
-        let (mut wanted, stored) = (self.entities_of(&state)?, self.store().components(room.key)?);
-        wanted.retain(|_, components| !components.is_empty());
+        let (wanted, stored) = (self.entities_of(&state)?, self.store().components(room.key)?);
         for entity in wanted.keys().chain(stored.keys()) {
             if wanted.get(entity) != stored.get(entity) {
                 verified.find(format!("the table of components, {entity}"), format!("it is not the state of tick {tick}"));
@@ -252,10 +251,8 @@ impl Archive {
         let key = into.enter(header, &description)?;
         let fingerprint = description.fingerprint();
         let payload = checkpoint_payload(self.protocol(), state, standing);
-        let values = self.entities_of(state)?.into_iter().flat_map(|(entity, components)| {
-            components.into_iter().map(move |(component, value)| (entity.clone(), component, Some(value)))
-        });
-        let components = ComponentWrites { tick: standing.tick, all: true, gone: Vec::new(), values: values.collect() };
+        let values = rows_of(self.entities_of(state)?);
+        let components = ComponentWrites { tick: standing.tick, all: true, gone: Vec::new(), values };
         let seal = Seal {
             key,
             head: Head { tick: standing.tick, seq: FactSeq(standing.next_seq.0.saturating_sub(1)) },

@@ -171,6 +171,28 @@ fn instant() -> Instant {
     Instant::now()
 }
 
+/// Notes where projections stand, from any thread.
+#[derive(Clone)]
+pub struct CursorKeeper(Arc<Shared>);
+
+impl std::fmt::Debug for CursorKeeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CursorKeeper")
+    }
+}
+
+impl CursorKeeper {
+    /// Notes with the next flush where a projection stands, and what it remembers.
+    pub fn keep(&self, projection: &str, room: RoomKey, seq: FactSeq, memory: String) {
+        self.0.waiting().cursors.push((projection.to_owned(), room, seq, memory));
+    }
+
+    /// True once the writer has stopped or is about to.
+    pub fn is_stopping(&self) -> bool {
+        self.0.waiting().stop || self.0.done().stopped
+    }
+}
+
 /// Takes what rooms hand over and commits it. Dropping it stops it as [`stop`](Self::stop) does.
 pub struct Writer {
     shared: Arc<Shared>,
@@ -282,9 +304,9 @@ impl Writer {
         self.shared.waiting().answered.push((request, answer.into()));
     }
 
-    /// Notes where a projection stands, and what it remembers.
-    pub fn keep_cursor(&self, projection: &str, room: RoomKey, seq: FactSeq, memory: String) {
-        self.shared.waiting().cursors.push((projection.to_owned(), room, seq, memory));
+    /// What notes where projections stand.
+    pub fn cursor_keeper(&self) -> CursorKeeper {
+        CursorKeeper(self.shared.clone())
     }
 
     /// Waits until everything that was handed over is written and sealed.

@@ -309,7 +309,9 @@ impl Store for SqliteStore {
         let sql = "INSERT OR REPLACE INTO snippet_label VALUES(?1, ?2, ?3, ?4)";
         transaction.execute(sql, params![room.0, snippet.label, snippet.tick.0, members]).map_err(&failed)?;
         for (entity, components) in &snippet.entities {
-            for (component, value) in components {
+            let there = (String::new(), "null".to_owned());
+            let there = components.is_empty().then_some((&there.0, &there.1));
+            for (component, value) in components.iter().chain(there) {
                 let sql = "INSERT INTO snippet VALUES(?1, ?2, ?3, ?4, ?5)";
                 transaction.execute(sql, params![room.0, snippet.label, entity, component, value]).map_err(&failed)?;
             }
@@ -433,7 +435,10 @@ impl Store for SqliteStore {
 fn gathered(rows: Vec<(String, String, String)>) -> Entities {
     let mut entities = Entities::new();
     for (entity, component, value) in rows {
-        entities.entry(entity).or_default().insert(component, value);
+        let components = entities.entry(entity).or_default();
+        if !component.is_empty() {
+            components.insert(component, value);
+        }
     }
     entities
 }

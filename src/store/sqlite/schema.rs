@@ -43,6 +43,7 @@ CREATE TABLE tick_chunk(
 CREATE TABLE checkpoint(
   room_id INTEGER NOT NULL, tick INTEGER NOT NULL, resumed INTEGER NOT NULL, fingerprint INTEGER NOT NULL,
   sum INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY(room_id, tick)) STRICT;
+-- The state, as JSON. A row without a component name says that the entity is there.
 CREATE TABLE component(
   room_id INTEGER NOT NULL, entity_id TEXT NOT NULL, component_name TEXT NOT NULL, component TEXT NOT NULL,
   PRIMARY KEY(room_id, entity_id, component_name)) STRICT, WITHOUT ROWID;
@@ -64,5 +65,6 @@ CREATE VIEW refusal AS
          j.value->>'$.r' AS reason, j.value->>'$.m' AS detail, j.value->'$.d' AS data
   FROM refusal_chunk c JOIN room USING(room_id), json_each(c.payload) j;
 CREATE VIEW state AS
-  SELECT room.name AS room, entity_id, component_name, component, components_tick AS tick FROM component JOIN room USING(room_id);
+  SELECT room.name AS room, entity_id, component_name, component, components_tick AS tick FROM component JOIN room USING(room_id)
+  WHERE component_name <> '';
 ";

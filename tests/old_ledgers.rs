@@ -1,0 +1,203 @@
+//! What an older version of a game stored, a newer one loads where it can, and refuses with the exact difference where it can't.
+//!
+//! `tests/fixtures/ledger_1.room` was written by the game of the module `v1` with the first layout of the store. It is never written again: a
+//! later layout must still read it. (`cargo test --test old_ledgers -- --ignored` writes one where there is none.)
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use roomkeeper::host::{KeepOptions, Keeper, header_of, record_of_opening};
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{EvolveAppExt, FactSeq, RoomTick};
+use roomkeeper::room::{Blueprint, Incoming, Level, RoomOptions};
+use roomkeeper::store::{
+    Archive, MemoryStore, Opening, RecoveredScene, SqliteStore, TickRecord, Writer, WriterOptions, copy_room, data_file,
+};
+use serde::{Deserialize, Serialize};
+
+mod v1 {
+    use super::*;
+
+    #[derive(Component, Serialize, Deserialize)]
+    pub struct Position(pub [f32; 2]);
+    #[derive(Component, Serialize, Deserialize)]
+    pub struct Hp(pub i32);
+    #[derive(Component, Serialize, Deserialize)]
+    pub struct Mood {
+        pub angry: bool,
+    }
+    #[derive(Component, Serialize, Deserialize)]
+    pub struct OldFlag(pub bool);
+    #[derive(Clone, Serialize, Deserialize)]
+    pub struct Hit {
+        pub who: EntityId,
+        pub damage: i32,
+    }
+
+    pub fn protocol(app: &mut App) {
+        let _ = app.sync::<Position>("position");
+        let _ = app.sync::<Hp>("hp");
+        let _ = app.sync::<Mood>("mood");
+        let _ = app.sync::<OldFlag>("old_flag");
+        app.fact::<Hit>("hit");
+    }
+
+    pub fn rules(app: &mut App) {
+        app.apply(|hit: On<Happened<Hit>>, index: Res<EntityIndex>, mut hp: Query<&mut Hp>| {
+            if let Some(mut hp) = index.entity(hit.who).and_then(|who| hp.get_mut(who).ok()) {
+                hp.0 -= hit.damage;
+            }
+        });
+        app.add_systems(FixedUpdate, |clock: Res<RoomClock>, mut record: Recorder, mut things: Query<&mut Position>| {
+            if clock.tick().0.is_multiple_of(10) {
+                record.fact(Hit { who: EntityId::named("imp"), damage: 1 });
+            }
+            things.iter_mut().for_each(|mut position| position.0[0] += 0.25);
+        });
+    }
+}
+
+mod v2 {
+    use super::*;
+    pub use v1::Position;
+
+    #[derive(Component, Serialize, Deserialize, PartialEq, Debug)]
+    pub struct Health {
+        pub now: i32,
+        pub most: i32,
+    }
+    #[derive(Component, Serialize, Deserialize, PartialEq, Debug)]
+    pub struct Mood {
+        #[serde(alias = "angry")]
+        pub furious: bool,
+        #[serde(default)]
+        pub hungry: bool,
+    }
+    #[derive(Clone, Serialize, Deserialize)]
+    pub struct Struck {
+        pub who: EntityId,
+        pub by: i32,
+    }
+
+    pub fn protocol(app: &mut App) {
+        let _ = app.sync::<Position>("position");
+        let _ = app.sync::<Health>("health");
+        let _ = app.sync::<Mood>("mood");
+        app.stateless_fact::<Struck>("struck");
+    }
+
+    pub fn evolution(app: &mut App) {
+        app.component_was("hp", "health").component_dropped("old_flag").fact_was("hit", "struck");
+        app.upcast_component("health", |old| match old.as_i64() {
+            Some(now) => serde_json::json!({ "now": now, "most": 50 }),
+            None => old,
+        });
+        app.upcast_fact("struck", |mut old| {
+            if let Some(fields) = old.as_object_mut()
+                && let Some(damage) = fields.remove("damage")
+            {
+                fields.insert("by".to_owned(), damage);
+            }
+            old
+        });
+    }
+}
+
+const LEVEL: &str = r#"{"imp": {"position": [1, 2], "hp": 50, "mood": {"angry": true}, "old_flag": true}, "key": {"position": [3, 4]}}"#;
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ledger_1.room")
+}
+
+/// The fixture as the data of a host.
+fn data(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(fixture(), data_file(&folder)).unwrap();
+    folder
+}
+
+#[test]
+#[ignore = "writes the fixture where there is none"]
+fn write_the_fixture() {
+    let blueprint = Blueprint::new(v1::protocol, v1::rules);
+    let store = MemoryStore::new();
+    let writer = Writer::start(Box::new(store.clone()), WriterOptions::default(), |finding| panic!("{finding}")).unwrap();
+    let options = RoomOptions { level: Some(Level::from_text("old.json", LEVEL)), notes: true, ..RoomOptions::named("old") };
+    let mut room = blueprint.room(options.clone()).unwrap();
+    let handle = writer.open(header_of(&options), blueprint.protocol(), Opening::New);
+    handle.record(record_of_opening(room.opening()));
+    for tick in 1..=100 {
+        let joins = if tick == 7 { vec![Incoming::Join { user: EntityId::named("ann"), name: "ann".into() }] } else { Vec::new() };
+        let outbox = room.tick(joins).unwrap();
+        let (tick, batch, facts, taken, trail) = (outbox.tick, outbox.batch, outbox.facts, outbox.taken, outbox.trail);
+        handle.record(TickRecord { tick, batch, facts, taken, trail });
+    }
+    drop(writer.stop());
+    let mut archive = Archive::new(Box::new(store), blueprint.protocol());
+    copy_room(&mut archive, "old", &mut SqliteStore::create_file(fixture()).unwrap(), |_| {}).unwrap();
+}
+
+#[test]
+fn the_version_that_wrote_it_reads_it_exactly() {
+    let mut archive =
+        Archive::new(Box::new(SqliteStore::read(data("old_same")).unwrap()), Blueprint::new(v1::protocol, v1::rules).protocol());
+    assert_eq!(archive.verify("old", |_| {}).unwrap().findings, []);
+    let recovered = archive.recover("old").unwrap();
+    assert!(matches!(recovered.scene, Some(RecoveredScene::Exact(_))));
+    assert_eq!(recovered.standing.tick, RoomTick(100));
+}
+
+#[test]
+fn a_newer_game_goes_on_with_it() {
+    let folder = data("old_newer");
+    let blueprint = Blueprint::new(
+        |app: &mut App| {
+            v2::protocol(app);
+            v2::evolution(app);
+        },
+        |_| {},
+    );
+    for round in 0..2 {
+        let mut keeper = Keeper::open(&KeepOptions::in_folder(&folder)).unwrap();
+        let mut room = keeper.room(&blueprint, RoomOptions::named("old")).unwrap();
+        assert_eq!(room.tick_now(), RoomTick(100 + round));
+        let imp = room.entity(EntityId::named("imp")).unwrap();
+        assert_eq!(room.world().get::<v2::Health>(imp), Some(&v2::Health { now: 40, most: 50 }));
+        assert_eq!(room.world().get::<v2::Mood>(imp), Some(&v2::Mood { furious: true, hungry: false }));
+        assert!(room.entity(EntityId::named("ann")).is_some() && room.members().contains(EntityId::named("ann")), "ann's seat was kept");
+        let outbox = room.tick([]).unwrap();
+        let handle = keeper.handle("old").unwrap();
+        let (tick, batch, facts, taken, trail) = (outbox.tick, outbox.batch, outbox.facts, outbox.taken, outbox.trail);
+        handle.record(TickRecord { tick, batch, facts, taken, trail });
+        assert!(keeper.stop().given_up.is_none());
+    }
+    let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), blueprint.protocol());
+    let facts = archive.facts("old", FactSeq(1), usize::MAX).unwrap();
+    let hit = facts.iter().find(|fact| fact.kind == "hit").unwrap();
+    let (kind, data) = archive.protocol().evolve_fact(&hit.kind, hit.json());
+    assert_eq!((kind.as_str(), serde_json::from_value::<v2::Struck>(data).unwrap().by), ("struck", 1));
+}
+
+#[test]
+fn one_that_can_not_read_it_says_exactly_why() {
+    let folder = data("old_refused");
+    let blueprint = Blueprint::new(v2::protocol, |_| {});
+    let mut keeper = Keeper::open(&KeepOptions::in_folder(&folder)).unwrap();
+    let error = keeper.room(&blueprint, RoomOptions::named("old")).unwrap_err().to_string();
+    for words in [
+        "imp.hp: no component has that name now",
+        "imp.old_flag",
+        "component \"hp\" is stored, but not in the protocol",
+        "component \"health\" is new",
+    ] {
+        assert!(error.contains(words), "{words:?} is not in {error}");
+    }
+    drop(keeper);
+    // Nothing of it was touched.
+    let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), Blueprint::new(v1::protocol, v1::rules).protocol());
+    assert_eq!(archive.recover("old").unwrap().standing.tick, RoomTick(100));
+}
