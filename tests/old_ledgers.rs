@@ -186,6 +186,8 @@ fn a_newer_game_goes_on_with_it() {
 fn one_that_can_not_read_it_says_exactly_why() {
     let folder = data("old_refused");
     let blueprint = Blueprint::new(v2::protocol, |_| {});
+    let checked = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), blueprint.protocol()).check_schema("old").unwrap();
+    assert!(checked.0.len() >= 4 && checked.1.len() == 2, "{checked:?}");
     let mut keeper = Keeper::open(&KeepOptions::in_folder(&folder)).unwrap();
     let error = keeper.room(&blueprint, RoomOptions::named("old")).unwrap_err().to_string();
     for words in [

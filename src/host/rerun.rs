@@ -146,13 +146,13 @@ fn compare(
     }
     let mut rerun = state.clone();
     let what = match (fold(state, recorded.batch.as_ref()), fold(&mut rerun, ours)) {
-        (Ok(()), Ok(())) => state.difference(protocol, &rerun).unwrap_or_else(|| {
+        (Ok(()), Ok(())) => state.difference(protocol, &rerun).map(recorded_and_now).unwrap_or_else(|| {
             let facts = |batch: Option<&bytes::Bytes>| batch.map_or(0, bytes::Bytes::len);
             format!("the states are the same, the facts are not ({} bytes recorded, {} now)", facts(recorded.batch.as_ref()), facts(ours))
         }),
         (Err(error), _) | (_, Err(error)) => error.to_string(),
     };
-    run.difference = Some(Difference { tick: recorded.tick, what: what.replace(" here, ", " recorded, ").replace(" there", " now") });
+    run.difference = Some(Difference { tick: recorded.tick, what });
     Ok(())
 }
 
@@ -207,4 +207,10 @@ pub fn rebuild_from_facts(archive: &mut Archive, blueprint: &Blueprint, name: &s
     }
     let exact = protocol.component_names().filter(|name| !otherwise.contains_key(*name)).map(str::to_owned).collect();
     Ok(FromFacts { facts: count, exact, otherwise: otherwise.into_iter().collect(), lifetimes: lifetimes.into_iter().collect() })
+}
+
+/// A difference in the words of a run: `here` is what was recorded, `there` is what came now.
+fn recorded_and_now(difference: String) -> String {
+    let Some((head, tail)) = difference.rsplit_once(" here, ") else { return difference };
+    format!("{head} recorded, {} now", tail.strip_suffix(" there").unwrap_or(tail))
 }

@@ -271,10 +271,15 @@ impl State {
             for (component, entry) in protocol.components.iter().enumerate() {
                 let (our_value, their_value) = (ours.components.get(&component), theirs.components.get(&component));
                 if our_value != their_value {
-                    let json =
-                        |value: Option<&Vec<u8>>, state: &Self| value.map(|value| entry.column.to_json(&mut Reader::new(value), state));
-                    let (here, there) = (json(our_value, self), json(their_value, other));
-                    return Some(format!("{id}.{} is {here:?} here, {there:?} there", entry.name));
+                    let text = |value: Option<&Vec<u8>>, state: &Self| match value {
+                        None => "nothing".to_owned(),
+                        Some(value) => {
+                            let json = entry.column.to_json(&mut Reader::new(value), state);
+                            json.map_or_else(|error| error.to_string(), |json| json.to_string())
+                        }
+                    };
+                    let (here, there) = (text(our_value, self), text(their_value, other));
+                    return Some(format!("{}.{} is {here} here, {there} there", ours.identity.display(self.room), entry.name));
                 }
             }
         }

@@ -173,6 +173,21 @@ impl Archive {
         read_checkpoint(self.protocol(), &room.header, &checkpoint.payload)
     }
 
+    /// What changed between the protocol that stored a room and this one, a line for each name; and a line for each component whose stored
+    /// values this one can't read.
+    ///
+    /// # Errors
+    /// If what is stored can't be read.
+    pub fn check_schema(&mut self, name: &str) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let room = self.room(name)?;
+        if room.fingerprint == self.protocol().fingerprint() {
+            return Ok(Default::default());
+        }
+        let differences = self.differences(room.fingerprint)?;
+        let entities = self.store().components(room.key)?;
+        Ok((differences, self.protocol().evolve_entities(&entities).err().unwrap_or_default()))
+    }
+
     /// Refuses what another protocol wrote, with what differs.
     pub(crate) fn check_fingerprint(&mut self, room: &StoredRoom, theirs: Fingerprint) -> Result<(), StoreError> {
         if theirs == self.protocol().fingerprint() {

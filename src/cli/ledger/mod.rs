@@ -71,6 +71,7 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
         LedgerVerb::Replay { from, to, drop } => working::replay(game, archive, &room, (*from, *to), drop),
         LedgerVerb::FromFacts { at } => working::from_facts(game, archive, &room, *at, json),
         LedgerVerb::Verify => working::verify(archive, &room, json),
+        LedgerVerb::Schema => working::schema(archive, &room),
         LedgerVerb::Export { to } => working::export(archive, &room, to),
         LedgerVerb::Compact { keep_ticks, keep_facts } => working::compact(archive, &room, *keep_ticks, *keep_facts),
         LedgerVerb::Fork { tick, name } => working::fork(archive, &room, *tick, name, data),

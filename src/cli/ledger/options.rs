@@ -163,6 +163,8 @@ pub(super) enum LedgerVerb {
     },
     /// Check everything: checksums, numbers, the chain of hashes, that batches, checkpoints and components agree.
     Verify,
+    /// Compare the protocol that stored the room with the game's, and try whether this version can go on with it.
+    Schema,
     /// Write the room with its whole history to a file of its own.
     Export {
         /// The file.

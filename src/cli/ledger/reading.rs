@@ -279,6 +279,9 @@ pub(super) fn scores(archive: &mut Archive, room: &str, points: &[String], as_js
     }
     let mut board = Scoreboard::new(&parsed);
     archive.facts(room, FactSeq(1), usize::MAX)?.iter().for_each(|fact| board.take(room, fact));
+    if board.scores().is_empty() && !as_json {
+        say("no fact of these kinds came from a player's command");
+    }
     for (player, score) in board.scores() {
         say(&if as_json { json!({ "player": player, "score": score }).to_string() } else { format!("{score:>6}  {player}") });
     }

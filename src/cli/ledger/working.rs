@@ -106,6 +106,21 @@ pub(super) fn verify(archive: &mut Archive, room: &str, as_json: bool) -> Result
     if findings.is_empty() { Ok(()) } else { Err(CliError::Damaged(findings.len())) }
 }
 
+pub(super) fn schema(archive: &mut Archive, room: &str) -> Result<(), CliError> {
+    let (differences, problems) = archive.check_schema(room)?;
+    if differences.is_empty() {
+        say(&format!("{room} was stored by the same protocol"));
+        return Ok(());
+    }
+    differences.iter().for_each(|difference| say(difference));
+    problems.iter().for_each(|problem| say(&format!("BREAKING: {problem}")));
+    if problems.is_empty() {
+        say(&format!("every stored value of {room} can be read: it is safe to go on"));
+        return Ok(());
+    }
+    Err(CliError::Damaged(problems.len()))
+}
+
 pub(super) fn export(archive: &mut Archive, room: &str, to: &Path) -> Result<(), CliError> {
     let bar = progress("exporting", head(archive, room)?);
     let mut into = SqliteStore::create_file(to)?;
