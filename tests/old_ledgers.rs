@@ -183,6 +183,37 @@ fn a_newer_game_goes_on_with_it() {
 }
 
 #[test]
+fn a_crash_right_after_the_change_of_version_loses_nothing() {
+    let (folder, crashed) = (data("old_crash"), data("old_crashed"));
+    let blueprint = Blueprint::new(
+        |app: &mut App| {
+            v2::protocol(app);
+            v2::evolution(app);
+        },
+        |_| {},
+    );
+    let mut keeper = Keeper::open(&KeepOptions::in_folder(&folder)).unwrap();
+    let mut room = keeper.room(&blueprint, RoomOptions::named("old")).unwrap();
+    let handle = keeper.handle("old").unwrap();
+    for _ in 0..3 {
+        let outbox = room.tick([]).unwrap();
+        let (tick, batch, facts, taken, trail) = (outbox.tick, outbox.batch, outbox.facts, outbox.taken, outbox.trail);
+        handle.record(TickRecord { tick, batch, facts, taken, trail });
+    }
+    while handle.durable() < Some(RoomTick(103)) {
+        std::thread::yield_now();
+    }
+    for file in ["rooms.sqlite", "rooms.sqlite-wal", "mark"] {
+        std::fs::copy(folder.join(file), crashed.join(file)).unwrap();
+    }
+    let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), blueprint.protocol());
+    let key = archive.room("old").unwrap().key;
+    assert!(archive.store().checkpoints(key).unwrap().contains(&(RoomTick(100), true)), "it went on from tick 100, not later");
+    let mut keeper = Keeper::open(&KeepOptions::in_folder(&crashed)).unwrap();
+    assert_eq!(keeper.room(&blueprint, RoomOptions::named("old")).unwrap().tick_now(), RoomTick(103));
+}
+
+#[test]
 fn one_that_can_not_read_it_says_exactly_why() {
     let folder = data("old_refused");
     let blueprint = Blueprint::new(v2::protocol, |_| {});

@@ -483,3 +483,33 @@ fn with_sealing_always_sql_sees_the_state_of_the_last_flush() {
         assert_eq!(stored, wanted, "tick {tick}");
     }
 }
+
+#[test]
+fn a_snippet_of_many_entities_is_of_one_tick_and_taken_beside_the_room() {
+    let store = MemoryStore::new();
+    let writer = start(Box::new(store.clone()));
+    let mut room = blueprint().room(options("arena")).unwrap();
+    let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
+    handle.record(record_of_opening(room.opening()));
+    room.world_mut().spawn_batch((0..50_000).map(|n| (arena::Position([n as f32, 0.0]), arena::Health(n))));
+    handle.record(record(room.tick([]).unwrap()));
+    handle.record(record(room.tick([]).unwrap()));
+    writer.sync().unwrap();
+    let mut beside = reader(&store);
+    let snippet = std::thread::spawn(move || beside.save_snippet("arena", "many", RoomTick(2)).unwrap());
+    // The room is not asked: it lives in another thread, and changes all the while.
+    for _ in 0..20 {
+        handle.record(record(room.tick([]).unwrap()));
+    }
+    let snippet = snippet.join().unwrap();
+    writer.sync().unwrap();
+    let mut archive = reader(&store);
+    let state = archive.state_at("arena", RoomTick(2)).unwrap();
+    assert_eq!((snippet.entities.len(), snippet.tick), (state.entities().len(), RoomTick(2)));
+    let json = state.to_json(archive.protocol()).unwrap();
+    let same = |(entity, components): (&String, &serde_json::Value)| {
+        components.as_object().unwrap().iter().all(|(name, value)| snippet.entities[entity].get(name) == Some(&value.to_string()))
+    };
+    assert!(json.as_object().unwrap().iter().all(same));
+    assert_ne!(archive.state_at("arena", RoomTick(22)).unwrap().hash(), state.hash(), "it went on");
+}

@@ -139,7 +139,7 @@ impl Follower {
 
     /// True if anything waits to be sealed.
     pub(crate) fn is_unsealed(&self) -> bool {
-        self.unsealed.first_tick.is_some() || self.resumes
+        self.unsealed.first_tick.is_some()
     }
 
     /// Puts together what is sealed. `whole` writes the components now, however long ago they were written.

@@ -73,7 +73,9 @@ impl Store for MemoryStore {
         let fingerprint = protocol.fingerprint();
         tables.protocols.insert(fingerprint.0, protocol.clone());
         if let Some(room) = tables.rooms.iter_mut().find(|room| room.header.name == header.name) {
-            room.fingerprint = fingerprint;
+            if room.sealed.is_none() {
+                (room.fingerprint, room.chain, room.header) = (fingerprint, Chain::new(header.id()), header.clone());
+            }
             return Ok(room.key);
         }
         let key = RoomKey(tables.rooms.len() as i64 + 1);

@@ -138,7 +138,7 @@ pub struct Request {
 pub trait Store: Send {
     /// Everything that is known of each room, in the order of creation.
     fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError>;
-    /// Notes a room, and what its protocol consists of. One that is there already stays as it is, but for its protocol.
+    /// Notes a room, and what its protocol consists of. One of which anything is stored already stays as it is.
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError>;
     /// What a protocol consisted of.
     fn protocol(&mut self, fingerprint: Fingerprint) -> Result<Option<Description>, StoreError>;

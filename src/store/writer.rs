@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::follow::{Beginning, Cadence, Follower};
 use super::record::{RoomHeader, TickRecord};
 use super::recovery::seal_journal;
-use super::tables::{Flush, RoomKey, Store};
+use super::tables::{Flush, RoomKey, Seal, Store};
 use crate::protocol::{Change, FactSeq, Incoming, Protocol, RoomTick, Standing, State, write_varint};
 
 /// How long the writer waits after an error before it tries again, at most.
@@ -258,6 +258,7 @@ impl Writer {
             number,
             report: WriterReport::default(),
             stopping_since: None,
+            first_seals: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("roomkeeper-writer".to_owned()).spawn(move || work.run());
         let thread = thread.map_err(StoreError::io("the writer's thread can't be started"))?;
@@ -379,6 +380,8 @@ struct Work {
     number: u64,
     report: WriterReport,
     stopping_since: Option<Instant>,
+    /// What is written of rooms that go on, before anything else of them.
+    first_seals: Vec<Seal>,
 }
 
 impl Work {
@@ -457,7 +460,8 @@ impl Work {
         let mut flush = Flush { number: self.number, cursors: waiting.cursors, answered: waiting.answered, ..Flush::default() };
         let seal_every = u64::from(self.options.seal_every.max(1));
         flush.journal_done = if sealing { self.number } else { self.number.saturating_sub(seal_every) };
-        let cadence = Cadence { components_every: self.options.components_every, checkpoint_every: self.options.checkpoint_every };
+        flush.seals.append(&mut self.first_seals);
+        let cadence = self.cadence();
         let (mut frame, mut framed) = (Vec::new(), 0);
         for (number, room) in &mut self.rooms {
             let due = sealing || room.closed || (number + self.number).is_multiple_of(seal_every);
@@ -479,6 +483,10 @@ impl Work {
         flush
     }
 
+    fn cadence(&self) -> Cadence {
+        Cadence { components_every: self.options.components_every, checkpoint_every: self.options.checkpoint_every }
+    }
+
     fn enter(&mut self, opened: Opened) {
         let Opened { number, header, protocol, opening, gauge } = opened;
         let description = protocol.describe();
@@ -497,7 +505,13 @@ impl Work {
             }
             Opening::Resumed { state, standing, chain } => Beginning { state: *state, standing: *standing, chain, resumed: true },
         };
-        let follower = Follower::new(key, header, protocol, begin);
+        let resumed = begin.resumed;
+        let mut follower = Follower::new(key, header, protocol, begin);
+        if resumed {
+            // Where it goes on is written before what happens then: running it again begins there, and another protocol's state does not
+            // have to be read twice.
+            self.first_seals.push(follower.seal(self.cadence(), true, false));
+        }
         self.rooms.insert(number, Room { follower, gauge, journal: Vec::new(), reached: None, closed: false, broken: false });
     }
 

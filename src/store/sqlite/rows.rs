@@ -197,7 +197,8 @@ impl Store for SqliteStore {
         let description = serde_json::to_string(protocol).unwrap_or_default();
         self.run("the table of protocols", "INSERT OR REPLACE INTO protocol VALUES(?1, ?2)", params![fingerprint, description])?;
         let sql = "INSERT INTO room(name, uid, header, fingerprint, chain, header_sum, sum) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-                   ON CONFLICT(name) DO NOTHING";
+                   ON CONFLICT(name) DO UPDATE SET uid = excluded.uid, header = excluded.header, fingerprint = excluded.fingerprint, \
+                   chain = excluded.chain, header_sum = excluded.header_sum, sum = excluded.sum WHERE sealed_tick IS NULL";
         let text = serde_json::to_string(header).unwrap_or_default();
         let (uid, chain) = (header.id().to_string(), Chain::new(header.id()).0);
         let sum = sum_of_head(fingerprint, None, None, &chain);
