@@ -1,7 +1,7 @@
 //! A room that goes on from where another process left it: from its replicated state, and where it stood besides.
 
 use bevy_ecs::prelude::*;
-use bevy_ecs::schedule::{InternedScheduleLabel, ScheduleLabel};
+use bevy_ecs::schedule::ScheduleLabel;
 use bevy_time::{Fixed, Time, Virtual};
 use thiserror::Error;
 
@@ -10,10 +10,9 @@ use super::collect::{Collector, collect};
 use super::index::EntityIndex;
 use super::intake::{Member, Members};
 use super::ledger::Ledger;
+use super::level::{Level, LevelError};
 use super::outbox::Outbox;
 use super::rng::RoomRng;
-use super::runner::initialize_schedules;
-use super::{Level, RoomError};
 use crate::protocol::{
     CodecError, FactHead, Identity, NetId, NetMap, Places, Protocol, Reader, RoomId, RosterEntry, SnapshotHead, Staged, Standing, State,
     UpdateKind, Visit, insert_staged, read_snapshot, stage,
@@ -40,6 +39,9 @@ pub enum ResumeError {
     /// The stored state is malformed, or does not fit the protocol.
     #[error("the stored state can't be read: {0}")]
     Codec(#[from] CodecError),
+    /// The stored state, as JSON, can't be loaded.
+    #[error(transparent)]
+    Level(#[from] LevelError),
     /// The room that was built from the state does not have that state.
     #[error("the room that was rebuilt differs from what was stored: {0}; something changes entities while they are inserted")]
     Differs(String),
@@ -54,35 +56,32 @@ pub enum Scene<'a> {
     Json(&'a Level),
 }
 
-/// Fills a new world. What was stored has been told before, so no batch comes of it.
-pub(crate) fn resume(
-    world: &mut World,
-    simulate: &[InternedScheduleLabel],
-    scene: Scene<'_>,
-    standing: &Standing,
-) -> Result<(), RoomError> {
+/// Fills a new world.
+pub(crate) fn resume(world: &mut World, scene: Scene<'_>, standing: &Standing) -> Result<(), ResumeError> {
     set_time(world, standing);
     world.resource_mut::<Ledger>().go_on(standing.next_seq);
     world.resource_mut::<EntityIndex>().go_on(standing.next_serial);
     if !standing.rng.is_empty() {
-        world.resource_mut::<RoomRng>().go_on(&standing.rng).map_err(ResumeError::from)?;
+        world.resource_mut::<RoomRng>().go_on(&standing.rng)?;
     }
     let members = standing.members.iter().map(|(user, last)| (*user, Member::with_last_command(*last)));
     world.resource_mut::<Members>().by_id.extend(members);
     match scene {
-        Scene::Exact(state) => fill(world, state, standing).map_err(ResumeError::from)?,
+        Scene::Exact(state) => fill(world, state, standing)?,
         Scene::Json(level) => level.spawn(world)?,
     }
     let _ = world.try_run_schedule(Resumed);
-    initialize_schedules(world, simulate)?;
+    Ok(())
+}
+
+/// Takes note that all of what a world was filled with has been told before: no batch comes of it.
+pub(crate) fn settle(world: &mut World, standing: &Standing) {
     world.flush();
     collect(world);
-    // All of it was told before.
     drop(std::mem::take(&mut *world.resource_mut::<Outbox>()));
     world.resource_mut::<Collector>().last_batch = standing.last_batch;
     world.resource_mut::<RoomRng>().take_moved();
     world.clear_trackers();
-    Ok(())
 }
 
 fn set_time(world: &mut World, standing: &Standing) {

@@ -24,7 +24,7 @@ use super::level::{Level, LevelError};
 use super::lifetime::expire;
 use super::meter::{HandlerInfo, Meter, handlers};
 use super::outbox::Outbox;
-use super::resume::{ResumeError, Scene, resume};
+use super::resume::{ResumeError, Scene, resume, settle};
 use super::rng::RoomRng;
 use super::snapshot::write_snapshot;
 use super::user::{despawn_user, spawn_user};
@@ -167,7 +167,12 @@ impl Room {
     ) -> Result<Self, RoomError> {
         let built = catch_unwind(AssertUnwindSafe(|| Self::build(options, protocol, rules)));
         let mut room = built.map_err(|payload| fault_of(payload, standing.tick))??;
-        room.run(|world, simulate| resume(world, simulate, scene, standing))??;
+        room.run(|world, simulate| {
+            resume(world, scene, standing)?;
+            initialize_schedules(world, simulate)?;
+            settle(world, standing);
+            Ok::<_, RoomError>(())
+        })??;
         if let Scene::Exact(state) = scene {
             let stored = state.to_snapshot(room.world().resource::<Protocol>(), standing.tick, standing.next_seq);
             let rebuilt = room.snapshot()?;
@@ -406,7 +411,7 @@ fn open(world: &mut World, simulate: &[InternedScheduleLabel], options: &RoomOpt
 }
 
 /// Builds the game's schedules now, so that a fault in them shows before anybody joins.
-pub(super) fn initialize_schedules(world: &mut World, simulate: &[InternedScheduleLabel]) -> Result<(), RoomError> {
+fn initialize_schedules(world: &mut World, simulate: &[InternedScheduleLabel]) -> Result<(), RoomError> {
     for label in simulate {
         world
             .schedule_scope(*label, |world, schedule| schedule.initialize(world))
