@@ -442,11 +442,12 @@ fn ten_projections_follow_a_live_room_and_one_that_fails_harms_none() {
     let head = archive_count(&store);
     for (number, projector) in all.into_iter().enumerate() {
         let mut projector = projector.join().unwrap();
+        // The writer may have stopped before it came to the last facts.
+        projector.catch_up(|_, _, _, _| {}).unwrap();
         if number == 3 {
             assert!(projector.failed().is_some());
             continue;
         }
-        projector.catch_up(|_, _, _, _| {}).unwrap();
         assert_eq!((projector.projection().0.facts, projector.lag().unwrap()), (head, 0));
     }
     drop(writer);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::game::Game;
 use super::options::{CliError, ServeOptions, TokenOptions};
 use crate::client::unix_time;
-use crate::host::{HostKey, Lobby, Server, TickReport, TokenIssuer};
+use crate::host::{HostKey, Lobby, Server, ServerError, TickReport, TokenIssuer};
 use crate::protocol::{EntityId, User};
 use crate::room::{EntityIndex, Recorded, RoomOptions};
 
@@ -41,7 +41,15 @@ pub(super) fn serve(game: &Game, options: &ServeOptions) -> Result<(), CliError>
         names.extend(stored);
     }
     for name in &names {
-        server.open_room(&game.blueprint, RoomOptions { name: name.clone(), ..first.clone() })?;
+        let opened = server.open_room(&game.blueprint, RoomOptions { name: name.clone(), ..first.clone() });
+        match opened {
+            // One room whose data is damaged keeps no other from being served.
+            Err(ServerError::Keep(error)) if names.len() > 1 => {
+                say(&format!("{name} is not served: {error}"));
+                continue;
+            }
+            opened => opened?,
+        }
         let tick = server.lobby().room(name).map_or(0, |room| room.tick_now().0);
         if tick > 0 {
             say(&format!("{name} goes on at {}, tick {tick}", room_time(tick)));
