@@ -40,6 +40,7 @@ macro_rules! pass {
 impl Store for Troubled {
     pass! {
         rooms() -> Vec<StoredRoom>;
+        room(name: &str) -> Option<StoredRoom>;
         enter(header: &RoomHeader, protocol: &Description) -> RoomKey;
         protocol(fingerprint: Fingerprint) -> Option<Description>;
         last_flush() -> u64;

@@ -139,7 +139,7 @@ impl Keeper {
     /// If it can't be built, or what is stored can't be read.
     pub fn room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<Room, KeepError> {
         let protocol = blueprint.protocol();
-        let known = self.reader.rooms()?.into_iter().any(|room| room.header.name == options.name && room.sealed.is_some());
+        let known = self.reader.room(&options.name)?.is_some_and(|room| room.sealed.is_some());
         let (room, handle) = if known {
             let mut archive = Archive::new(self.reader.reader()?, protocol.clone());
             let recovered = archive.recover(&options.name)?;
@@ -181,16 +181,19 @@ impl Keeper {
         }
     }
 
-    /// Tells members what is stored meanwhile, takes up what was asked through the data, and lets commands be refused while the store is
-    /// behind. True if the rooms are to stand still.
-    pub fn attend(&mut self, lobby: &mut Lobby) -> bool {
-        for (room, (handle, told)) in &mut self.handles {
-            let durable = handle.durable();
-            if let Some(tick) = durable.filter(|_| durable > *told) {
-                *told = durable;
-                lobby.durable(room, tick);
-            }
+    /// Tells the members of a room what is stored meanwhile.
+    pub fn tell_durable(&mut self, room: &str, lobby: &mut Lobby) {
+        let Some((handle, told)) = self.handles.get_mut(room) else { return };
+        let durable = handle.durable();
+        if let Some(tick) = durable.filter(|_| durable > *told) {
+            *told = durable;
+            lobby.durable(room, tick);
         }
+    }
+
+    /// Takes up what was asked through the data, and lets commands be refused while the store is behind. True if the rooms are to stand
+    /// still.
+    pub fn attend(&mut self, lobby: &mut Lobby) -> bool {
         for asked in self.writer.asked() {
             let answer = match lobby.push(&asked.room, asked.incoming) {
                 true => "done",
@@ -211,14 +214,6 @@ impl Keeper {
     /// The writer.
     pub fn writer(&self) -> &Writer {
         &self.writer
-    }
-
-    /// A way to read what is stored, beside the writer.
-    ///
-    /// # Errors
-    /// If it can't be opened.
-    pub fn archive(&self, blueprint: &Blueprint) -> Result<Archive, KeepError> {
-        Ok(Archive::new(self.reader.reader()?, blueprint.protocol()))
     }
 
     /// Writes everything and stops.

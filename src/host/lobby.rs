@@ -8,8 +8,8 @@ use super::limits::{HostCounters, HostLimits};
 use super::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::limits::BATCH_MESSAGE_BYTES_MAX;
 use crate::protocol::{
-    ClientMessage, Description, EntityId, LeaveReason, Protocol, Refusal, Rejection, RoomTick, ServerMessage, Taken, Trail, VerdictMessage,
-    batch_message, snapshot_messages,
+    ClientMessage, CommandId, Description, EntityId, LeaveReason, Protocol, Refusal, Rejection, RoomTick, ServerMessage, Taken, Trail,
+    VerdictMessage, batch_message, snapshot_messages,
 };
 use crate::room::{Answer, Blueprint, Incoming, Outbox, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict};
 
@@ -22,8 +22,10 @@ struct HostedRoom {
     users: BTreeMap<EntityId, ConnectionId>,
     members: BTreeSet<ConnectionId>,
     arriving: Vec<ConnectionId>,
-    /// Users of a room that goes on whose clients have not come back yet, and the tick until which they are waited for.
-    vacant: BTreeMap<EntityId, RoomTick>,
+    /// Users of a room that goes on whose clients have not come back yet.
+    vacant: BTreeSet<EntityId>,
+    /// The tick until which they are waited for.
+    vacant_until: RoomTick,
 }
 
 /// What a tick of a room was like.
@@ -95,10 +97,10 @@ impl Lobby {
         let name = room.info().name.clone();
         self.check_place(&name)?;
         let description = room.world().resource::<Protocol>().describe();
-        let until = RoomTick(room.tick_now().0.saturating_add(self.limits.seat_ticks));
-        let vacant = room.members().iter().map(|user| (user, until)).collect();
+        let vacant_until = RoomTick(room.tick_now().0.saturating_add(self.limits.seat_ticks));
+        let vacant = room.members().iter().collect();
         let (inbox, users, members, arriving) = Default::default();
-        self.rooms.insert(name, HostedRoom { room, description, inbox, users, members, arriving, vacant });
+        self.rooms.insert(name, HostedRoom { room, description, inbox, users, members, arriving, vacant, vacant_until });
         Ok(())
     }
 
@@ -187,7 +189,7 @@ impl Lobby {
                 self.hello(connection, fingerprint, room, spectate);
             }
             (Ok(ClientMessage::Command { id, kind, payload }), Stage::Live) => {
-                self.command(connection, |user| Incoming::Command { user, id, kind, payload: payload.clone() });
+                self.command(connection, id, kind, payload);
             }
             (Ok(ClientMessage::Leave), _) => self.leave(connection),
             (Ok(ClientMessage::Diverged { tick }), Stage::Live) => self.diverged(connection, tick),
@@ -228,7 +230,7 @@ impl Lobby {
         }
         match hosted.users.get(&user).copied() {
             // Its seat was kept: the room goes on with it.
-            None if hosted.vacant.remove(&user).is_some() => {
+            None if hosted.vacant.remove(&user) => {
                 hosted.users.insert(user, connection);
                 hosted.arriving.push(connection);
             }
@@ -250,7 +252,7 @@ impl Lobby {
         }
     }
 
-    fn command(&mut self, connection: ConnectionId, incoming: impl Fn(EntityId) -> Incoming) {
+    fn command(&mut self, connection: ConnectionId, id: CommandId, kind: usize, payload: Bytes) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
         if session.spectator {
@@ -265,7 +267,7 @@ impl Lobby {
             self.counters.commands_dropped += 1;
             return;
         }
-        if let (Some(why), Incoming::Command { id, .. }) = (&self.refusing, incoming(session.visitor.player)) {
+        if let Some(why) = &self.refusing {
             let verdicts = vec![VerdictMessage { id, rejection: Some(why.clone()) }];
             self.counters.commands_dropped += 1;
             session.push(ServerMessage::Verdicts { tick, verdicts }.encode().unwrap_or_default());
@@ -273,7 +275,7 @@ impl Lobby {
         }
         session.commands_waiting += 1;
         self.counters.commands += 1;
-        hosted.inbox.push(incoming(session.visitor.player));
+        hosted.inbox.push(Incoming::Command { user: session.visitor.player, id, kind, payload });
     }
 
     fn leave(&mut self, connection: ConnectionId) {
@@ -339,11 +341,9 @@ impl Lobby {
     /// Runs one tick of a room and queues what it gives out. `None` if there is no such room.
     pub fn tick_room(&mut self, name: &str) -> Option<TickReport> {
         let hosted = self.rooms.get_mut(name)?;
-        let now = hosted.room.tick_now();
-        while let Some((user, _)) = hosted.vacant.first_key_value().filter(|(_, until)| **until <= now).map(|(user, until)| (*user, *until))
-        {
-            hosted.vacant.remove(&user);
-            hosted.inbox.push(Incoming::Leave { user, reason: LeaveReason::Timeout });
+        if hosted.vacant_until <= hosted.room.tick_now() {
+            let gone = std::mem::take(&mut hosted.vacant).into_iter();
+            hosted.inbox.extend(gone.map(|user| Incoming::Leave { user, reason: LeaveReason::Timeout }));
         }
         let incoming = std::mem::take(&mut hosted.inbox);
         match hosted.room.tick(incoming) {

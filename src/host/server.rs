@@ -214,6 +214,7 @@ impl Server {
         report(name, &tick_report, &self.lobby);
         if let Some(keeper) = &mut self.keeper {
             keeper.record(name, &mut tick_report);
+            keeper.tell_durable(name, &mut self.lobby);
         }
         if tick_report.fault.is_some() {
             self.pacers.remove(name);

@@ -115,8 +115,11 @@ impl Protocol {
     /// What a fact is called now, and what it says now.
     pub fn evolve_fact(&self, kind: &str, data: Value) -> (String, Value) {
         let kind = self.evolution.renamed_facts.get(kind).map_or(kind, String::as_str);
-        let upcast = self.evolution.upcast_facts.get(kind);
-        (kind.to_owned(), upcast.map_or_else(|| data.clone(), |upcast| upcast(data.clone())))
+        let data = match self.evolution.upcast_facts.get(kind) {
+            Some(upcast) => upcast(data),
+            None => data,
+        };
+        (kind.to_owned(), data)
     }
 
     /// Stored entities as this protocol reads them.

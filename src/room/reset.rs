@@ -15,8 +15,8 @@ use super::ledger::{Origin, record_and};
 use super::level::LevelNames;
 use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
 use crate::protocol::{
-    Change, CodecError, EntityId, FactSeq, Names, NetId, NetMap, Payload, Producer, Protocol, Reader, Rejection, Reverted, RoomTick,
-    SceneReset, UpdateKind, Verdict, with_ticks_moved,
+    Change, CodecError, ComponentEntry, EntityId, FactSeq, Names, NetId, NetMap, Payload, Producer, Protocol, Reader, Rejection, Reverted,
+    RoomTick, SceneReset, UpdateKind, Verdict, with_ticks_moved,
 };
 
 type Scene = BTreeMap<String, BTreeMap<String, Value>>;
@@ -99,18 +99,21 @@ fn apply_scene(world: &mut World, scene: &Scene) {
             spawn(world, *id, name);
         }
     }
+    for entity in wanted.keys().filter_map(|id| world.resource::<EntityIndex>().entity(*id)).collect::<Vec<_>>() {
+        if let Ok(mut entity) = world.get_entity_mut(entity) {
+            entity.remove::<Disabled>();
+        }
+    }
     world.flush();
     let empty = BTreeMap::new();
-    let mut errors = Vec::new();
-    for (id, name) in &wanted {
-        let Some(entity) = world.resource::<EntityIndex>().entity(*id) else { continue };
-        world.entity_mut(entity).remove::<Disabled>();
-        let components = scene.get(*name).unwrap_or(&empty);
-        errors.extend(edit(world, |world, protocol, map| give(world, protocol, map, entity, components)).err());
-    }
-    for error in errors {
-        tracing::error!(%error, "a value of the stored state did not go into the scene");
-    }
+    edit(world, |world, protocol, map| {
+        for (id, name) in &wanted {
+            let Some(entity) = world.resource::<EntityIndex>().entity(*id) else { continue };
+            if let Err(error) = give(world, protocol, map, entity, scene.get(*name).unwrap_or(&empty)) {
+                tracing::error!(%error, "a value of the stored state did not go into the scene");
+            }
+        }
+    });
     world.flush();
 }
 
@@ -224,11 +227,11 @@ fn undo_change(world: &mut World, change: &Change) -> Result<(), CodecError> {
         (None, None) => return Ok(()),
     };
     let at = world.resource::<Protocol>().component_index(&change.component).unwrap_or(usize::MAX);
-    edit(world, |world, protocol, map| put(world, protocol, map, entity, at, change.before.as_ref()))?;
-    let bare = edit(world, |world, protocol, _| {
-        let has = |entry: &crate::protocol::ComponentEntry| matches!(entry.column.one(world, entity, None, &mut Vec::new()), Ok(Some(_)));
-        !protocol.components.iter().any(has)
-    });
+    let bare = edit(world, |world, protocol, map| {
+        put(world, protocol, map, entity, at, change.before.as_ref())?;
+        let has = |entry: &ComponentEntry| matches!(entry.column.one(world, entity, None, &mut Vec::new()), Ok(Some(_)));
+        Ok::<_, CodecError>(!protocol.components.iter().any(has))
+    })?;
     // It came by that fact, and nothing is left of it.
     if bare && change.before.is_none() && !world.resource::<Members>().contains(id) {
         world.despawn(entity);

@@ -56,8 +56,8 @@ pub enum Scene<'a> {
     Json(&'a Level),
 }
 
-/// Fills a new world.
-pub(crate) fn resume(world: &mut World, scene: Scene<'_>, standing: &Standing) -> Result<(), ResumeError> {
+/// Fills a new world. Gives the snapshot that it was filled from, if it was.
+pub(crate) fn resume(world: &mut World, scene: Scene<'_>, standing: &Standing) -> Result<Option<Vec<u8>>, ResumeError> {
     set_time(world, standing);
     world.resource_mut::<Ledger>().go_on(standing.next_seq);
     world.resource_mut::<EntityIndex>().go_on(standing.next_serial);
@@ -66,12 +66,15 @@ pub(crate) fn resume(world: &mut World, scene: Scene<'_>, standing: &Standing) -
     }
     let members = standing.members.iter().map(|(user, last)| (*user, Member::with_last_command(*last)));
     world.resource_mut::<Members>().by_id.extend(members);
-    match scene {
-        Scene::Exact(state) => fill(world, state, standing)?,
-        Scene::Json(level) => level.spawn(world)?,
-    }
+    let filled_from = match scene {
+        Scene::Exact(state) => Some(fill(world, state, standing)?),
+        Scene::Json(level) => {
+            level.spawn(world)?;
+            None
+        }
+    };
     let _ = world.try_run_schedule(Resumed);
-    Ok(())
+    Ok(filled_from)
 }
 
 /// Takes note that all of what a world was filled with has been told before: no batch comes of it.
@@ -95,7 +98,7 @@ fn set_time(world: &mut World, standing: &Standing) {
     }
 }
 
-fn fill(world: &mut World, state: &State, standing: &Standing) -> Result<(), CodecError> {
+fn fill(world: &mut World, state: &State, standing: &Standing) -> Result<Vec<u8>, CodecError> {
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let snapshot = state.to_snapshot(&protocol, standing.tick, standing.next_seq);
     let mut reader = Reader::new(&snapshot);
@@ -105,7 +108,7 @@ fn fill(world: &mut World, state: &State, standing: &Standing) -> Result<(), Cod
         read_snapshot(&mut reader, &mut fill)
     });
     *world.resource_mut::<Protocol>() = protocol;
-    filled
+    filled.map(|()| snapshot)
 }
 
 /// Fills a room's world from a snapshot: every entity gets all its components at once.

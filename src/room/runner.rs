@@ -167,14 +167,13 @@ impl Room {
     ) -> Result<Self, RoomError> {
         let built = catch_unwind(AssertUnwindSafe(|| Self::build(options, protocol, rules)));
         let mut room = built.map_err(|payload| fault_of(payload, standing.tick))??;
-        room.run(|world, simulate| {
-            resume(world, scene, standing)?;
+        let stored = room.run(|world, simulate| {
+            let stored = resume(world, scene, standing)?;
             initialize_schedules(world, simulate)?;
             settle(world, standing);
-            Ok::<_, RoomError>(())
+            Ok::<_, RoomError>(stored)
         })??;
-        if let Scene::Exact(state) = scene {
-            let stored = state.to_snapshot(room.world().resource::<Protocol>(), standing.tick, standing.next_seq);
+        if let (Scene::Exact(state), Some(stored)) = (scene, stored) {
             let rebuilt = room.snapshot()?;
             if *stored != *rebuilt {
                 let protocol = room.world().resource::<Protocol>();

@@ -297,11 +297,8 @@ impl Archive {
             names.extend(level.into_keys().map(|name| (EntityId::parse(&name), name)));
         }
         names.extend(self.store.components(room.key)?.into_keys().map(|name| (EntityId::parse(&name), name)));
-        for fact in self.facts_of(&room, FactSeq(1), usize::MAX)?.iter().filter(|fact| fact.kind == "user_joined") {
-            if let Ok(joined) = fact.get::<crate::protocol::UserJoined>() {
-                names.insert(joined.user, joined.name);
-            }
-        }
+        let facts = self.facts_of(&room, FactSeq(1), usize::MAX)?;
+        names.extend(facts.iter().filter_map(StoredFact::joined).map(|joined| (joined.user, joined.name)));
         Ok(names)
     }
 }

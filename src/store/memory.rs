@@ -68,6 +68,10 @@ impl Store for MemoryStore {
         Ok(self.tables().rooms.clone())
     }
 
+    fn room(&mut self, name: &str) -> Result<Option<StoredRoom>, StoreError> {
+        Ok(self.tables().rooms.iter().find(|room| room.header.name == name).cloned())
+    }
+
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
         let mut tables = self.tables();
         let fingerprint = protocol.fingerprint();

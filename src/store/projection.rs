@@ -12,7 +12,7 @@ use super::record::StoredFact;
 use super::stream::Stream;
 use super::tables::RoomKey;
 use super::writer::CursorKeeper;
-use crate::protocol::{EntityId, FactSeq, RoomTick, UserJoined};
+use crate::protocol::{EntityId, FactSeq, RoomTick};
 
 /// How many facts of a room a projection is given before it is noted where it stands.
 const FACTS_AT_ONCE: usize = 1_000;
@@ -191,7 +191,7 @@ impl Narration {
 
     /// The sentence of a fact.
     pub fn tell(&mut self, fact: &StoredFact) -> Option<String> {
-        if let Some(joined) = (fact.kind == "user_joined").then(|| fact.get::<UserJoined>().ok()).flatten() {
+        if let Some(joined) = fact.joined() {
             self.names.insert(joined.user, joined.name);
         }
         let who = |id: &str| self.names.get(&EntityId::parse(id)).cloned().unwrap_or_else(|| id.to_owned());
@@ -254,7 +254,7 @@ impl Projection for Scoreboard {
     }
 
     fn take(&mut self, _: &str, fact: &StoredFact) {
-        if let Some(joined) = (fact.kind == "user_joined").then(|| fact.get::<UserJoined>().ok()).flatten() {
+        if let Some(joined) = fact.joined() {
             self.names.insert(joined.user.to_string(), joined.name);
         }
         if let (Some(points), Some(author)) = (self.points.get(&fact.kind), fact.author) {

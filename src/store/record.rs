@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, Producer, Protocol, Recorded, RoomId, RoomTick, Taken, Trail, Verdict};
+use crate::protocol::{
+    CommandId, EntityId, FactSeq, Incoming, Producer, Protocol, Recorded, RoomId, RoomTick, Taken, Trail, UserJoined, Verdict,
+};
 
 /// Who a room is: what it was created from, which is enough to run it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +120,11 @@ impl StoredFact {
     /// If it is not an `F`.
     pub fn get<F: serde::de::DeserializeOwned>(&self) -> Result<F, serde_json::Error> {
         serde_json::from_str(self.data.get())
+    }
+
+    /// Who joined, if that is what it says.
+    pub fn joined(&self) -> Option<UserJoined> {
+        (self.kind == "user_joined").then(|| self.get().ok()).flatten()
     }
 
     /// All of it as one JSON object, for people and tools.

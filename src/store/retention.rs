@@ -106,8 +106,8 @@ impl Archive {
 
     fn add_checkpoint(&mut self, room: &StoredRoom, checkpoint: Checkpoint) -> Result<(), StoreError> {
         // Of its room the flush changes nothing else.
-        let Some(head) = self.room(&room.header.name)?.sealed else { return Ok(()) };
         let now = self.room(&room.header.name)?;
+        let Some(head) = now.sealed else { return Ok(()) };
         let seal = Seal {
             key: room.key,
             head,

@@ -1,7 +1,5 @@
 //! What a store is: tables that are written by one transaction at a time, and read while that goes on.
 
-use std::collections::BTreeMap;
-
 use super::chain::Chain;
 use super::error::StoreError;
 use super::record::{Entities, Head, RoomHeader, Snippet};
@@ -138,6 +136,8 @@ pub struct Request {
 pub trait Store: Send {
     /// Everything that is known of each room, in the order of creation.
     fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError>;
+    /// What is known of the room of that name.
+    fn room(&mut self, name: &str) -> Result<Option<StoredRoom>, StoreError>;
     /// Notes a room, and what its protocol consists of. One of which anything is stored already stays as it is.
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError>;
     /// What a protocol consisted of.
@@ -190,13 +190,13 @@ pub trait Store: Send {
     fn settle(&mut self) -> Result<(), StoreError>;
 }
 
-/// Rooms by name.
+/// A room by its name.
 pub(crate) fn find_room(store: &mut dyn Store, name: &str) -> Result<StoredRoom, StoreError> {
-    let rooms = store.rooms()?;
-    let known: BTreeMap<&str, ()> = rooms.iter().map(|room| (room.header.name.as_str(), ())).collect();
-    let known = known.into_keys().collect::<Vec<_>>().join(", ");
-    let room = rooms.into_iter().find(|room| room.header.name == name);
-    let room = room.ok_or(StoreError::NoRoom { room: name.to_owned(), known })?;
+    let Some(room) = store.room(name)? else {
+        let mut known: Vec<String> = store.rooms()?.into_iter().map(|room| room.header.name).collect();
+        known.sort_unstable();
+        return Err(StoreError::NoRoom { room: name.to_owned(), known: known.join(", ") });
+    };
     if !room.intact {
         let detail = "its checksum does not agree".to_owned();
         return Err(StoreError::Damaged { room: name.to_owned(), what: "its row in the table of rooms".to_owned(), detail });

@@ -8,7 +8,7 @@ use super::archive::Archive;
 use super::error::StoreError;
 use super::record::StoredFact;
 use super::tables::{ChunkKind, StoredRoom};
-use crate::protocol::{Change, EntityId, FactSeq, Followed, Incoming, Op, Operation, RoomTick, State, Taken, UpdateKind};
+use crate::protocol::{Change, EntityId, FactSeq, Followed, Incoming, Op, Operation, RoomTick, State, UpdateKind};
 
 /// How many ticks are read at once, back and forth.
 const WINDOW: u32 = 600;
@@ -268,15 +268,6 @@ impl Archive {
             }
         }
         Ok(changes.into_values().filter(|change| change.before != change.after).collect())
-    }
-
-    /// What users and tools put into a room from one tick to another.
-    ///
-    /// # Errors
-    /// If it can't be read.
-    pub fn intake(&mut self, name: &str, from: RoomTick, to: RoomTick) -> Result<Vec<(RoomTick, Vec<Taken>)>, StoreError> {
-        let ticks = self.ticks(name, from, to)?;
-        Ok(ticks.into_iter().filter(|kept| !kept.taken.is_empty()).map(|kept| (kept.tick, kept.taken)).collect())
     }
 }
 

@@ -85,7 +85,6 @@ pub(super) fn tail(game: &Game, archive: &mut Archive, room: &str, from: Option<
     let last = archive.head(room)?.map_or(0, |head| head.seq.0);
     let mut next = from.map_or_else(|| last.saturating_sub(lines) + 1, |from| from + 1);
     let mut names = archive.names(room)?;
-    let mut story = Narration::new(|_, _, _| None, BTreeMap::new());
     let told = |fact: &StoredFact, names: &BTreeMap<EntityId, String>| {
         let who = |id: &str| names.get(&EntityId::parse(id)).cloned().unwrap_or_else(|| id.to_owned());
         game.tell(&fact.kind, &fact.json(), &who)
@@ -93,10 +92,7 @@ pub(super) fn tail(game: &Game, archive: &mut Archive, room: &str, from: Option<
     while !stop.load(Ordering::Relaxed) {
         let facts = archive.facts(room, FactSeq(next), FACTS_AT_ONCE)?;
         for fact in &facts {
-            if fact.kind == "user_joined" {
-                story.take(room, fact);
-                names = archive.names(room)?;
-            }
+            names.extend(fact.joined().map(|joined| (joined.user, joined.name)));
             match (as_json, told(fact, &names)) {
                 (false, Some(sentence)) => say(&format!("#{} {} {sentence}", fact.seq, room_time(fact.tick.0))),
                 _ => say(&fact_line(fact, &names, as_json)),

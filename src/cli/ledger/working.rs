@@ -12,7 +12,7 @@ use super::options::TickArgument;
 use super::{head, progress};
 use crate::host::{Edit, rebuild_from_facts, rerun};
 use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick};
-use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, Store, StoreError, copy_room, is_served};
+use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, Store, copy_room, is_served};
 
 /// How long a host has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -133,7 +133,7 @@ pub(super) fn export(archive: &mut Archive, room: &str, to: &Path) -> Result<(),
 pub(super) fn import(game: &Game, data: &Path, room: Option<&str>, file: &Path) -> Result<(), CliError> {
     let (mut archive, name) = super::open(game, file, room)?;
     let mut into = SqliteStore::open(data, Durability::PowerLoss)?;
-    if into.rooms()?.iter().any(|known| known.header.name == name) {
+    if into.room(&name)?.is_some() {
         let detail = format!("{} has a room of that name already", data.display());
         return Err(CliError::Argument { what: name, detail });
     }
@@ -163,7 +163,7 @@ pub(super) fn compact(archive: &mut Archive, room: &str, keep_ticks: Option<u32>
 }
 
 pub(super) fn fork(archive: &mut Archive, room: &str, tick: TickArgument, name: &str, data: &Path) -> Result<(), CliError> {
-    if archive.store().rooms()?.iter().any(|known| known.header.name == name) {
+    if archive.store().room(name)?.is_some() {
         return Err(CliError::Argument { what: name.to_owned(), detail: "there is a room of that name already".to_owned() });
     }
     // Held meanwhile: a host that runs numbers its flushes itself.
@@ -256,5 +256,5 @@ pub(super) fn import_snippet(archive: &mut Archive, room: &str, label: &str, fil
     let key = archive.room(room)?.key;
     archive.store().save_snippet(key, &snippet)?;
     say(&format!("{label}: {} entities", snippet.entities.len()));
-    Ok::<(), StoreError>(()).map_err(CliError::from)
+    Ok(())
 }

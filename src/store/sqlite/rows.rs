@@ -61,6 +61,28 @@ fn json_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusq
     serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
+/// What [`room_at`] reads, in its order.
+const ROOM_COLUMNS: &str = "room_id, header, sealed_tick, sealed_seq, chain, components_tick, fingerprint, name, header_sum, sum";
+
+fn room_at(row: &Row<'_>) -> rusqlite::Result<StoredRoom> {
+    let sealed: (Option<u32>, Option<i64>) = (row.get(2)?, row.get(3)?);
+    let header_sum = sum_of(&bytes_at(row, 1)?);
+    let header = json_at(row, 1).or_else(|_| row.get(7).map(lost_header))?;
+    let (chain, fingerprint) = (bytes_at(row, 4)?, row.get::<_, i64>(6)?);
+    let sum = sum_of_head(fingerprint, sealed.0, sealed.1, &chain);
+    let intact = header_sum == row.get::<_, i64>(8)? && sum == row.get::<_, i64>(9)?;
+    let chain = Chain::from_bytes(&chain).unwrap_or_else(|| Chain::new(header.id()));
+    Ok(StoredRoom {
+        key: RoomKey(row.get(0)?),
+        header,
+        sealed: sealed.0.zip(sealed.1).map(|(tick, seq)| Head { tick: RoomTick(tick), seq: FactSeq(seq.cast_unsigned()) }),
+        chain,
+        components_tick: row.get::<_, Option<u32>>(5)?.map(RoomTick),
+        fingerprint: Fingerprint(fingerprint.cast_unsigned()),
+        intact,
+    })
+}
+
 fn damaged(room: String, what: String, detail: &str) -> StoreError {
     StoreError::Damaged { room, what, detail: detail.to_owned() }
 }
@@ -171,25 +193,12 @@ fn write_components(connection: &Connection, room: RoomKey, writes: &ComponentWr
 
 impl Store for SqliteStore {
     fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError> {
-        let sql = "SELECT room_id, header, sealed_tick, sealed_seq, chain, components_tick, fingerprint, name, header_sum, sum FROM room ORDER BY room_id";
-        self.all("the table of rooms", sql, [], |row| {
-            let sealed: (Option<u32>, Option<i64>) = (row.get(2)?, row.get(3)?);
-            let header_sum = sum_of(&bytes_at(row, 1)?);
-            let header = json_at(row, 1).or_else(|_| row.get(7).map(lost_header))?;
-            let (chain, fingerprint) = (bytes_at(row, 4)?, row.get::<_, i64>(6)?);
-            let sum = sum_of_head(fingerprint, sealed.0, sealed.1, &chain);
-            let intact = header_sum == row.get::<_, i64>(8)? && sum == row.get::<_, i64>(9)?;
-            let chain = Chain::from_bytes(&chain).unwrap_or_else(|| Chain::new(header.id()));
-            Ok(StoredRoom {
-                key: RoomKey(row.get(0)?),
-                header,
-                sealed: sealed.0.zip(sealed.1).map(|(tick, seq)| Head { tick: RoomTick(tick), seq: FactSeq(seq.cast_unsigned()) }),
-                chain,
-                components_tick: row.get::<_, Option<u32>>(5)?.map(RoomTick),
-                fingerprint: Fingerprint(fingerprint.cast_unsigned()),
-                intact,
-            })
-        })
+        self.all("the table of rooms", &format!("SELECT {ROOM_COLUMNS} FROM room ORDER BY room_id"), [], room_at)
+    }
+
+    fn room(&mut self, name: &str) -> Result<Option<StoredRoom>, StoreError> {
+        let sql = format!("SELECT {ROOM_COLUMNS} FROM room WHERE name = ?1");
+        Ok(self.all("the table of rooms", &sql, [name], room_at)?.pop())
     }
 
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
