@@ -7,14 +7,18 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::chain::Chain;
-use super::error::StoreError;
+use super::error::{CHECKSUM, StoreError};
+use super::follow::{checkpoint_payload, rows_of};
 use super::frame::{HotTick, read_chunk, read_frame};
-use super::record::{Head, Item, KeptTick, RoomHeader, Snippet, StoredFact, StoredRefusal};
-use super::tables::{Chunk, ChunkKind, Flush, RoomKey, Seal, Store, StoredRoom, find_room};
+use super::record::{Entities, Head, Item, KeptTick, RoomHeader, Snippet, StoredFact, StoredRefusal};
+use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, RoomKey, Seal, Store, StoredRoom, find_room};
 use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Protocol, RoomTick, Standing, State};
 
 /// How many chunks are read at once.
 const CHUNKS_AT_ONCE: usize = 4_096;
+
+/// How many are copied or counted at once.
+const CHUNKS_A_PAGE: usize = 256;
 
 /// Reads what is stored, with the protocol of the game that stored it.
 pub struct Archive {
@@ -118,8 +122,7 @@ impl Archive {
         let mut ticks = Vec::new();
         for (number, frame, intact) in self.store.journal()? {
             if !intact {
-                let (room, what) = (room.header.name.clone(), format!("the journal of flush {number}"));
-                return Err(StoreError::Damaged { room, what, detail: "its checksum does not agree".to_owned() });
+                return Err(StoreError::damaged(&room.header.name, format!("the journal of flush {number}"), CHECKSUM));
             }
             ticks.extend(read_frame(&frame, Some(room.key))?.into_iter().flat_map(|(_, ticks)| ticks));
         }
@@ -160,10 +163,7 @@ impl Archive {
     }
 
     fn read_facts(&self, room: &StoredRoom, chunk: &Chunk, from: u64, out: &mut Vec<StoredFact>) -> Result<(), StoreError> {
-        let damaged = |detail: String| {
-            let (room, what) = (room.header.name.clone(), format!("the facts {} to {}", chunk.from, chunk.to));
-            StoreError::Damaged { room, what, detail }
-        };
+        let damaged = |detail: String| StoreError::damaged(&room.header.name, format!("the facts {} to {}", chunk.from, chunk.to), detail);
         let items: Vec<Item<'_>> = serde_json::from_slice(&chunk.payload).map_err(|error| damaged(error.to_string()))?;
         if items.len() as u64 != chunk.to - chunk.from + 1 {
             return Err(damaged(format!("there are {}", items.len())));
@@ -171,6 +171,22 @@ impl Archive {
         let numbered = items.into_iter().zip(chunk.from..).filter(|(_, seq)| *seq >= from);
         out.extend(numbered.map(|(item, seq)| item.into_fact(FactSeq(seq))));
         Ok(())
+    }
+
+    /// All chunks of one kind, in order, some at a time.
+    pub(crate) fn each_page(
+        &mut self,
+        room: &StoredRoom,
+        kind: ChunkKind,
+        mut take: impl FnMut(Vec<Chunk>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut from = 0;
+        loop {
+            let page = self.store.chunks(room.key, kind, from, u64::MAX >> 1, CHUNKS_A_PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            from = last.to + 1;
+            take(page)?;
+        }
     }
 
     /// One fact.
@@ -235,8 +251,7 @@ impl Archive {
         let mut ticks = Vec::new();
         for chunk in &chunks {
             let read = read_chunk(&chunk.payload).map_err(|error| {
-                let (room, what) = (room.header.name.clone(), format!("the ticks {} to {}", chunk.from, chunk.to));
-                StoreError::Damaged { room, what, detail: error.to_string() }
+                StoreError::damaged(&room.header.name, format!("the ticks {} to {}", chunk.from, chunk.to), error.to_string())
             })?;
             ticks.extend(read.into_iter().filter(|kept| (from..=to).contains(&kept.tick)));
         }
@@ -273,8 +288,8 @@ impl Archive {
     }
 
     /// A state's entities as JSON texts.
-    pub(crate) fn entities_of(&self, state: &State) -> Result<super::record::Entities, CodecError> {
-        let mut entities = super::record::Entities::new();
+    pub(crate) fn entities_of(&self, state: &State) -> Result<Entities, CodecError> {
+        let mut entities = Entities::new();
         if let Value::Object(all) = state.to_json(&self.protocol)? {
             for (entity, components) in all {
                 let texts = components.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.to_string()));
@@ -300,6 +315,33 @@ impl Archive {
         let facts = self.facts_of(&room, FactSeq(1), usize::MAX)?;
         names.extend(facts.iter().filter_map(StoredFact::joined).map(|joined| (joined.user, joined.name)));
         Ok(names)
+    }
+
+    /// Notes a room in a store that begins with a state.
+    pub(crate) fn found_room(
+        &self,
+        header: &RoomHeader,
+        state: &State,
+        standing: &Standing,
+        into: &mut dyn Store,
+    ) -> Result<(), StoreError> {
+        let description = self.protocol().describe();
+        let key = into.enter(header, &description)?;
+        let fingerprint = description.fingerprint();
+        let payload = checkpoint_payload(self.protocol(), state, standing);
+        let values = rows_of(self.entities_of(state)?);
+        let components = ComponentWrites { tick: standing.tick, all: true, gone: Vec::new(), values };
+        let seal = Seal {
+            key,
+            head: Head { tick: standing.tick, seq: FactSeq(standing.next_seq.0.saturating_sub(1)) },
+            chain: Chain::new(header.id()),
+            fingerprint,
+            chunks: Vec::new(),
+            components: Some(components),
+            checkpoint: Some(Checkpoint { tick: standing.tick, resumed: true, fingerprint, payload }),
+        };
+        let number = into.last_flush()? + 1;
+        into.commit(&Flush { number, seals: vec![seal], ..Flush::default() })
     }
 }
 
@@ -328,14 +370,8 @@ pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut pr
     };
     let fingerprint = room.fingerprint;
     let seal = |chunks, components, checkpoint| Seal { key, head, chain: room.chain, fingerprint, chunks, components, checkpoint };
-    for kind in [ChunkKind::Facts, ChunkKind::Refusals, ChunkKind::Ticks] {
-        let mut from = 0;
-        loop {
-            let chunks = archive.store().chunks(room.key, kind, from, u64::MAX >> 1, 256)?;
-            let Some(last) = chunks.last().map(|chunk| chunk.to) else { break };
-            write(into, seal(chunks.into_iter().map(|chunk| (kind, chunk)).collect(), None, None))?;
-            from = last + 1;
-        }
+    for kind in ChunkKind::ALL {
+        archive.each_page(&room, kind, |page| write(into, seal(page.into_iter().map(|chunk| (kind, chunk)).collect(), None, None)))?;
     }
     for (tick, _) in archive.store().checkpoints(room.key)? {
         if let Some(checkpoint) = archive.store().checkpoint(room.key, tick, false)? {
@@ -344,8 +380,8 @@ pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut pr
     }
     if let Some(tick) = room.components_tick {
         let entities = archive.store().components(room.key)?;
-        let values = super::follow::rows_of(entities);
-        write(into, seal(Vec::new(), Some(super::tables::ComponentWrites { tick, all: true, gone: Vec::new(), values }), None))?;
+        let values = rows_of(entities);
+        write(into, seal(Vec::new(), Some(ComponentWrites { tick, all: true, gone: Vec::new(), values }), None))?;
     }
     for (label, ..) in archive.store().snippets(room.key)? {
         if let Some(snippet) = archive.store().snippet(room.key, &label)? {

@@ -109,6 +109,9 @@ pub enum StoreError {
     Stopped,
 }
 
+/// What is said of a row that is not what was written.
+pub(crate) const CHECKSUM: &str = "its checksum does not agree";
+
 impl StoreError {
     /// True if the data itself is damaged: to try again is of no use.
     pub fn is_damage(&self) -> bool {
@@ -118,6 +121,10 @@ impl StoreError {
         };
         let damaged = [Some(rusqlite::ErrorCode::DatabaseCorrupt), Some(rusqlite::ErrorCode::NotADatabase)];
         matches!(self, Self::Damaged { .. }) || (code.is_some() && damaged.contains(&code))
+    }
+
+    pub(crate) fn damaged(room: &str, what: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Damaged { room: room.to_owned(), what: what.into(), detail: detail.into() }
     }
 
     pub(crate) fn sqlite(what: &'static str) -> impl Fn(rusqlite::Error) -> Self {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::chain::Chain;
 use super::error::StoreError;
-use super::frame::{pack, write_texts, write_tick};
+use super::frame::{pack, write_texts};
+use super::items::mark;
 use super::record::{Entities, Head, RoomHeader, TickRecord, write_fact, write_refusal};
-use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, RoomKey, Seal};
+use super::tables::{Checkpoint, ComponentWrites, RoomKey, Seal};
+use super::unsealed::Unsealed;
 use crate::protocol::{CodecError, Dirty, EXISTS, FactSeq, Fingerprint, Protocol, Reader, RoomTick, Standing, State};
 
 /// How often what is written.
@@ -34,21 +36,6 @@ pub(crate) struct Follower {
     /// The next seal takes a checkpoint from which a new process goes on.
     resumes: bool,
     unsealed: Unsealed,
-}
-
-/// What waits to be sealed.
-#[derive(Default)]
-struct Unsealed {
-    ticks: Vec<u8>,
-    facts: Vec<u8>,
-    refusals: Vec<u8>,
-    first_tick: Option<RoomTick>,
-    first_seq: Option<FactSeq>,
-    last_seq: FactSeq,
-    fact_ticks: Option<(RoomTick, RoomTick)>,
-    refusal_ticks: Option<(RoomTick, RoomTick)>,
-    /// False while nothing happened that would have to be read again.
-    eventful: bool,
 }
 
 /// How a room begins or goes on in a process.
@@ -91,75 +78,46 @@ impl Follower {
         };
         let facts = record.facts.len() as u64;
         self.standing.follow(record.tick, record.batch.is_some(), facts, &record.taken, &record.trail);
-        let start = self.unsealed.ticks.len();
-        write_tick(record, &mut self.unsealed.ticks);
-        journal.extend_from_slice(self.unsealed.ticks.get(start..).unwrap_or_default());
-        self.unsealed.first_tick.get_or_insert(record.tick);
-        self.unsealed.eventful |= record.batch.is_some() || !record.taken.is_empty() || record.trail.rng.is_some();
+        journal.extend_from_slice(self.unsealed.tick(record.tick, record.batch.as_ref(), &record.taken, &record.trail));
         self.bytes_since_checkpoint += record.batch.as_ref().map_or(0, bytes::Bytes::len);
-        self.take_facts(record, journal);
-        self.take_refusals(record, journal);
+        let (facts, refusals) = self.marked(record);
+        for texts in [&facts, &refusals] {
+            write_texts(texts.iter().map(Vec::as_slice), journal);
+        }
+        self.unsealed.items(record.tick, &facts, &refusals);
         folded.map_err(|error| StoreError::State { room: self.header.name.clone(), tick: record.tick, error })
     }
 
-    fn take_facts(&mut self, record: &TickRecord, journal: &mut Vec<u8>) {
-        let mut texts: Vec<Vec<u8>> = Vec::with_capacity(record.facts.len());
-        for fact in &record.facts {
+    /// The texts of a tick's facts, and of its refusals, with their marks.
+    fn marked(&mut self, record: &TickRecord) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let Self { chain, protocol, .. } = self;
+        let facts = record.facts.iter().map(|fact| {
             let mut text = Vec::with_capacity(192);
             write_fact(fact, &mut text);
-            mark(&mut self.chain, &mut text);
-            texts.push(text);
-            self.unsealed.first_seq.get_or_insert(fact.seq);
-            self.unsealed.last_seq = fact.seq;
-        }
-        write_texts(texts.iter().map(Vec::as_slice), journal);
-        if !texts.is_empty() {
-            append(&texts, &mut self.unsealed.facts);
-            let first = self.unsealed.fact_ticks.map_or(record.tick, |(first, _)| first);
-            self.unsealed.fact_ticks = Some((first, record.tick));
-        }
-    }
-
-    fn take_refusals(&mut self, record: &TickRecord, journal: &mut Vec<u8>) {
-        let mut texts: Vec<Vec<u8>> = Vec::new();
-        for taken in &record.taken {
+            mark(chain, &mut text);
+            text
+        });
+        let facts = facts.collect();
+        let refusals = record.taken.iter().filter_map(|taken| {
             let mut text = Vec::new();
-            if write_refusal(&self.protocol, record.tick, taken, &mut text) {
-                mark(&mut self.chain, &mut text);
-                texts.push(text);
-            }
-        }
-        write_texts(texts.iter().map(Vec::as_slice), journal);
-        if !texts.is_empty() {
-            append(&texts, &mut self.unsealed.refusals);
-            let first = self.unsealed.refusal_ticks.map_or(record.tick, |(first, _)| first);
-            self.unsealed.refusal_ticks = Some((first, record.tick));
-        }
+            write_refusal(protocol, record.tick, taken, &mut text).then(|| {
+                mark(chain, &mut text);
+                text
+            })
+        });
+        (facts, refusals.collect())
     }
 
     /// True if anything waits to be sealed.
     pub(crate) fn is_unsealed(&self) -> bool {
-        self.unsealed.first_tick.is_some()
+        !self.unsealed.is_empty()
     }
 
     /// Puts together what is sealed. `whole` writes the components now, however long ago they were written.
     pub(crate) fn seal(&mut self, cadence: Cadence, whole: bool, broken: bool) -> Seal {
-        let unsealed = std::mem::take(&mut self.unsealed);
-        let fingerprint = self.fingerprint;
-        let tick = self.standing.tick;
-        let mut chunks = Vec::new();
-        let mut push = |kind, from, to, tick_from, tick_to, payload| {
-            chunks.push((kind, Chunk { from, to, tick_from, tick_to, fingerprint, payload }));
-        };
-        if let (Some(first), Some((tick_from, tick_to))) = (unsealed.first_seq, unsealed.fact_ticks) {
-            push(ChunkKind::Facts, first.0, unsealed.last_seq.0, tick_from, tick_to, closed(unsealed.facts));
-        }
-        if let Some((first, last)) = unsealed.refusal_ticks {
-            push(ChunkKind::Refusals, u64::from(first.0), u64::from(last.0), first, last, closed(unsealed.refusals));
-        }
-        if let Some(first) = unsealed.first_tick.filter(|_| unsealed.eventful) {
-            push(ChunkKind::Ticks, u64::from(first.0), u64::from(tick.0), first, tick, pack(&unsealed.ticks));
-        }
+        let (fingerprint, tick) = (self.fingerprint, self.standing.tick);
+        let seq = FactSeq(self.standing.next_seq.0.saturating_sub(1));
+        let chunks = std::mem::take(&mut self.unsealed).into_chunks(fingerprint, seq);
         let due = |since: Option<RoomTick>, every: u32| since.is_none_or(|since| tick.0.saturating_sub(since.0) >= every);
         let components = match whole || due(self.components_tick, cadence.components_every) {
             true if !broken => self.components().inspect_err(|error| tracing::error!(%error, "the components can't be told as JSON")).ok(),
@@ -174,7 +132,6 @@ impl Follower {
         } else {
             None
         };
-        let seq = FactSeq(self.standing.next_seq.0.saturating_sub(1));
         Seal { key: self.key, head: Head { tick, seq }, chain: self.chain, fingerprint, chunks, components, checkpoint }
     }
 
@@ -252,25 +209,4 @@ pub(crate) fn read_checkpoint(protocol: &Protocol, header: &RoomHeader, payload:
     // A snapshot is of a tick, a state of the last tick in which anything changed.
     state.set_tick(standing.last_batch);
     Ok((state, standing))
-}
-
-/// Adds an item's mark to its text.
-pub(crate) fn mark(chain: &mut Chain, text: &mut Vec<u8>) {
-    let mark = chain.extend(text);
-    text.pop();
-    text.extend_from_slice(format!(",\"h\":\"{mark:016x}\"}}").as_bytes());
-}
-
-/// Appends items to a JSON array that is open.
-pub(crate) fn append(texts: &[Vec<u8>], array: &mut Vec<u8>) {
-    for text in texts {
-        array.extend_from_slice(if array.is_empty() { b"[" } else { b",\n" });
-        array.extend_from_slice(text);
-    }
-}
-
-/// Closes a JSON array.
-pub(crate) fn closed(mut array: Vec<u8>) -> Vec<u8> {
-    array.push(b']');
-    array
 }

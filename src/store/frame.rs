@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use super::record::{KeptTick, TickRecord};
+use super::record::KeptTick;
 use super::tables::RoomKey;
 use crate::protocol::limits::{BATCH_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::protocol::{CodecError, Reader, RoomTick, Taken, Trail, write_varint};
@@ -27,11 +27,6 @@ const CHUNK_BYTES_MAX: u64 = 1 << 30;
 const COUNT_MAX: usize = 1 << 24;
 
 /// Appends a tick.
-pub(crate) fn write_tick(record: &TickRecord, out: &mut Vec<u8>) {
-    write_kept(record.tick, record.batch.as_ref(), &record.taken, &record.trail, out);
-}
-
-/// Appends a tick that was kept before.
 pub(crate) fn write_kept(tick: RoomTick, batch: Option<&Bytes>, taken: &[Taken], trail: &Trail, out: &mut Vec<u8>) {
     let flag = |present: bool, flag: u8| if present { flag } else { 0 };
     write_varint(u64::from(tick.0), out);

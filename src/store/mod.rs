@@ -11,6 +11,7 @@ mod chain;
 mod error;
 mod follow;
 mod frame;
+mod items;
 mod memory;
 mod projection;
 mod record;
@@ -20,6 +21,7 @@ mod sqlite;
 mod stream;
 mod tables;
 mod timeline;
+mod unsealed;
 mod verify;
 mod writer;
 

@@ -294,6 +294,10 @@ pub(crate) struct Item<'a> {
 }
 
 impl Item<'_> {
+    pub(crate) fn tick(&self) -> RoomTick {
+        RoomTick(self.t)
+    }
+
     pub(crate) fn into_fact(self, seq: FactSeq) -> StoredFact {
         StoredFact {
             seq,

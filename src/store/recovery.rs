@@ -3,22 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::archive::{Archive, Recovered, RecoveredScene};
-use super::error::StoreError;
-use super::follow::{append, closed, read_checkpoint};
-use super::frame::{HotTick, pack, read_frame, write_kept};
+use super::error::{CHECKSUM, StoreError};
+use super::follow::read_checkpoint;
+use super::frame::{HotTick, read_frame};
+use super::items::unmarked;
 use super::record::Head;
-use super::tables::{Chunk, ChunkKind, Flush, RoomKey, Seal, Store, StoredRoom};
+use super::tables::{Checkpoint, ChunkKind, Flush, RoomKey, Seal, Store, StoredRoom};
+use super::unsealed::Unsealed;
 use crate::protocol::{FactSeq, Fingerprint, RoomTick, Standing, State};
-
-/// The length of an item's mark: `,"h":"0123456789abcdef"}`.
-const MARK_BYTES: usize = 24;
-
-/// An item's text as it was before it was marked.
-pub(crate) fn unmarked(text: &str) -> Option<(String, u64)> {
-    let (body, mark) = text.split_at_checked(text.len().checked_sub(MARK_BYTES)?)?;
-    let mark = mark.strip_prefix(",\"h\":\"")?.strip_suffix("\"}")?;
-    Some((format!("{body}}}"), u64::from_str_radix(mark, 16).ok()?))
-}
 
 /// Puts what stands in the journal into chunks, so that the next process begins with an empty one. Returns the number of the last flush.
 ///
@@ -32,11 +24,7 @@ pub(crate) fn seal_journal(store: &mut dyn Store, mut report: impl FnMut(String)
     }
     let mut by_room: BTreeMap<RoomKey, Vec<HotTick>> = BTreeMap::new();
     for (place, (number, frame, intact)) in journal.iter().enumerate() {
-        let read = if *intact {
-            read_frame(frame, None).map_err(|error| error.to_string())
-        } else {
-            Err("its checksum does not agree".to_owned())
-        };
+        let read = if *intact { read_frame(frame, None).map_err(|error| error.to_string()) } else { Err(CHECKSUM.to_owned()) };
         match read {
             Ok(rooms) => rooms.into_iter().for_each(|(key, ticks)| by_room.entry(key).or_default().extend(ticks)),
             Err(detail) => {
@@ -75,35 +63,19 @@ fn seal_of(room: &StoredRoom, mut ticks: Vec<HotTick>, report: &mut impl FnMut(S
         report(format!("room {:?}: {} ticks in the journal don't follow and are cut off", room.header.name, ticks.len() - whole));
         ticks.truncate(whole);
     }
-    let (first, last) = (ticks.first()?.tick.tick, ticks.last()?.tick.tick);
-    let (mut chain, mut bytes, mut facts, mut refusals) = (room.chain, Vec::new(), Vec::new(), Vec::new());
-    let (mut fact_ticks, mut refusal_ticks) = (None, None);
-    let widen = |range: &mut Option<(RoomTick, RoomTick)>, tick| *range = Some((range.map_or(tick, |(first, _)| first), tick));
-    let first_seq = room.sealed.map_or(0, |head| head.seq.0) + 1;
-    let mut seq = first_seq - 1;
-    for hot in &ticks {
-        write_kept(hot.tick.tick, hot.tick.batch.as_ref(), &hot.tick.taken, &hot.tick.trail, &mut bytes);
-        for (texts, array, range) in [(&hot.facts, &mut facts, &mut fact_ticks), (&hot.refusals, &mut refusals, &mut refusal_ticks)] {
-            for text in texts {
-                if let Some((body, _)) = unmarked(text) {
-                    chain.extend(body.as_bytes());
-                }
-                append(&[text.clone().into_bytes()], array);
-                widen(range, hot.tick.tick);
-            }
+    let last = ticks.last()?.tick.tick;
+    let (mut chain, mut unsealed) = (room.chain, Unsealed::default());
+    for HotTick { tick, facts, refusals } in &ticks {
+        unsealed.tick(tick.tick, tick.batch.as_ref(), &tick.taken, &tick.trail);
+        for (body, _) in facts.iter().chain(refusals).filter_map(|text| unmarked(text)) {
+            chain.extend(body.as_bytes());
         }
-        seq += hot.facts.len() as u64;
+        unsealed.items(tick.tick, facts, refusals);
     }
     let fingerprint = room.fingerprint;
-    let chunk = |from, to, tick_from, tick_to, payload| Chunk { from, to, tick_from, tick_to, fingerprint, payload };
-    let mut chunks = vec![(ChunkKind::Ticks, chunk(u64::from(first.0), u64::from(last.0), first, last, pack(&bytes)))];
-    if let Some((from, to)) = fact_ticks {
-        chunks.push((ChunkKind::Facts, chunk(first_seq, seq, from, to, closed(facts))));
-    }
-    if let Some((from, to)) = refusal_ticks {
-        chunks.push((ChunkKind::Refusals, chunk(u64::from(from.0), u64::from(to.0), from, to, closed(refusals))));
-    }
-    let head = Head { tick: last, seq: FactSeq(seq) };
+    let seq = FactSeq(room.sealed.map_or(0, |head| head.seq.0) + unsealed.facts());
+    let chunks = unsealed.into_chunks(fingerprint, seq);
+    let head = Head { tick: last, seq };
     Some(Seal { key: room.key, head, chain, fingerprint, chunks, components: None, checkpoint: None })
 }
 
@@ -160,15 +132,24 @@ impl Archive {
         Ok((state, standing))
     }
 
+    /// The standing at a tick, for those who go on from there.
+    pub(crate) fn standing_at(&mut self, name: &str, tick: RoomTick) -> Result<(State, Standing), StoreError> {
+        let room = self.room(name)?;
+        self.check_tick(&room, tick)?;
+        self.stand_at(&room, tick)
+    }
+
+    /// What a checkpoint of a room holds.
+    pub(crate) fn stand(&mut self, name: &str, checkpoint: &Checkpoint) -> Result<(State, Standing), StoreError> {
+        let room = self.room(name)?;
+        self.read_checkpoint(&room, checkpoint)
+    }
+
     /// Reads what a checkpoint holds.
     ///
     /// # Errors
     /// If it was written by another protocol, or is malformed.
-    pub(crate) fn read_checkpoint(
-        &mut self,
-        room: &StoredRoom,
-        checkpoint: &super::tables::Checkpoint,
-    ) -> Result<(State, Standing), StoreError> {
+    pub(crate) fn read_checkpoint(&mut self, room: &StoredRoom, checkpoint: &Checkpoint) -> Result<(State, Standing), StoreError> {
         self.check_fingerprint(room, checkpoint.fingerprint)?;
         read_checkpoint(self.protocol(), &room.header, &checkpoint.payload)
     }

@@ -4,6 +4,7 @@ use super::archive::Archive;
 use super::error::StoreError;
 use super::follow::checkpoint_payload;
 use super::frame::{pack, unpack};
+use super::items::{append, closed, inner};
 use super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Seal, StoredRoom};
 use crate::protocol::RoomTick;
 
@@ -42,8 +43,6 @@ pub struct Compacted {
     pub deleted: u64,
 }
 
-const KINDS: [ChunkKind; 3] = [ChunkKind::Facts, ChunkKind::Refusals, ChunkKind::Ticks];
-
 impl Archive {
     /// Deletes what is older than `retention` says, and packs what remains together. Every tick that is still kept reads as before.
     /// `progress` hears the tick that is done. The host may run meanwhile: what it seals is behind what is touched here.
@@ -62,7 +61,7 @@ impl Archive {
             let before = RoomTick(head.tick.0.saturating_sub(keep));
             compacted.deleted += self.store().forget(room.key, before, &[ChunkKind::Facts, ChunkKind::Refusals], false)?;
         }
-        for kind in KINDS {
+        for kind in ChunkKind::ALL {
             self.merge(&room, kind, retention.chunk_ticks.max(1), &mut progress)?;
         }
         compacted.deleted += self.thin_checkpoints(&room, retention.checkpoint_ticks)?;
@@ -72,15 +71,12 @@ impl Archive {
 
     fn weigh(&mut self, room: &StoredRoom) -> Result<(u64, u64), StoreError> {
         let (mut chunks, mut bytes) = (0, 0);
-        for kind in KINDS {
-            let mut from = 0;
-            loop {
-                let found = self.store().chunks(room.key, kind, from, u64::MAX >> 1, 256)?;
-                let Some(last) = found.last() else { break };
-                from = last.to + 1;
-                chunks += found.len() as u64;
-                bytes += found.iter().map(|chunk| chunk.payload.len() as u64).sum::<u64>();
-            }
+        for kind in ChunkKind::ALL {
+            self.each_page(room, kind, |page| {
+                chunks += page.len() as u64;
+                bytes += page.iter().map(|chunk| chunk.payload.len() as u64).sum::<u64>();
+                Ok(())
+            })?;
         }
         Ok((chunks, bytes))
     }
@@ -172,11 +168,9 @@ fn merged(kind: ChunkKind, group: &[Chunk]) -> Result<Chunk, StoreError> {
         payload = pack(&payload);
     } else {
         for chunk in group {
-            let inner = chunk.payload.strip_prefix(b"[").and_then(|inner| inner.strip_suffix(b"]")).unwrap_or(&chunk.payload);
-            payload.extend_from_slice(if payload.is_empty() { b"[" } else { b",\n" });
-            payload.extend_from_slice(inner);
+            append(inner(&chunk.payload), &mut payload);
         }
-        payload.push(b']');
+        payload = closed(payload);
     }
     Ok(Chunk { from: first.from, to: last.to, tick_from: first.tick_from, tick_to: last.tick_to, fingerprint: first.fingerprint, payload })
 }

@@ -1,7 +1,7 @@
 //! What a store is: tables that are written by one transaction at a time, and read while that goes on.
 
 use super::chain::Chain;
-use super::error::StoreError;
+use super::error::{CHECKSUM, StoreError};
 use super::record::{Entities, Head, RoomHeader, Snippet};
 use crate::protocol::{Description, FactSeq, Fingerprint, RoomTick};
 
@@ -37,6 +37,11 @@ pub enum ChunkKind {
     Refusals,
     /// Ticks, packed, by their numbers.
     Ticks,
+}
+
+impl ChunkKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Facts, Self::Refusals, Self::Ticks];
 }
 
 /// A row of facts, refusals or ticks, in order.
@@ -198,8 +203,7 @@ pub(crate) fn find_room(store: &mut dyn Store, name: &str) -> Result<StoredRoom,
         return Err(StoreError::NoRoom { room: name.to_owned(), known: known.join(", ") });
     };
     if !room.intact {
-        let detail = "its checksum does not agree".to_owned();
-        return Err(StoreError::Damaged { room: name.to_owned(), what: "its row in the table of rooms".to_owned(), detail });
+        return Err(StoreError::damaged(name, "its row in the table of rooms", CHECKSUM));
     }
     Ok(room)
 }

@@ -58,6 +58,15 @@ impl Archive {
         Ok((checkpoints.first().map_or(last, |(tick, _)| *tick), last))
     }
 
+    /// The first tick whose state can be told.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn first_kept(&mut self, name: &str) -> Result<RoomTick, StoreError> {
+        let room = self.room(name)?;
+        Ok(self.kept_ticks(&room)?.0)
+    }
+
     pub(crate) fn check_tick(&mut self, room: &StoredRoom, tick: RoomTick) -> Result<(), StoreError> {
         let (first, last) = self.kept_ticks(room)?;
         if (first..=last).contains(&tick) {
@@ -71,9 +80,7 @@ impl Archive {
     /// # Errors
     /// If the tick is not kept, or what is stored can't be read.
     pub fn state_at(&mut self, name: &str, tick: RoomTick) -> Result<State, StoreError> {
-        let room = self.room(name)?;
-        self.check_tick(&room, tick)?;
-        self.stand_at(&room, tick).map(|(state, _)| state)
+        self.standing_at(name, tick).map(|(state, _)| state)
     }
 
     /// A cursor at a tick.

@@ -3,11 +3,10 @@
 use super::archive::Archive;
 use super::chain::Chain;
 use super::error::StoreError;
-use super::follow::{checkpoint_payload, rows_of};
-use super::record::{Head, RoomHeader};
-use super::recovery::unmarked;
-use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Seal, Store, StoredRoom};
-use crate::protocol::{FactSeq, RoomTick, Standing, State};
+use super::items::{SEPARATOR, inner, unmarked};
+use super::record::Item;
+use super::tables::{Chunk, ChunkKind, StoredRoom};
+use crate::protocol::{RoomTick, State};
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,66 +222,12 @@ impl Archive {
         }
         Ok(())
     }
-
-    /// The first tick whose state can be told.
-    ///
-    /// # Errors
-    /// If it can't be read.
-    pub fn first_kept(&mut self, name: &str) -> Result<RoomTick, StoreError> {
-        let room = self.room(name)?;
-        Ok(self.kept_ticks(&room)?.0)
-    }
-
-    /// What a checkpoint of a room holds.
-    pub(crate) fn stand(&mut self, name: &str, checkpoint: &Checkpoint) -> Result<(State, Standing), StoreError> {
-        let room = self.room(name)?;
-        self.read_checkpoint(&room, checkpoint)
-    }
-
-    /// Notes a room in a store that begins with a state.
-    pub(crate) fn found_room(
-        &self,
-        header: &RoomHeader,
-        state: &State,
-        standing: &Standing,
-        into: &mut dyn Store,
-    ) -> Result<(), StoreError> {
-        let description = self.protocol().describe();
-        let key = into.enter(header, &description)?;
-        let fingerprint = description.fingerprint();
-        let payload = checkpoint_payload(self.protocol(), state, standing);
-        let values = rows_of(self.entities_of(state)?);
-        let components = ComponentWrites { tick: standing.tick, all: true, gone: Vec::new(), values };
-        let seal = Seal {
-            key,
-            head: Head { tick: standing.tick, seq: FactSeq(standing.next_seq.0.saturating_sub(1)) },
-            chain: Chain::new(header.id()),
-            fingerprint,
-            chunks: Vec::new(),
-            components: Some(components),
-            checkpoint: Some(Checkpoint { tick: standing.tick, resumed: true, fingerprint, payload }),
-        };
-        let number = into.last_flush()? + 1;
-        into.commit(&Flush { number, seals: vec![seal], ..Flush::default() })
-    }
-
-    /// The standing at a tick, for those who go on from there.
-    pub(crate) fn standing_at(&mut self, name: &str, tick: RoomTick) -> Result<(State, Standing), StoreError> {
-        let room = self.room(name)?;
-        self.check_tick(&room, tick)?;
-        self.stand_at(&room, tick)
-    }
 }
 
 /// The texts of a chunk's items with their ticks: an item a line.
 fn item_texts(chunk: &Chunk) -> Vec<(RoomTick, String)> {
-    let text = String::from_utf8_lossy(&chunk.payload);
-    let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);
-    let tick = |line: &str| line.strip_prefix("{\"t\":").and_then(|rest| rest.split([',', '}']).next()?.parse().ok()).map(RoomTick);
-    let tick_of = |line: &str| {
-        // A refusal's keys are in alphabetical order.
-        let later = line.rfind(",\"t\":").and_then(|at| line.get(at + 5..)?.split([',', '}']).next()?.parse().ok()).map(RoomTick);
-        tick(line).or(later).unwrap_or_default()
-    };
-    text.split(",\n").map(|line| (tick_of(line), line.to_owned())).collect()
+    let text = String::from_utf8_lossy(inner(&chunk.payload));
+    // One that can't be read comes first, and is found by its hash.
+    let tick_of = |line: &str| serde_json::from_str(line).map_or(RoomTick(0), |item: Item<'_>| item.tick());
+    text.split(SEPARATOR).map(|line| (tick_of(line), line.to_owned())).collect()
 }

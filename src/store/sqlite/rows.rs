@@ -1,11 +1,11 @@
 //! The rows of the file: how each is written and read.
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use twox_hash::XxHash3_64;
 
 use super::super::chain::Chain;
-use super::super::error::StoreError;
+use super::super::error::{CHECKSUM, StoreError};
 use super::super::record::{Entities, Head, RoomHeader, Snippet};
 use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
 use super::SqliteStore;
@@ -15,18 +15,22 @@ fn sum_of(payload: &[u8]) -> i64 {
     XxHash3_64::oneshot(payload).cast_signed()
 }
 
+/// A checksum over some bytes and where they belong.
+fn sum_with_place(place: &[u64], payload: &[u8]) -> i64 {
+    let seed = place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(*number));
+    XxHash3_64::oneshot_with_seed(seed, payload).cast_signed()
+}
+
 /// A checksum over a chunk and where it belongs: a place that was damaged must not lead anywhere.
 fn sum_of_chunk(chunk: &Chunk) -> i64 {
     let place = [chunk.from, chunk.to, u64::from(chunk.tick_from.0), u64::from(chunk.tick_to.0), chunk.fingerprint.0];
-    let seed = place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(*number));
-    XxHash3_64::oneshot_with_seed(seed, &chunk.payload).cast_signed()
+    sum_with_place(&place, &chunk.payload)
 }
 
 /// A checksum over where a room's ledger stands.
 fn sum_of_head(fingerprint: i64, tick: Option<u32>, seq: Option<i64>, chain: &[u8]) -> i64 {
     let place = [fingerprint.cast_unsigned(), tick.map_or(0, |tick| u64::from(tick) + 1), seq.map_or(0, |seq| seq.cast_unsigned() + 1)];
-    let seed = place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(*number));
-    XxHash3_64::oneshot_with_seed(seed, chain).cast_signed()
+    sum_with_place(&place, chain)
 }
 
 fn sum_of_checkpoint(checkpoint: &Checkpoint) -> i64 {
@@ -83,12 +87,6 @@ fn room_at(row: &Row<'_>) -> rusqlite::Result<StoredRoom> {
     })
 }
 
-fn damaged(room: String, what: String, detail: &str) -> StoreError {
-    StoreError::Damaged { room, what, detail: detail.to_owned() }
-}
-
-const CHECKSUM: &str = "its checksum does not agree";
-
 impl SqliteStore {
     fn name_of(&self, room: RoomKey) -> String {
         let name = self.connection().ok().and_then(|connection| {
@@ -119,7 +117,6 @@ impl SqliteStore {
 }
 
 fn write_flush(connection: &Connection, flush: &Flush) -> rusqlite::Result<()> {
-    connection.execute("BEGIN IMMEDIATE", [])?;
     if !flush.frame.is_empty() {
         let mut insert = connection.prepare_cached("INSERT INTO journal VALUES(?1, ?2, ?3)")?;
         insert.execute(params![flush.number.cast_signed(), sum_of(&flush.frame), flush.frame])?;
@@ -135,8 +132,7 @@ fn write_flush(connection: &Connection, flush: &Flush) -> rusqlite::Result<()> {
     for (id, answer) in &flush.answered {
         connection.prepare_cached("UPDATE request SET answer = ?2 WHERE id = ?1")?.execute(params![id, answer])?;
     }
-    connection.prepare_cached("UPDATE mark SET flush = ?1")?.execute([flush.number.cast_signed()])?;
-    connection.execute("COMMIT", []).map(drop)
+    connection.prepare_cached("UPDATE mark SET flush = ?1")?.execute([flush.number.cast_signed()]).map(drop)
 }
 
 fn write_chunk(connection: &Connection, room: RoomKey, kind: ChunkKind, chunk: &Chunk) -> rusqlite::Result<()> {
@@ -213,7 +209,7 @@ impl Store for SqliteStore {
         let sum = sum_of_head(fingerprint, None, None, &chain);
         self.run("the table of rooms", sql, params![header.name, uid, text, fingerprint, chain, sum_of(text.as_bytes()), sum])?;
         let keys = self.all("the table of rooms", "SELECT room_id FROM room WHERE name = ?1", [&header.name], |row| row.get(0))?;
-        keys.first().copied().map(RoomKey).ok_or_else(|| damaged(header.name.clone(), "its row".to_owned(), "it is not there"))
+        keys.first().copied().map(RoomKey).ok_or_else(|| StoreError::damaged(&header.name, "its row", "it is not there"))
     }
 
     fn protocol(&mut self, fingerprint: Fingerprint) -> Result<Option<Description>, StoreError> {
@@ -223,12 +219,11 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
-        let connection = self.connection()?;
-        if let Err(error) = write_flush(connection, flush) {
-            // It fails where SQLite has rolled back by itself.
-            let _ = connection.execute("ROLLBACK", []);
-            return Err(StoreError::Sqlite { what: "a flush can't be written", error });
-        }
+        let failed = StoreError::sqlite("a flush can't be written");
+        let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+        write_flush(&transaction, flush).map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
         self.write_mark(flush.number);
         Ok(())
     }
@@ -275,7 +270,7 @@ impl Store for SqliteStore {
         let mut chunks = Vec::with_capacity(rows.len());
         for (chunk, sum) in rows {
             if sum_of_chunk(&chunk) != sum || chunk.to < chunk.from {
-                return Err(damaged(self.name_of(room), format!("{table} {} to {}", chunk.from, chunk.to), CHECKSUM));
+                return Err(StoreError::damaged(&self.name_of(room), format!("{table} {} to {}", chunk.from, chunk.to), CHECKSUM));
             }
             chunks.push(chunk);
         }
@@ -292,7 +287,7 @@ impl Store for SqliteStore {
         })?;
         let Some((checkpoint, sum)) = rows.pop() else { return Ok(None) };
         if sum_of_checkpoint(&checkpoint) != sum {
-            return Err(damaged(self.name_of(room), format!("the checkpoint of tick {}", checkpoint.tick), CHECKSUM));
+            return Err(StoreError::damaged(&self.name_of(room), format!("the checkpoint of tick {}", checkpoint.tick), CHECKSUM));
         }
         Ok(Some(checkpoint))
     }
@@ -313,7 +308,7 @@ impl Store for SqliteStore {
         let members: Vec<String> = snippet.members.iter().map(ToString::to_string).collect();
         let members = serde_json::to_string(&members).unwrap_or_default();
         let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(&failed)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
         let place = params![room.0, snippet.label];
         transaction.execute("DELETE FROM snippet WHERE room_id = ?1 AND label = ?2", place).map_err(&failed)?;
         let sql = "INSERT OR REPLACE INTO snippet_label VALUES(?1, ?2, ?3, ?4)";
@@ -396,7 +391,7 @@ impl Store for SqliteStore {
     fn replace(&mut self, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<(), StoreError> {
         let failed = StoreError::sqlite("chunks can't be replaced");
         let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(&failed)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
         for chunk in chunks {
             let sql = format!("DELETE FROM {} WHERE room_id = ?1 AND seq_from BETWEEN ?2 AND ?3", table(kind));
             let (from, to) = (chunk.from.cast_signed(), chunk.to.cast_signed());
