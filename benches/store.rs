@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use cpu_time::ThreadTime;
-use roomkeeper::host::{KeepOptions, Keeper, header_of, record_of_opening};
+use roomkeeper::host::{KeepOptions, Keeper, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, RoomTick};
-use roomkeeper::room::{Blueprint, Outbox, Room, RoomOptions};
+use roomkeeper::room::{Blueprint, Room, RoomOptions};
 use roomkeeper::store::{Archive, Durability, Opening, SqliteStore, TickRecord, Writer, WriterOptions, data_file};
 use serde::{Deserialize, Serialize};
 
@@ -68,11 +68,6 @@ fn stir(mut things: Query<(&EntityId, &mut Position)>, clock: Res<RoomClock>, fa
     }
 }
 
-fn record(outbox: Outbox) -> TickRecord {
-    let Outbox { tick, batch, facts, taken, trail, .. } = outbox;
-    TickRecord { tick, batch, facts, taken, trail }
-}
-
 fn folder(name: &str) -> PathBuf {
     let base = std::env::var("FOLDER").map_or_else(|_| std::env::temp_dir().join("roomkeeper-bench"), PathBuf::from);
     let folder = base.join(name);
@@ -90,7 +85,7 @@ fn run(rooms: &mut [Room], seconds: u64, mut hand_over: impl FnMut(usize, TickRe
     while began.elapsed() < Duration::from_secs(seconds) {
         let start = ThreadTime::now();
         for (at, room) in rooms.iter_mut().enumerate() {
-            hand_over(at, record(room.tick([]).unwrap()));
+            hand_over(at, room.tick([]).unwrap().into());
         }
         busy += start.elapsed();
         rounds += 1;
@@ -159,9 +154,9 @@ fn play(name: &str, facts: u32, ticks: u32) -> (PathBuf, Blueprint) {
     let options = RoomOptions { notes: true, ..RoomOptions::named("room") };
     let mut room = blueprint.room(options.clone()).unwrap();
     let handle = writer.open(header_of(&options), blueprint.protocol(), Opening::New);
-    handle.record(record_of_opening(room.opening()));
+    handle.record(room.opening().clone().into());
     for tick in 0..ticks {
-        handle.record(record(room.tick([]).unwrap()));
+        handle.record(room.tick([]).unwrap().into());
         if tick % 20 == 0 {
             writer.sync().unwrap();
         }

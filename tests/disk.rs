@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arena::{blueprint, options, record, script};
-use roomkeeper::host::{HostLimits, Keeper, Lobby, header_of, record_of_opening};
+use arena::{blueprint, options, script};
+use roomkeeper::host::{HostLimits, Keeper, Lobby, header_of};
 use roomkeeper::protocol::{Description, FactSeq, Fingerprint, RoomTick};
 use roomkeeper::room::RoomRng;
 use roomkeeper::store::{
@@ -217,10 +217,10 @@ fn crashed(name: &str, ticks: u32) -> PathBuf {
     let writer = writer.unwrap();
     let mut room = blueprint().room(options("arena")).unwrap();
     let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
-    handle.record(record_of_opening(room.opening()));
+    handle.record(room.opening().clone().into());
     for tick in 1..=ticks {
         let incoming = script(&room, tick);
-        handle.record(record(room.tick(incoming).unwrap()));
+        handle.record(room.tick(incoming).unwrap().into());
         // Each in a flush of its own, some of which seal.
         while handle.durable() < Some(RoomTick(tick)) {
             if tick.is_multiple_of(17) {

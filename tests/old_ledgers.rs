@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use roomkeeper::host::{KeepOptions, Keeper, header_of, record_of_opening};
+use roomkeeper::host::{KeepOptions, Keeper, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{EvolveAppExt, FactSeq, RoomTick};
 use roomkeeper::room::{Blueprint, Incoming, Level, RoomOptions};
-use roomkeeper::store::{
-    Archive, MemoryStore, Opening, RecoveredScene, SqliteStore, TickRecord, Writer, WriterOptions, copy_room, data_file,
-};
+use roomkeeper::store::{Archive, MemoryStore, Opening, RecoveredScene, SqliteStore, Writer, WriterOptions, copy_room, data_file};
 use serde::{Deserialize, Serialize};
 
 mod v1 {
@@ -129,12 +127,11 @@ fn write_the_fixture() {
     let options = RoomOptions { level: Some(Level::from_text("old.json", LEVEL)), notes: true, ..RoomOptions::named("old") };
     let mut room = blueprint.room(options.clone()).unwrap();
     let handle = writer.open(header_of(&options), blueprint.protocol(), Opening::New);
-    handle.record(record_of_opening(room.opening()));
+    handle.record(room.opening().clone().into());
     for tick in 1..=100 {
         let joins = if tick == 7 { vec![Incoming::Join { user: EntityId::named("ann"), name: "ann".into() }] } else { Vec::new() };
         let outbox = room.tick(joins).unwrap();
-        let (tick, batch, facts, taken, trail) = (outbox.tick, outbox.batch, outbox.facts, outbox.taken, outbox.trail);
-        handle.record(TickRecord { tick, batch, facts, taken, trail });
+        handle.record(outbox.into());
     }
     drop(writer.stop());
     let mut archive = Archive::new(Box::new(store), blueprint.protocol());
@@ -171,8 +168,7 @@ fn a_newer_game_goes_on_with_it() {
         assert!(room.entity(EntityId::named("ann")).is_some() && room.members().contains(EntityId::named("ann")), "ann's seat was kept");
         let outbox = room.tick([]).unwrap();
         let handle = keeper.handle("old").unwrap();
-        let (tick, batch, facts, taken, trail) = (outbox.tick, outbox.batch, outbox.facts, outbox.taken, outbox.trail);
-        handle.record(TickRecord { tick, batch, facts, taken, trail });
+        handle.record(outbox.into());
         assert!(keeper.stop().given_up.is_none());
     }
     let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), blueprint.protocol());
@@ -197,8 +193,7 @@ fn a_crash_right_after_the_change_of_version_loses_nothing() {
     let handle = keeper.handle("old").unwrap();
     for _ in 0..3 {
         let outbox = room.tick([]).unwrap();
-        let (tick, batch, facts, taken, trail) = (outbox.tick, outbox.batch, outbox.facts, outbox.taken, outbox.trail);
-        handle.record(TickRecord { tick, batch, facts, taken, trail });
+        handle.record(outbox.into());
     }
     while handle.durable() < Some(RoomTick(103)) {
         std::thread::yield_now();

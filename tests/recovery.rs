@@ -3,8 +3,8 @@
 
 mod arena;
 
-use arena::{blueprint, options, record, script, state_of};
-use roomkeeper::host::{Keeper, rebuild, record_of_opening};
+use arena::{blueprint, options, script, state_of};
+use roomkeeper::host::{Keeper, rebuild};
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::room::Room;
 use roomkeeper::store::{Archive, MemoryStore, Opening, RecoveredScene, Store, Writer, WriterOptions};
@@ -21,10 +21,10 @@ fn archive(store: &MemoryStore) -> Archive {
 fn play(writer: &Writer, ticks: u32) -> Room {
     let mut room = blueprint().room(options("arena")).unwrap();
     let handle = writer.open(roomkeeper::host::header_of(&options("arena")), blueprint().protocol(), Opening::New);
-    handle.record(record_of_opening(room.opening()));
+    handle.record(room.opening().clone().into());
     for tick in 1..=ticks {
         let incoming = script(&room, tick);
-        handle.record(record(room.tick(incoming).unwrap()));
+        handle.record(room.tick(incoming).unwrap().into());
     }
     room
 }
@@ -53,11 +53,11 @@ fn the_state_of_each_tick_is_read_back_as_it_was() {
     let writer = keep(&store);
     let mut room = blueprint().room(options("arena")).unwrap();
     let handle = writer.open(roomkeeper::host::header_of(&options("arena")), blueprint().protocol(), Opening::New);
-    handle.record(record_of_opening(room.opening()));
+    handle.record(room.opening().clone().into());
     let mut hashes = vec![state_of(&mut room).hash()];
     for tick in 1..=1_500 {
         let incoming = script(&room, tick);
-        handle.record(record(room.tick(incoming).unwrap()));
+        handle.record(room.tick(incoming).unwrap().into());
         hashes.push(state_of(&mut room).hash());
     }
     writer.sync().unwrap();

@@ -5,8 +5,8 @@ mod arena;
 
 use std::path::PathBuf;
 
-use arena::{blueprint, options, record, script, state_of};
-use roomkeeper::host::{fork, header_of, rebuild_from_facts, record_of_opening, rerun};
+use arena::{blueprint, options, script, state_of};
+use roomkeeper::host::{fork, header_of, rebuild_from_facts, rerun};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, Incoming, RoomTick};
 use roomkeeper::room::{Blueprint, Room};
@@ -33,11 +33,11 @@ fn reader(store: &dyn Store) -> Archive {
 fn play(writer: &Writer, blueprint: &Blueprint, name: &str, ticks: u32) -> (Room, Vec<u64>) {
     let mut room = blueprint.room(options(name)).unwrap();
     let handle = writer.open(header_of(&options(name)), blueprint.protocol(), Opening::New);
-    handle.record(record_of_opening(room.opening()));
+    handle.record(room.opening().clone().into());
     let mut hashes = vec![state_of(&mut room).hash()];
     for tick in 1..=ticks {
         let incoming = script(&room, tick);
-        handle.record(record(room.tick(incoming).unwrap()));
+        handle.record(room.tick(incoming).unwrap().into());
         hashes.push(state_of(&mut room).hash());
         if tick.is_multiple_of(20) {
             writer.sync().unwrap();
@@ -405,7 +405,7 @@ fn writer_goes_on(store: &MemoryStore, writer: Writer, room: &mut Room, ticks: u
     for _ in 0..ticks {
         let tick = room.tick_now().0 + 1;
         let incoming = script(room, tick);
-        handle.record(record(room.tick(incoming).unwrap()));
+        handle.record(room.tick(incoming).unwrap().into());
     }
     writer.sync().unwrap();
     writer
@@ -462,10 +462,10 @@ fn with_sealing_always_sql_sees_the_state_of_the_last_flush() {
     let writer = Writer::start(Box::new(store), writer, |finding| panic!("{finding}")).unwrap();
     let mut room = blueprint().room(options("arena")).unwrap();
     let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
-    handle.record(record_of_opening(room.opening()));
+    handle.record(room.opening().clone().into());
     for tick in 1..=40 {
         let incoming = script(&room, tick);
-        handle.record(record(room.tick(incoming).unwrap()));
+        handle.record(room.tick(incoming).unwrap().into());
         while handle.durable() < Some(RoomTick(tick)) {
             std::thread::yield_now();
         }
@@ -491,16 +491,16 @@ fn a_snippet_of_many_entities_is_of_one_tick_and_taken_beside_the_room() {
     let writer = start(Box::new(store.clone()));
     let mut room = blueprint().room(options("arena")).unwrap();
     let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
-    handle.record(record_of_opening(room.opening()));
+    handle.record(room.opening().clone().into());
     room.world_mut().spawn_batch((0..50_000).map(|n| (arena::Position([n as f32, 0.0]), arena::Health(n))));
-    handle.record(record(room.tick([]).unwrap()));
-    handle.record(record(room.tick([]).unwrap()));
+    handle.record(room.tick([]).unwrap().into());
+    handle.record(room.tick([]).unwrap().into());
     writer.sync().unwrap();
     let mut beside = reader(&store);
     let snippet = std::thread::spawn(move || beside.save_snippet("arena", "many", RoomTick(2)).unwrap());
     // The room is not asked: it lives in another thread, and changes all the while.
     for _ in 0..20 {
-        handle.record(record(room.tick([]).unwrap()));
+        handle.record(room.tick([]).unwrap().into());
     }
     let snippet = snippet.join().unwrap();
     writer.sync().unwrap();

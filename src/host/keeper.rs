@@ -150,7 +150,7 @@ impl Keeper {
             let header = header_of(&options);
             let room = blueprint.room(options)?;
             let handle = self.writer.open(header, protocol, Opening::New);
-            handle.record(record_of_opening(room.opening()));
+            handle.record(room.opening().clone().into());
             (room, handle)
         };
         self.handles.insert(room.info().name.clone(), (handle, None));
@@ -236,8 +236,9 @@ fn opening(room: &mut Room, recovered: Recovered, protocol: &Protocol) -> Result
     Ok((header, Opening::Resumed { state, standing: Box::new(standing), chain }))
 }
 
-/// What a new room hands over of tick 0.
-pub fn record_of_opening(outbox: &Outbox) -> TickRecord {
-    let Outbox { tick, batch, facts, taken, trail, .. } = outbox.clone();
-    TickRecord { tick, batch, facts, taken, trail }
+impl From<Outbox> for TickRecord {
+    fn from(outbox: Outbox) -> Self {
+        let Outbox { tick, batch, facts, taken, trail, .. } = outbox;
+        Self { tick, batch, facts, taken, trail }
+    }
 }

@@ -14,7 +14,7 @@ mod server;
 mod session;
 mod token;
 
-pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, rebuild, record_of_opening};
+pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, rebuild};
 pub use self::limits::{HostCounters, HostLimits};
 pub use self::lobby::{Lobby, TickReport};
 pub use self::pacer::{CATCH_UP_TICKS_MAX, Due, Pacer};

@@ -121,22 +121,27 @@ impl FactHead {
     }
 }
 
-/// Appends the values of `picks`, rows of one component that belong to the roster `ids`.
-pub(crate) fn write_column(component: usize, ids: &[u32], rows: &Rows, picks: &[usize], out: &mut Vec<u8>) {
+/// Appends the head of a column: which of a roster of `count` have the component, by their places.
+pub(crate) fn write_members(component: usize, count: usize, places: impl ExactSizeIterator<Item = usize>, out: &mut Vec<u8>) {
     write_varint(component as u64, out);
-    if picks.len() == ids.len() {
+    if places.len() == count {
         write_varint(0, out);
-    } else {
-        write_varint(1, out);
-        let start = out.len();
-        out.resize(start + ids.len().div_ceil(8), 0);
-        for pick in picks {
-            let place = ids.binary_search(&rows.id(*pick)).unwrap_or_default();
-            if let Some(byte) = out.get_mut(start + place / 8) {
-                *byte |= 1 << (place % 8);
-            }
+        return;
+    }
+    write_varint(1, out);
+    let start = out.len();
+    out.resize(start + count.div_ceil(8), 0);
+    for place in places {
+        if let Some(byte) = out.get_mut(start + place / 8) {
+            *byte |= 1 << (place % 8);
         }
     }
+}
+
+/// Appends the values of `picks`, rows of one component that belong to the roster `ids`.
+pub(crate) fn write_column(component: usize, ids: &[u32], rows: &Rows, picks: &[usize], out: &mut Vec<u8>) {
+    let places = picks.iter().map(|pick| ids.binary_search(&rows.id(*pick)).unwrap_or_default());
+    write_members(component, ids.len(), places, out);
     for pick in picks {
         out.extend_from_slice(rows.value(*pick));
     }

@@ -315,8 +315,13 @@ impl<'a> Reader<'a> {
 
 /// Appends a text with its length.
 pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
-    write_varint(text.len() as u64, out);
-    out.extend_from_slice(text.as_bytes());
+    write_bytes(text.as_bytes(), out);
+}
+
+/// Appends bytes with their number.
+pub(crate) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    write_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
 }
 
 #[cfg(test)]

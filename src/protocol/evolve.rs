@@ -96,7 +96,8 @@ impl EvolveAppExt for App {
     }
 }
 
-type Entities = BTreeMap<String, BTreeMap<String, String>>;
+/// Entities by name, with their components by wire name, as JSON text.
+pub type Entities = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Names that are all known: enough to see whether a value can be read.
 struct AnyName;

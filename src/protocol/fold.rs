@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use super::batch::{BatchHead, FACTS, FactHead, HASH, SnapshotHead, Visit, read_operations};
+use super::batch::{BatchHead, FACTS, FactHead, HASH, SnapshotHead, Visit, read_operations, write_members};
 use super::check::value_hash;
 use super::codec::{CodecError, Reader, write_varint};
 use super::ids::{FactSeq, NetId, RoomTick};
 use super::quantity::UpdateKind;
-use super::registry::{ComponentEntry, Protocol};
+use super::registry::Protocol;
 use super::roster::{RosterEntry, RosterWriter};
 use super::state::{State, StateError};
 
@@ -94,25 +94,13 @@ impl State {
 
     /// Appends the values of one component. False, and nothing appended, if there are none.
     fn write_state_column(&self, component: usize, out: &mut Vec<u8>) -> bool {
-        let values = || self.entities().values().map(|entity| entity.components.get(&component));
-        let count = values().flatten().count();
-        if count == 0 {
+        let values = self.entities().values().zip(0..).filter_map(|(entity, place)| Some((place, entity.components.get(&component)?)));
+        let values: Vec<(usize, &Vec<u8>)> = values.collect();
+        if values.is_empty() {
             return false;
         }
-        write_varint(component as u64, out);
-        if count == self.entities().len() {
-            write_varint(0, out);
-        } else {
-            write_varint(1, out);
-            let start = out.len();
-            out.resize(start + self.entities().len().div_ceil(8), 0);
-            for (place, _) in values().enumerate().filter(|(_, value)| value.is_some()) {
-                if let Some(byte) = out.get_mut(start + place / 8) {
-                    *byte |= 1 << (place % 8);
-                }
-            }
-        }
-        values().flatten().for_each(|value| out.extend_from_slice(value));
+        write_members(component, self.entities().len(), values.iter().map(|(place, _)| *place), out);
+        values.iter().for_each(|(_, value)| out.extend_from_slice(value));
         true
     }
 }
@@ -125,12 +113,7 @@ struct QuickFold<'a> {
     dead: Vec<NetId>,
 }
 
-impl<'a> QuickFold<'a> {
-    fn entry(&self, component: usize, at: usize) -> Result<&'a ComponentEntry, CodecError> {
-        let entry = self.protocol.components.get(component);
-        entry.ok_or(CodecError::Unknown { what: "component", value: component as u64, at })
-    }
-
+impl QuickFold<'_> {
     fn note_value(&mut self, id: NetId, component: usize) {
         if let Some(dirty) = &mut self.dirty {
             dirty.values.insert((id, component));
@@ -167,7 +150,7 @@ impl Visit for QuickFold<'_> {
 
     fn update(&mut self, component: usize, kind: UpdateKind, id: NetId, input: &mut Reader<'_>) -> Result<(), CodecError> {
         let start = input.at();
-        let entry = self.entry(component, start)?;
+        let entry = self.protocol.component_at(component, start)?;
         let values = self.state.components_mut(id).ok_or_else(|| no_entity(id))?;
         if kind == UpdateKind::Set {
             entry.column.skip(input)?;

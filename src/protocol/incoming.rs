@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::built_in::LeaveReason;
-use super::codec::{CodecError, Reader, write_varint};
+use super::codec::{CodecError, Reader, write_bytes, write_text, write_varint};
 use super::ids::{CommandId, EntityId, FactSeq, RoomTick};
 use super::limits::{COMMAND_BYTES_MAX, REJECTION_CODE_BYTES_MAX, REJECTION_DETAIL_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use super::rejection::Rejection;
@@ -97,11 +97,6 @@ pub struct Taken {
     pub verdict: Option<Verdict>,
 }
 
-fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    write_varint(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
-}
-
 fn write_id(id: EntityId, out: &mut Vec<u8>) {
     out.extend_from_slice(id.as_uuid().as_bytes());
 }
@@ -117,7 +112,7 @@ impl Taken {
             Incoming::Join { user, name } => {
                 out.push(0);
                 write_id(*user, out);
-                write_bytes(name.as_bytes(), out);
+                write_text(name, out);
             }
             Incoming::Leave { user, reason } => {
                 out.push(1);
@@ -134,16 +129,16 @@ impl Taken {
             }
             Incoming::Reset { label, saved_at, members, state } => {
                 out.push(3);
-                write_bytes(label.as_bytes(), out);
+                write_text(label, out);
                 write_varint(u64::from(saved_at.0), out);
                 write_varint(members.len() as u64, out);
                 members.iter().for_each(|member| write_id(*member, out));
-                write_bytes(state.as_bytes(), out);
+                write_text(state, out);
             }
             Incoming::Revert { seq, changes } => {
                 out.push(4);
                 write_varint(seq.0, out);
-                write_bytes(serde_json::to_string(changes).unwrap_or_default().as_bytes(), out);
+                write_text(&serde_json::to_string(changes).unwrap_or_default(), out);
             }
         }
         match &self.verdict {
@@ -151,8 +146,8 @@ impl Taken {
             Some(Verdict::Accepted) => out.push(1),
             Some(Verdict::Rejected(rejection)) => {
                 out.push(2);
-                write_bytes(rejection.code.as_bytes(), out);
-                write_bytes(rejection.detail.as_bytes(), out);
+                write_text(&rejection.code, out);
+                write_text(&rejection.detail, out);
             }
         }
     }

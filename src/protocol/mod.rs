@@ -47,7 +47,7 @@ pub use self::column::SyncComponent;
 pub use self::envelope::{
     ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages,
 };
-pub use self::evolve::{EvolveAppExt, Upcast};
+pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::fold::Folded;
 pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, datagram_kind};
@@ -72,6 +72,8 @@ pub(crate) use self::batch::{Visit, read_snapshot};
 pub(crate) use self::built_in::register_built_in;
 pub(crate) use self::check::StateHash;
 pub(crate) use self::codec::encode_into;
+#[cfg(feature = "host")]
+pub(crate) use self::codec::write_bytes;
 #[cfg(feature = "client")]
 pub(crate) use self::column::Announcement;
 #[cfg(feature = "host")]

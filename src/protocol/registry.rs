@@ -10,6 +10,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::relationship::Relationship;
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::codec::CodecError;
 use super::column::{Column, SyncComponent, TypedColumn, write_by_insert, write_in_place};
 use super::evolve::Evolution;
 use super::fingerprint::{Description, Fingerprint, describe_type};
@@ -108,6 +109,12 @@ impl Protocol {
 
     pub(crate) fn component_index(&self, name: &str) -> Option<usize> {
         self.components.iter().position(|entry| entry.name == name)
+    }
+
+    /// The component that stands for a number, read at `at`.
+    pub(crate) fn component_at(&self, component: usize, at: usize) -> Result<&ComponentEntry, CodecError> {
+        let entry = self.components.get(component);
+        entry.ok_or(CodecError::Unknown { what: "component", value: component as u64, at })
     }
 
     pub(crate) fn fact_index(&self, type_id: TypeId) -> Option<usize> {

@@ -314,12 +314,7 @@ struct Fold<'a> {
     created: Vec<NetId>,
 }
 
-impl<'a> Fold<'a> {
-    fn entry(&self, component: usize, at: usize) -> Result<&'a super::registry::ComponentEntry, CodecError> {
-        let entry = self.protocol.components.get(component);
-        entry.ok_or(CodecError::Unknown { what: "component", value: component as u64, at })
-    }
-
+impl Fold<'_> {
     fn entity(&self, id: NetId) -> Result<&EntityState, CodecError> {
         let entity = self.state.entities.get(&id);
         entity.ok_or(CodecError::Unknown { what: "net id", value: u64::from(id.get()), at: 0 })
@@ -349,7 +344,7 @@ impl Visit for Fold<'_> {
     fn column(&mut self, component: usize, members: &[NetId], input: &mut Reader<'_>) -> Result<(), CodecError> {
         for id in members {
             let start = input.at();
-            self.entry(component, start)?.column.skip(input)?;
+            self.protocol.component_at(component, start)?.column.skip(input)?;
             self.state.set(*id, component, input.since(start));
         }
         Ok(())
@@ -359,7 +354,7 @@ impl Visit for Fold<'_> {
         for id in std::mem::take(&mut self.created) {
             let mut components = BTreeMap::new();
             for (at, value) in &self.entity(id)?.components {
-                let entry = self.entry(*at, 0)?;
+                let entry = self.protocol.component_at(*at, 0)?;
                 components.insert(entry.name.clone(), entry.column.to_json(&mut Reader::new(value), self.state)?);
             }
             self.tell(id, Op::Create { components })?;
@@ -369,7 +364,7 @@ impl Visit for Fold<'_> {
 
     fn update(&mut self, component: usize, kind: UpdateKind, id: NetId, input: &mut Reader<'_>) -> Result<(), CodecError> {
         let start = input.at();
-        let entry = self.entry(component, start)?;
+        let entry = self.protocol.component_at(component, start)?;
         let name = entry.name.clone();
         let (value, json) = if kind == UpdateKind::Set {
             let json = entry.column.to_json(input, self.state)?;
@@ -388,7 +383,7 @@ impl Visit for Fold<'_> {
     }
 
     fn remove(&mut self, component: usize, id: NetId) -> Result<(), CodecError> {
-        let component_name = self.entry(component, 0)?.name.clone();
+        let component_name = self.protocol.component_at(component, 0)?.name.clone();
         if let Some(entity) = self.state.entities.get_mut(&id) {
             entity.components.remove(&component);
         }

@@ -146,8 +146,7 @@ impl Visit for Fill<'_> {
     }
 
     fn column(&mut self, component: usize, members: &[NetId], input: &mut Reader<'_>) -> Result<(), CodecError> {
-        let entry = self.protocol.components.get(component);
-        let entry = entry.ok_or(CodecError::Unknown { what: "component", value: component as u64, at: input.at() })?;
+        let entry = self.protocol.component_at(component, input.at())?;
         let places = if members.len() == self.net_ids.len() {
             Places::All
         } else {

@@ -345,6 +345,11 @@ impl Archive {
     }
 }
 
+/// How people call whom an id names; the id itself where nobody knows.
+pub(crate) fn name_of(names: &BTreeMap<EntityId, String>, id: &str) -> String {
+    names.get(&EntityId::parse(id)).cloned().unwrap_or_else(|| id.to_owned())
+}
+
 fn json_error(error: &serde_json::Error) -> CodecError {
     CodecError::Value { at: error.column(), detail: error.to_string() }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::record::KeptTick;
 use super::tables::RoomKey;
 use crate::protocol::limits::{BATCH_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use crate::protocol::{CodecError, Reader, RoomTick, Taken, Trail, write_varint};
+use crate::protocol::{CodecError, Reader, RoomTick, Taken, Trail, write_bytes, write_varint};
 
 const BATCH: u8 = 1;
 const CHANCE: u8 = 2;
@@ -33,12 +33,10 @@ pub(crate) fn write_kept(tick: RoomTick, batch: Option<&Bytes>, taken: &[Taken],
     out.push(flag(batch.is_some(), BATCH) | flag(trail.rng.is_some(), CHANCE) | flag(!taken.is_empty(), TAKEN));
     write_varint(trail.next_serial, out);
     if let Some(batch) = batch {
-        write_varint(batch.len() as u64, out);
-        out.extend_from_slice(batch);
+        write_bytes(batch, out);
     }
     if let Some(rng) = &trail.rng {
-        write_varint(rng.len() as u64, out);
-        out.extend_from_slice(rng);
+        write_bytes(rng, out);
     }
     if !taken.is_empty() {
         write_varint(taken.len() as u64, out);
@@ -115,8 +113,7 @@ pub(crate) struct HotTick {
 pub(crate) fn write_texts<'a>(texts: impl ExactSizeIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     write_varint(texts.len() as u64, out);
     for text in texts {
-        write_varint(text.len() as u64, out);
-        out.extend_from_slice(text);
+        write_bytes(text, out);
     }
 }
 

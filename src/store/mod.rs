@@ -25,6 +25,8 @@ mod unsealed;
 mod verify;
 mod writer;
 
+#[cfg(feature = "client")]
+pub(crate) use self::archive::name_of;
 pub use self::archive::{Archive, Audited, Recovered, RecoveredScene, copy_room};
 pub use self::error::StoreError;
 pub use self::memory::MemoryStore;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::archive::Archive;
+use super::archive::{Archive, name_of};
 use super::error::StoreError;
 use super::record::StoredFact;
 use super::stream::Stream;
@@ -194,7 +194,7 @@ impl Narration {
         if let Some(joined) = fact.joined() {
             self.names.insert(joined.user, joined.name);
         }
-        let who = |id: &str| self.names.get(&EntityId::parse(id)).cloned().unwrap_or_else(|| id.to_owned());
+        let who = |id: &str| name_of(&self.names, id);
         (self.teller)(&fact.kind, &fact.json(), &who)
     }
 }

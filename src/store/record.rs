@@ -175,8 +175,7 @@ pub struct Snippet {
     pub entities: Entities,
 }
 
-/// Entities by name, with their components by wire name, as JSON text.
-pub type Entities = std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>;
+pub use crate::protocol::Entities;
 
 /// The JSON text of entities: `{"door123": {"position": [1, 2]}, ..}`, an entity a line.
 pub(crate) fn entities_text(entities: &Entities) -> String {

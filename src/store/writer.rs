@@ -12,7 +12,7 @@ use super::follow::{Beginning, Cadence, Follower};
 use super::record::{RoomHeader, TickRecord};
 use super::recovery::seal_journal;
 use super::tables::{Flush, RoomKey, Seal, Store};
-use crate::protocol::{Change, FactSeq, Incoming, Protocol, RoomTick, Standing, State, write_varint};
+use crate::protocol::{Change, FactSeq, Incoming, Protocol, RoomTick, Standing, State, write_bytes, write_varint};
 
 /// How long the writer waits after an error before it tries again, at most.
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -471,8 +471,7 @@ impl Work {
             } else if !room.journal.is_empty() {
                 framed += 1;
                 write_varint(room.follower.key.0.cast_unsigned(), &mut frame);
-                write_varint(room.journal.len() as u64, &mut frame);
-                frame.extend_from_slice(&room.journal);
+                write_bytes(&room.journal, &mut frame);
             }
             room.journal.clear();
         }

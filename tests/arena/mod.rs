@@ -5,8 +5,7 @@ use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{CommandId, State, UserJoined};
-use roomkeeper::room::{Blueprint, Incoming, Outbox, Room, RoomOptions};
-use roomkeeper::store::TickRecord;
+use roomkeeper::room::{Blueprint, Incoming, Room, RoomOptions};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
@@ -148,11 +147,6 @@ pub fn script(room: &Room, tick: u32) -> Vec<Incoming> {
         90 if tick > 250 => vec![Incoming::Leave { user: bob, reason: roomkeeper::protocol::LeaveReason::Left }],
         _ => vec![],
     }
-}
-
-pub fn record(outbox: Outbox) -> TickRecord {
-    let Outbox { tick, batch, facts, taken, trail, .. } = outbox;
-    TickRecord { tick, batch, facts, taken, trail }
 }
 
 pub fn state_of(room: &mut Room) -> State {

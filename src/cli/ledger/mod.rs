@@ -10,7 +10,7 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use self::options::{LedgerVerb, SnippetVerb};
+use self::options::{LedgerVerb, SnippetVerb, TickArgument};
 use super::game::Game;
 use super::options::CliError;
 use crate::protocol::RoomTick;
@@ -45,6 +45,11 @@ fn progress(what: &'static str, end: RoomTick) -> ProgressBar {
 
 fn head(archive: &mut Archive, room: &str) -> Result<RoomTick, StoreError> {
     Ok(archive.head(room)?.map_or(RoomTick(0), |head| head.tick))
+}
+
+/// The tick that was named, or else the last one.
+fn or_last(archive: &mut Archive, room: &str, tick: Option<TickArgument>) -> Result<RoomTick, StoreError> {
+    tick.map_or_else(|| head(archive, room), |tick| Ok(tick.0))
 }
 
 pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliError> {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::super::game::Game;
 use super::super::options::{CliError, DumpBy};
 use super::super::serve::{room_time, say, stop_flag};
-use super::head;
 use super::options::{PlaceArgument, TickArgument};
+use super::or_last;
 use crate::protocol::{EntityId, FactSeq, Op, RoomTick};
-use crate::store::{Archive, Link, Narration, Projection, Scoreboard, StoredFact};
+use crate::store::{Archive, Link, Narration, Projection, Scoreboard, StoredFact, name_of};
 
 /// How many facts are read at once.
 const FACTS_AT_ONCE: usize = 10_000;
@@ -38,7 +38,7 @@ fn fact_line(fact: &StoredFact, names: &BTreeMap<EntityId, String>, as_json: boo
         return fact.to_json().to_string();
     }
     let by = match fact.author {
-        Some(author) => format!(" by {}", names.get(&author).cloned().unwrap_or_else(|| author.to_string())),
+        Some(author) => format!(" by {}", name_of(names, &author.to_string())),
         None => format!(" by {}", fact.producer),
     };
     let because = fact.cause.map(|cause| format!(" because of #{cause}")).unwrap_or_default();
@@ -86,7 +86,7 @@ pub(super) fn tail(game: &Game, archive: &mut Archive, room: &str, from: Option<
     let mut next = from.map_or_else(|| last.saturating_sub(lines) + 1, |from| from + 1);
     let mut names = archive.names(room)?;
     let told = |fact: &StoredFact, names: &BTreeMap<EntityId, String>| {
-        let who = |id: &str| names.get(&EntityId::parse(id)).cloned().unwrap_or_else(|| id.to_owned());
+        let who = |id: &str| name_of(names, id);
         game.tell(&fact.kind, &fact.json(), &who)
     };
     while !stop.load(Ordering::Relaxed) {
@@ -139,7 +139,7 @@ fn vtt_time(tick: u32) -> String {
 }
 
 pub(super) fn at(game: &Game, archive: &mut Archive, room: &str, tick: Option<TickArgument>, by: DumpBy) -> Result<(), CliError> {
-    let tick = tick.map_or_else(|| head(archive, room), |tick| Ok(tick.0))?;
+    let tick = or_last(archive, room, tick)?;
     let state = archive.state_at(room, tick)?;
     let protocol = archive.protocol();
     let json = match by {
@@ -185,7 +185,7 @@ pub(super) fn history(
     as_json: bool,
 ) -> Result<(), CliError> {
     let from = from.map_or_else(|| archive.first_kept(room), |tick| Ok(tick.0))?;
-    let to = to.map_or_else(|| head(archive, room), |tick| Ok(tick.0))?;
+    let to = or_last(archive, room, to)?;
     for link in archive.history(room, &of.entity, of.component.as_deref(), from, to)? {
         let fact = link.fact.map(|seq| archive.fact(room, seq)).transpose()?.flatten();
         if as_json {
@@ -209,7 +209,7 @@ pub(super) fn why(
     at: Option<TickArgument>,
     as_json: bool,
 ) -> Result<(), CliError> {
-    let tick = at.map_or_else(|| head(archive, room), |tick| Ok(tick.0))?;
+    let tick = or_last(archive, room, at)?;
     let Some(component) = &of.component else {
         let detail = "name a component: door_red.door_state".to_owned();
         return Err(CliError::Argument { what: of.entity.clone(), detail });
@@ -231,14 +231,14 @@ pub(super) fn why(
     say(&format!("  written in tick {at} ({}) by `{op}`; before: {}", room_time(at.0), or_nothing(why.link.before.as_ref())));
     for (place, fact) in why.facts.iter().enumerate() {
         let because = if place == 0 { "because" } else { "which came because" };
-        let who = |id: &str| names.get(&EntityId::parse(id)).cloned().unwrap_or_else(|| id.to_owned());
+        let who = |id: &str| name_of(&names, id);
         let sentence = game.tell(&fact.kind, &fact.json(), &who).unwrap_or_else(|| named(&fact.json(), &names).to_string());
         say(&format!("  {because} of fact #{} {}: {sentence}", fact.seq, fact.kind));
     }
     let origin = why.facts.last();
     match (origin, &why.command) {
         (Some(fact), Some((kind, data))) => {
-            let who = fact.author.map(|author| names.get(&author).cloned().unwrap_or_else(|| author.to_string())).unwrap_or_default();
+            let who = fact.author.map(|author| name_of(&names, &author.to_string())).unwrap_or_default();
             let number = fact.command.map_or(0, |command| command.0);
             say(&format!("  which {who} asked for by command {number} `{kind}` {}", named(data, &names)));
         }
@@ -252,7 +252,7 @@ pub(super) fn audit(archive: &mut Archive, room: &str, player: Option<&str>, as_
     let names = archive.names(room)?;
     let of = player.map(EntityId::parse);
     for audited in archive.audit(room, of)? {
-        let who = names.get(&audited.author).cloned().unwrap_or_else(|| audited.author.to_string());
+        let who = name_of(&names, &audited.author.to_string());
         let command = audited.command.map(|command| command.0);
         if as_json {
             let (tick, kind, data, refused) = (audited.tick, audited.kind, audited.data, audited.refused);

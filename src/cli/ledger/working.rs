@@ -9,7 +9,7 @@ use super::super::game::Game;
 use super::super::options::CliError;
 use super::super::serve::{room_time, say};
 use super::options::TickArgument;
-use super::{head, progress};
+use super::{head, or_last, progress};
 use crate::host::{Edit, rebuild_from_facts, rerun};
 use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick};
 use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, Store, copy_room, is_served};
@@ -61,7 +61,7 @@ pub(super) fn replay(
 }
 
 pub(super) fn from_facts(game: &Game, archive: &mut Archive, room: &str, at: Option<TickArgument>, as_json: bool) -> Result<(), CliError> {
-    let tick = at.map_or_else(|| head(archive, room), |tick| Ok(tick.0))?;
+    let tick = or_last(archive, room, at)?;
     let rebuilt = rebuild_from_facts(archive, &game.blueprint, room, tick)?;
     if as_json {
         let (exact, otherwise, lifetimes) = (rebuilt.exact, rebuilt.otherwise, rebuilt.lifetimes);
@@ -211,7 +211,7 @@ pub(super) fn reset(archive: &mut Archive, room: &str, label: &str, data: &Path)
 }
 
 pub(super) fn save_snippet(archive: &mut Archive, room: &str, label: &str, at: Option<TickArgument>) -> Result<(), CliError> {
-    let tick = at.map_or_else(|| head(archive, room), |tick| Ok(tick.0))?;
+    let tick = or_last(archive, room, at)?;
     let snippet = archive.save_snippet(room, label, tick)?;
     say(&format!("{label}: {} entities of tick {tick} ({})", snippet.entities.len(), room_time(tick.0)));
     Ok(())
