@@ -130,13 +130,17 @@ fn five_hundred_rooms(seconds: u64) {
         busy.as_secs_f64() / wall.as_secs_f64() * 100.0,
         report.commit_max
     );
-    // As a crash leaves it: copied while the writer runs.
+    // As a crash leaves it: copied while the writer runs, but not while it writes, which would mix two states of the files.
+    let ticks = kept.first().unwrap().tick_now();
+    while handles.iter().any(|handle| handle.durable() < Some(ticks)) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(200));
     let crashed = folder("crashed");
     std::fs::create_dir_all(&crashed).unwrap();
     for file in ["rooms.sqlite", "rooms.sqlite-wal", "mark"] {
         std::fs::copy(data.join(file), crashed.join(file)).unwrap();
     }
-    let ticks = kept.first().unwrap().tick_now();
     drop(keeper);
     let size = std::fs::metadata(data_file(&data)).unwrap().len();
     println!("  on disk            {:.0} bytes a room and tick", size as f64 / ROOMS as f64 / f64::from(ticks.0));
