@@ -274,7 +274,7 @@ proptest! {
 
     #[test]
     fn every_replica_equals_the_room_over_bad_links(blows in prop::collection::vec(blow(), 1..60), seed in 0..1_000_u64) {
-        let link = LinkConditions { delay_millis: 70, jitter_millis: 60, loss: 0.1 };
+        let link = LinkConditions { delay_millis: 70, jitter_millis: 60, loss: 0.1, ..LinkConditions::PERFECT };
         let mut arena = Arena::new(link, seed);
         blows.iter().for_each(|blow| arena.strike(blow));
         arena.finish();

@@ -537,7 +537,7 @@ fn no_client_sees_a_hit_without_the_harm_over_a_lossy_link() {
     /// Hits seen, and those whose harm was not there yet.
     #[derive(Resource, Default)]
     struct Hits(i32, u32);
-    let link = LinkConditions { delay_millis: 40, jitter_millis: 30, loss: 0.2 };
+    let link = LinkConditions { delay_millis: 40, jitter_millis: 30, loss: 0.2, ..LinkConditions::PERFECT };
     let mut sim = Sim::new(protocol, rules).seed(3).link(link).client("ann");
     let victim = EntityId::named("victim");
     sim.room_mut().world_mut().spawn((victim, Position(0), Health(0)));

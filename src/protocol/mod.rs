@@ -19,6 +19,7 @@ mod ids;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
 mod incoming;
 pub mod limits;
+mod link;
 mod named;
 mod notice;
 mod operation;
@@ -53,6 +54,7 @@ pub use self::fold::Folded;
 pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, datagram_kind};
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
+pub use self::link::{Link, LinkConditions, LinkParseError, QUEUE_MAX};
 pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityRemoved, Happened, Rejected};
 pub use self::operation::{Op, Operation, OperationError, encode_operations};
 pub use self::quantity::{Amount, Quantity, Step, UpdateKind};

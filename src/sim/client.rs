@@ -3,10 +3,10 @@
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 
-use super::link::{Link, LinkConditions};
+use super::link::ReliableLane;
 use crate::client::{Connection, ConnectionState, Diverged, Replica, ReplicaPlugin};
 use crate::host::ConnectionId;
-use crate::protocol::{Accepted, CommandId, EntityAdded, EntityId, EntityRemoved, Protocol, Rejected};
+use crate::protocol::{Accepted, CommandId, EntityAdded, EntityId, EntityRemoved, LinkConditions, Protocol, Rejected};
 use crate::room::Blueprint;
 
 /// What a simulated client was told, in order.
@@ -32,8 +32,8 @@ pub struct SimClient {
     pub(super) app: App,
     pub(super) connection: ConnectionId,
     pub(super) player: EntityId,
-    pub(super) up: Link,
-    pub(super) down: Link,
+    pub(super) up: ReliableLane,
+    pub(super) down: ReliableLane,
     pub(super) connected: bool,
     /// Ticks since it vanished without a word.
     pub(super) silent_ticks: Option<u32>,
@@ -58,7 +58,7 @@ impl SimClient {
         app.add_observer(|diverged: On<Diverged>, mut told: ResMut<Told>| told.diverged.push((*diverged).clone()));
         app.finish();
         app.cleanup();
-        let (up, down) = (Link::new(conditions, seed), Link::new(conditions, seed.wrapping_add(1)));
+        let (up, down) = (ReliableLane::new(conditions, seed), ReliableLane::new(conditions, seed.wrapping_add(1)));
         Self { app, connection, player, up, down, connected: true, silent_ticks: None, bot: None }
     }
 

@@ -9,11 +9,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::client::SimClient;
-use super::link::LinkConditions;
 use crate::client::{Issue, IssueError, Replica, replica_state};
 use crate::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use crate::protocol::limits::TICK_MILLIS;
-use crate::protocol::{CommandId, EntityId, LeaveReason, Protocol, RoomTick, State};
+use crate::protocol::{CommandId, EntityId, LeaveReason, LinkConditions, Protocol, RoomTick, State};
 use crate::room::{Blueprint, Level, Recorded, Room, RoomFault, RoomOptions};
 
 /// The name of the simulated room.

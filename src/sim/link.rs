@@ -1,40 +1,19 @@
-//! A simulated way between a client and its host: delay, jitter and loss from a seed, without a clock.
+//! The simulated way of what a client asks: a reliable ordered channel over a link that delays and loses, without a clock.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::protocol::LinkConditions;
 use crate::room::RoomRng;
-
-/// What a link does to what it carries.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LinkConditions {
-    /// Time one way, in milliseconds. Default: 0.
-    pub delay_millis: u32,
-    /// Up to so much more, at random for each message, in milliseconds. It reorders what is sent close together. Default: 0.
-    pub jitter_millis: u32,
-    /// The share of messages that is lost, and sent again after [`RESEND_MILLIS`]. Default: 0.
-    pub loss: f32,
-}
 
 /// When the reliable channel sends a lost message again, in milliseconds.
 pub const RESEND_MILLIS: u32 = 150;
 
-impl LinkConditions {
-    /// Nothing is lost or late.
-    pub const PERFECT: Self = Self { delay_millis: 0, jitter_millis: 0, loss: 0.0 };
-}
-
-impl Default for LinkConditions {
-    fn default() -> Self {
-        Self::PERFECT
-    }
-}
-
 /// One direction of a link, as the reliable ordered channel makes it look: all arrives, once, in order, but a message that
 /// was lost or overtaken holds up those behind it.
 #[derive(Debug)]
-pub struct Link {
+pub struct ReliableLane {
     /// What it does to what it carries, from now on.
     pub conditions: LinkConditions,
     rng: RoomRng,
@@ -43,15 +22,15 @@ pub struct Link {
     lost: u64,
 }
 
-impl Link {
-    /// A link whose chance starts from `seed`.
+impl ReliableLane {
+    /// A lane whose chance starts from `seed`.
     pub fn new(conditions: LinkConditions, seed: u64) -> Self {
         Self { conditions, rng: RoomRng::new(seed), on_the_way: VecDeque::new(), last_arrival: 0, lost: 0 }
     }
 
     /// Sends a message at a time, in milliseconds.
     pub fn send(&mut self, now: u64, message: Bytes) {
-        let LinkConditions { delay_millis, jitter_millis, loss } = self.conditions;
+        let LinkConditions { delay_millis, jitter_millis, loss, .. } = self.conditions;
         let mut arrival = now + u64::from(delay_millis) + u64::from(self.rng.range(0..jitter_millis + 1));
         // A link that loses everything would never deliver: 20 losses in a row are enough.
         for _ in 0..20 {

@@ -10,4 +10,5 @@ mod link;
 
 pub use self::client::{SimClient, Told};
 pub use self::kit::{Sim, TIMEOUT_TICKS};
-pub use self::link::{Link, LinkConditions, RESEND_MILLIS};
+pub use self::link::{RESEND_MILLIS, ReliableLane};
+pub use crate::protocol::LinkConditions;
