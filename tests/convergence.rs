@@ -289,7 +289,9 @@ fn a_replica_that_is_written_to_says_what_differs_and_is_put_right() {
     sim.run_ticks(25);
     let replica = sim.client_of("ann").world().resource::<roomkeeper::client::Replica>().entity(id).unwrap();
     sim.client_mut("ann").world_mut().get_mut::<Health>(replica).unwrap().0 = 99;
+    // A batch that is not of `latest` components alone carries the hash.
     sim.room_mut().world_mut().get_mut::<Position>(entity).unwrap().0 = [5.0, 5.0];
+    sim.room_mut().world_mut().spawn(Health(1));
     sim.run_ticks(3);
     let told = sim.client_of("ann").told();
     assert_eq!(told.diverged.len(), 1);
@@ -310,7 +312,9 @@ fn a_replica_that_loses_a_component_or_an_entity_gets_it_back() {
     let (lost, gone) = (here(&sim, statue), here(&sim, lamp));
     sim.client_mut("ann").world_mut().entity_mut(lost).remove::<Health>();
     sim.client_mut("ann").world_mut().despawn(gone);
+    // A batch that is not of `latest` components alone carries the hash.
     sim.room_mut().world_mut().get_mut::<Position>(entity).unwrap().0 = [5.0, 5.0];
+    sim.room_mut().world_mut().spawn(Health(1));
     sim.run_ticks(3);
     let told: Vec<_> = sim.client_of("ann").told().diverged.iter().map(|diverged| (diverged.id, diverged.component.clone())).collect();
     assert!(told.contains(&(statue, "health".into())) && told.contains(&(lamp, "position".into())), "{told:?}");

@@ -27,7 +27,7 @@ use bevy_ecs::prelude::*;
 use roomkeeper::client::{
     Connection, ConnectionState, Credentials, HeadlessReplica, Replica, ReplicaPlugin, Sight, UdpLink, replica_state,
 };
-use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Gone, SendOutcome, Shard, ShardConfig};
+use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Gone, Shard, ShardConfig};
 use roomkeeper::host::{HostKey, HostLimits, Lobby, TokenIssuer, Visitor};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Channel, ClientMessage, Identity, LeaveReason, Protocol, State};
@@ -93,13 +93,14 @@ impl Host {
     }
 
     fn receive(&mut self) {
+        self.lobby.advance(self.now);
         self.shard.receive(self.now, 10_000);
         for event in self.shard.drain_events() {
             match event {
                 GatewayEvent::Connected(id, admission) => {
                     self.lobby.connected(id, Visitor { player: admission.player, name: admission.name, room: admission.room });
                 }
-                GatewayEvent::Message(id, message) => self.lobby.message(id, &message),
+                GatewayEvent::Message(id, message) | GatewayEvent::Packet(id, message) => self.lobby.message(id, &message),
                 GatewayEvent::Disconnected(id, Gone::Lost) => self.lobby.disconnected(id, LeaveReason::Timeout),
                 GatewayEvent::Disconnected(id, _) => self.lobby.disconnected(id, LeaveReason::Left),
             }
@@ -111,7 +112,10 @@ impl Host {
         let report = self.lobby.tick_room("match").unwrap();
         self.facts.extend(report.facts.iter().map(|fact| fact.name.to_string()));
         let shard = &mut self.shard;
-        for closed in self.lobby.pump(|id, message| shard.send(id, Channel::Ordered, message.clone()) != SendOutcome::Full) {
+        let closed = self.lobby.pump(|id, own, shared| {
+            shard.send_packet_parts(id, &[own, shared]);
+        });
+        for closed in closed {
             self.shard.disconnect(closed);
         }
         self.shard.flush(self.now);
@@ -150,10 +154,14 @@ impl Player {
                 connection.join(world.resource::<Protocol>(), "match", false);
             });
         }
-        while let Some(message) = self.link.next_message() {
-            world.resource_mut::<Connection>().deliver(message);
+        world.resource_mut::<Connection>().set_now(now);
+        while let Some(packet) = self.link.next_packet() {
+            world.resource_mut::<Connection>().deliver(packet);
         }
         self.app.update();
+        if let Some(report) = self.app.world_mut().resource_mut::<Connection>().next_report() {
+            self.link.send_packet(&report);
+        }
         let world = self.app.world_mut();
         if *world.resource::<Connection>().state() == ConnectionState::Live {
             (self.brain)(world);
@@ -191,12 +199,15 @@ impl Watcher {
             let hello = ClientMessage::Hello { fingerprint, room: "match".into(), spectate: true };
             self.link.send(Channel::Ordered, hello.encode()).unwrap();
         }
-        while let Some(message) = self.link.next_message() {
-            for sight in self.replica.deliver(&message).unwrap() {
+        while let Some(packet) = self.link.next_packet() {
+            for sight in self.replica.deliver(now, &packet).unwrap() {
                 if let Sight::Batch(followed) = sight {
                     self.facts.extend(followed.facts.into_iter().map(|fact| fact.name));
                 }
             }
+        }
+        if let Some(report) = self.replica.next_report(now) {
+            self.link.send_packet(&report);
         }
         self.link.flush();
     }

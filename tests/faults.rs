@@ -1,9 +1,12 @@
 //! A game that fails stops its own room; a game that is not whole is refused with a sentence for each thing that is wrong.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use bytes::Bytes;
+use roomkeeper::client::Receiver;
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{ClientMessage, Protocol, Refusal, ServerMessage};
@@ -44,13 +47,32 @@ fn lobby() -> Lobby {
     lobby
 }
 
-fn sent(lobby: &mut Lobby) -> (Vec<(u64, ServerMessage)>, Vec<ConnectionId>) {
-    let mut messages = Vec::new();
-    let closed = lobby.pump(|connection, message: &Bytes| {
-        messages.push((connection.0, ServerMessage::decode(message).unwrap()));
-        true
-    });
-    (messages, closed)
+/// What is sent to each connection, and who is closed once it has that.
+#[derive(Default)]
+struct Ends {
+    now: Duration,
+    receivers: BTreeMap<ConnectionId, Receiver>,
+}
+
+impl Ends {
+    fn sent(&mut self, lobby: &mut Lobby) -> (Vec<(u64, ServerMessage)>, Vec<ConnectionId>) {
+        let (mut messages, mut closed) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            self.now += Duration::from_millis(50);
+            lobby.advance(self.now);
+            let (now, receivers) = (self.now, &mut self.receivers);
+            closed.extend(lobby.pump(|connection, own, shared| {
+                let taken = receivers.entry(connection).or_default().take(now, &[own, shared].concat().into()).unwrap();
+                messages.extend(taken.iter().map(|message| (connection.0, ServerMessage::decode(message).unwrap())));
+            }));
+            for (connection, receiver) in &mut self.receivers {
+                if let Some(report) = receiver.next_report(self.now) {
+                    lobby.message(*connection, &report);
+                }
+            }
+        }
+        (messages, closed)
+    }
 }
 
 #[test]
@@ -64,7 +86,8 @@ fn a_panicking_system_closes_its_room_with_a_message_and_no_other() {
             assert!(lobby.tick_room(name).unwrap().fault.is_none());
         }
     }
-    sent(&mut lobby);
+    let mut ends = Ends::default();
+    ends.sent(&mut lobby);
     for _ in 0..5 {
         for name in ["doomed", "calm"] {
             fault = lobby.tick_room(name).and_then(|report| report.fault).or(fault);
@@ -73,7 +96,7 @@ fn a_panicking_system_closes_its_room_with_a_message_and_no_other() {
     let fault = fault.unwrap();
     assert!(fault.place.contains("burn"), "{fault}");
     assert!(fault.message.contains("the fuse has burnt down"), "{fault}");
-    let (messages, closed) = sent(&mut lobby);
+    let (messages, closed) = ends.sent(&mut lobby);
     let farewell = messages.iter().find(|(to, _)| *to == 1).unwrap();
     assert!(matches!(&farewell.1, ServerMessage::Refused(Refusal::RoomClosed(text)) if text.contains("tick 4")), "{farewell:?}");
     assert_eq!(closed, [ConnectionId(1)]);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
@@ -266,10 +267,10 @@ fn handlers_are_listed_and_counted() {
     let of = |kind: &str| handlers.iter().find(|info| info.kind == kind).unwrap();
     assert!(of("push").handler.unwrap().ends_with("decide_push") && of("pushed").handler.unwrap().ends_with("move_thing"));
     assert_eq!((of("push").runs, of("push").rejected, of("pushed").runs, of("game_ended").handler), (3, 1, 2, None));
-    assert_eq!(of("push").time, std::time::Duration::ZERO, "a room has no clock");
+    assert_eq!(of("push").time, Duration::ZERO, "a room has no clock");
     stage.room.lend_clock(|| {
         static READINGS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        std::time::Duration::from_millis(READINGS.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        Duration::from_millis(READINGS.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
     });
     stage.issue(3);
     stage.tick();
@@ -495,9 +496,9 @@ fn a_client_without_bevy_is_told_the_same_as_one_with_it() {
     stage.join();
     let welcome =
         ServerMessage::Welcome { room: stage.room.info().id, name: "stage".into(), user: EntityId::NIL, last_command: Default::default() };
-    headless.deliver(&welcome.encode().unwrap()).unwrap();
+    headless.deliver(Duration::ZERO, &welcome.encode().unwrap()).unwrap();
     for message in snapshot_messages(&stage.room.snapshot().unwrap()) {
-        headless.deliver(&message).unwrap();
+        headless.deliver(Duration::ZERO, &message).unwrap();
     }
     stage.trace.take();
     stage.issue(4);
@@ -506,7 +507,7 @@ fn a_client_without_bevy_is_told_the_same_as_one_with_it() {
         let visitor = stage.room.world_mut().spawn((EntityId::named("lamp"), Name::new("lamp"), Position(1))).id();
         let batch = stage.room.tick([Incoming::Command { user: stage.user, id, kind, payload }]).unwrap().batch.unwrap();
         let message = batch_message(&batch);
-        let sights = headless.deliver(&message).unwrap();
+        let sights = headless.deliver(Duration::ZERO, &message).unwrap();
         let [Sight::Batch(followed)] = &sights[..] else { panic!("{sights:?}") };
         // Entity creates, component updates, then the facts: as the observers hear it.
         assert!(matches!(&followed.operations[0].op, Op::Create { .. }) && matches!(&followed.operations[1].op, Op::Update { .. }));
@@ -524,7 +525,7 @@ fn a_client_without_bevy_is_told_the_same_as_one_with_it() {
     ];
     assert_eq!(stage.trace.take(), told);
     let batch = stage.room.tick([]).unwrap().batch.unwrap();
-    let sights = headless.deliver(&batch_message(&batch)).unwrap();
+    let sights = headless.deliver(Duration::ZERO, &batch_message(&batch)).unwrap();
     let [Sight::Batch(followed)] = &sights[..] else { panic!("{sights:?}") };
     assert_eq!(followed.operations[0].op, Op::Delete);
     stage.deliver(batch_message(&batch));

@@ -44,10 +44,7 @@ fn join(protocol: fn(&mut App), room: &str) -> ConnectionState {
         lobby.message(id, &message);
     }
     lobby.tick_room("lobby");
-    lobby.pump(|_, message| {
-        world.resource_mut::<Connection>().deliver(message.clone());
-        true
-    });
+    lobby.pump(|_, own, shared| world.resource_mut::<Connection>().deliver([own, shared].concat().into()));
     client.update();
     client.world().resource::<Connection>().state().clone()
 }

@@ -10,8 +10,8 @@ use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::client::{Connection, ConnectionState, Credentials, Issue, LinkStatus, Replica, ReplicaPlugin, UdpLink};
-use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Gone, SendOutcome, Shard, ShardConfig};
-use roomkeeper::host::{ConnectionId, HostKey, HostLimits, Lobby, TokenIssuer, Visitor};
+use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Gone, Shard, ShardConfig};
+use roomkeeper::host::{HostKey, HostLimits, Lobby, TokenIssuer, Visitor};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Admission, Channel, EntityRemoved, LeaveReason, Protocol, Refusal};
 use roomkeeper::room::{Blueprint, RoomOptions};
@@ -80,13 +80,14 @@ impl Host {
     }
 
     fn tick(&mut self) {
+        self.lobby.advance(self.now);
         self.shard.receive(self.now, 10_000);
         for event in self.shard.drain_events() {
             match event {
                 GatewayEvent::Connected(id, who) => {
                     self.lobby.connected(id, Visitor { player: who.player, name: who.name, room: who.room });
                 }
-                GatewayEvent::Message(id, message) => self.lobby.message(id, &message),
+                GatewayEvent::Message(id, message) | GatewayEvent::Packet(id, message) => self.lobby.message(id, &message),
                 GatewayEvent::Disconnected(id, Gone::Lost) => self.lobby.disconnected(id, LeaveReason::Timeout),
                 GatewayEvent::Disconnected(id, _) => self.lobby.disconnected(id, LeaveReason::Left),
             }
@@ -99,8 +100,10 @@ impl Host {
             }
         }
         let shard = &mut self.shard;
-        let send = |id: ConnectionId, message: &bytes::Bytes| shard.send(id, Channel::Ordered, message.clone()) != SendOutcome::Full;
-        for closed in self.lobby.pump(send) {
+        let closed = self.lobby.pump(|id, own, shared| {
+            shard.send_packet_parts(id, &[own, shared]);
+        });
+        for closed in closed {
             self.shard.disconnect(closed);
         }
         self.shard.flush(self.now);
@@ -133,10 +136,14 @@ impl Player {
             self.greeted = true;
             world.resource_scope(|world, mut connection: Mut<Connection>| connection.join(world.resource::<Protocol>(), "room", false));
         }
-        while let Some(message) = self.link.next_message() {
-            world.resource_mut::<Connection>().deliver(message);
+        world.resource_mut::<Connection>().set_now(now);
+        while let Some(packet) = self.link.next_packet() {
+            world.resource_mut::<Connection>().deliver(packet);
         }
         self.app.update();
+        if let Some(report) = self.app.world_mut().resource_mut::<Connection>().next_report() {
+            self.link.send_packet(&report);
+        }
         while let Some(message) = self.app.world_mut().resource_mut::<Connection>().next_outgoing() {
             let _ = self.link.send(Channel::Ordered, message);
         }

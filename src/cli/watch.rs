@@ -11,7 +11,7 @@ use super::game::Game;
 use super::options::{CliError, ClientArguments, DumpBy, DumpOptions, WatchFormat, WatchOptions};
 use super::serve::{room_time, say, stop_flag};
 use crate::client::{HeadlessReplica, LinkStatus, Sight, UdpLink, unix_time};
-use crate::protocol::{Channel, ClientMessage, EntityId, Followed, Names, State, UserJoined};
+use crate::protocol::{Channel, ClientMessage, EntityId, Followed, Names, Operation, State, UserJoined};
 
 /// How often a spectator looks, well within a tick.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -51,8 +51,8 @@ fn spectate(
     let (mut greeted, mut enough) = (false, false);
     while !enough && !stop.load(Ordering::Relaxed) {
         link.receive(unix_time());
-        while let Some(message) = link.next_message().filter(|_| !enough) {
-            for sight in replica.deliver(&message).map_err(|error| CliError::Connection(error.to_string()))? {
+        while let Some(message) = link.next_packet().filter(|_| !enough) {
+            for sight in replica.deliver(unix_time(), &message).map_err(|error| CliError::Connection(error.to_string()))? {
                 enough |= see(&replica, sight)?.is_break();
             }
         }
@@ -66,6 +66,9 @@ fn spectate(
                 link.send(Channel::Ordered, hello.encode())?;
             }
             LinkStatus::Disconnected(reason) => return Err(CliError::Connection(reason)),
+        }
+        if let Some(report) = replica.next_report(unix_time()) {
+            link.send_packet(&report);
         }
         link.flush();
         std::thread::sleep(LOOK_EVERY);
@@ -104,6 +107,7 @@ impl Watcher<'_> {
                 say(&json!({ "tick": state.tick(), "snapshot": entities }).to_string());
             }
             Sight::Batch(followed) => self.batch(replica.state(), &followed),
+            Sight::Latest(_, operations) => self.operations(&operations),
             Sight::Snapshot | Sight::Verdicts(_) | Sight::Nothing | Sight::Refused(..) => {}
         }
         Ok(())
@@ -129,7 +133,11 @@ impl Watcher<'_> {
                 say(&json!({ "tick": tick, "seq": fact.head.seq, "fact": fact.name, "producer": producer, "data": fact.json }).to_string());
             }
         }
-        for operation in &followed.operations {
+        self.operations(&followed.operations);
+    }
+
+    fn operations(&self, operations: &[Operation]) {
+        for operation in operations {
             match self.format {
                 WatchFormat::Story => {}
                 WatchFormat::Json => say(&operation.to_envelope().to_string()),

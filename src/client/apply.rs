@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use super::replica::Replica;
 use crate::protocol::{
-    BatchHead, CodecError, ComponentEntry, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId, Places, Protocol, Reader,
-    RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, insert_staged, read_batch, read_snapshot, stage,
+    BatchHead, CodecError, ComponentEntry, Delivery, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId, Places,
+    Protocol, Reader, RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, VisitPart, insert_staged, part_needs, read_batch,
+    read_part, read_snapshot, stage,
 };
 
 /// Why a replica could not take a message. It must join again.
@@ -53,7 +54,7 @@ pub(crate) fn apply_batch(world: &mut World, batch: &[u8]) -> Result<Applied, Ap
     if head.after > replica_tick {
         return Err(ApplyError::Gap { tick: head.tick, after: head.after, replica: replica_tick });
     }
-    let (told, hash) = visit(world, |visitor| read_batch(head, &mut reader, visitor))?;
+    let (told, hash) = visit(world, head.tick, |visitor| read_batch(head, &mut reader, visitor))?;
     let mut replica = world.resource_mut::<Replica>();
     replica.tick = head.tick;
     replica.batches += 1;
@@ -62,18 +63,35 @@ pub(crate) fn apply_batch(world: &mut World, batch: &[u8]) -> Result<Applied, Ap
     Ok(if agrees { Applied::Done } else { Applied::Diverged(head.tick) })
 }
 
+/// Applies a part as of a tick: those of its values that are newer than what is here. False if the replica has not the batch yet
+/// that it needs; nothing was applied then.
+pub(crate) fn apply_part(world: &mut World, tick: RoomTick, part: &[u8]) -> Result<bool, ApplyError> {
+    let replica_tick = world.resource::<Replica>().tick;
+    if part_needs(part)?.is_some_and(|back| tick.0.saturating_sub(back) > replica_tick.0) {
+        return Ok(false);
+    }
+    let (told, ()) = visit(world, tick, |visitor| read_part(part, visitor))?;
+    told.announce(world, tick);
+    Ok(true)
+}
+
 /// Fills an empty replica from a snapshot and tells the observers.
 pub(crate) fn apply_first_snapshot(world: &mut World, snapshot: &[u8]) -> Result<(), ApplyError> {
     let mut reader = Reader::new(snapshot);
     let head = SnapshotHead::read(&mut reader)?;
-    let (told, ()) = visit(world, |visitor| read_snapshot(&mut reader, visitor))?;
+    world.resource_mut::<Replica>().versions.clear();
+    let (told, ()) = visit(world, head.tick, |visitor| read_snapshot(&mut reader, visitor))?;
     world.resource_mut::<Replica>().tick = head.tick;
     super::check::restart(world);
     told.announce(world, head.tick);
     Ok(())
 }
 
-fn visit<T>(world: &mut World, read: impl FnOnce(&mut Apply<'_>) -> Result<T, CodecError>) -> Result<(Told, T), CodecError> {
+fn visit<T>(
+    world: &mut World,
+    tick: RoomTick,
+    read: impl FnOnce(&mut Apply<'_>) -> Result<T, CodecError>,
+) -> Result<(Told, T), CodecError> {
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let mut replica = std::mem::take(&mut *world.resource_mut::<Replica>());
     let mut visitor = Apply {
@@ -84,6 +102,7 @@ fn visit<T>(world: &mut World, read: impl FnOnce(&mut Apply<'_>) -> Result<T, Co
         created: Vec::new(),
         columns: Vec::new(),
         staged: Vec::new(),
+        tick,
     };
     let read = read(&mut visitor);
     let mut told = visitor.told;
@@ -150,6 +169,7 @@ pub(crate) struct Apply<'a> {
     columns: Vec<usize>,
     /// What their entities are about to be given.
     staged: Vec<Box<dyn Staged>>,
+    tick: RoomTick,
 }
 
 fn entry_of(protocol: &mut Protocol, component: usize, at: usize) -> Result<&mut ComponentEntry, CodecError> {
@@ -181,6 +201,7 @@ impl Visit for Apply<'_> {
             // References among the new ones need the entities before their components.
             let entity = self.world.spawn_empty().id();
             self.replica.enter(entry.net_id, id, entity);
+            self.replica.versions.created(entry.net_id, self.tick);
             self.told.added.push((entity, id));
             net_ids.push(entry.net_id);
             ids.push(id);
@@ -227,12 +248,20 @@ impl Visit for Apply<'_> {
     fn update(&mut self, component: usize, kind: UpdateKind, id: NetId, input: &mut Reader<'_>) -> Result<(), CodecError> {
         let entity = self.entity(id)?;
         let entry = entry_of(self.protocol, component, input.at())?;
+        // Something newer may have come beside the batches.
+        if entry.delivery == Delivery::Latest && !self.replica.versions.in_order(component, id, self.tick) {
+            return entry.column.skip(input);
+        }
         entry.column.update(self.world, entity, kind, input, &self.replica.map)
     }
 
     fn remove(&mut self, component: usize, id: NetId) -> Result<(), CodecError> {
         let entity = self.entity(id)?;
-        entry_of(self.protocol, component, 0)?.column.remove(self.world, entity);
+        let entry = entry_of(self.protocol, component, 0)?;
+        if entry.delivery == Delivery::Latest && !self.replica.versions.in_order(component, id, self.tick) {
+            return Ok(());
+        }
+        entry.column.remove(self.world, entity);
         self.told.removed.push((component, id.get()));
         Ok(())
     }
@@ -256,6 +285,17 @@ impl Visit for Apply<'_> {
 
     fn note(&mut self, _: usize, _: usize) -> Result<(), CodecError> {
         Ok(())
+    }
+}
+
+impl VisitPart for Apply<'_> {
+    fn value(&mut self, component: usize, id: NetId, input: &mut Reader<'_>) -> Result<(), CodecError> {
+        let entry = entry_of(self.protocol, component, input.at())?;
+        let Some(entity) = self.replica.map.get(id) else { return entry.column.skip(input) };
+        if !self.replica.versions.supersedes(component, id, self.tick) {
+            return entry.column.skip(input);
+        }
+        entry.column.update(self.world, entity, UpdateKind::Set, input, &self.replica.map)
     }
 }
 

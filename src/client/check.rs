@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::apply::{ApplyError, Told};
 use super::replica::{Checker, Diverged, Replica};
 use crate::protocol::{
-    CodecError, EntityId, Identity, Lost, NetId, Protocol, Reader, Rows, State, StateError, StateHash, UpdateKind, watch_losses,
+    CodecError, Delivery, EntityId, Identity, Lost, NetId, Protocol, Reader, Rows, State, StateError, StateHash, UpdateKind, watch_losses,
 };
 
 /// Starts over: everything is hashed at the next check.
@@ -32,6 +32,10 @@ pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], del
     let (since, now) = (checker.since, world.increment_change_tick());
     world.last_change_tick_scope(since, |world| {
         for (component, entry) in protocol.components.iter_mut().enumerate() {
+            // What travels beside the batches may be newer or older than they are.
+            if entry.delivery == Delivery::Latest {
+                continue;
+            }
             checker.rows.clear();
             if entry.column.changed(world, since, now, false, &mut checker.rows).is_err() {
                 continue;
@@ -104,6 +108,8 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
         told.changes.extend(entry.column.announcement());
     }
     replica.tick = theirs.tick();
+    replica.versions.clear();
+    theirs.entities().keys().for_each(|id| replica.versions.created(*id, theirs.tick()));
     replica.checker = None;
     *world.resource_mut::<Protocol>() = protocol;
     *world.resource_mut::<Replica>() = replica;

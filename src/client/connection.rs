@@ -1,6 +1,7 @@
 //! What is said between a client and its host. Bytes in, bytes out: what carries them is somebody else's.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
@@ -8,13 +9,15 @@ use bytes::Bytes;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::apply::{Applied, ApplyError, apply_batch, apply_first_snapshot};
+use super::apply::{Applied, ApplyError, apply_batch, apply_first_snapshot, apply_part};
 use super::check::reconcile;
+use super::clock::ServerClock;
+use super::inflow::{Arrival, Inflow};
 use super::replica::Replica;
 use crate::protocol::limits::{COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::protocol::{
-    Accepted, ClientMessage, CodecError, CommandId, Durable, Protocol, Refusal, Rejected, RoomTick, ServerMessage, SnapshotAssembly,
-    VerdictMessage, encode_into,
+    Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, RoomTick, ServerMessage,
+    SnapshotAssembly, VerdictMessage, encode_into,
 };
 
 /// How many accepted commands a client remembers until they are said to be stored.
@@ -60,7 +63,9 @@ pub struct ConnectionChanged {
 #[derive(Resource, Debug, Default)]
 pub struct Connection {
     state: ConnectionState,
-    incoming: VecDeque<Bytes>,
+    incoming: VecDeque<Arrival>,
+    inflow: Inflow,
+    now: Duration,
     outgoing: VecDeque<Bytes>,
     assembly: SnapshotAssembly,
     waiting: Vec<Bytes>,
@@ -75,7 +80,7 @@ pub struct Connection {
 impl Connection {
     /// Asks for a room. `spectate` joins without a user: the client sees everything and can do nothing.
     pub fn join(&mut self, protocol: &Protocol, room: &str, spectate: bool) {
-        *self = Self::default();
+        *self = Self { now: self.now, ..Self::default() };
         self.state = ConnectionState::Joining(0.0);
         let hello = ClientMessage::Hello { fingerprint: protocol.fingerprint(), room: room.to_owned(), spectate };
         self.outgoing.push_back(hello.encode());
@@ -94,9 +99,45 @@ impl Connection {
         }
     }
 
-    /// Takes a message that arrived. It is applied when [`receive`](super::ReplicaSystems::Receive) runs.
+    /// Tells the time, by a clock that never goes back. What is delivered and asked for from now on is taken to be of that time.
+    pub fn set_now(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+    }
+
+    /// Takes a packet that arrived, or a message by itself. What is in it is applied when
+    /// [`receive`](super::ReplicaSystems::Receive) runs.
     pub fn deliver(&mut self, message: Bytes) {
-        self.incoming.push_back(message);
+        if message.first() != Some(&PACKET) {
+            self.incoming.push_back(Arrival::Message(message));
+        } else if let Err(error) = self.inflow.take(self.now, &message, &mut self.incoming) {
+            self.lost(format!("the server's packet can't be read: {error}"));
+        }
+    }
+
+    /// The report of what arrived that is due now, if one is. It goes out as a packet of its own, not on a channel, and may be lost.
+    pub fn next_report(&mut self) -> Option<Bytes> {
+        self.inflow.report(self.now)
+    }
+
+    /// What is known of the server's time, and of the round trip.
+    pub fn server_clock(&self) -> &ServerClock {
+        self.inflow.clock()
+    }
+
+    /// The tick that it is at the server now, with a fraction. `None` until the first packet came.
+    pub fn server_tick(&self) -> Option<f64> {
+        self.inflow.clock().server_tick(self.now)
+    }
+
+    /// How many packets came since the client joined, and how many bytes they were.
+    pub fn received(&self) -> (u64, u64) {
+        self.inflow.received()
+    }
+
+    /// True if a packet with that number, as the host counts, is here. For simulations.
+    #[cfg(feature = "host")]
+    pub(crate) fn has_packet(&self, seq: u64) -> bool {
+        self.inflow.is_known(seq)
     }
 
     /// The next message to send, in order, on the reliable channel.
@@ -203,13 +244,23 @@ pub fn in_room(connection: Res<Connection>) -> bool {
 /// Applies every message that arrived.
 pub(crate) fn receive(world: &mut World) {
     while let Some(message) = world.resource_mut::<Connection>().incoming.pop_front() {
-        let handled = ServerMessage::decode(&message).map_err(ApplyError::from).and_then(|message| handle(world, message));
+        let handled = match message {
+            Arrival::Message(message) => {
+                ServerMessage::decode(&message).map_err(ApplyError::from).and_then(|message| handle(world, message))
+            }
+            Arrival::Part(tick, part) => take_part(world, tick, part),
+        };
         if let Err(error) = handled {
             world.resource_mut::<Replica>().live = false;
             let mut connection = world.resource_mut::<Connection>();
             connection.state = ConnectionState::Broken(error.to_string());
             connection.incoming.clear();
         }
+    }
+    let heard = world.resource::<Connection>().inflow.heard();
+    let mut replica = world.resource_mut::<Replica>();
+    if replica.live {
+        replica.heard = heard;
     }
     let mut connection = world.resource_mut::<Connection>();
     if connection.told.as_ref() != Some(&connection.state) {
@@ -285,7 +336,22 @@ fn take_chunk(world: &mut World, size: usize, at: usize, bytes: &[u8]) -> Result
         reconcile(world, &snapshot, report)?;
     }
     world.resource_mut::<Replica>().live = true;
-    waiting.into_iter().try_for_each(|batch| take_batch(world, batch))
+    waiting.into_iter().try_for_each(|batch| take_batch(world, batch))?;
+    retry_parts(world)
+}
+
+/// Takes a part, or lets it wait for the batch that it needs.
+fn take_part(world: &mut World, tick: RoomTick, part: Bytes) -> Result<(), ApplyError> {
+    if !world.resource::<Replica>().live || !apply_part(world, tick, &part)? {
+        world.resource_mut::<Connection>().inflow.wait(tick, part)?;
+    }
+    Ok(())
+}
+
+/// Tries the parts again that waited for a batch.
+fn retry_parts(world: &mut World) -> Result<(), ApplyError> {
+    let waited = world.resource_mut::<Connection>().inflow.waited();
+    waited.into_iter().try_for_each(|(tick, part)| take_part(world, tick, part))
 }
 
 fn take_batch(world: &mut World, batch: Bytes) -> Result<(), ApplyError> {
@@ -309,5 +375,5 @@ fn take_batch(world: &mut World, batch: Bytes) -> Result<(), ApplyError> {
             }
         }
     }
-    Ok(())
+    retry_parts(world)
 }

@@ -1,9 +1,17 @@
 //! A replica as plain data, without a Bevy world: for tools that watch, and for clients that are not written with Bevy.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::apply::ApplyError;
-use crate::protocol::{EntityId, Followed, Protocol, Refusal, RoomId, ServerMessage, SnapshotAssembly, State, StateError, VerdictMessage};
+use super::clock::ServerClock;
+use super::inflow::{Arrival, Inflow};
+use crate::protocol::{
+    EntityId, Followed, Operation, PACKET, Protocol, Refusal, RoomId, RoomTick, ServerMessage, SnapshotAssembly, State, StateError,
+    VerdictMessage, Versions, part_needs,
+};
 
 /// What a message did to a [`HeadlessReplica`].
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +27,8 @@ pub enum Sight {
     Snapshot,
     /// A batch was applied.
     Batch(Followed),
+    /// Newer values of `latest` components came, as of a tick.
+    Latest(RoomTick, Vec<Operation>),
     /// The answers to its commands.
     Verdicts(Vec<VerdictMessage>),
     /// The host said no, or put it out; for another protocol, what differs.
@@ -35,6 +45,8 @@ pub struct HeadlessReplica {
     assembly: SnapshotAssembly,
     waiting: Vec<Bytes>,
     live: bool,
+    inflow: Inflow,
+    versions: Versions,
 }
 
 impl HeadlessReplica {
@@ -42,7 +54,8 @@ impl HeadlessReplica {
     /// protocol was added to.
     pub fn new(protocol: Protocol) -> Self {
         let state = State::new(RoomId::named(""));
-        Self { protocol, state, assembly: SnapshotAssembly::default(), waiting: Vec::new(), live: false }
+        let (assembly, waiting, inflow, versions) = Default::default();
+        Self { protocol, state, assembly, waiting, live: false, inflow, versions }
     }
 
     /// The state of the room.
@@ -55,11 +68,54 @@ impl HeadlessReplica {
         &self.protocol
     }
 
-    /// Takes a message, and tells what it did.
+    /// Takes a packet that arrived at a time, by a clock that never goes back, or a message by itself; tells what it did.
     ///
     /// # Errors
     /// If it can't be applied. The replica is then of no more use.
-    pub fn deliver(&mut self, message: &Bytes) -> Result<Vec<Sight>, ApplyError> {
+    pub fn deliver(&mut self, now: Duration, packet: &Bytes) -> Result<Vec<Sight>, ApplyError> {
+        if packet.first() != Some(&PACKET) {
+            return self.message(packet);
+        }
+        let (mut arrivals, mut sights) = (VecDeque::new(), Vec::new());
+        self.inflow.take(now, packet, &mut arrivals)?;
+        for arrival in arrivals {
+            match arrival {
+                Arrival::Message(message) => sights.extend(self.message(&message)?),
+                Arrival::Part(tick, part) => sights.extend(self.part(tick, part)?),
+            }
+        }
+        Ok(sights)
+    }
+
+    /// The report of what arrived that is due now, if one is: to be sent as a packet of its own.
+    pub fn next_report(&mut self, now: Duration) -> Option<Bytes> {
+        self.inflow.report(now)
+    }
+
+    /// What is known of the server's time, and of the round trip.
+    pub fn server_clock(&self) -> &ServerClock {
+        self.inflow.clock()
+    }
+
+    fn part(&mut self, tick: RoomTick, part: Bytes) -> Result<Option<Sight>, ApplyError> {
+        let early = part_needs(&part)?.is_some_and(|back| tick.0.saturating_sub(back) > self.state.tick().0);
+        if early || !self.live {
+            self.inflow.wait(tick, part)?;
+            return Ok(None);
+        }
+        let told = self.state.take_part(&self.protocol, (tick, &part), &mut self.versions).map_err(apply_error)?;
+        Ok((!told.is_empty()).then_some(Sight::Latest(tick, told)))
+    }
+
+    /// Tries the parts again that waited for a batch.
+    fn retry_parts(&mut self, sights: &mut Vec<Sight>) -> Result<(), ApplyError> {
+        for (tick, part) in self.inflow.waited() {
+            sights.extend(self.part(tick, part)?);
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: &Bytes) -> Result<Vec<Sight>, ApplyError> {
         Ok(match ServerMessage::decode(message)? {
             ServerMessage::Welcome { room, name, user, .. } => {
                 self.state = State::new(room);
@@ -78,14 +134,21 @@ impl HeadlessReplica {
                 Some(snapshot) => {
                     self.state = State::from_snapshot(&self.protocol, self.state.room(), &snapshot).map_err(apply_error)?;
                     self.live = true;
+                    self.versions.clear();
+                    self.state.entities().keys().for_each(|id| self.versions.created(*id, self.state.tick()));
                     let mut sights = vec![Sight::Snapshot];
                     for batch in std::mem::take(&mut self.waiting) {
                         sights.push(self.follow(&batch)?);
                     }
+                    self.retry_parts(&mut sights)?;
                     sights
                 }
             },
-            ServerMessage::Batch(batch) if self.live => vec![self.follow(&batch)?],
+            ServerMessage::Batch(batch) if self.live => {
+                let mut sights = vec![self.follow(&batch)?];
+                self.retry_parts(&mut sights)?;
+                sights
+            }
             ServerMessage::Batch(batch) => {
                 self.waiting.push(batch);
                 vec![Sight::Nothing]
@@ -96,7 +159,7 @@ impl HeadlessReplica {
     }
 
     fn follow(&mut self, batch: &Bytes) -> Result<Sight, ApplyError> {
-        self.state.follow(&self.protocol, batch).map(Sight::Batch).map_err(apply_error)
+        self.state.follow_with(&self.protocol, batch, Some(&mut self.versions)).map(Sight::Batch).map_err(apply_error)
     }
 }
 

@@ -7,8 +7,10 @@
 
 mod apply;
 mod check;
+mod clock;
 mod connection;
 mod headless;
+mod inflow;
 mod plugin;
 mod replica;
 mod transport;
@@ -16,8 +18,10 @@ mod udp;
 
 pub use self::apply::ApplyError;
 pub use self::check::replica_state;
+pub use self::clock::ServerClock;
 pub use self::connection::{Connection, ConnectionChanged, ConnectionState, Issue, IssueError, in_room};
 pub use self::headless::{HeadlessReplica, Sight};
+pub use self::inflow::Receiver;
 pub use self::plugin::{ReplicaPlugin, ReplicaSystems};
 pub use self::replica::{Diverged, Replica};
 pub use self::transport::{UdpPlugin, UdpTransport, unix_time};

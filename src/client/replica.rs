@@ -4,7 +4,7 @@ use bevy_ecs::change_detection::Tick;
 use bevy_ecs::prelude::*;
 use bevy_platform::collections::HashMap;
 
-use crate::protocol::{EntityId, NetId, NetMap, RoomId, RoomTick, Rows, StateHash};
+use crate::protocol::{EntityId, NetId, NetMap, RoomId, RoomTick, Rows, StateHash, Versions};
 
 /// The client's copy of a room. A resource of the game's world, added by [`ReplicaPlugin`](super::ReplicaPlugin).
 #[derive(Resource, Debug)]
@@ -18,6 +18,10 @@ pub struct Replica {
     pub(crate) by_id: HashMap<EntityId, Entity>,
     pub(crate) checker: Option<Checker>,
     pub(crate) batches: u64,
+    /// As of which ticks the values of `latest` components are.
+    pub(crate) versions: Versions,
+    /// The newest tick that the host spoke of.
+    pub(crate) heard: RoomTick,
 }
 
 /// What a replica keeps to compare itself with the hashes on the batches.
@@ -40,6 +44,8 @@ impl Default for Replica {
             by_id: HashMap::default(),
             checker: None,
             batches: 0,
+            versions: Versions::default(),
+            heard: RoomTick(0),
         }
     }
 }
@@ -60,8 +66,14 @@ impl Replica {
         self.entity(self.user)
     }
 
-    /// The tick whose state this is.
+    /// The tick whose state this is: that of the newest packet that came. What is ordered may still be on its way; see
+    /// [`ordered_tick`](Self::ordered_tick).
     pub fn tick(&self) -> RoomTick {
+        self.tick.max(self.heard)
+    }
+
+    /// The tick of the last batch that is in: everything that is not `latest` is as of it.
+    pub fn ordered_tick(&self) -> RoomTick {
         self.tick
     }
 

@@ -62,7 +62,12 @@ impl Plugin for UdpPlugin {
 
 fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connection>, protocol: Res<Protocol>) {
     let transport = &mut *transport;
-    transport.link.receive(unix_time());
+    let now = unix_time();
+    connection.set_now(now);
+    transport.link.receive(now);
+    while let Some(packet) = transport.link.next_packet() {
+        connection.deliver(packet);
+    }
     while let Some(message) = transport.link.next_message() {
         connection.deliver(message);
     }
@@ -96,6 +101,10 @@ fn give_out(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connecti
         }
     }
     let now = unix_time();
+    connection.set_now(now);
+    if let Some(report) = connection.next_report() {
+        transport.link.send_packet(&report);
+    }
     // A little less than a tick, so that a loop of 50 ms sends in each round.
     if now.saturating_sub(transport.last_flush) >= Duration::from_millis(TICK_MILLIS - 5) {
         transport.last_flush = now;

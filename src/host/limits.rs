@@ -15,6 +15,9 @@ pub struct HostLimits {
     /// Most bytes that wait to be sent to one member. One with more has its batches dropped, and is sent a snapshot when
     /// it can take one. Default: 4 MiB. Counter: `resyncs`.
     pub queue_bytes_max: usize,
+    /// Most bytes a second that one member is sent, with what the network adds. Less where its way carries less, down to 12 KiB a
+    /// second. Default: 2 MiB.
+    pub bytes_per_second_max: u32,
     /// Most malformed or ill-timed messages of one connection. One with more is closed. Default: 16. Counter: `kicked`.
     pub mistakes_max: u32,
     /// Fewest ticks between two snapshots that one member may ask for. Default: 20. Counter: `resyncs_refused`.
@@ -32,6 +35,7 @@ impl Default for HostLimits {
             rooms_max: 1_000,
             commands_waiting_max: 64,
             queue_bytes_max: 4 << 20,
+            bytes_per_second_max: 2 << 20,
             mistakes_max: 16,
             resync_ticks_min: 20,
             seat_ticks: 1_200,

@@ -1,17 +1,25 @@
 //! Rooms by name, and who is in them. Messages in, messages out: no socket and no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::delivery::Offer;
 use super::limits::{HostCounters, HostLimits};
 use super::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::limits::BATCH_MESSAGE_BYTES_MAX;
 use crate::protocol::{
-    ClientMessage, CommandId, Description, EntityId, LeaveReason, Protocol, Refusal, Rejection, RoomTick, ServerMessage, Taken, Trail,
-    VerdictMessage, batch_message, snapshot_messages,
+    ClientMessage, CommandId, Description, EntityId, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, RoomTick, ServerMessage,
+    Taken, Trail, VerdictMessage, batch_message, snapshot_messages,
 };
 use crate::room::{Answer, Blueprint, Incoming, Outbox, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict};
+
+/// How long a connection that is to be closed may take to hear why.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// How long members wait for what is due if their room does not tick.
+const SERVE_AFTER: Duration = Duration::from_millis(90);
 
 /// A room, and who hears of it.
 #[derive(Debug)]
@@ -49,13 +57,15 @@ pub struct TickReport {
 /// Rooms by name, and who is in them.
 ///
 /// Whoever drives it tells what the transport saw ([`connected`](Self::connected), [`message`](Self::message),
-/// [`disconnected`](Self::disconnected)), ticks each room at its time, and [pumps](Self::pump) what is to be sent.
+/// [`disconnected`](Self::disconnected)) and [when](Self::advance), ticks each room at its time, and [pumps](Self::pump) what is to be
+/// sent.
 #[derive(Debug)]
 pub struct Lobby {
     limits: HostLimits,
     rooms: BTreeMap<String, HostedRoom>,
     sessions: BTreeMap<ConnectionId, Session>,
     counters: HostCounters,
+    now: Duration,
     /// Whether a player who connects again takes the place of the older connection. Only where identities are proven.
     takeover: bool,
     /// Why commands are refused at the moment.
@@ -66,7 +76,24 @@ impl Lobby {
     /// A lobby without rooms. `takeover`: a player who connects again, say after a change of network, takes the place of
     /// its older connection; without it, it is refused while that lives. Say no where players are not authenticated.
     pub fn new(limits: HostLimits, takeover: bool) -> Self {
-        Self { limits, rooms: BTreeMap::new(), sessions: BTreeMap::new(), counters: HostCounters::default(), takeover, refusing: None }
+        let (rooms, sessions, counters) = Default::default();
+        Self { limits, rooms, sessions, counters, now: Duration::ZERO, takeover, refusing: None }
+    }
+
+    /// Tells the time, by a clock that never goes back. What happens from now on is taken to be of that time.
+    pub fn advance(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+    }
+
+    /// True if a member has all that it was ever told, or will have with the packets of which `has` says that they are there; it is
+    /// given their numbers. For simulations.
+    pub fn is_current(&self, connection: ConnectionId, has: impl Fn(u64) -> bool) -> bool {
+        self.sessions.get(&connection).is_some_and(|session| session.stage == Stage::Live && session.delivery.is_current(has))
+    }
+
+    /// The round trip to a connection, and the rate at which it may be sent, in bytes a second.
+    pub fn path(&self, connection: ConnectionId) -> Option<(Duration, f64)> {
+        self.sessions.get(&connection).map(|session| session.delivery.path())
     }
 
     /// Creates a room.
@@ -163,7 +190,7 @@ impl Lobby {
     pub fn connected(&mut self, connection: ConnectionId, visitor: Visitor) {
         self.counters.connected += 1;
         let full = self.sessions.len() >= self.limits.sessions_max;
-        self.sessions.insert(connection, Session::new(visitor));
+        self.sessions.insert(connection, Session::new(visitor, self.now, self.limits.bytes_per_second_max));
         if full {
             self.counters.refused_full += 1;
             self.refuse(connection, &Refusal::HostFull);
@@ -176,9 +203,17 @@ impl Lobby {
         self.sessions.remove(&connection);
     }
 
-    /// A message of a stranger came in.
+    /// A message of a stranger came in, or a report of what arrived there.
     pub fn message(&mut self, connection: ConnectionId, message: &Bytes) {
-        let Some(session) = self.sessions.get(&connection) else { return };
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        if message.first() == Some(&REPORT) {
+            let now = self.now;
+            if let Err(error) = Report::decode(message).and_then(|report| session.delivery.report(now, &report)) {
+                self.counters.malformed += 1;
+                self.mistake(connection, &error.to_string());
+            }
+            return;
+        }
         let stage = session.stage.clone();
         if stage == Stage::Closing {
             return;
@@ -332,7 +367,7 @@ impl Lobby {
     fn refuse(&mut self, connection: ConnectionId, refusal: &Refusal) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         session.stage = Stage::Closing;
-        session.drop_superseded();
+        session.delivery.drop_superseded();
         if let Ok(message) = ServerMessage::Refused(refusal.clone()).encode() {
             session.push(message);
         }
@@ -369,12 +404,12 @@ impl Lobby {
         let Some(hosted) = self.rooms.get_mut(name) else {
             return report_of(outbox, None);
         };
-        let message = outbox.batch.as_ref().map(batch_message);
+        let message = outbox.ordered.as_ref().map(batch_message);
         let too_large = message.as_ref().is_some_and(|message| message.len() > BATCH_MESSAGE_BYTES_MAX);
-        for connection in message.iter().flat_map(|_| &hosted.members) {
+        for connection in &hosted.members {
             let Some(session) = self.sessions.get_mut(connection) else { continue };
-            if too_large || session.is_clogged(self.limits.queue_bytes_max) {
-                session.drop_superseded();
+            if too_large || session.delivery.is_clogged(self.limits.queue_bytes_max, outbox.tick) {
+                session.delivery.drop_superseded();
                 session.wants_snapshot = true;
             }
             if session.wants_snapshot {
@@ -382,12 +417,26 @@ impl Lobby {
                 continue;
             }
             if let Some(message) = &message {
-                session.push(message.clone());
+                session.delivery.push(outbox.tick, message.clone());
                 self.counters.batches += 1;
             }
         }
-        let fault = self.send_snapshots(name, outbox.tick);
+        let fault = self.send_snapshots(name, outbox.tick).or_else(|| self.serve(name, outbox.tick));
         report_of(outbox, fault)
+    }
+
+    /// Puts together what the members of a room are sent in a tick.
+    fn serve(&mut self, name: &str, tick: RoomTick) -> Option<RoomFault> {
+        let hosted = self.rooms.get_mut(name)?;
+        let (members, sessions, now) = (&hosted.members, &mut self.sessions, self.now);
+        let served = hosted.room.with_latest(|latest, world| {
+            for connection in members {
+                let Some(session) = sessions.get_mut(connection) else { continue };
+                session.served = now;
+                session.delivery.round(now, tick, Some(Offer { latest: &mut *latest, world }));
+            }
+        });
+        served.inspect_err(|fault| self.fail(name, fault)).err()
     }
 
     /// Queues the room's answers to single members.
@@ -436,8 +485,10 @@ impl Lobby {
         let hosted = self.rooms.get_mut(name)?;
         let arriving = std::mem::take(&mut hosted.arriving);
         let sessions = &mut self.sessions;
-        let again =
-            hosted.members.iter().filter(|id| sessions.get(id).is_some_and(|session| session.wants_snapshot && session.is_drained()));
+        let again = hosted
+            .members
+            .iter()
+            .filter(|id| sessions.get(id).is_some_and(|session| session.wants_snapshot && session.delivery.is_drained()));
         let again: Vec<ConnectionId> = again.copied().collect();
         if arriving.is_empty() && again.is_empty() {
             return None;
@@ -469,18 +520,27 @@ impl Lobby {
             session.wants_snapshot = false;
             session.last_snapshot_tick = tick.0;
             snapshot.iter().for_each(|message| session.push(message.clone()));
+            session.delivery.snapshot_pushed(tick);
         }
         None
     }
 
-    /// Hands over what is queued, connection by connection. `send` says whether it took a message; one that it did not
-    /// take waits. Returns the connections that are to be closed now.
-    pub fn pump(&mut self, mut send: impl FnMut(ConnectionId, &Bytes) -> bool) -> Vec<ConnectionId> {
+    /// Hands over the packets that are to be sent, each in two pieces, of which the second is the same for many members. Returns the
+    /// connections that are to be closed now.
+    pub fn pump(&mut self, mut send: impl FnMut(ConnectionId, &[u8], &[u8])) -> Vec<ConnectionId> {
         let mut closed = Vec::new();
+        let now = self.now;
         for (connection, session) in &mut self.sessions {
-            session.pump(|message| send(*connection, message));
-            if session.stage == Stage::Closing && session.is_drained() {
-                closed.push(*connection);
+            if session.stage != Stage::Live || now >= session.served + SERVE_AFTER {
+                session.served = now;
+                session.delivery.round(now, RoomTick(0), None);
+            }
+            session.delivery.take(|own, shared| send(*connection, own, shared));
+            if session.stage == Stage::Closing {
+                let since = *session.closing.get_or_insert(now);
+                if session.delivery.is_there() || now >= since + CLOSING {
+                    closed.push(*connection);
+                }
             }
         }
         for connection in &closed {

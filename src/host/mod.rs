@@ -4,6 +4,7 @@
 //!
 //! May use: protocol, room, store. The only place where the wall clock is read and threads run.
 
+mod delivery;
 pub mod gateway;
 mod keeper;
 mod limits;

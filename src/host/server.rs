@@ -8,13 +8,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
 use super::gateway::Access;
-use super::gateway::{BindError, GatewayCounters, GatewayEvent, Gone, SendOutcome, Shard, ShardConfig};
+use super::gateway::{BindError, GatewayCounters, GatewayEvent, Gone, Shard, ShardConfig};
 use super::keeper::{KeepError, KeepOptions, Keeper};
 use super::limits::{HostCounters, HostLimits};
 use super::lobby::{Lobby, TickReport};
 use super::pacer::Pacer;
 use super::session::Visitor;
-use crate::protocol::{Channel, LeaveReason, Refusal};
+use crate::protocol::{LeaveReason, Refusal};
 use crate::room::{Blueprint, RoomError, RoomOptions};
 use crate::store::WriterReport;
 
@@ -239,6 +239,7 @@ impl Server {
     }
 
     fn receive(&mut self) {
+        self.lobby.advance(self.started.elapsed());
         self.shard.receive(unix_time(), DATAGRAMS_PER_ROUND_MAX);
         for event in self.shard.drain_events() {
             match event {
@@ -246,7 +247,9 @@ impl Server {
                     let visitor = Visitor { player: admission.player, name: admission.name, room: admission.room };
                     self.lobby.connected(connection, visitor);
                 }
-                GatewayEvent::Message(connection, message) => self.lobby.message(connection, &message),
+                GatewayEvent::Message(connection, message) | GatewayEvent::Packet(connection, message) => {
+                    self.lobby.message(connection, &message);
+                }
                 GatewayEvent::Disconnected(connection, how) => {
                     let reason = match how {
                         Gone::Left => LeaveReason::Left,
@@ -261,10 +264,9 @@ impl Server {
 
     fn send(&mut self) {
         let shard = &mut self.shard;
-        let closed = self.lobby.pump(|connection, message| match shard.send(connection, Channel::Ordered, message.clone()) {
-            SendOutcome::Full => false,
-            // What is for somebody who is gone is done with.
-            SendOutcome::Queued | SendOutcome::Gone => true,
+        self.lobby.advance(self.started.elapsed());
+        let closed = self.lobby.pump(|connection, own, shared| {
+            shard.send_packet_parts(connection, &[own, shared]);
         });
         for connection in closed {
             self.shard.disconnect(connection);

@@ -1,9 +1,10 @@
 //! What the host knows of one connection.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::delivery::Delivery;
 use crate::protocol::{EntityId, RoomTick};
 
 /// A connection, as the gateway numbers it. Never used again in one process.
@@ -50,15 +51,16 @@ pub(crate) struct Session {
     /// The ticks of the first and the last accepted command that is not known to be stored.
     pub(crate) unconfirmed: Option<RoomTick>,
     pub(crate) unconfirmed_last: Option<RoomTick>,
-    queue: VecDeque<Bytes>,
-    queue_bytes: usize,
+    /// What it is sent.
+    pub(crate) delivery: Delivery,
+    /// When it was last sent what is due.
+    pub(crate) served: Duration,
+    /// Since when it is to be closed.
+    pub(crate) closing: Option<Duration>,
 }
 
-/// The first byte of the messages that a snapshot makes superfluous: chunks and batches.
-const SUPERSEDED: [u8; 2] = [3, 4];
-
 impl Session {
-    pub(crate) fn new(visitor: Visitor) -> Self {
+    pub(crate) fn new(visitor: Visitor, now: Duration, rate_max: u32) -> Self {
         Self {
             visitor,
             stage: Stage::Greeting,
@@ -71,39 +73,14 @@ impl Session {
             last_snapshot_tick: 0,
             unconfirmed: None,
             unconfirmed_last: None,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
+            delivery: Delivery::new(now, f64::from(rate_max)),
+            served: now,
+            closing: None,
         }
     }
 
+    /// Queues a message that is not a batch.
     pub(crate) fn push(&mut self, message: Bytes) {
-        self.queue_bytes += message.len();
-        self.queue.push_back(message);
-    }
-
-    /// True if the other end can't keep up: more than `max` bytes wait. Batches are then dropped in favour of a snapshot.
-    pub(crate) fn is_clogged(&self, max: usize) -> bool {
-        self.queue_bytes > max
-    }
-
-    /// Drops what a snapshot will supersede.
-    pub(crate) fn drop_superseded(&mut self) {
-        self.queue.retain(|message| message.first().is_none_or(|kind| !SUPERSEDED.contains(kind)));
-        self.queue_bytes = self.queue.iter().map(Bytes::len).sum();
-    }
-
-    pub(crate) fn is_drained(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Hands messages over for as long as they are taken.
-    pub(crate) fn pump(&mut self, mut take: impl FnMut(&Bytes) -> bool) {
-        while let Some(message) = self.queue.front() {
-            if !take(message) {
-                return;
-            }
-            self.queue_bytes -= message.len();
-            self.queue.pop_front();
-        }
+        self.delivery.push(RoomTick(0), message);
     }
 }

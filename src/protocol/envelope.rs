@@ -11,7 +11,7 @@ use super::rejection::Rejection;
 use super::roster::read_uuid;
 
 /// The version of this format. Two that differ don't connect.
-pub const WIRE_VERSION: u64 = 2;
+pub const WIRE_VERSION: u64 = 3;
 
 /// What a client says to its host. All on the reliable channel.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,18 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Most synced components, commands or facts in one protocol, each.
 pub const KINDS_MAX: usize = 1024;
 
+/// Most components whose delivery is `latest` in one protocol.
+pub const LATEST_MAX: usize = 64;
+
+/// Largest value of a `latest` component that travels in a datagram, in bytes. A larger one goes with the ordered batch.
+pub const LATEST_VALUE_BYTES_MAX: usize = 1_024;
+
+/// Largest packet from a host to a client, in bytes: with the transport's and the network's own it stays below what every path carries.
+pub const PACKET_BYTES_MAX: usize = 1_200;
+
+/// Largest part: values of `latest` components, in bytes. It fits a packet beside the packet's head.
+pub const PART_BYTES_MAX: usize = 1_184;
+
 /// Longest wire name, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 

@@ -23,6 +23,8 @@ mod link;
 mod named;
 mod notice;
 mod operation;
+mod packet;
+mod part;
 mod payload;
 mod quantity;
 mod recorded;
@@ -34,6 +36,7 @@ mod staged;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
 mod standing;
 mod state;
+mod versions;
 mod wire;
 
 pub use self::admission::{Admission, AdmissionError, USER_DATA_BYTES};
@@ -51,7 +54,7 @@ pub use self::envelope::{
 pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::fold::Folded;
-pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, datagram_kind};
+pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, RAW_BYTES_MAX, RAW_KINDS, datagram_kind, is_raw};
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
 pub use self::link::{Link, LinkConditions, LinkParseError, QUEUE_MAX};
@@ -81,6 +84,12 @@ pub(crate) use self::column::Announcement;
 #[cfg(feature = "host")]
 pub(crate) use self::fold::{Dirty, EXISTS};
 pub(crate) use self::ids::with_ticks_moved;
+pub(crate) use self::packet::{
+    Frame, PACKET_HEAD_MAX, REPORT_BITS_BYTES_MAX, Report, STREAM_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, read_packet, unwrap_seq,
+    varint_size, write_echo, write_ordered_head, write_packet_head, write_part_head,
+};
+pub use self::packet::{PACKET, REPORT};
+pub(crate) use self::part::{PartItem, PartSource, VisitPart, part_needs, read_part};
 pub(crate) use self::payload::{Fact, Payload};
 pub(crate) use self::quantity::StepLog;
 pub(crate) use self::registry::ComponentEntry;
@@ -88,4 +97,5 @@ pub(crate) use self::registry::watch_losses;
 pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
 pub(crate) use self::staged::{Places, Staged, insert_staged, stage};
+pub(crate) use self::versions::Versions;
 pub(crate) use self::wire::Names;

@@ -30,6 +30,9 @@ pub enum Delivery {
     Latest,
 }
 
+/// How much values matter by default.
+const PRIORITY: u16 = 100;
+
 /// A synced component in the protocol.
 pub(crate) struct ComponentEntry {
     pub(crate) name: String,
@@ -37,6 +40,8 @@ pub(crate) struct ComponentEntry {
     pub(crate) quantity: bool,
     /// An update that says what was said last is left out.
     pub(crate) when_different: bool,
+    /// How much its values matter where a member can't be sent all.
+    pub(crate) priority: u16,
     pub(crate) shape: String,
     pub(crate) type_id: TypeId,
     pub(crate) column: Box<dyn Column>,
@@ -208,6 +213,13 @@ impl<T: SyncComponent + Component<Mutability = Mutable>> Synced<'_, T> {
         self.entry(|entry| entry.delivery = Delivery::Latest)
     }
 
+    /// How much changes of a [`latest`](Self::latest) component matter to members whose way is too narrow for all of them: one of 200
+    /// goes twice as often as one of 100, which is the default. However little it matters, none waits longer than the others' turns
+    /// take once it is two seconds old.
+    pub fn priority(&mut self, priority: u16) -> &mut Self {
+        self.entry(|entry| entry.priority = priority.max(1))
+    }
+
     /// Leaves an update out if its value equals, byte for byte, the one that was sent last: for components that systems write
     /// every tick, changed or not. Costs the room a copy of each entity's value and a comparison for each write; where the
     /// systems can use Bevy's `set_if_neq` instead, that costs nothing.
@@ -261,6 +273,7 @@ where
         delivery: Delivery::Ordered,
         quantity: false,
         when_different: false,
+        priority: PRIORITY,
         shape,
         type_id,
         column: Box::new(column),

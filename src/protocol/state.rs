@@ -9,9 +9,11 @@ use super::batch::{BatchHead, FactHead, SnapshotHead, Visit, read_batch, read_sn
 use super::codec::{CodecError, Reader};
 use super::ids::{EntityId, FactSeq, NetId, RoomId, RoomTick};
 use super::operation::{Op, Operation};
+use super::part::{VisitPart, read_part};
 use super::quantity::UpdateKind;
-use super::registry::Protocol;
+use super::registry::{Delivery, Protocol};
 use super::roster::{Identity, RosterEntry};
+use super::versions::Versions;
 use super::wire::Names;
 
 /// Why a state could not take a batch or a snapshot.
@@ -89,10 +91,7 @@ impl State {
         let mut reader = Reader::new(snapshot);
         let head = SnapshotHead::read(&mut reader)?;
         let mut state = Self { tick: head.tick, ..Self::new(room) };
-        read_snapshot(
-            &mut reader,
-            &mut Fold { protocol, state: &mut state, told: Vec::new(), facts: Vec::new(), causes: Vec::new(), created: Vec::new() },
-        )?;
+        read_snapshot(&mut reader, &mut Fold::new(protocol, &mut state, head.tick, None))?;
         Ok(state)
     }
 
@@ -109,18 +108,47 @@ impl State {
     /// # Errors
     /// If it is malformed (the state must then not be used further), or one is missing before it.
     pub fn follow(&mut self, protocol: &Protocol, batch: &[u8]) -> Result<Followed, StateError> {
+        self.follow_with(protocol, batch, None)
+    }
+
+    /// The same for a replica that is told values of `latest` components beside the batches.
+    ///
+    /// # Errors
+    /// See [`State::follow`].
+    pub(crate) fn follow_with(
+        &mut self,
+        protocol: &Protocol,
+        batch: &[u8],
+        versions: Option<&mut Versions>,
+    ) -> Result<Followed, StateError> {
         let mut reader = Reader::new(batch);
         let head = BatchHead::read(&mut reader)?;
         if !self.is_before(head)? {
             return Ok(Followed::default());
         }
-        let mut fold = Fold { protocol, state: self, told: Vec::new(), facts: Vec::new(), causes: Vec::new(), created: Vec::new() };
+        let mut fold = Fold::new(protocol, self, head.tick, versions);
         read_batch(head, &mut reader, &mut fold)?;
         fold.causes.resize(fold.told.len(), None);
         let followed = Followed { operations: fold.told, facts: fold.facts, causes: fold.causes };
         self.tick = head.tick;
         self.bury(&followed.operations);
         Ok(followed)
+    }
+
+    /// Applies a part as of a tick: those of its values that are newer than what is here. Tells the operations.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica does"))]
+    pub(crate) fn take_part(
+        &mut self,
+        protocol: &Protocol,
+        (tick, part): (RoomTick, &[u8]),
+        versions: &mut Versions,
+    ) -> Result<Vec<Operation>, StateError> {
+        let mut fold = Fold::new(protocol, self, tick, Some(versions));
+        read_part(part, &mut fold)?;
+        Ok(fold.told)
     }
 
     /// True if a batch is the next one, false if it was applied already.
@@ -312,9 +340,23 @@ struct Fold<'a> {
     causes: Vec<Option<FactSeq>>,
     /// The created entities, and where their operation stands.
     created: Vec<NetId>,
+    tick: RoomTick,
+    versions: Option<&'a mut Versions>,
 }
 
-impl Fold<'_> {
+impl<'a> Fold<'a> {
+    fn new(protocol: &'a Protocol, state: &'a mut State, tick: RoomTick, versions: Option<&'a mut Versions>) -> Self {
+        let (told, facts, causes, created) = Default::default();
+        Self { protocol, state, told, facts, causes, created, tick, versions }
+    }
+
+    /// True if what the batch says of a component counts: nothing newer has come beside the batches.
+    fn is_in_order(&mut self, component: usize, id: NetId) -> bool {
+        let latest = self.protocol.components.get(component).is_some_and(|entry| entry.delivery == Delivery::Latest);
+        let versions = self.versions.as_mut().filter(|_| latest);
+        versions.is_none_or(|versions| versions.in_order(component, id, self.tick))
+    }
+
     fn entity(&self, id: NetId) -> Result<&EntityState, CodecError> {
         let entity = self.state.entities.get(&id);
         entity.ok_or(CodecError::Unknown { what: "net id", value: u64::from(id.get()), at: 0 })
@@ -336,6 +378,9 @@ impl Visit for Fold<'_> {
                 return Err(CodecError::Value { at: 0, detail });
             }
             self.created.push(entry.net_id);
+            if let Some(versions) = &mut self.versions {
+                versions.created(entry.net_id, self.tick);
+            }
             self.state.insert(entry.net_id, entry.identity);
         }
         Ok(())
@@ -365,6 +410,9 @@ impl Visit for Fold<'_> {
     fn update(&mut self, component: usize, kind: UpdateKind, id: NetId, input: &mut Reader<'_>) -> Result<(), CodecError> {
         let start = input.at();
         let entry = self.protocol.component_at(component, start)?;
+        if !self.is_in_order(component, id) {
+            return entry.column.skip(input);
+        }
         let name = entry.name.clone();
         let (value, json) = if kind == UpdateKind::Set {
             let json = entry.column.to_json(input, self.state)?;
@@ -384,6 +432,9 @@ impl Visit for Fold<'_> {
 
     fn remove(&mut self, component: usize, id: NetId) -> Result<(), CodecError> {
         let component_name = self.protocol.component_at(component, 0)?.name.clone();
+        if !self.is_in_order(component, id) {
+            return Ok(());
+        }
         if let Some(entity) = self.state.entities.get_mut(&id) {
             entity.components.remove(&component);
         }
@@ -411,6 +462,20 @@ impl Visit for Fold<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl VisitPart for Fold<'_> {
+    fn value(&mut self, component: usize, id: NetId, input: &mut Reader<'_>) -> Result<(), CodecError> {
+        let start = input.at();
+        let entry = self.protocol.component_at(component, start)?;
+        let known = self.state.entities.contains_key(&id);
+        if !known || !self.versions.as_mut().is_some_and(|versions| versions.supersedes(component, id, self.tick)) {
+            return entry.column.skip(input);
+        }
+        let value = entry.column.to_json(input, self.state)?;
+        self.state.set(id, component, input.since(start));
+        self.tell(id, Op::Update { kind: UpdateKind::Set, component: entry.name.clone(), value })
     }
 }
 

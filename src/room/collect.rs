@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::clock::RoomClock;
 use super::index::{EntityIndex, SlotState};
+use super::latest::LatestValues;
 use super::ledger::Ledger;
 use super::outbox::Outbox;
 use crate::protocol::limits::{BATCH_BYTES_MAX, ENTITIES_MAX};
@@ -21,28 +22,64 @@ use crate::protocol::{
 #[derive(Resource, Default)]
 pub(crate) struct Collector {
     pub(crate) last_batch: RoomTick,
+    /// The tick of the last batch without the values that travel in parts.
+    pub(crate) last_ordered: RoomTick,
     rows: Rows,
     roster: Vec<u32>,
     roster_writer: RosterWriter,
     deletes: Vec<(u32, Option<Tick>)>,
     created: Vec<usize>,
     updated: Vec<usize>,
+    /// Those of the updated that travel in parts.
+    latest: Vec<usize>,
     removed: Vec<(u32, Option<Tick>)>,
     columns: Vec<u8>,
     column_count: u64,
-    sections: Vec<u8>,
-    section_count: u64,
+    /// The updates of the tick.
+    all: Updates,
+    /// Those of them that don't travel in parts.
+    ordered: Updates,
     out: Vec<u8>,
-    notes: Option<Vec<u8>>,
+    notes: bool,
     pub(crate) hash: Option<StateHash>,
+    /// The hash without the components whose delivery is `latest`.
+    pub(crate) ordered_hash: Option<StateHash>,
     /// By component and net id, what was sent last, of the components that are sent only when different.
     told: BTreeMap<usize, BTreeMap<u32, Vec<u8>>>,
+}
+
+/// Sections of updates, and the notes on them.
+#[derive(Default)]
+struct Updates {
+    sections: Vec<u8>,
+    count: u64,
+    notes: Vec<u8>,
+}
+
+impl Updates {
+    fn clear(&mut self) {
+        self.sections.clear();
+        self.notes.clear();
+        self.count = 0;
+    }
+
+    /// Appends what `from` has beyond a point.
+    fn extend(&mut self, from: &Self, (sections, notes, count): (usize, usize, u64)) {
+        self.sections.extend_from_slice(from.sections.get(sections..).unwrap_or_default());
+        self.notes.extend_from_slice(from.notes.get(notes..).unwrap_or_default());
+        self.count += from.count - count;
+    }
+
+    fn end(&self) -> (usize, usize, u64) {
+        (self.sections.len(), self.notes.len(), self.count)
+    }
 }
 
 impl Collector {
     /// `notes`: tell the cause of each operation. `check`: put a hash of the state on each batch.
     pub(crate) fn new(notes: bool, check: bool) -> Self {
-        Self { notes: notes.then(Vec::new), hash: check.then(StateHash::default), ..Self::default() }
+        let hash = check.then(StateHash::default);
+        Self { notes, ordered_hash: hash.clone(), hash, ..Self::default() }
     }
 }
 
@@ -69,7 +106,10 @@ pub(crate) fn collect(world: &mut World) {
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let since = world.resource::<Lost>().since;
     let now = world.increment_change_tick();
-    let batch = world.last_change_tick_scope(since, |world| collector.write_batch(world, &mut protocol, since, now));
+    let mut latest = std::mem::take(&mut *world.resource_mut::<LatestValues>());
+    let (batch, ordered) =
+        world.last_change_tick_scope(since, |world| collector.write_batch(world, &mut protocol, &mut latest, since, now));
+    *world.resource_mut::<LatestValues>() = latest;
     for entry in protocol.components.iter().filter(|entry| entry.quantity) {
         entry.column.restart_steps(world, now);
     }
@@ -84,29 +124,55 @@ pub(crate) fn collect(world: &mut World) {
     let mut outbox = world.resource_mut::<Outbox>();
     outbox.tick = tick;
     outbox.batch = batch;
+    outbox.ordered = ordered;
     outbox.facts = facts;
 }
 
 impl Collector {
-    fn write_batch(&mut self, world: &mut World, protocol: &mut Protocol, since: Tick, now: Tick) -> Option<Bytes> {
+    fn write_batch(
+        &mut self,
+        world: &mut World,
+        protocol: &mut Protocol,
+        latest: &mut LatestValues,
+        since: Tick,
+        now: Tick,
+    ) -> (Option<Bytes>, Option<Bytes>) {
         self.columns.clear();
-        self.sections.clear();
-        (self.column_count, self.section_count) = (0, 0);
+        self.column_count = 0;
+        self.all.clear();
+        self.ordered.clear();
         self.find_births_and_deaths(world);
+        latest.begin(protocol, world.resource::<RoomClock>().tick, &self.roster, self.deletes.iter().map(|(id, _)| *id));
         let births = !self.roster.is_empty();
-        let mut notes = self.notes.take().map(|_| (Vec::new(), Vec::new()));
         for component in 0..protocol.components.len() {
             self.gather(world, protocol, component, since, now);
             self.sort_out(births);
             if protocol.components.get(component).is_some_and(|entry| entry.when_different) {
                 self.drop_equal(component);
             }
-            self.write_component(world, component, now, notes.as_mut().map(|(_, updates)| updates));
+            self.take_latest(component, latest);
+            self.write_component(world, component, now, latest.is_latest(component));
         }
-        let batch = self.assemble(world, now, &mut notes);
-        self.notes = notes.map(|(creates, _)| creates);
+        latest.write_parts();
+        let deletes = &self.deletes;
+        let sums = [&mut self.hash, &mut self.ordered_hash].map(|hash| {
+            hash.as_mut().map(|hash| {
+                deletes.iter().for_each(|(id, _)| hash.forget(*id));
+                hash.sum()
+            })
+        });
+        let (all, ordered) = (std::mem::take(&mut self.all), std::mem::take(&mut self.ordered));
+        let batch = self.assemble(world, now, &all, (self.last_batch, sums[0]));
+        let ordered_batch = match self.last_ordered == self.last_batch && ordered.count == all.count && sums[0] == sums[1] {
+            true => batch.clone(),
+            false => self.assemble(world, now, &ordered, (self.last_ordered, sums[1])),
+        };
+        (self.all, self.ordered) = (all, ordered);
+        let tick = world.resource::<RoomClock>().tick;
+        self.last_batch = if batch.is_some() { tick } else { self.last_batch };
+        self.last_ordered = if ordered_batch.is_some() { tick } else { self.last_ordered };
         self.settle(world);
-        batch
+        (batch, ordered_batch)
     }
 
     /// Finds who is created and who is deleted by this batch.
@@ -237,8 +303,32 @@ impl Collector {
         }
     }
 
+    /// Tells the updates that travel in parts from those that go with the batch.
+    fn take_latest(&mut self, component: usize, latest: &mut LatestValues) {
+        self.latest.clear();
+        if !latest.is_latest(component) {
+            return;
+        }
+        for row in self.removed.iter().map(|(id, _)| *id) {
+            latest.changed(component, row);
+        }
+        let rows = &self.rows;
+        // What is removed or deleted in the same tick keeps its order with that.
+        let removed = |id: u32| {
+            let among = |gone: &[(u32, Option<Tick>)]| gone.binary_search_by_key(&id, |(id, _)| *id).is_ok();
+            among(&self.removed) || among(&self.deletes)
+        };
+        for row in &self.updated {
+            let id = rows.id(*row);
+            latest.changed(component, id);
+            if !removed(id) && latest.take(component, id, rows.value(*row)) {
+                self.latest.push(*row);
+            }
+        }
+    }
+
     /// Writes the gathered rows: those of created entities into a column, the others into sections of updates.
-    fn write_component(&mut self, world: &World, component: usize, now: Tick, mut notes: Option<&mut Vec<u8>>) {
+    fn write_component(&mut self, world: &World, component: usize, now: Tick, is_latest: bool) {
         if self.rows.is_empty() && self.removed.is_empty() {
             return;
         }
@@ -247,22 +337,38 @@ impl Collector {
             write_column(component, &self.roster, &self.rows, &self.created, &mut self.columns);
         }
         let ledger = world.resource::<Ledger>();
-        let causes = Causes { ledger, now, first: first_seq(ledger) };
+        let causes = self.notes.then_some(Causes { ledger, now, first: first_seq(ledger) });
         let rows = &self.rows;
-        self.section_count += write_updates(component, rows, &self.updated, &mut self.sections, |row| {
-            if let Some(notes) = &mut notes {
-                causes.note(rows.ticks.get(row).copied(), notes);
-            }
-        });
+        let all = &mut self.all;
+        let write = |picks: &[usize], all: &mut Updates| {
+            let Updates { sections, notes, count } = all;
+            *count += write_updates(component, rows, picks, sections, |row| {
+                if let Some(causes) = &causes {
+                    causes.note(rows.ticks.get(row).copied(), notes);
+                }
+            });
+        };
+        write(&self.latest, all);
+        let end = all.end();
+        if self.latest.is_empty() {
+            write(&self.updated, all);
+        } else if self.latest.len() < self.updated.len() {
+            // Both ascend.
+            let mut latest = self.latest.iter().peekable();
+            self.updated.retain(|row| latest.next_if_eq(&row).is_none());
+            write(&self.updated, all);
+        }
         if !self.removed.is_empty() {
-            self.section_count += 1;
+            all.count += 1;
             let ids: Vec<u32> = self.removed.iter().map(|(id, _)| *id).collect();
-            write_removals(component, &ids, &mut self.sections);
-            if let Some(notes) = notes {
-                self.removed.iter().for_each(|(_, tick)| causes.note(*tick, notes));
+            write_removals(component, &ids, &mut all.sections);
+            if let Some(causes) = &causes {
+                self.removed.iter().for_each(|(_, tick)| causes.note(*tick, &mut all.notes));
             }
         }
-        if let Some(hash) = &mut self.hash {
+        self.ordered.extend(all, end);
+        let hashes = [self.hash.as_mut(), self.ordered_hash.as_mut().filter(|_| !is_latest)];
+        for hash in hashes.into_iter().flatten() {
             for row in self.rows.sorted() {
                 hash.set(component, self.rows.id(row), self.rows.value(row));
             }
@@ -270,31 +376,31 @@ impl Collector {
         }
     }
 
-    /// Puts the parts together.
-    fn assemble(&mut self, world: &mut World, now: Tick, notes: &mut Option<(Vec<u8>, Vec<u8>)>) -> Option<Bytes> {
+    /// Puts a batch together that follows the one of the tick `after`, and carries the hash that it leads to.
+    fn assemble(&mut self, world: &World, now: Tick, updates: &Updates, (after, hash): (RoomTick, Option<u64>)) -> Option<Bytes> {
         let (ledger, index) = (world.resource::<Ledger>(), world.resource::<EntityIndex>());
         let flag = |present: bool, flag: u8| if present { flag } else { 0 };
         let mut flags = flag(!self.roster.is_empty(), CREATES)
-            | flag(self.section_count > 0, UPDATES)
+            | flag(updates.count > 0, UPDATES)
             | flag(!self.deletes.is_empty(), DELETES)
             | flag(!ledger.facts.is_empty(), FACTS);
         if flags == 0 {
             return None;
         }
-        flags |= flag(self.hash.is_some(), HASH) | flag(notes.is_some() && !ledger.facts.is_empty(), NOTES);
+        flags |= flag(hash.is_some(), HASH) | flag(self.notes && !ledger.facts.is_empty(), NOTES);
         let tick = world.resource::<RoomClock>().tick;
         let out = &mut self.out;
         out.clear();
-        BatchHead { tick, after: self.last_batch, flags }.write(out);
+        BatchHead { tick, after, flags }.write(out);
         if !self.roster.is_empty() {
             let entities = self.roster.iter().filter_map(|id| Some((*id, &index.slot(NetId(*id))?.identity)));
             self.roster_writer.write(entities, out);
             write_varint(self.column_count, out);
             out.extend_from_slice(&self.columns);
         }
-        if self.section_count > 0 {
-            write_varint(self.section_count, out);
-            out.extend_from_slice(&self.sections);
+        if updates.count > 0 {
+            write_varint(updates.count, out);
+            out.extend_from_slice(&updates.sections);
         }
         if !self.deletes.is_empty() {
             write_net_ids(self.deletes.iter().map(|(id, _)| *id), out);
@@ -304,25 +410,18 @@ impl Collector {
             write_varint(ledger.facts.len() as u64, out);
             out.extend_from_slice(&ledger.bytes);
         }
-        if let Some((creates, updates)) = notes.as_mut().filter(|_| flags & NOTES != 0) {
+        if flags & NOTES != 0 {
             let causes = Causes { ledger, now, first: first_seq(ledger) };
             for id in &self.roster {
-                causes.note(index.slot(NetId(*id)).map(|slot| slot.born), creates);
+                causes.note(index.slot(NetId(*id)).map(|slot| slot.born), out);
             }
-            out.extend_from_slice(creates);
-            out.extend_from_slice(updates);
-            creates.clear();
-            self.deletes.iter().for_each(|(_, tick)| causes.note(*tick, creates));
-            out.extend_from_slice(creates);
+            out.extend_from_slice(&updates.notes);
+            self.deletes.iter().for_each(|(_, tick)| causes.note(*tick, out));
         }
-        if let Some(hash) = &mut self.hash {
-            for (id, _) in &self.deletes {
-                hash.forget(*id);
-            }
-            out.extend_from_slice(&hash.sum().to_le_bytes());
+        if let Some(hash) = hash {
+            out.extend_from_slice(&hash.to_le_bytes());
         }
         assert!(out.len() <= BATCH_BYTES_MAX, "the batch of tick {tick} has {} bytes, at most {BATCH_BYTES_MAX} allowed", out.len());
-        self.last_batch = tick;
         Some(Bytes::copy_from_slice(out))
     }
 

@@ -13,6 +13,7 @@ mod fault;
 mod inbox;
 mod index;
 mod intake;
+mod latest;
 mod ledger;
 mod level;
 mod lifetime;
@@ -42,5 +43,7 @@ pub use self::patch::Patch;
 pub use self::resume::{ResumeError, Resumed, Scene};
 pub use self::rng::RoomRng;
 pub use self::runner::{Room, RoomError, RoomInfo, RoomOptions};
+
+pub(crate) use self::latest::{LatestValues, NEEDS_TICKS, Part};
 
 pub use crate::protocol::{Incoming, Recorded, Verdict};

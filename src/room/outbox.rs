@@ -33,6 +33,8 @@ pub struct Outbox {
     pub tick: RoomTick,
     /// All operations and facts of the tick, for every member; nothing if nothing changed.
     pub batch: Option<Bytes>,
+    /// The same without the updates that travel in [parts](super::Room::parts): what members receive in order.
+    pub ordered: Option<Bytes>,
     /// Answers to single members, in the order of the inbox.
     pub answers: Vec<Answer>,
     /// The facts of the tick, for projections and the store.

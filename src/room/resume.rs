@@ -82,7 +82,8 @@ pub(crate) fn settle(world: &mut World, standing: &Standing) {
     world.flush();
     collect(world);
     drop(std::mem::take(&mut *world.resource_mut::<Outbox>()));
-    world.resource_mut::<Collector>().last_batch = standing.last_batch;
+    let mut collector = world.resource_mut::<Collector>();
+    (collector.last_batch, collector.last_ordered) = (standing.last_batch, standing.last_batch);
     world.resource_mut::<RoomRng>().take_moved();
     world.clear_trackers();
 }

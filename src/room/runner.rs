@@ -19,6 +19,7 @@ use super::fault::{RoomFault, catch_faults, fault_of};
 use super::inbox::Inbox;
 use super::index::{EntityIndex, keep_index};
 use super::intake::{Members, intake};
+use super::latest::LatestValues;
 use super::ledger::{Ledger, Origin, record};
 use super::level::{Level, LevelError};
 use super::lifetime::expire;
@@ -195,7 +196,11 @@ impl Room {
         world.insert_resource(RoomRng::new(options.seed));
         world.insert_resource(Collector::new(options.notes, options.check));
         app.init_resource::<Protocol>().init_resource::<Rules>().init_resource::<RoomClock>().init_resource::<Inbox>();
-        app.init_resource::<Meter>().init_resource::<Outbox>().init_resource::<Members>().init_resource::<Ledger>();
+        app.init_resource::<Meter>()
+            .init_resource::<LatestValues>()
+            .init_resource::<Outbox>()
+            .init_resource::<Members>()
+            .init_resource::<Ledger>();
         app.insert_resource(Time::<()>::default()).insert_resource(Time::<Virtual>::default());
         app.insert_resource(Time::<Fixed>::from_hz(f64::from(TICKS_PER_SECOND)));
         app.add_systems(RoomEnd, expire);
@@ -282,6 +287,15 @@ impl Room {
     /// If the room has stopped, or a component can't be encoded.
     pub fn snapshot(&mut self) -> Result<Bytes, RoomFault> {
         self.run(|world, _| write_snapshot(world))
+    }
+
+    /// Lets somebody read the newest values of the components whose delivery is `latest`, and encode those that nobody asked for yet.
+    ///
+    /// # Errors
+    /// If the room has stopped, or the game's code panics.
+    #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host sends"))]
+    pub(crate) fn with_latest<T>(&mut self, ask: impl FnOnce(&mut LatestValues, &World) -> T) -> Result<T, RoomFault> {
+        self.run(|world, _| world.resource_scope(|world, mut latest: Mut<LatestValues>| ask(&mut latest, world)))
     }
 
     /// The tick that ran last.

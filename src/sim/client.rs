@@ -1,12 +1,14 @@
 //! A client in a simulation: a real Bevy `App` with a replica, at the end of a simulated link.
 
+use std::time::Duration;
+
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 
 use super::link::ReliableLane;
 use crate::client::{Connection, ConnectionState, Diverged, Replica, ReplicaPlugin};
 use crate::host::ConnectionId;
-use crate::protocol::{Accepted, CommandId, EntityAdded, EntityId, EntityRemoved, LinkConditions, Protocol, Rejected};
+use crate::protocol::{Accepted, CommandId, EntityAdded, EntityId, EntityRemoved, Link, LinkConditions, Protocol, Rejected};
 use crate::room::Blueprint;
 
 /// What a simulated client was told, in order.
@@ -33,7 +35,9 @@ pub struct SimClient {
     pub(super) connection: ConnectionId,
     pub(super) player: EntityId,
     pub(super) up: ReliableLane,
-    pub(super) down: ReliableLane,
+    /// Reports of what arrived.
+    pub(super) reports: Link,
+    pub(super) down: Link,
     pub(super) connected: bool,
     /// Ticks since it vanished without a word.
     pub(super) silent_ticks: Option<u32>,
@@ -58,8 +62,9 @@ impl SimClient {
         app.add_observer(|diverged: On<Diverged>, mut told: ResMut<Told>| told.diverged.push((*diverged).clone()));
         app.finish();
         app.cleanup();
-        let (up, down) = (ReliableLane::new(conditions, seed), ReliableLane::new(conditions, seed.wrapping_add(1)));
-        Self { app, connection, player, up, down, connected: true, silent_ticks: None, bot: None }
+        let up = ReliableLane::new(conditions, seed);
+        let (reports, down) = (Link::new(conditions, seed), Link::new(conditions, seed.wrapping_add(1)));
+        Self { app, connection, player, up, reports, down, connected: true, silent_ticks: None, bot: None }
     }
 
     pub(super) fn join(&mut self, room: &str, spectate: bool) {
@@ -103,9 +108,33 @@ impl SimClient {
         self.world().resource::<Told>()
     }
 
+    /// Takes in what has arrived up to a time, each packet at its own, and reports it as soon as that is due.
+    pub(super) fn receive(&mut self, now: Duration) {
+        let mut connection = self.app.world_mut().resource_mut::<Connection>();
+        while let Some(at) = self.down.next_arrival().filter(|at| *at <= now && self.silent_ticks.is_none()) {
+            connection.set_now(at);
+            if let Some(packet) = self.down.receive(at) {
+                connection.deliver(packet);
+            }
+            if let Some(report) = connection.next_report() {
+                self.reports.send(at, report);
+            }
+        }
+        connection.set_now(now);
+        if let Some(report) = connection.next_report().filter(|_| self.silent_ticks.is_none()) {
+            self.reports.send(now, report);
+        }
+    }
+
+    /// True if nothing is on its way to it or from it that counts: reports only tell what is there.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.up.in_flight() + self.down.in_flight() == 0
+    }
+
     /// Changes the link, both ways, for what is sent from now on.
     pub fn set_link(&mut self, conditions: LinkConditions) {
         self.up.conditions = conditions;
+        self.reports.conditions = conditions;
         self.down.conditions = conditions;
     }
 }

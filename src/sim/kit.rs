@@ -1,6 +1,7 @@
 //! Rooms, clients and links in one process, without a clock: what a game's own tests use.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::client::SimClient;
-use crate::client::{Issue, IssueError, Replica, replica_state};
+use crate::client::{Issue, IssueError, replica_state};
 use crate::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{CommandId, EntityId, LeaveReason, LinkConditions, Protocol, RoomTick, State};
@@ -232,7 +233,6 @@ impl Sim {
     pub fn tick(&mut self) -> &mut Self {
         self.start();
         self.send_up();
-        self.millis += TICK_MILLIS;
         self.tick_room();
         self.send_down();
         for client in self.clients.values_mut() {
@@ -264,10 +264,14 @@ impl Sim {
     pub fn settle(&mut self) -> &mut Self {
         self.tick();
         self.tick_while(|sim| {
-            sim.clients
-                .values()
-                .any(|client| client.connected && (client.up.in_flight() + client.down.in_flight() > 0 || !client.is_live()))
+            sim.clients.values().any(|client| client.connected && (!client.is_quiet() || !client.is_live() || !sim.is_current(client)))
         })
+    }
+
+    /// True if a client has all that the room ever told it.
+    fn is_current(&self, client: &SimClient) -> bool {
+        let connection = client.world().resource::<crate::client::Connection>();
+        self.lobby.as_ref().is_some_and(|lobby| lobby.is_current(client.connection, |seq| connection.has_packet(seq)))
     }
 
     fn start(&mut self) {
@@ -286,6 +290,8 @@ impl Sim {
     }
 
     fn send_up(&mut self) {
+        let sent = self.millis;
+        self.millis += TICK_MILLIS;
         let now = self.millis;
         let Some(lobby) = &mut self.lobby else { return };
         for client in self.clients.values_mut().filter(|client| client.connected) {
@@ -294,8 +300,9 @@ impl Sim {
             }
             let mut connection = client.app.world_mut().resource_mut::<crate::client::Connection>();
             while let Some(message) = connection.next_outgoing() {
-                client.up.send(now, message);
+                client.up.send(sent, message);
             }
+            client.receive(Duration::from_millis(now));
             if let Some(silent) = &mut client.silent_ticks {
                 *silent += 1;
                 if *silent >= TIMEOUT_TICKS {
@@ -308,30 +315,49 @@ impl Sim {
                 lobby.message(client.connection, &message);
             }
         }
+        self.take_reports();
+    }
+
+    /// Lets the host hear what arrived at the clients, each report at its time.
+    fn take_reports(&mut self) {
+        let Some(lobby) = &mut self.lobby else { return };
+        let now = Duration::from_millis(self.millis);
+        let here = self.clients.values_mut().filter(|client| client.connected && client.silent_ticks.is_none());
+        let mut reports: Vec<(Duration, ConnectionId, Bytes)> = Vec::new();
+        for client in here {
+            while let Some(at) = client.reports.next_arrival().filter(|at| *at <= now) {
+                reports.extend(client.reports.receive(at).map(|report| (at, client.connection, report)));
+            }
+        }
+        reports.sort_by_key(|(at, ..)| *at);
+        for (at, connection, report) in reports {
+            lobby.advance(at);
+            lobby.message(connection, &report);
+        }
+        lobby.advance(now);
     }
 
     fn tick_room(&mut self) {
-        let Some(report) = self.lobby.as_mut().and_then(|lobby| lobby.tick_room(ROOM)) else { return };
+        let Some(lobby) = &mut self.lobby else { return };
+        lobby.advance(Duration::from_millis(self.millis));
+        let Some(report) = lobby.tick_room(ROOM) else { return };
         self.facts.extend(report.facts);
         self.batches.extend(report.batch.map(|batch| (report.tick, batch)));
         self.fault = report.fault.or(self.fault.take());
     }
 
     fn send_down(&mut self) {
-        let now = self.millis;
+        let now = Duration::from_millis(self.millis);
         let Some(lobby) = &mut self.lobby else { return };
         let mut by_connection: BTreeMap<ConnectionId, &mut SimClient> =
             self.clients.values_mut().map(|client| (client.connection, client)).collect();
-        let closed = lobby.pump(|connection, message| {
+        let closed = lobby.pump(|connection, own, shared| {
             if let Some(client) = by_connection.get_mut(&connection) {
-                client.down.send(now, message.clone());
+                client.down.send(now, [own, shared].concat().into());
             }
-            true
         });
         for (connection, client) in by_connection {
-            while let Some(message) = client.down.receive(now).filter(|_| client.silent_ticks.is_none()) {
-                client.app.world_mut().resource_mut::<crate::client::Connection>().deliver(message);
-            }
+            client.receive(now);
             client.connected &= !closed.contains(&connection);
         }
     }
@@ -414,16 +440,16 @@ impl Sim {
         replica_state(self.client_mut(name).world_mut()).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Checks that every live client whose replica is as new as the room's last batch equals the room, bit for bit, and
-    /// that none of them ever found a difference. Returns how many were compared.
+    /// Checks that every live client that has all that the room ever told it equals the room, bit for bit, and that none of them ever
+    /// found a difference. Returns how many were compared.
     pub fn assert_converged(&mut self) -> usize {
-        let last = self.batches.last().map_or(RoomTick(0), |(tick, _)| *tick);
+        let last = self.room().tick_now();
         let room = self.room_state();
         let mut compared = 0;
         for name in self.client_names() {
             let client = self.client_of(&name);
             assert!(client.told().diverged.is_empty(), "{name} found a difference: {:?}", client.told().diverged);
-            if !client.is_live() || client.world().resource::<Replica>().tick() < last {
+            if !client.is_live() || !self.is_current(client) {
                 continue;
             }
             let replica = self.client_state(&name);

@@ -1,0 +1,425 @@
+//! What comes in: packets in whatever order, some twice, some never. Messages come out in order, parts as they come, and reports go
+//! back of what is here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::clock::ServerClock;
+use crate::protocol::{
+    CodecError, Frame, REPORT_BITS_BYTES_MAX, Reader, Report, RoomTick, STREAM_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, read_packet,
+    unwrap_seq, varint_size,
+};
+
+/// How often a client reports, a little less than a tick, so that a loop of 50 ms reports in each round.
+const REPORT_EVERY: Duration = Duration::from_millis(45);
+
+/// How often it reports while packets are missing: the sooner the host hears, the sooner it repairs.
+const REPORT_GAP_EVERY: Duration = Duration::from_millis(9);
+
+/// In how many reports each packet stands, so that two lost reports lose nothing.
+const REPEATS: usize = 3;
+
+/// How many packets before the newest are remembered.
+const REMEMBERED: u64 = REPORT_BITS_BYTES_MAX as u64 * 8;
+
+/// Most parts that wait for the batches that they need.
+const WAITING_PARTS_MAX: usize = 512;
+
+/// What came out of packets, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// A message, as [`ServerMessage`](crate::protocol::ServerMessage) decodes it.
+    Message(Bytes),
+    /// Values of `latest` components as of a tick.
+    Part(RoomTick, Bytes),
+}
+
+/// The receiving end of a host's packets.
+#[derive(Debug, Default)]
+pub(crate) struct Inflow {
+    newest: Option<u64>,
+    newest_at: Duration,
+    /// For each packet before the newest, and for itself: 1 if it came. The bit 0 of the first word is the newest.
+    came: VecDeque<bool>,
+    stream: Stream,
+    /// Parts that came before the batches which they need.
+    waiting: VecDeque<(RoomTick, Bytes)>,
+    report_seq: u16,
+    /// What was the newest packet in the last reports.
+    reported: VecDeque<u64>,
+    reported_at: Option<Duration>,
+    /// When the last reports went out, to measure the round trip by their echoes.
+    reports_sent: VecDeque<(u16, Duration)>,
+    unreported: bool,
+    gap: bool,
+    heard: RoomTick,
+    clock: ServerClock,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Inflow {
+    /// Takes a packet that arrived.
+    ///
+    /// # Errors
+    /// If it is malformed. Nothing of it was taken.
+    pub(crate) fn take(&mut self, now: Duration, packet: &Bytes, out: &mut VecDeque<Arrival>) -> Result<(), CodecError> {
+        let (seq, tick, frames) = read_packet(packet)?;
+        let seq = unwrap_seq(seq, self.newest.unwrap_or_else(|| u64::from(seq)));
+        self.unreported = true;
+        if self.is_known(seq) {
+            return Ok(());
+        }
+        // All or nothing: what is reported as here is here.
+        for frame in &frames {
+            if let Frame::Ordered { offset, bytes } = frame {
+                self.stream.check(*offset, bytes.len())?;
+            }
+        }
+        self.note(seq, now);
+        (self.packets, self.bytes) = (self.packets + 1, self.bytes + packet.len() as u64);
+        self.heard = self.heard.max(tick);
+        self.clock.tick_came(now, tick);
+        for frame in frames {
+            match frame {
+                Frame::Ordered { offset, bytes } => self.stream.put(offset, bytes),
+                Frame::Part(body) => out.push_back(Arrival::Part(tick, body)),
+                Frame::Echo { seq, hold_millis } => self.echo(now, seq, hold_millis),
+            }
+        }
+        while let Some(message) = self.stream.next_message()? {
+            out.push_back(Arrival::Message(message));
+        }
+        Ok(())
+    }
+
+    /// True if a packet came before, or is so old that it is not known whether it did.
+    pub(crate) fn is_known(&self, seq: u64) -> bool {
+        let Some(newest) = self.newest else { return false };
+        match newest.checked_sub(seq) {
+            None => false,
+            Some(back) if back >= REMEMBERED => true,
+            Some(back) => self.came.get(back as usize).copied().unwrap_or(false),
+        }
+    }
+
+    fn note(&mut self, seq: u64, now: Duration) {
+        let ahead = self.newest.map_or(1, |newest| seq.saturating_sub(newest));
+        if ahead > 0 {
+            self.gap |= ahead > 1;
+            for _ in 1..ahead.min(REMEMBERED) {
+                self.came.push_front(false);
+            }
+            self.came.push_front(true);
+            self.came.truncate(REMEMBERED as usize);
+            (self.newest, self.newest_at) = (Some(seq), now);
+            return;
+        }
+        let back = self.newest.unwrap_or(seq) - seq;
+        if back as usize >= self.came.len() {
+            self.came.resize(back as usize + 1, false);
+        }
+        self.came.get_mut(back as usize).into_iter().for_each(|came| *came = true);
+    }
+
+    fn echo(&mut self, now: Duration, seq: u16, hold_millis: u32) {
+        if let Some((_, sent)) = self.reports_sent.iter().find(|(report, _)| *report == seq) {
+            let trip = now.saturating_sub(*sent).saturating_sub(Duration::from_millis(u64::from(hold_millis)));
+            self.clock.round_trip(trip);
+        }
+    }
+
+    /// The report that is due, if one is. It goes out as a packet of its own.
+    pub(crate) fn report(&mut self, now: Duration) -> Option<Bytes> {
+        let every = if self.gap { REPORT_GAP_EVERY } else { REPORT_EVERY };
+        let newest = self.newest.filter(|_| self.unreported)?;
+        if self.reported_at.is_some_and(|at| now < at + every) {
+            return None;
+        }
+        let oldest = if self.reported.len() < REPEATS { 0 } else { self.reported.front().copied().unwrap_or_default() };
+        self.reported.push_back(newest);
+        if self.reported.len() > REPEATS {
+            self.reported.pop_front();
+        }
+        let span = (newest - oldest.min(newest)).min(self.came.len() as u64 - 1) as usize;
+        let mut bits = vec![0_u8; span.div_ceil(8)];
+        for (at, _) in self.came.iter().skip(1).take(span).enumerate().filter(|(_, came)| **came) {
+            bits.get_mut(at / 8).into_iter().for_each(|byte| *byte |= 1 << (at % 8));
+        }
+        (self.unreported, self.gap, self.reported_at) = (false, false, Some(now));
+        self.report_seq = self.report_seq.wrapping_add(1);
+        self.reports_sent.push_back((self.report_seq, now));
+        if self.reports_sent.len() > 64 {
+            self.reports_sent.pop_front();
+        }
+        let hold_millis = now.saturating_sub(self.newest_at).as_millis().min(60_000) as u32;
+        Some(Report { seq: self.report_seq, newest: newest as u16, hold_millis, bits }.encode())
+    }
+
+    /// Lets a part wait for the batch that it needs.
+    ///
+    /// # Errors
+    /// If too many wait.
+    pub(crate) fn wait(&mut self, tick: RoomTick, body: Bytes) -> Result<(), CodecError> {
+        if self.waiting.len() >= WAITING_PARTS_MAX {
+            let (value, max) = (self.waiting.len() as u64 + 1, WAITING_PARTS_MAX as u64);
+            return Err(CodecError::TooLarge { what: "parts that wait for a batch", value, max, at: 0 });
+        }
+        self.waiting.push_back((tick, body));
+        Ok(())
+    }
+
+    /// The parts that waited, to be tried again.
+    pub(crate) fn waited(&mut self) -> VecDeque<(RoomTick, Bytes)> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// The newest tick that a packet told of.
+    pub(crate) fn heard(&self) -> RoomTick {
+        self.heard
+    }
+
+    /// What is known of the server's time.
+    pub(crate) fn clock(&self) -> &ServerClock {
+        &self.clock
+    }
+
+    /// How many packets came, and their bytes.
+    pub(crate) fn received(&self) -> (u64, u64) {
+        (self.packets, self.bytes)
+    }
+}
+
+/// Puts a stream of messages together.
+#[derive(Debug, Default)]
+struct Stream {
+    /// Where the first byte stands that is missing.
+    next: u64,
+    ready: BytesMut,
+    /// Pieces beyond it.
+    ahead: BTreeMap<u64, Bytes>,
+}
+
+impl Stream {
+    /// # Errors
+    /// If a piece lies beyond the window.
+    fn check(&self, offset: u64, size: usize) -> Result<(), CodecError> {
+        let (value, max) = (offset.saturating_add(size as u64), self.next + STREAM_WINDOW_BYTES);
+        if value > max {
+            return Err(CodecError::TooLarge { what: "place in the stream", value, max, at: 0 });
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, offset: u64, mut bytes: Bytes) {
+        let behind = self.next.saturating_sub(offset);
+        if behind >= bytes.len() as u64 {
+            return;
+        }
+        bytes.advance(behind as usize);
+        let offset = offset + behind;
+        if offset > self.next {
+            // Pieces may overlap, as a repair is cut anew; of two that begin at the same place the longer one counts.
+            let place = self.ahead.entry(offset).or_default();
+            if bytes.len() > place.len() {
+                *place = bytes;
+            }
+            return;
+        }
+        self.append(bytes);
+        while let Some(entry) = self.ahead.first_entry().filter(|entry| *entry.key() <= self.next) {
+            let (offset, mut bytes) = entry.remove_entry();
+            let behind = self.next - offset;
+            if behind < bytes.len() as u64 {
+                bytes.advance(behind as usize);
+                self.append(bytes);
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: Bytes) {
+        self.next += bytes.len() as u64;
+        self.ready.extend_from_slice(&bytes);
+    }
+
+    /// # Errors
+    /// If the next message is too large.
+    fn next_message(&mut self) -> Result<Option<Bytes>, CodecError> {
+        let mut reader = Reader::new(&self.ready);
+        // What is there of the size may not be whole.
+        let Ok(size) = reader.varint() else { return Ok(None) };
+        if size > STREAM_MESSAGE_BYTES_MAX as u64 {
+            return Err(CodecError::TooLarge { what: "message", value: size, max: STREAM_MESSAGE_BYTES_MAX as u64, at: 0 });
+        }
+        let head = varint_size(size);
+        if ((self.ready.len() - head) as u64) < size {
+            return Ok(None);
+        }
+        self.ready.advance(head);
+        Ok(Some(self.ready.split_to(size as usize).freeze()))
+    }
+}
+
+/// A client's end of a host's packets without a replica: for loads, and for tests of what a host says.
+///
+/// ```
+/// use std::time::Duration;
+/// use roomkeeper::client::Receiver;
+/// let mut receiver = Receiver::default();
+/// // A packet: its kind, its number, its tick, and no frames.
+/// let messages = receiver.take(Duration::ZERO, &b"\x10\x07\x00\x2a"[..].into())?;
+/// assert!(messages.is_empty());
+/// assert!(receiver.next_report(Duration::from_millis(50)).is_some());
+/// # Ok::<(), roomkeeper::protocol::CodecError>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Receiver {
+    inflow: Inflow,
+    arrivals: VecDeque<Arrival>,
+    parts: u64,
+}
+
+impl Receiver {
+    /// Takes a packet that arrived at a time, by a clock that never goes back. Gives the messages that are whole now, in order.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn take(&mut self, now: Duration, packet: &Bytes) -> Result<Vec<Bytes>, CodecError> {
+        self.inflow.take(now, packet, &mut self.arrivals)?;
+        let mut messages = Vec::new();
+        for arrival in self.arrivals.drain(..) {
+            match arrival {
+                Arrival::Message(message) => messages.push(message),
+                Arrival::Part(..) => self.parts += 1,
+            }
+        }
+        Ok(messages)
+    }
+
+    /// The report that is due, if one is: to be sent as a packet of its own.
+    pub fn next_report(&mut self, now: Duration) -> Option<Bytes> {
+        self.inflow.report(now)
+    }
+
+    /// How many packets came, how many bytes they were, and how many of them carried values of `latest` components.
+    pub fn received(&self) -> (u64, u64, u64) {
+        let (packets, bytes) = self.inflow.received();
+        (packets, bytes, self.parts)
+    }
+
+    /// What is known of the server's time, and of the round trip.
+    pub fn server_clock(&self) -> &ServerClock {
+        self.inflow.clock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{write_ordered_head, write_packet_head, write_varint};
+    use proptest::prelude::*;
+
+    /// The packets of a stream of messages, cut at some places, some of them twice.
+    fn packets(messages: &[Vec<u8>], cuts: &[usize]) -> Vec<Bytes> {
+        let mut stream = Vec::new();
+        for message in messages {
+            write_varint(message.len() as u64, &mut stream);
+            stream.extend_from_slice(message);
+        }
+        let mut edges: Vec<usize> = cuts.iter().map(|cut| cut % (stream.len() + 1)).chain([0, stream.len()]).collect();
+        edges.sort_unstable();
+        edges
+            .windows(2)
+            .enumerate()
+            .map(|(seq, edge)| {
+                let mut out = Vec::new();
+                write_packet_head(65_000 + seq as u64, RoomTick(seq as u32), &mut out);
+                write_ordered_head(edge[0] as u64, None, &mut out);
+                // A repair may reach over what follows.
+                let end = (edge[1] + seq % 3).min(stream.len());
+                out.extend_from_slice(&stream[edge[0]..end]);
+                Bytes::from(out)
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_whole_once_and_in_order(
+            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 1..20),
+            cuts in prop::collection::vec(any::<usize>(), 0..40),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+        ) {
+            let mut packets = packets(&messages, &cuts);
+            let first = packets[0].clone();
+            for index in &order {
+                let (from, packet) = (index.index(packets.len()), index.get(&packets).clone());
+                // Later than it should, or twice.
+                if from % 2 == 0 { packets.remove(from); }
+                packets.push(packet);
+            }
+            packets.insert(0, first);
+            let (mut inflow, mut out) = (Inflow::default(), VecDeque::new());
+            for packet in &packets {
+                inflow.take(Duration::ZERO, packet, &mut out).unwrap();
+            }
+            let wanted: VecDeque<Arrival> = messages.into_iter().map(|message| Arrival::Message(message.into())).collect();
+            prop_assert_eq!(out, wanted);
+        }
+
+        #[test]
+        fn three_reports_tell_of_every_packet_that_came(came in prop::collection::vec((any::<bool>(), 0..4_u8), 1..60)) {
+            let mut inflow = Inflow::default();
+            let (mut told, mut now) = (BTreeMap::<u64, usize>::new(), Duration::ZERO);
+            let send = |seq: u64| {
+                let mut out = Vec::new();
+                write_packet_head(seq, RoomTick(1), &mut out);
+                Bytes::from(out)
+            };
+            let mut arrived = vec![0];
+            inflow.take(now, &send(0), &mut VecDeque::new()).unwrap();
+            let mut report = |inflow: &mut Inflow, now: Duration| {
+                let Some(report) = inflow.report(now) else { return };
+                let report = Report::decode(&report).unwrap();
+                let newest = unwrap_seq(report.newest, 0);
+                for back in (0..=newest).filter(|back| report.has(*back)) {
+                    *told.entry(newest - back).or_default() += 1;
+                }
+            };
+            for (seq, (comes, reports)) in (1..).zip(&came) {
+                if *comes {
+                    inflow.take(now, &send(seq), &mut VecDeque::new()).unwrap();
+                    arrived.push(seq);
+                }
+                if *reports == 0 {
+                    now += REPORT_EVERY;
+                    report(&mut inflow, now);
+                }
+            }
+            for seq in 100..103 {
+                now += REPORT_EVERY;
+                inflow.take(now, &send(seq), &mut VecDeque::new()).unwrap();
+                report(&mut inflow, now);
+            }
+            for seq in &arrived {
+                prop_assert!(told.get(seq).is_some_and(|times| *times >= REPEATS), "{seq}: {told:?}");
+            }
+            prop_assert!(told.keys().all(|seq| arrived.contains(seq) || *seq >= 100));
+        }
+    }
+
+    #[test]
+    fn what_lies_beyond_the_window_is_refused_and_not_reported() {
+        let mut out = Vec::new();
+        write_packet_head(3, RoomTick(1), &mut out);
+        write_ordered_head(STREAM_WINDOW_BYTES, None, &mut out);
+        out.push(1);
+        let mut inflow = Inflow::default();
+        let refused = inflow.take(Duration::ZERO, &out.into(), &mut VecDeque::new());
+        assert!(refused.unwrap_err().to_string().contains("place in the stream"));
+        assert!(!inflow.is_known(3));
+        assert_eq!(inflow.report(Duration::from_secs(1)), None);
+    }
+}

@@ -1,0 +1,417 @@
+//! What one member is sent, packet by packet, and what came of it.
+//!
+//! Messages go as a stream of bytes, of which what is lost goes again. Values of `latest` components go in the room's parts, the same
+//! bytes for all; of a part that is lost only those values go again that nothing newer has superseded, to that member alone. A rate
+//! that follows the way's round trip and losses bounds all of it.
+//!
+//! May use: protocol, room. Never: clocks and sockets; the time is told.
+
+mod owed;
+mod path;
+mod stream;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use self::owed::Owed;
+use self::path::Path;
+use self::stream::OutStream;
+use crate::protocol::limits::{PACKET_BYTES_MAX, PART_BYTES_MAX};
+use crate::protocol::{
+    CodecError, PACKET_HEAD_MAX, PartSource, Report, RoomTick, unwrap_seq, write_echo, write_ordered_head, write_packet_head,
+    write_part_head,
+};
+use crate::room::{LatestValues, NEEDS_TICKS, Part};
+
+/// Most packets whose fate is not known. With more, only probes go out.
+const UNKNOWN_MAX: usize = 900;
+
+/// How long after a packet a later one must have been sent that arrived, for the first one to be lost: packets of one tick may overtake
+/// each other.
+const REORDER_FIRST: Duration = Duration::from_millis(30);
+
+/// What that grows to on ways that reorder more.
+const REORDER_MAX: Duration = Duration::from_millis(130);
+
+/// For how long it stays grown.
+const REORDER_FOR: Duration = Duration::from_secs(10);
+
+/// How long after the last packet one goes out that only asks whether those before it came.
+const PROBE_AFTER: Duration = Duration::from_millis(40);
+
+/// How often a packet goes out even if nothing happens, by which clients keep the server's time.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// How often a client's report is echoed, by which it measures the round trip.
+const ECHO_EVERY: Duration = Duration::from_millis(240);
+
+/// The least room that a piece of the stream is worth its head in.
+const PIECE_MIN: usize = 48;
+
+/// What the room has for members.
+pub(crate) struct Offer<'a> {
+    pub(crate) latest: &'a mut LatestValues,
+    pub(crate) world: &'a World,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Unknown,
+    Arrived,
+    /// A later one arrived.
+    Overtaken,
+    /// Nothing was heard of it for long: perhaps only the reports of it were lost.
+    TimedOut,
+}
+
+/// A packet that was sent.
+#[derive(Debug)]
+struct Sent {
+    at: Duration,
+    tick: RoomTick,
+    bytes: usize,
+    /// The piece of the stream in it: where it begins, and its size.
+    piece: Option<(u64, usize)>,
+    /// The values in it: a part of the room that all members share, or one for this member alone.
+    part: Option<Arc<Part>>,
+    fate: Fate,
+}
+
+impl Sent {
+    fn has_content(&self) -> bool {
+        self.piece.is_some() || self.part.is_some()
+    }
+}
+
+/// A packet to be sent: what is its own, and a part that it shares with other members' packets.
+#[derive(Debug)]
+struct Packet {
+    own: (usize, usize),
+    shared: Option<Arc<Part>>,
+}
+
+/// The host's end of the way to one member.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    stream: OutStream,
+    path: Path,
+    sent: VecDeque<Sent>,
+    /// The number of the first of `sent`.
+    first_seq: u64,
+    owed: Owed,
+    /// Where the snapshot ends in the stream that the member must have before parts make sense.
+    snapshot_end: Option<u64>,
+    /// When the snapshot was known to be there.
+    snapshot_there: Option<RoomTick>,
+    /// The tick up to which all changes are in the snapshot, sent, or owed.
+    given: Option<RoomTick>,
+    /// The last tick of which it was offered what changed.
+    offered: Option<RoomTick>,
+    /// When the newest packet was sent that is known to have arrived.
+    newest_arrived: Duration,
+    reorder: Duration,
+    /// When that last grew.
+    reordered: Duration,
+    probed: bool,
+    last_sent: Duration,
+    echo: Option<(u16, Duration)>,
+    echoed: Duration,
+    packets: Vec<Packet>,
+    buffer: Vec<u8>,
+    source: PartSource,
+    parts: Vec<Arc<Part>>,
+}
+
+impl Delivery {
+    pub(crate) fn new(now: Duration, rate_max: f64) -> Self {
+        Self {
+            stream: OutStream::default(),
+            path: Path::new(now, rate_max),
+            sent: VecDeque::new(),
+            // Not 0, so that what is before the first packet has numbers too.
+            first_seq: 1_024,
+            owed: Owed::default(),
+            snapshot_end: None,
+            snapshot_there: None,
+            given: None,
+            offered: None,
+            newest_arrived: Duration::ZERO,
+            reorder: REORDER_FIRST,
+            reordered: now,
+            probed: true,
+            last_sent: now,
+            echo: None,
+            echoed: Duration::ZERO,
+            packets: Vec::new(),
+            buffer: Vec::new(),
+            source: PartSource::default(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Queues a message.
+    pub(crate) fn push(&mut self, tick: RoomTick, message: Bytes) {
+        self.stream.push(tick, message);
+    }
+
+    /// Takes note that all of the snapshot of a tick has been pushed.
+    pub(crate) fn snapshot_pushed(&mut self, tick: RoomTick) {
+        self.snapshot_end = Some(self.stream.end());
+        self.snapshot_there = None;
+        self.given = Some(tick);
+        self.owed.clear();
+    }
+
+    /// Drops what a snapshot will supersede.
+    pub(crate) fn drop_superseded(&mut self) {
+        self.stream.drop_superseded();
+        self.owed.clear();
+        self.given = None;
+        self.snapshot_end = None;
+    }
+
+    /// True if all messages have gone out.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.stream.is_drained()
+    }
+
+    /// True if all messages are known to have arrived.
+    pub(crate) fn is_there(&self) -> bool {
+        self.stream.is_there()
+    }
+
+    /// True if the other end can't keep up: more than `max` bytes wait, or what goes out is older than parts can tell.
+    pub(crate) fn is_clogged(&self, max: usize, now: RoomTick) -> bool {
+        let late = |tick: RoomTick| now.0.saturating_sub(tick.0) >= NEEDS_TICKS;
+        // After a snapshot it has as long to catch up with what happened meanwhile.
+        let settled = self.snapshot_there.is_some_and(late);
+        self.stream.queued_bytes() > max || (settled && self.stream.oldest_batch().is_some_and(late))
+    }
+
+    /// True if the member has all that it was ever told, or will have it with the packets that `has` says are there.
+    pub(crate) fn is_current(&self, has: impl Fn(u64) -> bool) -> bool {
+        let arrived = |(seq, sent): (u64, &Sent)| sent.fate != Fate::Unknown || !sent.has_content() || has(seq);
+        self.stream.waiting_bytes() == 0
+            && self.owed.is_empty()
+            && self.numbered().all(arrived)
+            && self.given.is_some()
+            && self.given == self.offered
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (u64, &Sent)> {
+        (self.first_seq..).zip(&self.sent)
+    }
+
+    /// Takes a report of what arrived.
+    ///
+    /// # Errors
+    /// If it tells of a packet that was never sent.
+    pub(crate) fn report(&mut self, now: Duration, report: &Report) -> Result<(), CodecError> {
+        let next = self.first_seq + self.sent.len() as u64;
+        let newest = unwrap_seq(report.newest, next);
+        if newest >= next {
+            return Err(CodecError::TooLarge { what: "packet in a report", value: newest, max: next.saturating_sub(1), at: 3 });
+        }
+        self.echo = Some((report.seq, now));
+        let first = self.first_seq;
+        let known = newest.checked_sub(first).map_or(0, |last| last as usize + 1);
+        for (seq, sent) in (first..).zip(self.sent.iter_mut().take(known)) {
+            if sent.fate == Fate::Arrived || !report.has(newest - seq) {
+                continue;
+            }
+            if sent.fate == Fate::Overtaken {
+                // It was only late.
+                (self.reorder, self.reordered) = ((self.reorder * 2).min(REORDER_MAX), now);
+            }
+            sent.fate = Fate::Arrived;
+            self.newest_arrived = self.newest_arrived.max(sent.at);
+            self.path.arrived(sent.bytes);
+            if let Some((start, size)) = sent.piece {
+                self.stream.arrived(start, size);
+            }
+            if seq == newest {
+                let trip = now.saturating_sub(sent.at).saturating_sub(Duration::from_millis(u64::from(report.hold_millis)));
+                self.path.round_trip(now, trip);
+            }
+        }
+        self.forget(now);
+        Ok(())
+    }
+
+    /// Lets go of packets whose fate is known.
+    fn forget(&mut self, now: Duration) {
+        let patience = self.path.timeout() * 2;
+        let done = |sent: &Sent| match sent.fate {
+            Fate::Unknown => false,
+            Fate::Arrived => true,
+            // It may only be late.
+            Fate::Overtaken | Fate::TimedOut => now.saturating_sub(sent.at) > patience,
+        };
+        while self.sent.front().is_some_and(done) {
+            self.sent.pop_front();
+            self.first_seq += 1;
+        }
+    }
+
+    /// Finds what was lost, and lets it go again.
+    fn find_losses(&mut self, now: Duration, latest: Option<&LatestValues>) {
+        if now.saturating_sub(self.reordered) > REORDER_FOR {
+            self.reorder = REORDER_FIRST;
+        }
+        let timeout = self.path.timeout();
+        let mut timed_out = false;
+        for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::Unknown) {
+            if sent.part.is_some() && latest.is_none() {
+                // The room knows what of it still counts; it is asked when it ticks.
+                continue;
+            }
+            let overtaken = sent.at + self.reorder <= self.newest_arrived;
+            let late = now.saturating_sub(sent.at) > timeout;
+            if !overtaken && !late {
+                // Those behind it were sent later.
+                break;
+            }
+            sent.fate = if overtaken { Fate::Overtaken } else { Fate::TimedOut };
+            timed_out |= !overtaken;
+            self.path.lost();
+            if let Some((start, size)) = sent.piece {
+                self.stream.lost(start, size);
+            }
+            for item in sent.part.iter().flat_map(|part| &part.items) {
+                let stands = |ordinal: &u8| latest.is_some_and(|latest| latest.stands_since(*ordinal, item.id, sent.tick));
+                for ordinal in item.ordinals().filter(stands) {
+                    self.owed.add(item.id, ordinal, sent.tick);
+                }
+            }
+        }
+        if timed_out {
+            self.path.timed_out(now);
+        }
+        self.forget(now);
+    }
+
+    /// True if parts make sense to the member: it has the entities that they name.
+    fn follows(&mut self, tick: RoomTick) -> bool {
+        if self.snapshot_end.is_some_and(|end| self.stream.there() >= end) {
+            self.snapshot_end = None;
+            self.snapshot_there = Some(tick);
+        }
+        let late = |oldest: RoomTick| tick.0.saturating_sub(oldest.0) >= NEEDS_TICKS;
+        self.given.is_some() && self.snapshot_end.is_none() && !self.stream.oldest_batch().is_some_and(late)
+    }
+
+    /// Puts together the packets of a tick. Without an offer only messages go out.
+    pub(crate) fn round(&mut self, now: Duration, tick: RoomTick, mut offer: Option<Offer<'_>>) {
+        self.offered = offer.as_ref().map(|_| tick).or(self.offered);
+        self.path.tick(now);
+        self.find_losses(now, offer.as_ref().map(|offer| &*offer.latest));
+        if self.sent.len() < UNKNOWN_MAX {
+            let allowance = self.path.allowance();
+            let waiting = self.stream.waiting_bytes();
+            let for_stream = if waiting > allowance { allowance * 3 / 4 } else { waiting };
+            if let Some(offer) = offer.as_mut().filter(|_| self.follows(tick)) {
+                self.choose_values(tick, offer, allowance - for_stream);
+            }
+            let parts = std::mem::take(&mut self.parts);
+            let mut left = for_stream;
+            for part in &parts {
+                self.packet(now, tick, Some(part), &mut left);
+            }
+            self.parts = parts;
+            self.parts.clear();
+            while left > 0 && self.packet(now, tick, None, &mut left) {}
+            if waiting > for_stream || !self.owed.is_empty() {
+                self.path.was_limited();
+            }
+        }
+        let unknown = self.sent.iter().any(|sent| sent.fate == Fate::Unknown && sent.has_content());
+        let silent = now.saturating_sub(self.last_sent);
+        if self.packets.is_empty() && ((unknown && !self.probed && silent >= PROBE_AFTER) || silent >= PING_EVERY) {
+            self.probed = true;
+            self.packet(now, tick, None, &mut 0);
+        }
+    }
+
+    /// Chooses the parts of the tick: the room's own, or if they are too much, or something is missing, what matters most.
+    fn choose_values(&mut self, tick: RoomTick, offer: &mut Offer<'_>, allowance: usize) {
+        let parts = offer.latest.parts();
+        let cost: usize = parts.iter().map(|part| part.body.len() + path::PACKET_OVERHEAD + PACKET_HEAD_MAX).sum();
+        let given = self.given.unwrap_or_default();
+        let in_step = given.0 + 1 >= tick.0;
+        self.given = Some(tick);
+        let mut left = allowance;
+        if in_step && cost <= allowance {
+            self.parts.extend(parts.iter().cloned());
+            left -= cost;
+            // What is in them is not owed any more.
+            if !self.owed.is_empty() {
+                offer.latest.fresh().for_each(|(id, ordinal)| self.owed.settle(id, ordinal));
+            }
+        } else if in_step {
+            offer.latest.fresh().for_each(|(id, ordinal)| self.owed.add(id, ordinal, tick));
+        } else {
+            offer.latest.changed_since(given).for_each(|(id, ordinal)| self.owed.add(id, ordinal, given));
+        }
+        if self.owed.is_empty() {
+            return;
+        }
+        self.owed.choose(tick, offer, left, &mut self.source);
+        let parts = &mut self.parts;
+        offer.latest.write(&mut self.source, PART_BYTES_MAX, |body, items| {
+            parts.push(Arc::new(Part { body: Bytes::copy_from_slice(body), items: items.to_vec() }));
+        });
+    }
+
+    /// Puts a packet together of a part and as much of the stream as fits. False if there was nothing to put in.
+    fn packet(&mut self, now: Duration, tick: RoomTick, part: Option<&Arc<Part>>, left: &mut usize) -> bool {
+        let start = self.buffer.len();
+        let seq = self.first_seq + self.sent.len() as u64;
+        write_packet_head(seq, tick, &mut self.buffer);
+        if let Some((report, at)) = self.echo.filter(|_| now.saturating_sub(self.echoed) >= ECHO_EVERY) {
+            write_echo(report, now.saturating_sub(at).as_millis().min(60_000) as u32, &mut self.buffer);
+            (self.echo, self.echoed) = (None, now);
+        }
+        let size = part.map_or(0, |part| part.body.len() + 1);
+        // Its head: a kind, a size and a place.
+        let room = PACKET_BYTES_MAX.saturating_sub(self.buffer.len() - start + size + 12);
+        let piece = if room >= PIECE_MIN && *left > 0 { self.stream.next_piece(room.min(*left)) } else { None };
+        if let Some((offset, size)) = piece {
+            write_ordered_head(offset, part.is_some().then_some(size), &mut self.buffer);
+            self.stream.copy(offset, size, &mut self.buffer);
+            *left -= size;
+        } else if part.is_none() && *left > 0 {
+            self.buffer.truncate(start);
+            *left = 0;
+            return false;
+        }
+        if part.is_some() {
+            write_part_head(None, &mut self.buffer);
+        }
+        let bytes = self.buffer.len() - start + part.map_or(0, |part| part.body.len());
+        self.path.spend(bytes);
+        self.last_sent = now;
+        let sent = Sent { at: now, tick, bytes, piece, part: part.cloned(), fate: Fate::Unknown };
+        self.probed &= !sent.has_content();
+        self.sent.push_back(sent);
+        self.packets.push(Packet { own: (start, self.buffer.len()), shared: part.cloned() });
+        true
+    }
+
+    /// Hands over the packets of the round, each in the two pieces that it consists of.
+    pub(crate) fn take(&mut self, mut send: impl FnMut(&[u8], &[u8])) {
+        for Packet { own: (start, end), shared } in self.packets.drain(..) {
+            let shared = shared.as_ref().map_or(&[][..], |part| &part.body);
+            send(self.buffer.get(start..end).unwrap_or_default(), shared);
+        }
+        self.buffer.clear();
+    }
+
+    /// The round trip, and the rate in bytes a second.
+    pub(crate) fn path(&self) -> (Duration, f64) {
+        (self.path.rtt(), self.path.rate())
+    }
+}

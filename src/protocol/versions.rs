@@ -1,0 +1,84 @@
+//! As of which tick a replica has each value of the components whose delivery is `latest`: older ones must not overwrite newer ones.
+
+use super::ids::{NetId, RoomTick};
+
+/// The ticks of a replica's values.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Versions {
+    /// By net id: the tick of the batch or the snapshot that brought the entity.
+    created: Vec<u32>,
+    /// By component and net id: the tick of the value, or of its removal.
+    values: Vec<Vec<u32>>,
+}
+
+impl Versions {
+    /// Starts over, with what a snapshot brings.
+    pub(crate) fn clear(&mut self) {
+        self.created.clear();
+        self.values.clear();
+    }
+
+    /// An entity came into being with its values.
+    pub(crate) fn created(&mut self, id: NetId, tick: RoomTick) {
+        *place(&mut self.created, id.get() as usize) = tick.0;
+        for values in &mut self.values {
+            values.get_mut(id.get() as usize).into_iter().for_each(|value| *value = 0);
+        }
+    }
+
+    fn of(&self, component: usize, id: NetId) -> u32 {
+        let at = id.get() as usize;
+        let value = self.values.get(component).and_then(|values| values.get(at)).copied().unwrap_or_default();
+        value.max(self.created.get(at).copied().unwrap_or_default())
+    }
+
+    /// True if what a part says as of a tick is newer than what is there; it is then taken to be there.
+    pub(crate) fn supersedes(&mut self, component: usize, id: NetId, tick: RoomTick) -> bool {
+        let newer = self.of(component, id) < tick.0;
+        if newer {
+            self.set(component, id, tick);
+        }
+        newer
+    }
+
+    /// The same for what a batch says: it may say two things of one tick.
+    pub(crate) fn in_order(&mut self, component: usize, id: NetId, tick: RoomTick) -> bool {
+        let newer = self.of(component, id) <= tick.0;
+        if newer {
+            self.set(component, id, tick);
+        }
+        newer
+    }
+
+    fn set(&mut self, component: usize, id: NetId, tick: RoomTick) {
+        *place(place(&mut self.values, component), id.get() as usize) = tick.0;
+    }
+}
+
+/// The place in a list that grows as far as it is needed. The caller bounds it.
+fn place<T: Default>(values: &mut Vec<T>, at: usize) -> &mut T {
+    if at >= values.len() {
+        values.resize_with(at + 1, T::default);
+    }
+    #[expect(clippy::indexing_slicing, reason = "it was just made long enough")]
+    &mut values[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_taken_only_over_an_older_one() {
+        let (mut versions, id) = (Versions::default(), NetId(3));
+        versions.created(id, RoomTick(5));
+        assert!(!versions.supersedes(1, id, RoomTick(5)), "the create brought it");
+        assert!(versions.supersedes(1, id, RoomTick(7)));
+        assert!(!versions.supersedes(1, id, RoomTick(7)), "twice");
+        assert!(!versions.in_order(1, id, RoomTick(6)), "late");
+        assert!(versions.in_order(1, id, RoomTick(8)) && versions.in_order(1, id, RoomTick(8)));
+        assert!(versions.supersedes(2, id, RoomTick(6)), "another component");
+        versions.created(id, RoomTick(9));
+        assert!(!versions.supersedes(2, id, RoomTick(9)), "another entity with that number");
+    }
+}
