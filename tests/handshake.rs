@@ -1,5 +1,5 @@
 //! A client built against another protocol is told which names differ; one that names no room is told that.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;

@@ -1,5 +1,5 @@
 //! Components with codecs of the library's: replicas hold what the room says, in fewer bytes; nonsense opens no room.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
