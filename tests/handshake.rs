@@ -6,12 +6,20 @@ use bevy_ecs::prelude::*;
 use roomkeeper::client::{Connection, ConnectionState, ReplicaPlugin};
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Protocol, Refusal};
+use roomkeeper::protocol::{Codec, Protocol, Quantised, Refusal};
 use roomkeeper::room::{Blueprint, RoomOptions};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize)]
 struct Health(i32);
+
+#[derive(Component, Serialize, Deserialize)]
+struct Heat(f32);
+
+/// Heat in steps of so many degrees.
+fn heat(step: f32) -> impl Codec<Heat> {
+    Quantised::new(-40.0..=80.0, step).via(|heat: &Heat| [heat.0], |[heat]| Heat(heat))
+}
 
 mod old {
     use super::*;
@@ -21,11 +29,19 @@ mod old {
 
 fn server(app: &mut App) {
     let _ = app.sync::<Health>("health");
+    let _ = app.sync_with("heat", heat(0.5));
+    app.stateless_fact::<u8>("door_opened");
+}
+
+fn finer(app: &mut App) {
+    let _ = app.sync::<Health>("health");
+    let _ = app.sync_with("heat", heat(0.25));
     app.stateless_fact::<u8>("door_opened");
 }
 
 fn outdated(app: &mut App) {
     let _ = app.sync::<old::Health>("health");
+    let _ = app.sync_with("heat", heat(0.5));
     app.stateless_fact::<u8>("gate_opened");
 }
 
@@ -62,6 +78,13 @@ fn another_protocol_is_told_every_name_that_differs() {
     assert!(text.contains("component \"health\" differs: client "), "{text}");
     assert!(text.contains("fact \"gate_opened\" is unknown to the server"), "{text}");
     assert!(text.contains("fact \"door_opened\" is missing on the client"), "{text}");
+}
+
+#[test]
+fn a_codec_with_other_settings_is_another_protocol() {
+    let ConnectionState::Refused(Refusal::ProtocolDiffers(_), lines) = join(finer, "lobby") else { panic!("it was let in") };
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("component \"heat\" differs: client "), "{lines:?}");
 }
 
 #[test]

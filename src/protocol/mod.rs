@@ -23,14 +23,17 @@ mod link;
 mod named;
 mod notice;
 mod operation;
+mod pack;
 mod packet;
 mod part;
 mod payload;
+mod quantise;
 mod quantity;
 mod recorded;
 mod registry;
 mod rejection;
 mod roster;
+mod rotation;
 mod rows;
 mod staged;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
@@ -60,15 +63,17 @@ pub use self::incoming::{Change, Incoming, Taken, Verdict};
 pub use self::link::{Link, LinkConditions, LinkParseError, QUEUE_MAX};
 pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityRemoved, Happened, Rejected};
 pub use self::operation::{Op, Operation, OperationError, encode_operations};
+pub use self::quantise::{Angles, Quantised, Ranged};
 pub use self::quantity::{Amount, Quantity, Step, UpdateKind};
 pub use self::recorded::Recorded;
 pub use self::registry::{Delivery, Protocol, ProtocolAppExt, Synced};
 pub use self::rejection::Rejection;
 pub use self::roster::{Identity, RosterEntry};
+pub use self::rotation::SmallestThree;
 pub use self::rows::NetMap;
 pub use self::standing::{Standing, Trail};
 pub use self::state::{EntityState, FactState, Followed, State, StateError, next_seq_of};
-pub use self::wire::Codec;
+pub use self::wire::{Codec, Via};
 
 #[cfg(feature = "client")]
 pub(crate) use self::batch::read_batch;

@@ -42,6 +42,8 @@ pub(crate) struct ComponentEntry {
     pub(crate) when_different: bool,
     /// How much its values matter where a member can't be sent all.
     pub(crate) priority: u16,
+    /// What is read is what was written.
+    pub(crate) exact: bool,
     pub(crate) shape: String,
     pub(crate) type_id: TypeId,
     pub(crate) column: Box<dyn Column>,
@@ -232,7 +234,13 @@ impl<T: SyncComponent + Component<Mutability = Mutable>> Synced<'_, T> {
     where
         T: Quantity,
     {
-        self.app.world_mut().init_resource::<StepLog<T>>();
+        let world = self.app.world_mut();
+        world.init_resource::<StepLog<T>>();
+        let mut protocol = world.resource_mut::<Protocol>();
+        if let Some(entry) = protocol.components.get(self.index).filter(|entry| !entry.exact) {
+            let error = format!("component {:?} is a quantity, but its codec does not give back every amount exactly", entry.name);
+            protocol.complain(error);
+        }
         self.entry(|entry| {
             entry.quantity = true;
             entry.column.set_hooks(Box::new(QuantityHooks::<T>::new()));
@@ -274,6 +282,7 @@ where
         quantity: false,
         when_different: false,
         priority: PRIORITY,
+        exact: true,
         shape,
         type_id,
         column: Box::new(column),
@@ -288,8 +297,16 @@ impl ProtocolAppExt for App {
     }
 
     fn sync_with<T: SyncComponent + Component<Mutability = Mutable>, C: Codec<T>>(&mut self, name: &str, codec: C) -> Synced<'_, T> {
-        let shape = format!("{}:{}", describe_type::<T>(), short_type_name::<C>());
+        let shape = format!("{}:{}", describe_type::<T>(), codec.shape());
+        let (exact, complaint) = (codec.exact(), codec.complaint());
         let index = add_column::<T, _>(self, name, ByCodec(codec), write_in_place::<T>, shape);
+        let mut protocol = self.world_mut().resource_mut::<Protocol>();
+        if let Some(complaint) = complaint {
+            protocol.complain(format!("component {name:?}: {complaint}"));
+        }
+        if let Some(entry) = protocol.components.get_mut(index) {
+            entry.exact = exact;
+        }
         Synced { app: self, index, component: PhantomData }
     }
 

@@ -1,6 +1,7 @@
 //! How one component type becomes bytes and JSON: by serde, by a codec of the game's own, or with the entities inside
 //! translated to net ids.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use bevy_ecs::entity::EntityMapper;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::codec::{CodecError, Reader, encode_all, encode_into, write_varint};
 use super::ids::NetId;
+use super::registry::short_type_name;
 use super::rows::NetMap;
 
 /// A codec that a game brings for a component, for fewer bytes than serde gives.
@@ -44,7 +46,122 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// # Errors
     /// If the bytes are not a value. They may come from a stranger: check everything, and don't allocate on their word.
     fn decode(&self, input: &mut Reader<'_>) -> Result<T, CodecError>;
+
+    /// What the bytes depend on besides the type, as part of the component's shape in the fingerprint: two builds that say
+    /// different things refuse each other, and name the component. Default: the name of the codec's type. Say its settings too.
+    fn shape(&self) -> String {
+        short_type_name::<Self>().to_owned()
+    }
+
+    /// Whether any value is read as it was written. If not, the component can't be a [`Quantity`](super::Quantity): the room would
+    /// take a step from what it has, a replica from what it read. Default: true.
+    fn exact(&self) -> bool {
+        true
+    }
+
+    /// What is wrong with the codec's settings. The protocol reports it among its [errors](super::Protocol::errors), so that no
+    /// room is opened. Default: nothing.
+    fn complaint(&self) -> Option<String> {
+        None
+    }
+
+    /// This codec for another type, read as and built from what it knows.
+    ///
+    /// `build` must undo `read`: what is read from a built value is what it was built from.
+    ///
+    /// ```
+    /// use bevy_ecs::prelude::*;
+    /// use roomkeeper::protocol::{Codec, Quantised};
+    ///
+    /// struct Heat { degrees: f32 }
+    /// // Half degrees, in one byte.
+    /// let codec = Quantised::new(-40.0..=80.0, 0.5).via(|heat: &Heat| [heat.degrees], |[degrees]| Heat { degrees });
+    /// let mut out = Vec::new();
+    /// codec.encode(&Heat { degrees: 36.6 }, &mut out);
+    /// assert_eq!(out, [153]);
+    /// ```
+    fn via<U, R, B>(self, read: R, build: B) -> Via<Self, T, R, B>
+    where
+        Self: Sized,
+        R: Fn(&U) -> T + Send + Sync + 'static,
+        B: Fn(T) -> U + Send + Sync + 'static,
+    {
+        Via { codec: self, read, build, known: PhantomData }
+    }
 }
+
+/// A codec of `T` that serves another type. Made by [`Codec::via`].
+pub struct Via<C, T, R, B> {
+    codec: C,
+    read: R,
+    build: B,
+    known: PhantomData<fn(T) -> T>,
+}
+
+impl<C: fmt::Debug, T, R, B> fmt::Debug for Via<C, T, R, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Via").field(&self.codec).finish()
+    }
+}
+
+impl<U, C, T, R, B> Codec<U> for Via<C, T, R, B>
+where
+    C: Codec<T>,
+    T: 'static,
+    R: Fn(&U) -> T + Send + Sync + 'static,
+    B: Fn(T) -> U + Send + Sync + 'static,
+{
+    fn encode(&self, value: &U, out: &mut Vec<u8>) {
+        self.codec.encode(&(self.read)(value), out);
+    }
+    fn decode(&self, input: &mut Reader<'_>) -> Result<U, CodecError> {
+        self.codec.decode(input).map(&self.build)
+    }
+    fn shape(&self) -> String {
+        self.codec.shape()
+    }
+    fn exact(&self) -> bool {
+        self.codec.exact()
+    }
+    fn complaint(&self) -> Option<String> {
+        self.codec.complaint()
+    }
+}
+
+/// Codecs for the parts of a value, one after the other.
+macro_rules! codecs_in_a_row {
+    ($(($codec:ident, $part:ident, $value:ident)),*) => {
+        impl<$($part, $codec: Codec<$part>),*> Codec<($($part,)*)> for ($($codec,)*) {
+            fn encode(&self, ($($value,)*): &($($part,)*), out: &mut Vec<u8>) {
+                #[expect(non_snake_case, reason = "a codec is named as its type")]
+                let ($($codec,)*) = self;
+                $($codec.encode($value, out);)*
+            }
+            fn decode(&self, input: &mut Reader<'_>) -> Result<($($part,)*), CodecError> {
+                #[expect(non_snake_case, reason = "a codec is named as its type")]
+                let ($($codec,)*) = self;
+                Ok(($($codec.decode(input)?,)*))
+            }
+            fn shape(&self) -> String {
+                #[expect(non_snake_case, reason = "a codec is named as its type")]
+                let ($($codec,)*) = self;
+                [$($codec.shape()),*].join(", ")
+            }
+            fn exact(&self) -> bool {
+                #[expect(non_snake_case, reason = "a codec is named as its type")]
+                let ($($codec,)*) = self;
+                $($codec.exact())&&*
+            }
+            fn complaint(&self) -> Option<String> {
+                #[expect(non_snake_case, reason = "a codec is named as its type")]
+                let ($($codec,)*) = self;
+                None$(.or_else(|| $codec.complaint()))*
+            }
+        }
+    };
+}
+codecs_in_a_row!((C1, T1, one), (C2, T2, two));
+codecs_in_a_row!((C1, T1, one), (C2, T2, two), (C3, T3, three));
 
 /// Names for net ids, in both directions, for the JSON forms.
 pub(crate) trait Names {
