@@ -59,7 +59,7 @@ pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityR
 pub use self::operation::{Op, Operation, OperationError, encode_operations};
 pub use self::quantity::{Amount, Quantity, Step, UpdateKind};
 pub use self::recorded::Recorded;
-pub use self::registry::{Delivery, Protocol, ProtocolAppExt, Synced};
+pub use self::registry::{ComponentAudience, Delivery, Protocol, ProtocolAppExt, Synced};
 pub use self::rejection::Rejection;
 pub use self::roster::{Identity, RosterEntry};
 pub use self::rows::NetMap;
