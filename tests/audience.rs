@@ -25,7 +25,6 @@ fn protocol(app: &mut App) {
 
 fn room(flat: bool) -> Room {
     let rules = move |app: &mut App| {
-        app.add_systems(Startup, || {});
         match flat {
             true => app.places_by(|position: &Position| [position.0[0], position.0[1]]),
             false => app.places_by(|position: &Position| position.0),
@@ -69,13 +68,14 @@ struct Model {
     room: Room,
     flat: bool,
     viewers: Viewers,
-    /// Who looks, and whether it was there at the last update.
-    seats: BTreeMap<ViewerId, (Option<EntityId>, bool)>,
+    seats: BTreeMap<ViewerId, Option<EntityId>>,
     things: Vec<Entity>,
     /// The last rule of everything that ever was.
     rules: BTreeMap<Entity, Rule>,
     within: BTreeSet<(ViewerId, Entity)>,
     shown: BTreeMap<Entity, NetId>,
+    /// The restricted, as of the last tick.
+    were: BTreeSet<Entity>,
     saw: BTreeMap<ViewerId, BTreeSet<Entity>>,
     inbox: Vec<Incoming>,
 }
@@ -115,6 +115,7 @@ impl Model {
             rules: BTreeMap::new(),
             within: BTreeSet::new(),
             shown: BTreeMap::new(),
+            were: BTreeSet::new(),
             saw: BTreeMap::new(),
             inbox: Vec::new(),
         }
@@ -142,7 +143,10 @@ impl Model {
         match act {
             0 => self.inbox.push(Incoming::Join { user: user(n as usize % 5), name: String::new() }),
             1 => self.inbox.push(Incoming::Leave { user: user(n as usize % 5), reason: LeaveReason::Left }),
-            2 if n % 3 > 0 => drop(self.room.world_mut().try_despawn(self.body(n)?)),
+            2 if n % 3 > 0 => {
+                let body = self.body(n)?;
+                self.room.world_mut().despawn(body);
+            }
             2 if self.body(n).is_none() => {
                 let user = (user(n as usize % 5), User { name: String::new() }, Position(place(n, m)), Senses::new().with_reach(reach(m)));
                 self.room.world_mut().spawn(user);
@@ -151,7 +155,7 @@ impl Model {
                 for _ in 0..=n % 3 {
                     let user = (m % 4 > 0).then(|| user(m as usize % 5));
                     let viewer = self.viewers.add(user);
-                    assert_eq!(self.seats.insert(viewer, (user, false)), None);
+                    assert_eq!(self.seats.insert(viewer, user), None);
                 }
             }
             4 => {
@@ -170,7 +174,10 @@ impl Model {
                 self.things.push(thing);
                 self.rules.insert(thing, rule.unwrap_or(PUBLIC));
             }
-            8 => drop(self.room.world_mut().try_despawn(self.thing(n)?)),
+            8 => {
+                let thing = self.thing(n)?;
+                self.room.world_mut().despawn(thing);
+            }
             9 => {
                 let thing = self.thing(n)?;
                 self.rule(thing, (m % 4 > 0).then(|| Rule::nth(m)));
@@ -214,9 +221,18 @@ impl Model {
                 let sees = [SpectatorsSee::Public, SpectatorsSee::Mask(u64::from(m % 4)), SpectatorsSee::Everything];
                 self.room.world_mut().insert_resource(sees[n as usize % 3]);
             }
-            15 => drop(self.room.world_mut().entity_mut(self.thing(n)?).remove::<Position>()),
-            16..=19 => drop(self.room.world_mut().entity_mut(self.body(n)?).insert(Position(place(m, n)))),
-            _ => drop(self.room.world_mut().entity_mut(self.thing(n)?).insert(Position(place(m, m.rotate_left(7))))),
+            15 => {
+                let thing = self.thing(n)?;
+                self.room.world_mut().entity_mut(thing).remove::<Position>();
+            }
+            16..=19 => {
+                let body = self.body(n)?;
+                self.room.world_mut().entity_mut(body).insert(Position(place(m, n)));
+            }
+            _ => {
+                let thing = self.thing(n)?;
+                self.room.world_mut().entity_mut(thing).insert(Position(place(m, m.rotate_left(7))));
+            }
         }
         Some(())
     }
@@ -242,13 +258,12 @@ impl Model {
         self.viewers.update(self.room.world_mut());
         let world = self.room.world_mut();
         let shown: BTreeMap<Entity, NetId> = world.query::<(Entity, &NetId)>().iter(world).map(|(entity, id)| (entity, *id)).collect();
-        for (viewer, (user, was_there)) in self.seats.clone() {
-            self.check(viewer, user, was_there, &shown);
+        for (viewer, user) in self.seats.clone() {
+            self.check(viewer, user, &shown);
         }
         self.shown = shown;
-        for (_, was_there) in self.seats.values_mut() {
-            *was_there = true;
-        }
+        let rules = &self.rules;
+        self.were = self.shown.keys().copied().filter(|entity| rules.get(entity).is_some_and(|rule| rule.restricted())).collect();
     }
 
     fn sees(&mut self, viewer: ViewerId, user: Option<EntityId>, entity: Entity) -> bool {
@@ -283,22 +298,24 @@ impl Model {
         body.is_some_and(|body| body == entity || self.room.world().get::<OwnedBy>(entity).is_some_and(|owner| owner.0 == body))
     }
 
-    fn check(&mut self, viewer: ViewerId, user: Option<EntityId>, was_there: bool, shown: &BTreeMap<Entity, NetId>) {
+    fn check(&mut self, viewer: ViewerId, user: Option<EntityId>, shown: &BTreeMap<Entity, NetId>) {
         let gone: Vec<Entity> = self.within.iter().filter(|(_, entity)| !shown.contains_key(entity)).map(|(_, entity)| *entity).collect();
         self.within.retain(|(_, entity)| !gone.contains(entity));
         let sees: BTreeSet<Entity> = shown.keys().copied().filter(|entity| self.sees(viewer, user, *entity)).collect();
         let saw = self.saw.insert(viewer, sees.clone()).unwrap_or_default();
-        let restricted = |entity: &Entity| self.rules.get(entity).copied().unwrap_or(PUBLIC).restricted();
+        let now = |entity: &Entity| self.rules.get(entity).copied().unwrap_or(PUBLIC).restricted();
+        // What became public is not told by the batch of that tick.
+        let restricted = |entity: &Entity| now(entity) || self.were.contains(entity);
         let sorted = |ids: Vec<NetId>| ids.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
         for (entity, id) in shown {
             assert_eq!(self.viewers.sees(viewer, *id), sees.contains(entity), "{viewer:?} {entity}");
             assert_eq!(self.viewers.is_restricted(*id), restricted(entity), "{entity}");
-            assert_eq!(self.room.world().resource::<EntityIndex>().is_restricted(*id), restricted(entity), "{entity}");
+            assert_eq!(self.room.world().resource::<EntityIndex>().is_restricted(*id), now(entity), "{entity}");
             assert_eq!(self.viewers.is_owner(viewer, *id), self.owns(user, *entity), "{viewer:?} {entity}");
             let among = self.viewers.viewers_of(*id).any(|other| other == viewer);
             assert_eq!(among, restricted(entity) && sees.contains(entity), "{viewer:?} {entity}");
         }
-        let entered = sees.difference(&saw).filter(|entity| restricted(entity) || was_there && self.shown.contains_key(entity));
+        let entered = sees.difference(&saw).filter(|entity| restricted(entity));
         let left = saw.difference(&sees).filter(|entity| shown.contains_key(entity));
         let gone = saw.iter().filter(|entity| !shown.contains_key(entity) && restricted(entity));
         assert_eq!(self.viewers.entered(viewer), sorted(entered.map(|entity| shown[entity]).collect()), "entered {viewer:?}");
@@ -397,6 +414,12 @@ fn what_is_restricted_is_so_before_its_first_batch_and_from_the_moment_on() {
     moor.edit(open).insert(Audience::mask(1));
     moor.edit(late).insert(Audience::EVERYONE);
     assert_eq!(restricted(&moor), [true, true, false]);
+    moor.tick();
+    moor.edit(open).remove::<Audience>();
+    assert_eq!(restricted(&moor), [true, true, false], "not before those who don't know it were told");
+    moor.tick();
+    assert_eq!((restricted(&moor), moor.viewers.entered(moor.ann)), ([true, false, false], &ids[1..2]));
+    moor.edit(open).insert(Audience::OWNER);
     moor.room.world_mut().despawn(secret);
     assert_eq!(restricted(&moor), [true, true, false], "its end is not told to all either");
 }

@@ -37,7 +37,8 @@ pub(crate) struct Slot {
     pub(crate) state: SlotState,
     /// When it was spawned.
     pub(crate) born: Tick,
-    /// Not everyone may see it. Set at once when it gets its [`Audience`], so no batch for all ever holds it; kept while it is buried.
+    /// The next batch for all may not tell of it. Set at once when it gets its [`Audience`]; kept while it is buried, and until the
+    /// viewers have been told that it became public.
     pub(crate) restricted: bool,
 }
 
@@ -143,25 +144,34 @@ impl EntityIndex {
         self.touched.set(id.get());
     }
 
-    /// True if not everyone may see the entity with that number, as of now.
+    /// True if the next batch for all may not tell of the entity with that number: not everyone may see it, or it has just become public,
+    /// and [`Viewers`](super::Viewers) that don't know it are to be told of it first.
     pub fn is_restricted(&self, id: NetId) -> bool {
         self.slot(id).is_some_and(|slot| slot.restricted)
     }
 
-    /// True if the room has entities that not everyone may see, as of now.
+    /// True if there is any such entity.
     pub fn any_restricted(&self) -> bool {
         self.restricted > 0
     }
 
     /// Takes note of who may see an entity.
     pub(crate) fn restrict(&mut self, id: NetId, restricted: bool) {
+        self.touched.set(id.get());
+        // Those who know it are all only after the viewers' next update.
+        if restricted || self.state(id.get()) != SlotState::Shown {
+            self.set_restricted(id, restricted);
+        }
+    }
+
+    /// Lets the next batch for all tell of an entity, or not.
+    pub(crate) fn set_restricted(&mut self, id: NetId, restricted: bool) {
         let Some(slot) = self.slots.get_mut(id.get() as usize) else { return };
         match (std::mem::replace(&mut slot.restricted, restricted), restricted) {
             (false, true) => self.restricted += 1,
             (true, false) => self.restricted -= 1,
             _ => {}
         }
-        self.touched.set(id.get());
     }
 
     /// Mints an id ahead of its entity, so that a fact can name what it will create. Spawn the entity with it.

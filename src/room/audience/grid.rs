@@ -176,7 +176,7 @@ impl Grid {
             *ends = [self.cell_of(at - eye.pad), self.cell_of(at + eye.pad)];
             count = count.saturating_mul(ends[0].abs_diff(ends[1]).into()).saturating_add(count);
         }
-        if count * 2 > self.buckets.len() as u64 { Cover::All } else { Cover::Cells(cells) }
+        if count > self.buckets.len() as u64 / 2 { Cover::All } else { Cover::Cells(cells) }
     }
 
     /// The buckets of these cells, each once.

@@ -12,7 +12,9 @@ pub(super) struct Subject {
     pub(super) entity: Entity,
     /// The replicas of those who see it know it.
     pub(super) shown: bool,
+    /// The last batch for all did not tell of it.
     pub(super) restricted: bool,
+    pub(super) dead: bool,
     pub(super) audience: Audience,
     pub(super) owner: Option<Entity>,
     pub(super) revealed: Vec<EntityId>,
@@ -23,6 +25,7 @@ impl Subject {
         entity: Entity::PLACEHOLDER,
         shown: false,
         restricted: false,
+        dead: true,
         audience: Audience::EVERYONE,
         owner: None,
         revealed: Vec::new(),
@@ -31,14 +34,17 @@ impl Subject {
     /// As it is now.
     pub(super) fn read(world: &World, index: &EntityIndex, id: NetId) -> Self {
         let Some(slot) = index.slot(id) else { return Self::NOBODY };
-        let gone = Self { entity: slot.entity, restricted: slot.restricted, ..Self::NOBODY };
-        let Some(entity) = world.get_entity(slot.entity).ok().filter(|_| slot.state == SlotState::Shown) else { return gone };
+        let dead = Self { entity: slot.entity, restricted: slot.restricted, ..Self::NOBODY };
+        let Some(entity) = world.get_entity(slot.entity).ok().filter(|_| !matches!(slot.state, SlotState::Free | SlotState::Buried)) else {
+            return dead;
+        };
         Self {
-            shown: true,
+            shown: slot.state == SlotState::Shown,
+            dead: false,
             audience: entity.get::<Audience>().copied().unwrap_or(Audience::EVERYONE),
             owner: entity.get::<OwnedBy>().map(|owner| owner.0),
             revealed: entity.get::<RevealedTo>().map(|revealed| revealed.as_slice().to_vec()).unwrap_or_default(),
-            ..gone
+            ..dead
         }
     }
 

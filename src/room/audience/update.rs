@@ -20,6 +20,7 @@ impl Viewers {
         self.seats.iter_mut().flat_map(|seat| seat.lists()).for_each(Vec::clear);
         self.seats.iter_mut().for_each(|seat| seat.rights_changed = false);
         self.work.clear();
+        self.forget_the_released();
         let mut places = std::mem::take(&mut *world.get_resource_or_init::<Places>());
         let now = world.increment_change_tick();
         let since = self.since.replace(now);
@@ -39,9 +40,21 @@ impl Viewers {
             self.tell_owners();
         }
         *world.resource_mut::<Places>() = places;
+        let mut index = world.resource_mut::<EntityIndex>();
+        self.released.iter().for_each(|id| index.set_restricted(NetId(*id), false));
         for seat in &mut self.seats {
             seat.fresh = false;
             seat.lists().into_iter().for_each(|list| list.sort_unstable());
+        }
+    }
+
+    /// What became public was told to all by the last update, and is the business of the batch for all from then on.
+    fn forget_the_released(&mut self) {
+        for id in self.released.drain(..) {
+            let Some(subject) = self.subjects.get_mut(id as usize) else { continue };
+            subject.restricted = false;
+            self.restricted.put(id, false);
+            (0..self.seats.len() as u32).for_each(|viewer| self.sight.seen.put(viewer, id, false));
         }
     }
 
@@ -79,8 +92,11 @@ impl Viewers {
         if stays && before.owner != now.owner {
             self.work.owners.push((NetId(id), before.owner, now.owner));
         }
-        if now.shown && (now.restricted || stays && before.restricted) {
+        if now.shown && now.restricted {
             self.work.dirty.push(id);
+        }
+        if now.restricted && !now.audience.is_restricted() && !now.dead {
+            self.released.push(id);
         }
         self.restricted.put(id, now.shown && now.restricted);
         self.near.put(id, now.is_near());
@@ -174,7 +190,8 @@ impl Viewers {
             }
         }
         if sight.grid.suit(self.seats.len().div_ceil(64), dimensions, cell) {
-            // Nobody looks anywhere now.
+            // Nobody looks anywhere now: what was in sight is no longer found where they look.
+            work.turned.iter_mut().for_each(|(_, elsewhere)| *elsewhere = true);
             for (seat, viewer) in self.seats.iter_mut().zip(0..) {
                 seat.cover = Cover::Nothing;
                 seat.buckets.clear();
@@ -186,8 +203,8 @@ impl Viewers {
         for (viewer, elsewhere) in &mut work.turned {
             let (Some(seat), Some(eye)) = (self.seats.get_mut(*viewer as usize), sight.eyes.get(*viewer as usize)) else { continue };
             let cover = sight.grid.cover(eye);
-            *elsewhere = cover != seat.cover;
-            if *elsewhere {
+            if cover != seat.cover {
+                *elsewhere = true;
                 sight.grid.watch(*viewer, &seat.buckets, false);
                 sight.grid.buckets_of(cover, &mut seat.buckets);
                 sight.grid.watch(*viewer, &seat.buckets, true);
@@ -231,16 +248,6 @@ impl Viewers {
     /// Asks an entity's rules for all viewers at once.
     fn decide_for_all(&mut self, id: u32, row: &mut Vec<u64>) {
         let Some(subject) = self.subjects.get(id as usize) else { return };
-        if !subject.restricted {
-            // It became public: the others are to see it too. Who comes just now is told of all that is public anyway.
-            for (seat, viewer) in self.seats.iter_mut().zip(0..).filter(|(seat, _)| seat.taken) {
-                if !seat.fresh && !self.sight.seen.contains(viewer, id) {
-                    seat.tell(NetId(id), true);
-                }
-                self.sight.seen.put(viewer, id, false);
-            }
-            return;
-        }
         self.sight.row_of(subject, id, row);
         let before = self.sight.seen.row(id).iter().copied().chain(std::iter::repeat(0));
         let changed: Vec<u64> = row.iter().zip(before).map(|(now, before)| now ^ before).collect();

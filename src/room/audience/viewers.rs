@@ -24,9 +24,10 @@ impl ViewerId {
 /// Those who look into one room, and what each of them sees. Kept by whoever sends to them; a room has one of it, and it is brought up
 /// to date after every tick.
 ///
-/// What it lists is as of the last [`update`](Self::update): [`entered`](Self::entered) and [`left`](Self::left), about entities that
-/// live and are not public, or just ceased to be or became so; [`gone`](Self::gone), about those that died. Of entities that were public
-/// and are, nothing is said. All lists ascend.
+/// What it lists is as of the last [`update`](Self::update), and about what the batch for all of that tick may not tell, the *restricted*:
+/// [`entered`](Self::entered) and [`left`](Self::left), about entities that live; [`gone`](Self::gone), about those that ended. An entity
+/// that becomes public counts as restricted for that tick still, and enters for whoever did not see it. Of what was public before and
+/// is, nothing is said. All lists ascend.
 ///
 /// ```
 /// use bevy_app::prelude::*;
@@ -78,6 +79,8 @@ pub struct Viewers {
     /// The restricted among the subjects; those of them that must be near.
     pub(super) restricted: Bits,
     pub(super) near: Bits,
+    /// Those that became public.
+    pub(super) released: Vec<u32>,
     /// When the world was last read; never, at first.
     pub(super) since: Option<Tick>,
     /// Somebody came or went since then.
@@ -150,6 +153,7 @@ impl Viewers {
             sight,
             restricted: Bits::default(),
             near: Bits::default(),
+            released: Vec::new(),
             since: None,
             people_changed: false,
             work: Work::default(),
@@ -210,12 +214,12 @@ impl Viewers {
         there.is_some_and(|subject| !subject.restricted || self.sight.seen.contains(viewer.0, id.get()))
     }
 
-    /// The entities that are not public and that it sees.
+    /// The restricted entities that it sees.
     pub fn seen(&self, viewer: ViewerId) -> impl Iterator<Item = NetId> + '_ {
         self.sight.seen.column(viewer.0).into_iter().flat_map(Bits::iter).map(NetId)
     }
 
-    /// Those who see an entity that is not public.
+    /// Those who see a restricted entity.
     pub fn viewers_of(&self, id: NetId) -> impl Iterator<Item = ViewerId> + '_ {
         ones(self.sight.seen.row(id.get()).iter().copied()).map(ViewerId)
     }
@@ -230,7 +234,7 @@ impl Viewers {
         self.seat(viewer).map_or(&[], |seat| &seat.left)
     }
 
-    /// What died, or was disabled, in its sight, and was not public at its end: no batch for all tells of that. It has to be told a delete.
+    /// What died, or was disabled, in its sight, and was restricted then: no batch for all tells of that. It has to be told a delete.
     /// The number may stand for another entity already.
     pub fn gone(&self, viewer: ViewerId) -> &[NetId] {
         self.seat(viewer).map_or(&[], |seat| &seat.gone)
@@ -272,12 +276,12 @@ impl Viewers {
         }
     }
 
-    /// True if not everyone sees the entity.
+    /// True if the batch for all of this tick did not tell of the entity.
     pub fn is_restricted(&self, id: NetId) -> bool {
         self.restricted.contains(id.get())
     }
 
-    /// True if there is an entity that not everyone sees.
+    /// True if there is any such entity.
     pub fn any_restricted(&self) -> bool {
         !self.restricted.is_empty()
     }
