@@ -74,7 +74,7 @@ struct Model {
     rules: BTreeMap<Entity, Rule>,
     within: BTreeSet<(ViewerId, Entity)>,
     shown: BTreeMap<Entity, NetId>,
-    /// The restricted, as of the last tick.
+    /// Those of them that were restricted, in the last tick or since.
     were: BTreeSet<Entity>,
     saw: BTreeMap<ViewerId, BTreeSet<Entity>>,
     inbox: Vec<Incoming>,
@@ -132,6 +132,9 @@ impl Model {
 
     fn rule(&mut self, thing: Entity, rule: Option<Rule>) {
         self.rules.insert(thing, rule.unwrap_or(PUBLIC));
+        if rule.is_some_and(Rule::restricted) && self.shown.contains_key(&thing) {
+            self.were.insert(thing);
+        }
         let mut thing = self.room.world_mut().entity_mut(thing);
         match rule {
             Some(rule) => thing.insert(rule.audience()),
@@ -332,8 +335,6 @@ fn acts() -> impl Strategy<Value = Vec<Vec<(u8, u16, u16)>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
-
     #[test]
     fn each_viewer_sees_what_every_pair_worked_out_anew_says(acts in acts(), flat: bool) {
         let mut model = Model::new(flat);
