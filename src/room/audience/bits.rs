@@ -107,6 +107,11 @@ impl Pairs {
         }
     }
 
+    /// Puts a pair in that is not, or out that is.
+    pub(super) fn flip(&mut self, viewer: u32, entity: u32) {
+        self.put(viewer, entity, !self.contains(viewer, entity));
+    }
+
     /// The viewers of an entity, as bits. May be shorter than a row.
     pub(super) fn row(&self, entity: u32) -> &[u64] {
         let start = entity as usize * self.words;

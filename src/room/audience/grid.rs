@@ -94,8 +94,11 @@ impl Grid {
     }
 
     fn cell_of(&self, coordinate: f32) -> i32 {
-        // Beyond all cells it is the last one: the conversion saturates.
-        (coordinate / self.cell).floor() as i32
+        // Rounded down by hand: `floor` is a call where the target has no instruction for it. Beyond all cells it is the last one: the
+        // conversion saturates.
+        let cells = coordinate / self.cell;
+        let whole = cells as i32;
+        whole.saturating_sub(i32::from(whole as f32 > cells))
     }
 
     /// Neighbours along a row share cache lines; those within a few cells of each other don't share a bucket.

@@ -217,7 +217,7 @@ impl Viewers {
     fn meet(&mut self) {
         let work = &mut self.work;
         for id in &work.moved {
-            self.sight.meet_entity(*id, &mut work.row, &mut work.pairs);
+            self.sight.meet_entity(*id, &mut work.pairs);
         }
         for (viewer, elsewhere) in &work.turned {
             let Some(seat) = self.seats.get(*viewer as usize) else { continue };
@@ -320,24 +320,25 @@ impl Sight {
     }
 
     /// An entity that moved meets those it was near, and those who look where it is.
-    fn meet_entity(&mut self, id: u32, row: &mut Vec<u64>, pairs: &mut Vec<(u32, u32)>) {
-        let watchers = self.grid.watchers_of(id).iter().copied().chain(std::iter::repeat(0));
-        let near = self.within.row(id).iter().copied();
-        row.clear();
-        if near.len() > 0 {
-            row.extend(near.zip(watchers).map(|(near, watcher)| near | watcher));
-        } else {
-            row.extend_from_slice(self.grid.watchers_of(id));
-        }
-        let place = self.grid.place(id).copied();
-        for viewer in ones(row.iter().copied()) {
-            let Some(eye) = self.eyes.get(viewer as usize) else { continue };
-            let was = self.within.contains(viewer, id);
-            let is = place.is_some_and(|place| eye.sees(&place, was));
-            if is != was {
-                self.within.put(viewer, id, is);
-                pairs.push((viewer, id));
+    fn meet_entity(&mut self, id: u32, pairs: &mut Vec<(u32, u32)>) {
+        let first = pairs.len();
+        let place = self.grid.place(id);
+        let (near, watchers) = (self.within.row(id), self.grid.watchers_of(id));
+        let (near, watchers) = (near.iter().copied().chain(std::iter::repeat(0)), watchers.iter().copied().chain(std::iter::repeat(0)));
+        for (((near, watching), eyes), start) in near.zip(watchers).zip(self.eyes.chunks(64)).zip((0..).step_by(64)) {
+            let mut either = near | watching;
+            while either != 0 {
+                let nth = either.trailing_zeros();
+                either &= either - 1;
+                let was = near >> nth & 1 != 0;
+                let is = place.zip(eyes.get(nth as usize)).is_some_and(|(place, eye)| eye.sees(place, was));
+                if is != was {
+                    pairs.push((start + nth, id));
+                }
             }
+        }
+        for (viewer, id) in pairs.iter().skip(first) {
+            self.within.flip(*viewer, *id);
         }
     }
 
@@ -350,11 +351,14 @@ impl Sight {
             let left = near.iter().filter(|id| !self.grid.place(*id).is_some_and(|place| eye.sees(place, true)));
             changes.extend(left.map(|id| (id, false)));
         }
-        for item in buckets.iter().flat_map(|bucket| self.grid.items(*bucket)) {
-            let was = near.contains(item.entity);
-            let is = eye.sees(&item.place, was);
-            if is != was {
-                changes.push((item.entity, is));
+        let (eye, near) = (*eye, near.words());
+        for bucket in buckets {
+            for item in self.grid.items(*bucket) {
+                let was = near.get(item.entity as usize / 64).is_some_and(|word| word >> (item.entity % 64) & 1 != 0);
+                let is = eye.sees(&item.place, was);
+                if is != was {
+                    changes.push((item.entity, is));
+                }
             }
         }
         for (id, is) in changes.iter() {
