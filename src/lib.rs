@@ -110,5 +110,7 @@ pub mod prelude {
     pub use crate::protocol::{
         ComponentChanged, EntityAdded, EntityId, EntityRemoved, Happened, OwnedBy, ProtocolAppExt, Quantity, Rejected, UserJoined, UserLeft,
     };
-    pub use crate::room::{Decision, EntityIndex, Issued, Patch, Recorder, RoomClock, RoomRng, RulesAppExt, Ttl, accept, reject};
+    pub use crate::room::{
+        Audience, Decision, EntityIndex, Issued, Patch, Recorder, RoomClock, RoomRng, RulesAppExt, Senses, Ttl, accept, reject,
+    };
 }

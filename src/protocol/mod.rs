@@ -66,7 +66,7 @@ pub use self::operation::{Op, Operation, OperationError, encode_operations};
 pub use self::quantise::{Angles, Quantised, Ranged};
 pub use self::quantity::{Amount, Quantity, Step, UpdateKind};
 pub use self::recorded::Recorded;
-pub use self::registry::{Delivery, Protocol, ProtocolAppExt, Synced};
+pub use self::registry::{ComponentAudience, Delivery, Protocol, ProtocolAppExt, Synced};
 pub use self::rejection::Rejection;
 pub use self::roster::{Identity, RosterEntry};
 pub use self::rotation::SmallestThree;

@@ -32,6 +32,17 @@ pub enum Delivery {
 
 /// How much values matter by default.
 const PRIORITY: u16 = 100;
+/// Who receives a component of an entity that it sees. Which entities a member sees is decided in the room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ComponentAudience {
+    /// Whoever sees the entity; the default.
+    #[default]
+    Everyone,
+    /// The user that owns the entity, or is it.
+    Owner,
+    /// Its owner, and the members whose senses share a bit with this mask.
+    Mask(u64),
+}
 
 /// A synced component in the protocol.
 pub(crate) struct ComponentEntry {
@@ -44,6 +55,8 @@ pub(crate) struct ComponentEntry {
     pub(crate) priority: u16,
     /// What is read is what was written.
     pub(crate) exact: bool,
+    /// Not part of the fingerprint: a client need not know what it is not told.
+    pub(crate) audience: ComponentAudience,
     pub(crate) shape: String,
     pub(crate) type_id: TypeId,
     pub(crate) column: Box<dyn Column>,
@@ -102,6 +115,11 @@ impl Protocol {
     /// The wire names of the synced components, in order.
     pub fn component_names(&self) -> impl Iterator<Item = &str> {
         self.components.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// Who receives the component with that wire name.
+    pub fn component_audience(&self, name: &str) -> Option<ComponentAudience> {
+        self.components.iter().find(|entry| entry.name == name).map(|entry| entry.audience)
     }
 
     /// The wire names of the facts, in order.
@@ -229,6 +247,32 @@ impl<T: SyncComponent + Component<Mutability = Mutable>> Synced<'_, T> {
         self.entry(|entry| entry.when_different = true)
     }
 
+    /// Keeps the component for the user that owns the entity by [`OwnedBy`](super::OwnedBy), or is it: a hand of cards. The others may
+    /// see the entity, but not this.
+    ///
+    /// ```
+    /// use bevy_app::prelude::*;
+    /// use bevy_ecs::prelude::*;
+    /// use roomkeeper::prelude::*;
+    /// use roomkeeper::protocol::{ComponentAudience, Protocol};
+    /// use serde::{Deserialize, Serialize};
+    /// #[derive(Component, Serialize, Deserialize)]
+    /// struct Hand(Vec<u8>);
+    ///
+    /// let mut app = App::new();
+    /// app.sync::<Hand>("hand").to_owner();
+    /// assert_eq!(app.world().resource::<Protocol>().component_audience("hand"), Some(ComponentAudience::Owner));
+    /// ```
+    pub fn to_owner(&mut self) -> &mut Self {
+        self.entry(|entry| entry.audience = ComponentAudience::Owner)
+    }
+
+    /// Keeps the component for the owner of the entity, and the members whose [`Senses`](crate::room::Senses) share a bit with `mask`: what
+    /// a team knows of its own.
+    pub fn to_mask(&mut self, mask: u64) -> &mut Self {
+        self.entry(|entry| entry.audience = ComponentAudience::Mask(mask))
+    }
+
     /// Makes the operations `inc`, `dec`, `inc_max` and `dec_min` known for this component.
     pub fn quantity(&mut self) -> &mut Self
     where
@@ -283,6 +327,7 @@ where
         when_different: false,
         priority: PRIORITY,
         exact: true,
+        audience: ComponentAudience::Everyone,
         shape,
         type_id,
         column: Box::new(column),
@@ -354,4 +399,39 @@ pub(crate) fn short_type_name<T: ?Sized>() -> &'static str {
     let name = std::any::type_name::<T>();
     let head = name.split('<').next().unwrap_or(name);
     head.rsplit("::").next().unwrap_or(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Component, Serialize, Deserialize)]
+    struct Ammo(u32);
+
+    fn protocol(register: impl FnOnce(&mut App)) -> Protocol {
+        let mut app = App::new();
+        register(&mut app);
+        std::mem::take(&mut *app.world_mut().resource_mut::<Protocol>())
+    }
+
+    #[test]
+    fn who_receives_a_component_is_no_part_of_the_fingerprint() {
+        let everyone = protocol(|app| {
+            let _ = app.sync::<Ammo>("ammo");
+        });
+        let owner = protocol(|app| {
+            app.sync::<Ammo>("ammo").to_owner();
+        });
+        let team = protocol(|app| {
+            app.sync::<Ammo>("ammo").latest().to_mask(6);
+        });
+        assert_eq!(everyone.component_audience("ammo"), Some(ComponentAudience::Everyone));
+        assert_eq!(owner.component_audience("ammo"), Some(ComponentAudience::Owner));
+        assert_eq!(team.component_audience("ammo"), Some(ComponentAudience::Mask(6)));
+        assert_eq!(team.component_audience("arms"), None);
+        assert_eq!(everyone.fingerprint(), owner.fingerprint());
+        assert_ne!(everyone.fingerprint(), team.fingerprint(), "that it is the latest value counts");
+    }
 }

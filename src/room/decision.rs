@@ -10,6 +10,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::{IntoObserverSystem, ReadOnlySystem};
 use serde::Serialize;
 
+use super::audience::add_places;
 use crate::protocol::{CommandId, EntityId, Fact, Happened, Payload, Rejection, RoomTick};
 
 /// A command with what the room knows of its author. Dereferences to the command.
@@ -173,6 +174,21 @@ pub trait RulesAppExt {
     /// Lets commands of this kind name entities that belong to other users: a trade, an attack on a chosen player. By
     /// default a command that does is rejected as `not_yours` before its handler runs.
     fn may_name_others<C: Send + Sync + 'static>(&mut self) -> &mut Self;
+
+    /// Names the component that says where entities are, in one to three dimensions: by it is known who is near an entity whose
+    /// [`Audience`](super::Audience) is so limited. What is not finite is nowhere. One component only.
+    ///
+    /// ```
+    /// use bevy_app::prelude::*;
+    /// use bevy_ecs::prelude::*;
+    /// use roomkeeper::prelude::*;
+    /// #[derive(Component)]
+    /// struct Position { x: f32, y: f32 }
+    /// fn rules(app: &mut App) {
+    ///     app.places_by(|position: &Position| [position.x, position.y]);
+    /// }
+    /// ```
+    fn places_by<T: Component, const N: usize>(&mut self, place: impl Fn(&T) -> [f32; N] + Send + Sync + 'static) -> &mut Self;
 }
 
 impl RulesAppExt for App {
@@ -216,6 +232,11 @@ impl RulesAppExt for App {
     fn may_name_others<C: Send + Sync + 'static>(&mut self) -> &mut Self {
         self.init_resource::<Rules>();
         self.world_mut().resource_mut::<Rules>().may_name_others.insert(TypeId::of::<C>());
+        self
+    }
+
+    fn places_by<T: Component, const N: usize>(&mut self, place: impl Fn(&T) -> [f32; N] + Send + Sync + 'static) -> &mut Self {
+        add_places(self, place);
         self
     }
 }

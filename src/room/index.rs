@@ -10,6 +10,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
 use bevy_platform::collections::HashMap;
 
+use super::audience::{Audience, Bits};
 use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
 use crate::protocol::{EntityId, Identity, Lost, NetId, Protocol, RoomId};
 
@@ -36,6 +37,9 @@ pub(crate) struct Slot {
     pub(crate) state: SlotState,
     /// When it was spawned.
     pub(crate) born: Tick,
+    /// The next batch for all may not tell of it. Set at once when it gets its [`Audience`]; kept while it is buried, and until the
+    /// viewers have been told that it became public.
+    pub(crate) restricted: bool,
 }
 
 /// A value that died with its entity before a batch told it.
@@ -74,6 +78,10 @@ pub struct EntityIndex {
     pub(crate) last_values: Vec<LastValue>,
     /// Set once the room has more entities than a batch can name.
     pub(crate) full: bool,
+    /// How many slots are restricted.
+    restricted: usize,
+    /// The numbers of the entities of which something changed that decides who sees them.
+    pub(crate) touched: Bits,
 }
 
 impl EntityIndex {
@@ -90,6 +98,8 @@ impl EntityIndex {
             deaths: Vec::new(),
             last_values: Vec::new(),
             full: false,
+            restricted: 0,
+            touched: Bits::default(),
         }
     }
 
@@ -131,6 +141,37 @@ impl EntityIndex {
         if let Some(slot) = self.slots.get_mut(id.get() as usize) {
             slot.state = state;
         }
+        self.touched.set(id.get());
+    }
+
+    /// True if the next batch for all may not tell of the entity with that number: not everyone may see it, or it has just become public,
+    /// and [`Viewers`](super::Viewers) that don't know it are to be told of it first.
+    pub fn is_restricted(&self, id: NetId) -> bool {
+        self.slot(id).is_some_and(|slot| slot.restricted)
+    }
+
+    /// True if there is any such entity.
+    pub fn any_restricted(&self) -> bool {
+        self.restricted > 0
+    }
+
+    /// Takes note of who may see an entity.
+    pub(crate) fn restrict(&mut self, id: NetId, restricted: bool) {
+        self.touched.set(id.get());
+        // Those who know it are all only after the viewers' next update.
+        if restricted || self.state(id.get()) != SlotState::Shown {
+            self.set_restricted(id, restricted);
+        }
+    }
+
+    /// Lets the next batch for all tell of an entity, or not.
+    pub(crate) fn set_restricted(&mut self, id: NetId, restricted: bool) {
+        let Some(slot) = self.slots.get_mut(id.get() as usize) else { return };
+        match (std::mem::replace(&mut slot.restricted, restricted), restricted) {
+            (false, true) => self.restricted += 1,
+            (true, false) => self.restricted -= 1,
+            _ => {}
+        }
     }
 
     /// Mints an id ahead of its entity, so that a fact can name what it will create. Spawn the entity with it.
@@ -162,7 +203,7 @@ impl EntityIndex {
         };
         let number = self.number();
         let net_id = NetId(number);
-        let slot = Slot { entity, id, identity, state: SlotState::Born, born };
+        let slot = Slot { entity, id, identity, state: SlotState::Born, born, restricted: false };
         match self.slots.get_mut(number as usize) {
             Some(place) => *place = slot,
             None => self.slots.push(slot),
@@ -181,7 +222,8 @@ impl EntityIndex {
         while self.slots.len() < number as usize {
             self.free.push(Reverse(self.slots.len() as u32));
             let (id, identity) = (EntityId::NIL, Identity::Minted(0));
-            self.slots.push(Slot { entity: Entity::PLACEHOLDER, id, identity, state: SlotState::Free, born: Tick::new(0) });
+            let (entity, born) = (Entity::PLACEHOLDER, Tick::new(0));
+            self.slots.push(Slot { entity, id, identity, state: SlotState::Free, born, restricted: false });
         }
         number
     }
@@ -219,6 +261,8 @@ impl EntityIndex {
             if let Some(slot) = self.slots.get_mut(death.id.get() as usize) {
                 slot.state = SlotState::Free;
                 self.free.push(Reverse(death.id.get()));
+                self.restricted -= usize::from(slot.restricted);
+                self.touched.set(death.id.get());
             }
         }
         self.last_values.clear();
@@ -247,7 +291,10 @@ fn on_add(mut world: DeferredWorld<'_>, context: HookContext) {
     let asked = world.get::<EntityId>(entity).copied().unwrap_or_default();
     let name = world.get::<Name>(entity).map(|name| name.as_str().to_owned());
     let now = world.read_change_tick();
-    let (net_id, id) = world.resource_mut::<EntityIndex>().enter(entity, asked, name.as_deref(), now);
+    let restricted = world.get::<Audience>(entity).is_some_and(Audience::is_restricted);
+    let mut index = world.resource_mut::<EntityIndex>();
+    let (net_id, id) = index.enter(entity, asked, name.as_deref(), now);
+    index.restrict(net_id, restricted);
     if let Some(mut slot) = world.get_mut::<NetId>(entity) {
         *slot = net_id;
     }

@@ -5,6 +5,7 @@
 //!
 //! May use: protocol. Never: clocks, sockets, threads, hash order, chance that is not seeded.
 
+mod audience;
 mod blueprint;
 mod clock;
 mod collect;
@@ -27,6 +28,7 @@ mod runner;
 mod snapshot;
 mod user;
 
+pub use self::audience::{Audience, REVEALED_MAX, Reach, RevealedTo, Senses, SpectatorsSee, ViewerId, Viewers};
 pub use self::blueprint::Blueprint;
 pub use self::clock::{Countdown, RoomClock, every};
 pub use self::decision::{Decision, Facts, Issued, Join, RulesAppExt, accept, reject};

@@ -12,6 +12,7 @@ use bevy_time::{Fixed, Time, Virtual};
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::audience::watch_owners;
 use super::clock::RoomClock;
 use super::collect::{Collector, collect};
 use super::decision::{Join, Rules, RulesAppExt};
@@ -191,6 +192,7 @@ impl Room {
         let id = options.id.unwrap_or_else(|| RoomId::named(&options.name));
         let world = app.world_mut();
         keep_index(world, id);
+        watch_owners(world);
         catch_faults(world);
         world.insert_resource(RoomInfo { name: options.name.clone(), id, seed: options.seed });
         world.insert_resource(RoomRng::new(options.seed));
