@@ -99,7 +99,7 @@ impl Host {
                 GatewayEvent::Connected(id, admission) => {
                     self.lobby.connected(id, Visitor { player: admission.player, name: admission.name, room: admission.room });
                 }
-                GatewayEvent::Message(id, message) => self.lobby.message(id, &message),
+                GatewayEvent::Message(id, message) | GatewayEvent::Packet(id, message) => self.lobby.message(id, &message),
                 GatewayEvent::Disconnected(id, Gone::Lost) => self.lobby.disconnected(id, LeaveReason::Timeout),
                 GatewayEvent::Disconnected(id, _) => self.lobby.disconnected(id, LeaveReason::Left),
             }

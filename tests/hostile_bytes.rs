@@ -10,7 +10,7 @@ use roomkeeper::client::{Credentials, LinkStatus, UdpLink};
 use roomkeeper::host::gateway::{Access, BindError, GatewayCounters, GatewayEvent, GatewayLimits, Gone, SendOutcome, Shard, ShardConfig};
 use roomkeeper::host::{ConnectionId, HostKey, TokenIssuer};
 use roomkeeper::prelude::EntityId;
-use roomkeeper::protocol::{Admission, Channel, TRANSPORT_ID};
+use roomkeeper::protocol::{Admission, Channel, RAW_BYTES_MAX, TRANSPORT_ID};
 use roomkeeper::room::RoomRng;
 
 const STEP: Duration = Duration::from_millis(50);
@@ -176,6 +176,55 @@ fn malformed_oversized_and_truncated_datagrams_are_counted() {
     let after = host.counters();
     assert_eq!(after.malformed - before.malformed, 7);
     assert!(after.unusable > before.unusable);
+    host.assert_unharmed(&mut ann, id);
+}
+
+#[test]
+fn packets_beside_the_channels_go_both_ways_and_never_to_who_is_not_in() {
+    let mut host = Host::new();
+    let mut ann = UdpLink::connect(&Credentials::Token(host.token("ann")), host.now).unwrap();
+    assert!(!ann.send_packet(&[16, 1]), "before the handshake");
+    assert!(!host.shard.send_packet(ConnectionId(7), &[16, 1]), "to nobody");
+    let (mut bob, id) = host.join("bob");
+    assert!(!host.shard.send_packet(id, &[16, 1]), "to who does not know yet that it is in");
+    let sizes = [1, 2, 700, RAW_BYTES_MAX];
+    sizes.iter().for_each(|size| assert!(bob.send_packet(&vec![31; *size])));
+    host.tick(&mut [&mut bob, &mut ann]);
+    sizes.iter().for_each(|size| assert!(host.shard.send_packet(id, &vec![16; *size])));
+    let (head, body) = ([20, 1], [2; RAW_BYTES_MAX - 2]);
+    assert!(host.shard.send_packet_parts(id, &[&head, &body]));
+    for bad in [vec![], vec![15], vec![32], vec![0, 0], vec![16; RAW_BYTES_MAX + 1]] {
+        assert!(!bob.send_packet(&bad) && !host.shard.send_packet(id, &bad) && !host.shard.send_packet_parts(id, &[&bad]));
+    }
+    host.tick(&mut [&mut bob]);
+    let heard = host.events.iter().filter_map(|event| match event {
+        GatewayEvent::Packet(from, packet) if *from == id => Some((packet[0], packet.len())),
+        _ => None,
+    });
+    assert_eq!(heard.collect::<Vec<_>>(), [(31, 1), (31, 2), (31, 700), (31, RAW_BYTES_MAX)]);
+    let told: Vec<_> = std::iter::from_fn(|| bob.next_packet()).map(|packet| (packet[0], packet.len())).collect();
+    assert_eq!(told, [(16, 1), (16, 2), (16, 700), (16, RAW_BYTES_MAX), (20, RAW_BYTES_MAX)]);
+    assert_eq!((host.counters().packets_in, host.counters().packets_out), (4, 5));
+    host.assert_unharmed(&mut bob, id);
+}
+
+#[test]
+fn packets_of_a_cheat_are_bounded_in_size_and_number_and_not_taken_twice() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    let mut cheat = Cheat::join(&mut host, "cheat");
+    let too_long = [cheat.seal(&[16; RAW_BYTES_MAX + 1]), cheat.seal(&[16; 1_300]), cheat.seal(&[])];
+    host.throw(&cheat.socket, too_long);
+    assert_eq!((host.counters().payloads_refused, host.counters().packets_in), (3, 0));
+    let sealed = cheat.seal(&[16, 1, 2, 3]);
+    let mut forged = sealed.clone();
+    forged[6] ^= 1;
+    host.throw(&cheat.socket, vec![forged, sealed.clone(), sealed.clone(), sealed]);
+    assert_eq!(host.counters().packets_in, 1);
+    let flood: Vec<Vec<u8>> = (0..200).map(|_| cheat.seal(&[16; 1_000])).collect();
+    host.throw(&cheat.socket, flood);
+    assert!(host.counters().packets_in <= 64 && host.counters().rate_limited > 100, "{:?}", host.counters());
+    host.tick(&mut [&mut ann]);
     host.assert_unharmed(&mut ann, id);
 }
 

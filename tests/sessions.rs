@@ -86,7 +86,7 @@ impl Host {
                 GatewayEvent::Connected(id, who) => {
                     self.lobby.connected(id, Visitor { player: who.player, name: who.name, room: who.room });
                 }
-                GatewayEvent::Message(id, message) => self.lobby.message(id, &message),
+                GatewayEvent::Message(id, message) | GatewayEvent::Packet(id, message) => self.lobby.message(id, &message),
                 GatewayEvent::Disconnected(id, Gone::Lost) => self.lobby.disconnected(id, LeaveReason::Timeout),
                 GatewayEvent::Disconnected(id, _) => self.lobby.disconnected(id, LeaveReason::Left),
             }

@@ -1,5 +1,6 @@
 //! The client's end of encrypted UDP. No clock inside: the time comes in.
 
+use std::collections::VecDeque;
 use std::io::Cursor;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,8 +12,12 @@ use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient, NetcodeError}
 use thiserror::Error;
 
 use crate::protocol::{
-    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, PayloadFrom, PayloadGate, TRANSPORT_ID, connection_config, datagram_kind,
+    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID, connection_config,
+    datagram_kind, is_raw,
 };
+
+/// Most packets that wait to be taken. The oldest go first: a reader so slow is better served by the newest.
+const PACKETS_WAITING_MAX: usize = 4_096;
 
 /// How a client gets in.
 #[derive(Clone, Debug)]
@@ -66,6 +71,7 @@ pub struct UdpLink {
     netcode: NetcodeClient,
     renet: RenetClient,
     gate: PayloadGate,
+    packets: VecDeque<Bytes>,
     now: Duration,
     refused: u64,
 }
@@ -105,7 +111,8 @@ impl UdpLink {
         let socket = UdpSocket::bind(any)?;
         socket.set_nonblocking(true)?;
         let renet = RenetClient::new(connection_config());
-        Ok(Self { socket, netcode, renet, gate: PayloadGate::new(PayloadFrom::Host), now, refused: 0 })
+        let gate = PayloadGate::new(PayloadFrom::Host);
+        Ok(Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0 })
     }
 
     /// Takes in what has arrived, and lets time pass.
@@ -119,9 +126,16 @@ impl UdpLink {
                 self.refused += 1;
                 continue;
             }
-            let (netcode, renet, gate) = (&mut self.netcode, &mut self.renet, &mut self.gate);
+            let (netcode, renet, gate, packets) = (&mut self.netcode, &mut self.renet, &mut self.gate, &mut self.packets);
             let passed = catch_unwind(AssertUnwindSafe(|| match netcode.process_packet(datagram) {
-                Some(payload) if gate.admits(payload) => {
+                Some(payload) if gate.admits(payload) && is_raw(payload) => {
+                    if packets.len() >= PACKETS_WAITING_MAX {
+                        packets.pop_front();
+                    }
+                    packets.push_back(Bytes::copy_from_slice(payload));
+                    true
+                }
+                Some(payload) if !is_raw(payload) && gate.admits(payload) => {
                     renet.process_packet(payload);
                     true
                 }
@@ -140,7 +154,25 @@ impl UdpLink {
         }
     }
 
-    /// The next message that arrived.
+    /// The next packet that arrived beside the channels: perhaps not in order, perhaps not all of them, each at most once. Its first byte
+    /// is one of [`RAW_KINDS`](crate::protocol::RAW_KINDS).
+    pub fn next_packet(&mut self) -> Option<Bytes> {
+        self.packets.pop_front()
+    }
+
+    /// Sends a packet of our own at once, encrypted, beside the channels. It begins with one of
+    /// [`RAW_KINDS`](crate::protocol::RAW_KINDS) and has at most [`RAW_BYTES_MAX`] bytes.
+    ///
+    /// False if it did not leave and is lost: the link does not stand, the packet is none, or the system's buffer is full.
+    pub fn send_packet(&mut self, packet: &[u8]) -> bool {
+        if !is_raw(packet) || packet.len() > RAW_BYTES_MAX {
+            return false;
+        }
+        let Ok((address, datagram)) = self.netcode.generate_payload_packet(packet) else { return false };
+        self.socket.send_to(datagram, address).is_ok()
+    }
+
+    /// The next message that arrived over a channel.
     pub fn next_message(&mut self) -> Option<Bytes> {
         Channel::ALL.into_iter().find_map(|channel| self.renet.receive_message(channel))
     }

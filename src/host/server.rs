@@ -246,7 +246,10 @@ impl Server {
                     let visitor = Visitor { player: admission.player, name: admission.name, room: admission.room };
                     self.lobby.connected(connection, visitor);
                 }
-                GatewayEvent::Message(connection, message) => self.lobby.message(connection, &message),
+                // No packet means anything to a lobby yet: each is a mistake of its sender, as a malformed message is.
+                GatewayEvent::Message(connection, message) | GatewayEvent::Packet(connection, message) => {
+                    self.lobby.message(connection, &message);
+                }
                 GatewayEvent::Disconnected(connection, how) => {
                     let reason = match how {
                         Gone::Left => LeaveReason::Left,

@@ -3,6 +3,8 @@
 //! The transport's crates trust lengths that a stranger writes (see SECURITY notes in ARCHITECTURE.md); nothing reaches them
 //! that did not pass here.
 
+use std::ops::RangeInclusive;
+
 use super::channel::Channel;
 
 /// Smallest datagram: a kind, one byte of content, and the authentication tag.
@@ -18,6 +20,16 @@ const MESSAGES_PER_PACKET_MAX: u64 = 600;
 const SEQUENCE_JUMP_MAX: u64 = 1_024;
 /// Most slices of one message: more than a host ever has on its way.
 const SLICES_MAX: u64 = 1_024;
+
+/// The first bytes of payloads that are packets of our own beside the transport's channels: its own begin with 0 to 4.
+pub const RAW_KINDS: RangeInclusive<u8> = 16..=31;
+/// Largest packet of our own, in bytes, with its kind.
+pub const RAW_BYTES_MAX: usize = 1_200;
+
+/// Whether a decrypted payload is a packet of our own, which is not given to the transport's channels.
+pub fn is_raw(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|kind| RAW_KINDS.contains(kind))
+}
 
 /// The kind of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +81,12 @@ impl PayloadGate {
     }
 
     /// Whether a payload may be handed on. It may not be empty, nor hold an empty message, a slice that contradicts itself,
-    /// a packet number from nowhere, or anything behind its end.
+    /// a packet number from nowhere, or anything behind its end. Of a packet of our own only the size is looked at: what it
+    /// says is for its reader to judge.
     pub fn admits(&mut self, payload: &[u8]) -> bool {
+        if is_raw(payload) {
+            return payload.len() <= RAW_BYTES_MAX;
+        }
         self.check(&mut Octets(payload)).unwrap_or(false)
     }
 
@@ -185,10 +201,12 @@ mod tests {
             host.send_message(1, Channel::Ordered, vec![2; 1 + round * 37 % 20_000]);
             host.send_message(1, Channel::Latest, vec![3; 1 + round % 1_100]);
             for packet in client.get_packets_to_send() {
+                assert!(!is_raw(&packet));
                 assert!(from_client.admits(&packet), "round {round}: {packet:?}");
                 host.process_packet_from(&packet, 1).unwrap();
             }
             for packet in host.get_packets_to_send(1).unwrap() {
+                assert!(!is_raw(&packet));
                 assert!(from_host.admits(&packet), "round {round}: {} bytes", packet.len());
                 client.process_packet(&packet);
             }
@@ -199,6 +217,31 @@ mod tests {
         assert!(!client.is_disconnected() && host.is_connected(1));
     }
 
+    #[test]
+    fn no_packet_of_the_transport_looks_like_one_of_ours() {
+        for kind in 0..=u8::MAX {
+            let mut peer = RenetClient::new(super::super::channel::connection_config());
+            peer.set_connected();
+            // A number, then what every kind that the transport knows is too short with: it knows 0 to 4.
+            peer.process_packet(&[kind, 1]);
+            let reason = peer.disconnect_reason().unwrap().to_string();
+            assert_eq!(reason.contains("invalid packet type"), kind > 4, "{kind}: {reason}");
+            assert!(kind > 4 || !is_raw(&[kind]));
+        }
+    }
+
+    #[test]
+    fn packets_of_our_own_are_bounded_and_nothing_more() {
+        let mut gate = PayloadGate::new(From::Client);
+        for kind in 0..=u8::MAX {
+            let ours = RAW_KINDS.contains(&kind);
+            assert_eq!(gate.admits(&[kind]), ours);
+            assert_eq!(gate.admits(&[kind; RAW_BYTES_MAX]), ours);
+            assert!(!gate.admits(&[kind; RAW_BYTES_MAX + 1]));
+        }
+        assert!(!gate.admits(&[]));
+    }
+
     proptest! {
         #[test]
         fn what_passes_does_no_harm(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40)) {
@@ -206,7 +249,7 @@ mod tests {
             client.set_connected();
             let mut gate = PayloadGate::new(From::Host);
             for payload in payloads {
-                if gate.admits(&payload) {
+                if gate.admits(&payload) && !is_raw(&payload) {
                     client.process_packet(&payload);
                 }
                 let _ = datagram_kind(&payload);

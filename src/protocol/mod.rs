@@ -51,7 +51,7 @@ pub use self::envelope::{
 pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::fold::Folded;
-pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, datagram_kind};
+pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, RAW_BYTES_MAX, RAW_KINDS, datagram_kind, is_raw};
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
 pub use self::link::{Link, LinkConditions, LinkParseError, QUEUE_MAX};

@@ -55,6 +55,10 @@ pub struct GatewayCounters {
     pub unusable: u64,
     /// Decrypted payloads that no well-formed client sends.
     pub payloads_refused: u64,
+    /// Packets beside the channels that came in.
+    pub packets_in: u64,
+    /// Packets beside the channels that went out.
+    pub packets_out: u64,
     /// Datagrams of clients that sent too many.
     pub rate_limited: u64,
     /// Connections whose token was not what it said.

@@ -16,8 +16,8 @@ use super::counters::{GatewayCounters, GatewayLimits};
 use crate::host::session::ConnectionId;
 use crate::host::token::HostKey;
 use crate::protocol::{
-    Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, PayloadFrom, PayloadGate, TRANSPORT_ID,
-    connection_config, datagram_kind,
+    Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
+    connection_config, datagram_kind, is_raw,
 };
 
 /// The receive buffer that a socket asks for. The default of Linux holds about 255 small datagrams: at 20 Hz, everything
@@ -87,8 +87,11 @@ pub enum Gone {
 pub enum GatewayEvent {
     /// Somebody connected.
     Connected(ConnectionId, Admission),
-    /// A message came in.
+    /// A message came in over a channel.
     Message(ConnectionId, Bytes),
+    /// A packet came in beside the channels: perhaps not in order, perhaps not all of them, each at most once. Its first byte is one of
+    /// [`RAW_KINDS`](crate::protocol::RAW_KINDS), and it has at most [`RAW_BYTES_MAX`] bytes; nothing else is known of it.
+    Packet(ConnectionId, Bytes),
     /// A client is gone.
     Disconnected(ConnectionId, Gone),
 }
@@ -130,6 +133,7 @@ pub struct Shard {
     limits: GatewayLimits,
     counters: GatewayCounters,
     events: Vec<GatewayEvent>,
+    joined: Vec<u8>,
     buffer: Box<[u8; 2_048]>,
 }
 
@@ -188,6 +192,7 @@ impl Shard {
             limits: config.limits,
             counters: GatewayCounters::default(),
             events: Vec::new(),
+            joined: Vec::with_capacity(RAW_BYTES_MAX),
             buffer: Box::new([0; 2_048]),
         })
     }
@@ -332,6 +337,11 @@ impl Shard {
             return;
         }
         peer.heard = true;
+        if is_raw(payload) {
+            self.counters.packets_in += 1;
+            self.events.push(GatewayEvent::Packet(ConnectionId(id), Bytes::copy_from_slice(payload)));
+            return;
+        }
         let renet = &mut self.renet;
         if caught(|| renet.process_packet_from(payload, id)).is_none() {
             self.counters.panics_caught += 1;
@@ -417,6 +427,35 @@ impl Shard {
         }
         self.renet.send_message(id, channel, message);
         SendOutcome::Queued
+    }
+
+    /// Sends a packet of our own at once, encrypted, beside the channels: it may get lost, doubled by none, and overtaken. It begins
+    /// with one of [`RAW_KINDS`](crate::protocol::RAW_KINDS) and has at most [`RAW_BYTES_MAX`] bytes.
+    ///
+    /// False if it did not leave and is lost: there is no such client, it does not know yet that it is connected, the packet
+    /// is none, or the system's buffer is full.
+    pub fn send_packet(&mut self, connection: ConnectionId, packet: &[u8]) -> bool {
+        let ConnectionId(id) = connection;
+        let known = self.peers.get(&id).is_some_and(|peer| peer.heard);
+        if !known || !is_raw(packet) || packet.len() > RAW_BYTES_MAX {
+            return false;
+        }
+        let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, packet) else { return false };
+        let sent = transmit(&self.socket, &mut self.counters, address, datagram);
+        self.counters.packets_out += u64::from(sent);
+        sent
+    }
+
+    /// [Sends a packet](Self::send_packet) that lies in several parts, joined in a buffer that is used again: a head of each client's own
+    /// before a body that all share.
+    pub fn send_packet_parts(&mut self, connection: ConnectionId, parts: &[&[u8]]) -> bool {
+        let mut joined = std::mem::take(&mut self.joined);
+        joined.clear();
+        let fits = parts.iter().map(|part| part.len()).sum::<usize>() <= RAW_BYTES_MAX;
+        parts.iter().filter(|_| fits).for_each(|part| joined.extend_from_slice(part));
+        let sent = self.send_packet(connection, &joined);
+        self.joined = joined;
+        sent
     }
 
     fn unacknowledged(&self, id: u64, channel: Channel) -> usize {
