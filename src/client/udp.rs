@@ -12,8 +12,8 @@ use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient, NetcodeError}
 use thiserror::Error;
 
 use crate::protocol::{
-    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID, connection_config,
-    datagram_kind, is_raw,
+    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
+    client_channel_waiting, connection_config, datagram_kind, is_acknowledgement, is_raw,
 };
 
 /// Most packets that wait to be taken. The oldest go first: a reader so slow is better served by the newest.
@@ -74,6 +74,8 @@ pub struct UdpLink {
     packets: VecDeque<Bytes>,
     now: Duration,
     refused: u64,
+    /// True if the host said more than acknowledgements since the last flush, so one is due.
+    owed: bool,
 }
 
 impl std::fmt::Debug for UdpLink {
@@ -112,7 +114,7 @@ impl UdpLink {
         socket.set_nonblocking(true)?;
         let renet = RenetClient::new(connection_config());
         let gate = PayloadGate::new(PayloadFrom::Host);
-        Ok(Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0 })
+        Ok(Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0, owed: false })
     }
 
     /// Takes in what has arrived, and lets time pass.
@@ -126,7 +128,8 @@ impl UdpLink {
                 self.refused += 1;
                 continue;
             }
-            let (netcode, renet, gate, packets) = (&mut self.netcode, &mut self.renet, &mut self.gate, &mut self.packets);
+            let (netcode, renet, gate, packets, owed) =
+                (&mut self.netcode, &mut self.renet, &mut self.gate, &mut self.packets, &mut self.owed);
             let passed = catch_unwind(AssertUnwindSafe(|| match netcode.process_packet(datagram) {
                 Some(payload) if gate.admits(payload) && is_raw(payload) => {
                     if packets.len() >= PACKETS_WAITING_MAX {
@@ -136,6 +139,7 @@ impl UdpLink {
                     true
                 }
                 Some(payload) if !is_raw(payload) && gate.admits(payload) => {
+                    *owed |= !is_acknowledgement(payload);
                     renet.process_packet(payload);
                     true
                 }
@@ -194,11 +198,15 @@ impl UdpLink {
 
     /// Sends what is queued. Once per tick: the transport acknowledges on every send.
     pub fn flush(&mut self) {
-        if !self.netcode.is_connected() {
+        let waits = |channel| client_channel_waiting(self.renet.channel_available_memory(channel)) > 0;
+        let waiting = Channel::ALL.into_iter().any(waits);
+        if !self.netcode.is_connected() || !(waiting || self.owed) {
             return;
         }
-        for packet in self.renet.get_packets_to_send() {
-            if let Ok((address, datagram)) = self.netcode.generate_payload_packet(&packet) {
+        let packets = self.renet.get_packets_to_send();
+        let worth_it = std::mem::take(&mut self.owed) || packets.iter().any(|packet| !is_acknowledgement(packet));
+        for packet in packets.iter().filter(|_| worth_it) {
+            if let Ok((address, datagram)) = self.netcode.generate_payload_packet(packet) {
                 let _ = self.socket.send_to(datagram, address);
             }
         }

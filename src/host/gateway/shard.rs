@@ -17,7 +17,7 @@ use crate::host::session::ConnectionId;
 use crate::host::token::HostKey;
 use crate::protocol::{
     Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
-    connection_config, datagram_kind, is_raw,
+    connection_config, datagram_kind, host_channel_waiting, is_acknowledgement, is_raw,
 };
 
 /// The receive buffer that a socket asks for. The default of Linux holds about 255 small datagrams: at 20 Hz, everything
@@ -117,6 +117,8 @@ struct Peer {
     /// True once it sent a payload, so it knows that it is connected. Until then it is sent keep-alives alone: the transport
     /// sends none while payloads flow, and a client that lost the first would never learn.
     heard: bool,
+    /// True if it said more than acknowledgements since the last flush, so one is due.
+    owed: bool,
 }
 
 /// One socket with at most 256 clients.
@@ -342,6 +344,7 @@ impl Shard {
             self.events.push(GatewayEvent::Packet(ConnectionId(id), Bytes::copy_from_slice(payload)));
             return;
         }
+        peer.owed |= !is_acknowledgement(payload);
         let renet = &mut self.renet;
         if caught(|| renet.process_packet_from(payload, id)).is_none() {
             self.counters.panics_caught += 1;
@@ -367,7 +370,7 @@ impl Shard {
         self.renet.add_connection(id);
         self.by_address.insert(address, id);
         let gate = PayloadGate::new(PayloadFrom::Client);
-        let peer = Peer { address, gate, datagrams_this_tick: 0, messages_this_tick: 0, closing_since: None, heard: false };
+        let peer = Peer { address, gate, datagrams_this_tick: 0, messages_this_tick: 0, closing_since: None, heard: false, owed: false };
         self.peers.insert(id, peer);
         self.counters.connected += 1;
         self.events.push(GatewayEvent::Connected(ConnectionId(id), admission));
@@ -459,7 +462,7 @@ impl Shard {
     }
 
     fn unacknowledged(&self, id: u64, channel: Channel) -> usize {
-        (HOST_RELIABLE_BYTES_MAX * 2).saturating_sub(self.renet.channel_available_memory(id, channel))
+        host_channel_waiting(self.renet.channel_available_memory(id, channel))
     }
 
     /// Closes a connection when the last words have been acknowledged, or a second later.
@@ -483,13 +486,22 @@ impl Shard {
         }
     }
 
-    fn flush_one(&mut self, id: u64) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            (peer.datagrams_this_tick, peer.messages_this_tick) = (0, 0);
+    /// What the channels have to say to a client. The transport would acknowledge at every flush, even acknowledgements.
+    fn packets_of(&mut self, id: u64) -> Vec<Vec<u8>> {
+        let waiting = Channel::ALL.into_iter().any(|channel| self.renet.is_connected(id) && self.unacknowledged(id, channel) > 0);
+        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
+        (peer.datagrams_this_tick, peer.messages_this_tick) = (0, 0);
+        let owed = std::mem::take(&mut peer.owed);
+        if !peer.heard || !(waiting || owed) {
+            return Vec::new();
         }
-        let heard = self.peers.get(&id).is_some_and(|peer| peer.heard);
-        let packets = if heard { self.renet.get_packets_to_send(id).unwrap_or_default() } else { Vec::new() };
-        for packet in packets {
+        let packets = self.renet.get_packets_to_send(id).unwrap_or_default();
+        let worth_it = owed || packets.iter().any(|packet| !is_acknowledgement(packet));
+        if worth_it { packets } else { Vec::new() }
+    }
+
+    fn flush_one(&mut self, id: u64) {
+        for packet in self.packets_of(id) {
             if let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, &packet)
                 && !transmit(&self.socket, &mut self.counters, address, datagram)
             {
