@@ -1,12 +1,13 @@
 //! The gateway and the client's end: what an idle connection costs, and that all gets through.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use roomkeeper::client::{Credentials, LinkStatus, UdpLink};
 use roomkeeper::host::ConnectionId;
-use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Shard, ShardConfig};
+use roomkeeper::host::gateway::{Access, GatewayCounters, GatewayEvent, GatewayLimits, Shard, ShardConfig};
+use roomkeeper::net::{LinkedSocket, MemoryNetwork};
 use roomkeeper::prelude::EntityId;
 use roomkeeper::protocol::{Admission, Channel};
 
@@ -39,6 +40,17 @@ impl Pair {
         let shard = Shard::bind(&config(), START).unwrap();
         let credentials = Credentials::Unauthenticated { server: shard.local_address().unwrap(), admission: admission(1) };
         Self::new(shard, UdpLink::connect(&credentials, START).unwrap())
+    }
+
+    /// In memory, with a link between, which the host's end has.
+    fn over_link(conditions: &str, seed: u64) -> Self {
+        let network = MemoryNetwork::new();
+        let socket = Box::new(network.bind("10.0.0.1:5000".parse().unwrap()).unwrap());
+        let socket = Box::new(LinkedSocket::new(socket, conditions.parse().unwrap(), seed));
+        let shard = Shard::over(socket, &config(), START).unwrap();
+        let credentials = Credentials::Unauthenticated { server: shard.local_address().unwrap(), admission: admission(1) };
+        let socket = Box::new(network.bind("10.0.0.2:0".parse().unwrap()).unwrap());
+        Self::new(shard, UdpLink::connect_over(socket, &credentials, START).unwrap())
     }
 
     fn new(shard: Shard, link: UdpLink) -> Self {
@@ -101,4 +113,37 @@ fn an_idle_connection_sends_only_keep_alives() {
     let (sent, came) = (last.datagrams_out - after.datagrams_out, last.datagrams_in - after.datagrams_in);
     assert!(sent <= 43 && came <= 42, "{sent} out, {came} in");
     assert_eq!(pair.told.len(), 41);
+}
+
+/// What arrives of what both ends say over a link, and what the host counted.
+fn conversation(conditions: &str, seed: u64) -> (usize, usize, GatewayCounters) {
+    let mut pair = Pair::over_link(conditions, seed).join();
+    let id = pair.connected.unwrap();
+    for n in 0..100_u8 {
+        pair.link.send(Channel::Ordered, Bytes::from(vec![n; 40])).unwrap();
+        pair.shard.send(id, Channel::Ordered, Bytes::from(vec![n; 2_000]));
+        pair.shard.send_packet(id, &[16, n]);
+        pair.tick();
+    }
+    pair.ticks(200);
+    let heard: Vec<u8> = pair.heard.iter().map(|message| message[0]).collect();
+    let told: Vec<u8> = pair.told.iter().map(|message| message[0]).collect();
+    assert!(heard == (0..100).collect::<Vec<u8>>() && told == heard, "{heard:?} {told:?}");
+    let packets: Vec<u8> = std::iter::from_fn(|| pair.link.next_packet()).map(|packet| packet[1]).collect();
+    let mut once = packets.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), packets.len(), "a packet came twice: {packets:?}");
+    (packets.len(), packets.windows(2).filter(|pair| pair[0] > pair[1]).count(), pair.shard.counters())
+}
+
+#[test]
+fn over_a_bad_link_messages_all_arrive_once_and_packets_at_most_once() {
+    let bad = "loss=10%,rtt=120ms,jitter=60ms,dup=5%,reorder=5%,rate=1024kbit";
+    let (packets, overtaken, counters) = conversation(bad, 7);
+    assert!((75..100).contains(&packets) && overtaken > 0, "{packets} packets, {overtaken} overtaken");
+    assert_eq!(conversation(bad, 7), (packets, overtaken, counters), "the same seed gives the same");
+    assert_ne!(conversation(bad, 8).2, counters);
+    // The first was for a client that had said nothing yet, so it was kept back.
+    assert_eq!(conversation("", 7).0, 99, "a perfect link loses nothing");
 }

@@ -11,8 +11,9 @@ use renet::RenetClient;
 use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient, NetcodeError};
 use thiserror::Error;
 
+use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
-    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
+    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
     client_channel_waiting, connection_config, datagram_kind, is_acknowledgement, is_raw,
 };
 
@@ -67,7 +68,7 @@ pub enum LinkError {
 
 /// The client's end of encrypted UDP.
 pub struct UdpLink {
-    socket: UdpSocket,
+    socket: Box<dyn DatagramSocket>,
     netcode: NetcodeClient,
     renet: RenetClient,
     gate: PayloadGate,
@@ -90,39 +91,45 @@ impl UdpLink {
     /// # Errors
     /// If the system gives no socket, or the credentials are malformed.
     pub fn connect(credentials: &Credentials, now: Duration) -> Result<Self, LinkError> {
-        let authentication = match credentials {
-            Credentials::Token(token) => {
-                let connect_token = ConnectToken::read(&mut Cursor::new(token)).map_err(LinkError::Token)?;
-                if connect_token.server_addresses[0].is_none() {
-                    return Err(LinkError::Token(NetcodeError::NoMoreServers));
-                }
-                ClientAuthentication::Secure { connect_token }
-            }
-            Credentials::Unauthenticated { server, admission } => ClientAuthentication::Unsecure {
-                protocol_id: TRANSPORT_ID,
-                client_id: admission.client_id,
-                server_addr: *server,
-                user_data: Some(admission.encode()?),
-            },
-        };
-        let netcode = NetcodeClient::new(now, authentication).map_err(LinkError::Token)?;
+        let netcode = netcode_client(credentials, now)?;
         let any: SocketAddr = match netcode.server_addr() {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let socket = UdpSocket::bind(any)?;
         socket.set_nonblocking(true)?;
-        let renet = RenetClient::new(connection_config());
-        let gate = PayloadGate::new(PayloadFrom::Host);
-        Ok(Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0, owed: false })
+        Ok(Self::new(Box::new(socket), netcode, now))
+    }
+
+    /// Begins to connect over a socket that was opened elsewhere.
+    ///
+    /// # Errors
+    /// If the credentials are malformed.
+    pub fn connect_over(socket: Box<dyn DatagramSocket>, credentials: &Credentials, now: Duration) -> Result<Self, LinkError> {
+        Ok(Self::new(socket, netcode_client(credentials, now)?, now))
+    }
+
+    fn new(socket: Box<dyn DatagramSocket>, netcode: NetcodeClient, now: Duration) -> Self {
+        let (renet, gate) = (RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
+        Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0, owed: false }
+    }
+
+    /// Puts a simulated link before the host, in both directions.
+    pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        LinkedSocket::wrap(&mut self.socket, conditions, seed);
     }
 
     /// Takes in what has arrived, and lets time pass.
     pub fn receive(&mut self, now: Duration) {
         let mut buffer = [0; 2_048];
+        self.socket.advance(now.max(self.now));
         // Bounded: a flood must not keep a frame from ending.
         for _ in 0..4_096 {
-            let Ok((size, address)) = self.socket.recv_from(&mut buffer) else { break };
+            let (size, address) = match self.socket.receive(&mut buffer) {
+                Ok(received) => received,
+                Err(error) if is_passing(&error) => continue,
+                Err(_) => break,
+            };
             let Some(datagram) = buffer.get_mut(..size) else { continue };
             if address != self.netcode.server_addr() || datagram_kind(datagram).is_none() {
                 self.refused += 1;
@@ -151,7 +158,7 @@ impl UdpLink {
         self.now = self.now.max(now);
         self.renet.update(step);
         if let Some((datagram, address)) = self.netcode.update(step) {
-            let _ = self.socket.send_to(datagram, address);
+            let _ = self.socket.send(datagram, address);
         }
         if self.netcode.is_connected() {
             self.renet.set_connected();
@@ -173,7 +180,7 @@ impl UdpLink {
             return false;
         }
         let Ok((address, datagram)) = self.netcode.generate_payload_packet(packet) else { return false };
-        self.socket.send_to(datagram, address).is_ok()
+        self.socket.send(datagram, address).is_ok()
     }
 
     /// The next message that arrived over a channel.
@@ -207,7 +214,7 @@ impl UdpLink {
         let worth_it = std::mem::take(&mut self.owed) || packets.iter().any(|packet| !is_acknowledgement(packet));
         for packet in packets.iter().filter(|_| worth_it) {
             if let Ok((address, datagram)) = self.netcode.generate_payload_packet(packet) {
-                let _ = self.socket.send_to(datagram, address);
+                let _ = self.socket.send(datagram, address);
             }
         }
     }
@@ -223,14 +230,15 @@ impl UdpLink {
         if self.netcode.is_connected() { LinkStatus::Connected } else { LinkStatus::Connecting }
     }
 
-    /// Says goodbye. What is queued and not flushed is lost.
+    /// Says goodbye. What is queued and not flushed is lost; what is on a simulated link arrives, since nobody lets time pass on it any more.
     pub fn disconnect(&mut self) {
         // More than once: nobody answers, and datagrams get lost.
         if let Ok((address, datagram)) = self.netcode.disconnect() {
             for _ in 0..3 {
-                let _ = self.socket.send_to(datagram, address);
+                let _ = self.socket.send(datagram, address);
             }
         }
+        self.socket.advance(self.now + Duration::from_secs(60));
     }
 
     /// How many datagrams were refused at the gate.
@@ -242,4 +250,23 @@ impl UdpLink {
     pub fn client_id(&self) -> u64 {
         self.netcode.client_id()
     }
+}
+
+fn netcode_client(credentials: &Credentials, now: Duration) -> Result<NetcodeClient, LinkError> {
+    let authentication = match credentials {
+        Credentials::Token(token) => {
+            let connect_token = ConnectToken::read(&mut Cursor::new(token)).map_err(LinkError::Token)?;
+            if connect_token.server_addresses[0].is_none() {
+                return Err(LinkError::Token(NetcodeError::NoMoreServers));
+            }
+            ClientAuthentication::Secure { connect_token }
+        }
+        Credentials::Unauthenticated { server, admission } => ClientAuthentication::Unsecure {
+            protocol_id: TRANSPORT_ID,
+            client_id: admission.client_id,
+            server_addr: *server,
+            user_data: Some(admission.encode()?),
+        },
+    };
+    NetcodeClient::new(now, authentication).map_err(LinkError::Token)
 }

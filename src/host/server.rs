@@ -14,7 +14,7 @@ use super::limits::{HostCounters, HostLimits};
 use super::lobby::{Lobby, TickReport};
 use super::pacer::Pacer;
 use super::session::Visitor;
-use crate::protocol::{Channel, LeaveReason, Refusal};
+use crate::protocol::{Channel, LeaveReason, LinkConditions, Refusal};
 use crate::room::{Blueprint, RoomError, RoomOptions};
 use crate::store::WriterReport;
 
@@ -129,6 +129,11 @@ impl Server {
         Ok(())
     }
 
+    /// Puts a simulated link before each client, in both directions.
+    pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        self.shard.set_link(conditions, seed);
+    }
+
     /// The rooms and who is in them.
     pub fn lobby(&self) -> &Lobby {
         &self.lobby
@@ -203,7 +208,8 @@ impl Server {
             self.send();
         }
         let next = self.pacers.values().map(Pacer::next).min();
-        next.map_or(NAP_MAX, |next| next.saturating_sub(self.started.elapsed()))
+        let tick = next.map_or(NAP_MAX, |next| next.saturating_sub(self.started.elapsed()));
+        self.shard.next_due().map_or(tick, |due| tick.min(due.saturating_sub(unix_time())))
     }
 
     fn tick(&mut self, name: &str, report: &mut impl FnMut(&str, &TickReport, &Lobby)) {

@@ -3,10 +3,14 @@
 //! One [`Shard`] is one socket with at most 256 clients. It receives at any time and sends once per tick and client, since
 //! the transport acknowledges on every send. No clock inside: the time comes in.
 //!
-//! May use: protocol. The only place, with the client's own end, that knows the transport's crates.
+//! May use: protocol, net. The only place, with the client's own end, that knows the transport's crates.
 
+mod config;
 mod counters;
+mod event;
 mod shard;
 
+pub use self::config::{Access, BindError, ShardConfig};
 pub use self::counters::{GatewayCounters, GatewayLimits};
-pub use self::shard::{Access, BindError, GatewayEvent, Gone, SendOutcome, Shard, ShardConfig};
+pub use self::event::{GatewayEvent, Gone, SendOutcome};
+pub use self::shard::Shard;
