@@ -173,9 +173,11 @@ fn print_error(error: &CliError) {
     eprintln!("error: {error}");
 }
 
-/// Structured logs on stderr. The transport's own words are left out: strangers could make it talk at will.
+/// Structured logs on stderr. The transport's own words are left out unless the filter names it: strangers could make it talk at will.
 fn start_log(filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let quiet = |filter: &str| format!("renet=off,renetcode=off,{filter}");
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(quiet(filter)).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet("warn")));
     // It fails where a test has set one already, which is then as good.
     let colours = std::io::stderr().is_terminal();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).try_init();
