@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use roomkeeper::client::{Credentials, LinkStatus, UdpLink};
+use roomkeeper::client::{Credentials, LinkStatus, UdpLink, unix_time};
 use roomkeeper::host::ConnectionId;
-use roomkeeper::host::gateway::{Access, GatewayCounters, GatewayEvent, GatewayLimits, Shard, ShardConfig};
-use roomkeeper::net::{LinkedSocket, MemoryNetwork};
+use roomkeeper::host::gateway::{
+    Access, BindError, Gateway, GatewayCounters, GatewayEvent, GatewayLimits, SendOutcome, Shard, ShardConfig,
+};
+use roomkeeper::net::{DatagramSocket, LinkedSocket, MemoryNetwork};
 use roomkeeper::prelude::EntityId;
 use roomkeeper::protocol::{Admission, Channel};
 
@@ -146,4 +148,161 @@ fn over_a_bad_link_messages_all_arrive_once_and_packets_at_most_once() {
     assert_ne!(conversation(bad, 8).2, counters);
     // The first was for a client that had said nothing yet, so it was kept back.
     assert_eq!(conversation("", 7).0, 99, "a perfect link loses nothing");
+}
+
+/// A gateway with threads, in real time, that says back what it hears.
+struct Busy {
+    gateway: Gateway,
+    clients: Vec<UdpLink>,
+    inside: usize,
+    came: usize,
+}
+
+impl Busy {
+    fn new(gateway: Gateway) -> Self {
+        Self { gateway, clients: Vec::new(), inside: 0, came: 0 }
+    }
+
+    fn credentials(&self, number: usize) -> Credentials {
+        let admission = admission(number as u64 + 1);
+        Credentials::Unauthenticated { server: self.gateway.local_address().unwrap(), admission }
+    }
+
+    fn join(&mut self, count: usize) {
+        for number in 0..count {
+            let link = UdpLink::connect(&self.credentials(number), unix_time()).unwrap();
+            self.clients.push(link);
+        }
+    }
+
+    fn round(&mut self) {
+        let now = unix_time();
+        self.gateway.receive(now, 100_000);
+        let events: Vec<_> = self.gateway.drain_events().collect();
+        for event in events {
+            match event {
+                GatewayEvent::Connected(..) => self.inside += 1,
+                GatewayEvent::Disconnected(..) => self.inside -= 1,
+                GatewayEvent::Message(id, message) => {
+                    self.came += 1;
+                    assert_eq!(self.gateway.send(id, Channel::Ordered, message), SendOutcome::Queued);
+                }
+                GatewayEvent::Packet(id, packet) => assert!(self.gateway.send_packet_parts(id, &[&packet[..1], &packet[1..]])),
+            }
+        }
+        self.gateway.flush(now);
+        for client in &mut self.clients {
+            client.receive(now);
+            client.flush();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+
+    /// Rounds until something is so, or too long.
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..1_500 {
+            if is_so(self) {
+                return;
+            }
+            self.round();
+        }
+        panic!("not so: {what}; {} inside, {} came, {:?}", self.inside, self.came, self.gateway.counters());
+    }
+
+    /// Every client says something over a channel and beside it, and hears it again.
+    fn talk(&mut self, word: u8) {
+        let mut answers = vec![(false, false); self.clients.len()];
+        for client in &mut self.clients {
+            client.send(Channel::Ordered, Bytes::from(vec![word; 100])).unwrap();
+        }
+        self.until("everybody was answered", |busy| {
+            for (client, (message, packet)) in busy.clients.iter_mut().zip(&mut answers) {
+                *message |= std::iter::from_fn(|| client.next_message()).any(|message| message[..] == [word; 100]);
+                *packet |= std::iter::from_fn(|| client.next_packet()).any(|packet| packet[..] == [20, word]);
+                // Beside the channels a word may get lost, so it is said again.
+                if !*packet {
+                    client.send_packet(&[20, word]);
+                }
+            }
+            answers.iter().all(|answered| *answered == (true, true))
+        });
+    }
+}
+
+#[test]
+fn two_threads_share_a_port_and_three_hundred_clients() {
+    let mut busy = Busy::new(Gateway::bind(&config(), 2, unix_time).unwrap());
+    busy.join(300);
+    busy.until("all are in", |busy| busy.inside == 300 && busy.clients.iter().all(|link| link.status() == LinkStatus::Connected));
+    let shares = busy.gateway.clients_per_thread();
+    assert!(shares.len() == 2 && shares.iter().all(|share| *share > 80), "{shares:?}");
+    busy.talk(1);
+    busy.talk(2);
+    assert_eq!(busy.came, 600);
+    // A second gateway does not slip in beside the first.
+    let bind = busy.gateway.local_address().unwrap();
+    for threads in [0, 1, 2] {
+        assert!(matches!(Gateway::bind(&ShardConfig { bind, ..config() }, threads, unix_time), Err(BindError::Socket { .. })));
+    }
+    let someone = busy.gateway.connections()[7];
+    busy.gateway.disconnect(someone);
+    busy.clients[3].disconnect();
+    busy.until("two are gone", |busy| busy.inside == 298);
+    assert_eq!(busy.gateway.send(someone, Channel::Ordered, Bytes::from_static(b"late")), SendOutcome::Gone);
+    assert_eq!(busy.gateway.counters().panics_caught, 0);
+}
+
+#[test]
+fn a_full_thread_refuses() {
+    let mut config = config();
+    config.limits.clients_max = 3;
+    let mut busy = Busy::new(Gateway::bind(&config, 2, unix_time).unwrap());
+    busy.join(40);
+    let denied = LinkStatus::Disconnected("server denied connection".to_owned());
+    busy.until("all know where they stand", |busy| busy.clients.iter().all(|link| link.status() != LinkStatus::Connecting));
+    assert_eq!(busy.inside, 6);
+    assert_eq!(busy.clients.iter().filter(|link| link.status() == denied).count(), 34);
+    assert!(matches!(Gateway::bind(&config, 17, unix_time), Err(BindError::TooManyThreads(17))));
+}
+
+#[test]
+fn a_client_that_the_system_gives_to_another_thread_stays_connected() {
+    let network = MemoryNetwork::new();
+    let address = "10.0.0.1:5000".parse().unwrap();
+    let open = |_| -> Box<dyn DatagramSocket> { Box::new(network.bind_shared(address).unwrap()) };
+    let mut busy = Busy::new(Gateway::over((0..3).map(open).collect(), &config(), unix_time).unwrap());
+    for number in 0..30 {
+        let socket = Box::new(network.bind("10.0.0.2:0".parse().unwrap()).unwrap());
+        let link = UdpLink::connect_over(socket, &busy.credentials(number), unix_time()).unwrap();
+        busy.clients.push(link);
+    }
+    // Some are half-way in when it happens for the first time.
+    (0..3).for_each(|_| busy.round());
+    network.turn(address);
+    busy.until("all are in", |busy| busy.inside == 30 && busy.clients.iter().all(|link| link.status() == LinkStatus::Connected));
+    busy.talk(1);
+    let before = busy.gateway.counters().forwarded;
+    for word in 2..5 {
+        network.turn(address);
+        busy.talk(word);
+    }
+    let counters = busy.gateway.counters();
+    assert!(counters.forwarded >= before + 60, "{counters:?}");
+    assert_eq!((busy.inside, busy.came, counters.disconnected, counters.unknown_address), (30, 120, 0, 0));
+}
+
+#[test]
+fn one_token_lets_in_one_client_whichever_thread_it_comes_to() {
+    let network = MemoryNetwork::new();
+    let address = "10.0.0.1:5000".parse().unwrap();
+    let open = |_| -> Box<dyn DatagramSocket> { Box::new(network.bind_shared(address).unwrap()) };
+    let mut busy = Busy::new(Gateway::over((0..2).map(open).collect(), &config(), unix_time).unwrap());
+    let credentials = busy.credentials(0);
+    for host in ["10.0.0.2:7000", "10.0.0.2:7001"] {
+        let socket = Box::new(network.bind(host.parse().unwrap()).unwrap());
+        busy.clients.push(UdpLink::connect_over(socket, &credentials, unix_time()).unwrap());
+    }
+    busy.until("both were there", |busy| busy.gateway.counters().connected == 2);
+    busy.until("neither is there", |busy| busy.inside == 0 && busy.gateway.counters().disconnected == 2);
+    assert_eq!(busy.gateway.counters().duplicates, 1);
 }

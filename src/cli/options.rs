@@ -168,6 +168,9 @@ pub(super) struct ServeOptions {
     /// Let anybody in who reaches the address, without a token. Players can then pretend to be each other.
     #[arg(long, conflicts_with = "key")]
     pub(super) allow_unauthenticated: bool,
+    /// How many threads send, receive and encrypt, each for up to 256 clients; 0 for none of its own. More than one needs Linux.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16), value_name = "N")]
+    pub(super) gateway_threads: u8,
     /// Print each fact as a line of the story.
     #[arg(long)]
     pub(super) story: bool,

@@ -28,7 +28,7 @@ pub(super) fn say(line: &str) {
 
 pub(super) fn serve(game: &Game, options: &ServeOptions) -> Result<(), CliError> {
     let stop = stop_flag();
-    let mut server = Server::bind(&options.shard_config()?, options.limits())?;
+    let mut server = Server::bind_threads(&options.shard_config()?, options.limits(), options.gateway_threads.into())?;
     link_server(&mut server, &options.link);
     let mut first = options.room.room_options(game)?;
     let mut names: Vec<String> = std::iter::once(&options.room.room).chain(&options.also).cloned().collect();

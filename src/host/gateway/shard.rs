@@ -13,6 +13,8 @@ use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult}
 use super::config::{Access, BindError, ShardConfig, listen};
 use super::counters::{GatewayCounters, GatewayLimits};
 use super::event::{GatewayEvent, Gone, SendOutcome};
+#[cfg(unix)]
+use super::exchange::Post;
 use crate::host::session::ConnectionId;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
@@ -45,6 +47,9 @@ pub struct Shard {
     peers: BTreeMap<u64, Peer>,
     by_address: HashMap<SocketAddr, u64>,
     pending: HashMap<SocketAddr, Duration>,
+    /// The way to the other shards of the port.
+    #[cfg(unix)]
+    post: Option<Post>,
     requests_left: f64,
     now: Duration,
     renet_now: Duration,
@@ -99,6 +104,8 @@ impl Shard {
             peers: BTreeMap::new(),
             by_address: HashMap::default(),
             pending: HashMap::default(),
+            #[cfg(unix)]
+            post: None,
             requests_left: f64::from(config.limits.requests_burst),
             now,
             renet_now: now,
@@ -190,6 +197,10 @@ impl Shard {
             return;
         };
         let known = self.by_address.get(&address).copied();
+        if known.is_none() && !self.pending.contains_key(&address) && self.forward(address, datagram) {
+            self.counters.forwarded += 1;
+            return;
+        }
         match (kind, known) {
             (DatagramKind::Request, Some(_)) => {
                 self.counters.requests_while_connected += 1;
@@ -215,6 +226,55 @@ impl Shard {
             }
         }
         self.process(address, datagram);
+    }
+
+    /// Tells the other shards of the port whose an address is.
+    #[cfg_attr(not(unix), expect(clippy::unused_self, reason = "one shard has no others"))]
+    fn own(&self, _address: SocketAddr, _is_ours: bool) {
+        #[cfg(unix)]
+        match &self.post {
+            Some(post) if _is_ours => post.own(_address),
+            Some(post) => post.disown(_address),
+            None => {}
+        }
+    }
+
+    /// Passes a datagram on to the shard whose client sent it. False if there is none.
+    #[cfg_attr(not(unix), expect(clippy::unused_self, reason = "one shard has no others"))]
+    fn forward(&self, _address: SocketAddr, _datagram: &[u8]) -> bool {
+        #[cfg(unix)]
+        return self.post.as_ref().is_some_and(|post| post.forward(_address, _datagram));
+        #[cfg(not(unix))]
+        return false;
+    }
+
+    #[cfg(unix)]
+    pub(super) fn set_post(&mut self, post: Post) {
+        self.post = Some(post);
+    }
+
+    /// Takes in a datagram that came to another shard of the port.
+    #[cfg(unix)]
+    pub(super) fn take_forwarded(&mut self, now: Duration, address: SocketAddr, datagram: &mut [u8]) {
+        self.advance(now);
+        // Whose address is no longer known here has nobody to be passed on to.
+        if self.by_address.contains_key(&address) || self.pending.contains_key(&address) {
+            self.datagram(address, datagram);
+        }
+    }
+
+    #[cfg(unix)]
+    pub(super) fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+        self.socket.raw_fd()
+    }
+
+    /// How many bytes of messages a client was sent and has not acknowledged; none if it is gone.
+    #[cfg(unix)]
+    pub(super) fn waiting(&self, id: u64) -> usize {
+        if !self.renet.is_connected(id) {
+            return 0;
+        }
+        Channel::ALL.into_iter().map(|channel| self.unacknowledged(id, channel)).sum()
     }
 
     fn may_request(&mut self, address: SocketAddr) -> bool {
@@ -246,6 +306,7 @@ impl Shard {
             Some(Step::Nothing) => self.counters.unusable += 1,
             Some(Step::Pending) => {
                 self.pending.insert(address, self.now);
+                self.own(address, true);
             }
             Some(Step::Payload(id, payload)) => self.payload(id, payload),
             Some(Step::Connected(id, user_data)) => self.connect(id, address, &user_data),
@@ -277,12 +338,14 @@ impl Shard {
         let admission = Admission::decode(user_data).ok().filter(|admission| admission.client_id == id);
         let Some(admission) = admission else {
             self.counters.forged += 1;
+            self.own(address, false);
             self.drop_from_transport(id);
             return;
         };
         if self.peers.contains_key(&id) {
             // Two connections by one token: neither can be told from the other, so both go.
             self.counters.duplicates += 1;
+            self.own(address, false);
             self.gone(id, Gone::Closed);
             self.drop_from_transport(id);
             self.drop_from_transport(id);
@@ -290,6 +353,7 @@ impl Shard {
         }
         self.renet.add_connection(id);
         self.by_address.insert(address, id);
+        self.own(address, true);
         let gate = PayloadGate::new(PayloadFrom::Client);
         let peer = Peer { address, gate, datagrams_this_tick: 0, messages_this_tick: 0, closing_since: None, heard: false, owed: false };
         self.peers.insert(id, peer);
@@ -308,6 +372,7 @@ impl Shard {
         // What it said last still counts.
         self.take_messages(id, u32::MAX);
         self.by_address.remove(&peer.address);
+        self.own(peer.address, false);
         self.renet.remove_connection(id);
         self.counters.disconnected += 1;
         let how = if peer.closing_since.is_some() { Gone::Closed } else { how };
@@ -400,7 +465,11 @@ impl Shard {
         self.renet_now = self.now;
         let timeout = Duration::from_secs(crate::protocol::TIMEOUT_SECONDS.unsigned_abs().into());
         let oldest = self.now.saturating_sub(timeout);
-        self.pending.retain(|_, since| *since >= oldest);
+        let given_up: Vec<SocketAddr> = self.pending.iter().filter(|(_, since)| **since < oldest).map(|(address, _)| *address).collect();
+        for address in given_up {
+            self.pending.remove(&address);
+            self.own(address, false);
+        }
         let ids: Vec<u64> = self.peers.keys().copied().collect();
         for id in ids {
             self.flush_one(id);
