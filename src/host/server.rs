@@ -296,7 +296,7 @@ impl Server {
             self.lobby.close_room(&name, &Refusal::ShuttingDown);
         }
         let begun = instant();
-        while begun.elapsed() < FAREWELL && self.gateway.connections().len() > 0 {
+        while begun.elapsed() < FAREWELL && !self.gateway.connections().is_empty() {
             self.receive();
             self.send();
             std::thread::sleep(Duration::from_millis(10));

@@ -83,7 +83,7 @@ impl MemoryNetwork {
         addresses.opened += 1;
         let number = addresses.opened;
         let group = addresses.groups.entry(address).or_insert_with(|| Group { shared, ..Group::default() });
-        if !group.members.is_empty() && !(group.shared && shared) {
+        if !(group.members.is_empty() || group.shared && shared) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         group.members.push(Member { number, waiting: VecDeque::new() });
