@@ -11,6 +11,7 @@ use clap::{CommandFactory, FromArgMatches};
 use serde_json::Value;
 
 use super::options::{Cli, CliError, Verb};
+use super::processor::require_processor;
 use super::{demo, handlers, ledger, serve, watch};
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::protocol::Protocol;
@@ -63,6 +64,7 @@ impl Game {
         protocol: impl Fn(&mut App) + Send + Sync + 'static,
         rules: impl Fn(&mut App) + Send + Sync + 'static,
     ) -> Self {
+        require_processor();
         let blueprint = Blueprint::new(protocol, rules);
         Self { name, blueprint, level: None, bot: None, narrator: None, ends: Vec::new(), kinds: Vec::new() }
     }
