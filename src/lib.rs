@@ -95,6 +95,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(any(feature = "client", feature = "host"))]
+pub mod net;
 #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica does with a column"))]
 pub mod protocol;
 pub mod room;

@@ -11,7 +11,7 @@ use bevy_ecs::prelude::*;
 
 use super::game::{BotBrain, Game};
 use super::options::{BotOptions, CliError, DemoOptions, unauthenticated};
-use super::serve::{room_time, say, stop_flag, story_line};
+use super::serve::{link_server, room_time, say, stop_flag, story_line};
 use crate::client::{Connection, ConnectionState, Credentials, Replica, UdpTransport, replica_state};
 use crate::host::gateway::{Access, GatewayCounters, GatewayLimits, ShardConfig};
 use crate::host::{HostCounters, HostLimits, KeepOptions, Server};
@@ -88,6 +88,7 @@ pub(super) fn demo(game: &Game, options: &DemoOptions) -> Result<(), CliError> {
     let bind = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = ShardConfig { bind, public_addresses: Vec::new(), access: Access::Loopback, limits: GatewayLimits::default() };
     let mut server = Server::bind(&config, HostLimits::default())?;
+    link_server(&mut server, &options.link);
     let mut room_options = options.room.room_options(game)?;
     let room = room_options.name.clone();
     if let Some(folder) = &options.data {
@@ -248,7 +249,12 @@ pub(super) fn bot(game: &Game, options: &BotOptions) -> Result<(), CliError> {
     for number in 1..=options.bots {
         let name = if number == 1 { options.name.clone() } else { format!("{}{number}", options.name) };
         let credentials = options.client.credentials(&name)?;
-        players.push(Player::connect(game, &credentials, &options.client.room, &name, u64::from(number))?);
+        let mut player = Player::connect(game, &credentials, &options.client.room, &name, u64::from(number))?;
+        if let Some(conditions) = options.client.link.link {
+            let seed = options.client.link.link_seed.wrapping_add(u64::from(number) << 32);
+            player.app.world_mut().resource_mut::<UdpTransport>().set_link(conditions, seed);
+        }
+        players.push(player);
     }
     let started = instant();
     let mut next = started;

@@ -11,6 +11,7 @@ use clap::{CommandFactory, FromArgMatches};
 use serde_json::Value;
 
 use super::options::{Cli, CliError, Verb};
+use super::processor::require_processor;
 use super::{demo, handlers, ledger, serve, watch};
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::protocol::Protocol;
@@ -63,6 +64,7 @@ impl Game {
         protocol: impl Fn(&mut App) + Send + Sync + 'static,
         rules: impl Fn(&mut App) + Send + Sync + 'static,
     ) -> Self {
+        require_processor();
         let blueprint = Blueprint::new(protocol, rules);
         Self { name, blueprint, level: None, bot: None, narrator: None, ends: Vec::new(), kinds: Vec::new() }
     }
@@ -173,9 +175,11 @@ fn print_error(error: &CliError) {
     eprintln!("error: {error}");
 }
 
-/// Structured logs on stderr. The transport's own words are left out: strangers could make it talk at will.
+/// Structured logs on stderr. The transport's own words are left out unless the filter names it: strangers could make it talk at will.
 fn start_log(filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let quiet = |filter: &str| format!("renet=off,renetcode=off,{filter}");
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(quiet(filter)).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet("warn")));
     // It fails where a test has set one already, which is then as good.
     let colours = std::io::stderr().is_terminal();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).try_init();

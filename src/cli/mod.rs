@@ -9,8 +9,10 @@ mod game;
 mod handlers;
 mod ledger;
 mod options;
+mod processor;
 mod serve;
 mod watch;
 
 pub use self::game::{BotBrain, Game, Narrator};
 pub use self::options::CliError;
+pub use self::processor::require_processor;

@@ -11,7 +11,7 @@ use super::ledger::{LedgerOptions, SnippetOptions};
 use crate::client::{Credentials, LinkError};
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
 use crate::host::{HostKey, HostLimits, KeepError, KeepOptions, ServerError, TokenError};
-use crate::protocol::{Admission, EntityId};
+use crate::protocol::{Admission, EntityId, LinkConditions};
 use crate::room::{Level, LevelError, RoomOptions};
 use crate::store::{Durability, StoreError};
 
@@ -138,6 +138,18 @@ impl RoomArguments {
     }
 }
 
+/// A simulated link before the socket.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LinkArguments {
+    /// Simulate a bad link, in both directions. Any of these, with commas between:
+    /// loss=5%, rtt=120ms, jitter=30ms, dup=1%, reorder=2%, rate=256kbit.
+    #[arg(long, value_name = "CONDITIONS")]
+    pub(super) link: Option<LinkConditions>,
+    /// The seed of the simulated link's chance.
+    #[arg(long, default_value_t = 1, requires = "link", value_name = "SEED")]
+    pub(super) link_seed: u64,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ServeOptions {
     /// Where to listen.
@@ -145,6 +157,8 @@ pub(super) struct ServeOptions {
     pub(super) bind: SocketAddr,
     #[command(flatten)]
     pub(super) room: RoomArguments,
+    #[command(flatten)]
+    pub(super) link: LinkArguments,
     /// Further rooms of the same kind, by name.
     #[arg(long, value_name = "NAME")]
     pub(super) also: Vec<String>,
@@ -154,6 +168,9 @@ pub(super) struct ServeOptions {
     /// Let anybody in who reaches the address, without a token. Players can then pretend to be each other.
     #[arg(long, conflicts_with = "key")]
     pub(super) allow_unauthenticated: bool,
+    /// How many threads send, receive and encrypt, each for up to 256 clients; 0 for none of its own. More than one needs Linux.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16), value_name = "N")]
+    pub(super) gateway_threads: u8,
     /// Print each fact as a line of the story.
     #[arg(long)]
     pub(super) story: bool,
@@ -212,6 +229,8 @@ impl ServeOptions {
 pub(super) struct DemoOptions {
     #[command(flatten)]
     pub(super) room: RoomArguments,
+    #[command(flatten)]
+    pub(super) link: LinkArguments,
     /// How many bots play.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(super) bots: u32,
@@ -238,6 +257,8 @@ pub(super) struct ClientArguments {
     /// A file with a connect token, made by `token`.
     #[arg(long, value_name = "FILE")]
     pub(super) token: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) link: LinkArguments,
 }
 
 impl ClientArguments {
@@ -348,4 +369,24 @@ pub(super) struct TokenOptions {
     /// Where to write it; it is secret, and good for one connection.
     #[arg(long, value_name = "FILE")]
     pub(super) out: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_read_and_a_bad_one_is_named() {
+        let cli = Cli::try_parse_from(["inferno", "demo", "--link", "loss=5%,rtt=120ms", "--link-seed", "9"]).unwrap();
+        let Verb::Demo(options) = cli.verb else { panic!("another verb") };
+        assert_eq!(options.link.link.map(|link| link.to_string()).as_deref(), Some("loss=5%,rtt=120ms"));
+        assert_eq!(options.link.link_seed, 9);
+        for verb in ["serve", "demo", "watch", "dump", "bot"] {
+            let error = Cli::try_parse_from(["inferno", verb, "--link", "loss=5"]).unwrap_err().to_string();
+            assert!(error.contains("loss=5: a number with % is wanted, at most 100"), "{error}");
+            let error = Cli::try_parse_from(["inferno", verb, "--link", "speed=3"]).unwrap_err().to_string();
+            assert!(error.contains("\"speed=3\" is none of loss=5%, rtt=120ms"), "{error}");
+            assert!(Cli::try_parse_from(["inferno", verb, "--link-seed", "9"]).is_err());
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::game::Game;
-use super::options::{CliError, ServeOptions, TokenOptions};
+use super::options::{CliError, LinkArguments, ServeOptions, TokenOptions};
 use crate::client::unix_time;
 use crate::host::{HostKey, Lobby, Server, ServerError, TickReport, TokenIssuer};
 use crate::protocol::{EntityId, User};
@@ -28,7 +28,8 @@ pub(super) fn say(line: &str) {
 
 pub(super) fn serve(game: &Game, options: &ServeOptions) -> Result<(), CliError> {
     let stop = stop_flag();
-    let mut server = Server::bind(&options.shard_config()?, options.limits())?;
+    let mut server = Server::bind_threads(&options.shard_config()?, options.limits(), options.gateway_threads.into())?;
+    link_server(&mut server, &options.link);
     let mut first = options.room.room_options(game)?;
     let mut names: Vec<String> = std::iter::once(&options.room.room).chain(&options.also).cloned().collect();
     if let Some(keep) = options.keep_options() {
@@ -75,6 +76,14 @@ pub(super) fn serve(game: &Game, options: &ServeOptions) -> Result<(), CliError>
     ));
     let given_up = kept.and_then(|kept| kept.given_up);
     given_up.map_or(Ok(()), |reason| Err(CliError::Lost(reason)))
+}
+
+/// Puts the simulated link before a server's socket, if one is asked for.
+pub(super) fn link_server(server: &mut Server, arguments: &LinkArguments) {
+    if let Some(conditions) = arguments.link {
+        say(&format!("a simulated link before each client: {conditions}, seed {}", arguments.link_seed));
+        server.set_link(conditions, arguments.link_seed);
+    }
 }
 
 /// Prints the facts of a tick as lines of the story.

@@ -47,6 +47,9 @@ fn spectate(
 ) -> Result<(), CliError> {
     let stop = stop_flag();
     let mut link = UdpLink::connect(&client.credentials("spectator")?, unix_time())?;
+    if let Some(conditions) = client.link.link {
+        link.set_link(conditions, client.link.link_seed);
+    }
     let mut replica = HeadlessReplica::new(game.protocol());
     let (mut greeted, mut enough) = (false, false);
     while !enough && !stop.load(Ordering::Relaxed) {

@@ -9,7 +9,7 @@ use super::connection::{Connection, ConnectionState};
 use super::plugin::ReplicaSystems;
 use super::udp::{Credentials, LinkError, LinkStatus, UdpLink};
 use crate::protocol::limits::TICK_MILLIS;
-use crate::protocol::{Channel, Protocol};
+use crate::protocol::{Channel, LinkConditions, Protocol};
 
 /// A [`UdpLink`] as a resource, and what it joins. Insert it to connect; remove it to hang up.
 #[derive(Resource, Debug)]
@@ -29,6 +29,11 @@ impl UdpTransport {
     pub fn connect(credentials: &Credentials, room: &str, spectate: bool) -> Result<Self, LinkError> {
         let link = UdpLink::connect(credentials, unix_time())?;
         Ok(Self { link, room: room.to_owned(), spectate, greeted: false, last_flush: Duration::ZERO })
+    }
+
+    /// Puts a simulated link before the host, in both directions.
+    pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        self.link.set_link(conditions, seed);
     }
 
     /// Where the link stands.

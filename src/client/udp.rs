@@ -11,9 +11,10 @@ use renet::RenetClient;
 use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient, NetcodeError};
 use thiserror::Error;
 
+use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
-    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID, connection_config,
-    datagram_kind, is_raw,
+    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
+    client_channel_waiting, connection_config, datagram_kind, is_acknowledgement, is_raw,
 };
 
 /// Most packets that wait to be taken. The oldest go first: a reader so slow is better served by the newest.
@@ -67,13 +68,15 @@ pub enum LinkError {
 
 /// The client's end of encrypted UDP.
 pub struct UdpLink {
-    socket: UdpSocket,
+    socket: Box<dyn DatagramSocket>,
     netcode: NetcodeClient,
     renet: RenetClient,
     gate: PayloadGate,
     packets: VecDeque<Bytes>,
     now: Duration,
     refused: u64,
+    /// True if the host said more than acknowledgements since the last flush, so one is due.
+    owed: bool,
 }
 
 impl std::fmt::Debug for UdpLink {
@@ -88,45 +91,52 @@ impl UdpLink {
     /// # Errors
     /// If the system gives no socket, or the credentials are malformed.
     pub fn connect(credentials: &Credentials, now: Duration) -> Result<Self, LinkError> {
-        let authentication = match credentials {
-            Credentials::Token(token) => {
-                let connect_token = ConnectToken::read(&mut Cursor::new(token)).map_err(LinkError::Token)?;
-                if connect_token.server_addresses[0].is_none() {
-                    return Err(LinkError::Token(NetcodeError::NoMoreServers));
-                }
-                ClientAuthentication::Secure { connect_token }
-            }
-            Credentials::Unauthenticated { server, admission } => ClientAuthentication::Unsecure {
-                protocol_id: TRANSPORT_ID,
-                client_id: admission.client_id,
-                server_addr: *server,
-                user_data: Some(admission.encode()?),
-            },
-        };
-        let netcode = NetcodeClient::new(now, authentication).map_err(LinkError::Token)?;
+        let netcode = netcode_client(credentials, now)?;
         let any: SocketAddr = match netcode.server_addr() {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let socket = UdpSocket::bind(any)?;
         socket.set_nonblocking(true)?;
-        let renet = RenetClient::new(connection_config());
-        let gate = PayloadGate::new(PayloadFrom::Host);
-        Ok(Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0 })
+        Ok(Self::new(Box::new(socket), netcode, now))
+    }
+
+    /// Begins to connect over a socket that was opened elsewhere.
+    ///
+    /// # Errors
+    /// If the credentials are malformed.
+    pub fn connect_over(socket: Box<dyn DatagramSocket>, credentials: &Credentials, now: Duration) -> Result<Self, LinkError> {
+        Ok(Self::new(socket, netcode_client(credentials, now)?, now))
+    }
+
+    fn new(socket: Box<dyn DatagramSocket>, netcode: NetcodeClient, now: Duration) -> Self {
+        let (renet, gate) = (RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
+        Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0, owed: false }
+    }
+
+    /// Puts a simulated link before the host, in both directions.
+    pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        LinkedSocket::wrap(&mut self.socket, conditions, seed);
     }
 
     /// Takes in what has arrived, and lets time pass.
     pub fn receive(&mut self, now: Duration) {
         let mut buffer = [0; 2_048];
+        self.socket.advance(now.max(self.now));
         // Bounded: a flood must not keep a frame from ending.
         for _ in 0..4_096 {
-            let Ok((size, address)) = self.socket.recv_from(&mut buffer) else { break };
+            let (size, address) = match self.socket.receive(&mut buffer) {
+                Ok(received) => received,
+                Err(error) if is_passing(&error) => continue,
+                Err(_) => break,
+            };
             let Some(datagram) = buffer.get_mut(..size) else { continue };
             if address != self.netcode.server_addr() || datagram_kind(datagram).is_none() {
                 self.refused += 1;
                 continue;
             }
-            let (netcode, renet, gate, packets) = (&mut self.netcode, &mut self.renet, &mut self.gate, &mut self.packets);
+            let (netcode, renet, gate, packets, owed) =
+                (&mut self.netcode, &mut self.renet, &mut self.gate, &mut self.packets, &mut self.owed);
             let passed = catch_unwind(AssertUnwindSafe(|| match netcode.process_packet(datagram) {
                 Some(payload) if gate.admits(payload) && is_raw(payload) => {
                     if packets.len() >= PACKETS_WAITING_MAX {
@@ -136,6 +146,7 @@ impl UdpLink {
                     true
                 }
                 Some(payload) if !is_raw(payload) && gate.admits(payload) => {
+                    *owed |= !is_acknowledgement(payload);
                     renet.process_packet(payload);
                     true
                 }
@@ -147,7 +158,7 @@ impl UdpLink {
         self.now = self.now.max(now);
         self.renet.update(step);
         if let Some((datagram, address)) = self.netcode.update(step) {
-            let _ = self.socket.send_to(datagram, address);
+            let _ = self.socket.send(datagram, address);
         }
         if self.netcode.is_connected() {
             self.renet.set_connected();
@@ -169,7 +180,7 @@ impl UdpLink {
             return false;
         }
         let Ok((address, datagram)) = self.netcode.generate_payload_packet(packet) else { return false };
-        self.socket.send_to(datagram, address).is_ok()
+        self.socket.send(datagram, address).is_ok()
     }
 
     /// The next message that arrived over a channel.
@@ -194,12 +205,16 @@ impl UdpLink {
 
     /// Sends what is queued. Once per tick: the transport acknowledges on every send.
     pub fn flush(&mut self) {
-        if !self.netcode.is_connected() {
+        let waits = |channel| client_channel_waiting(self.renet.channel_available_memory(channel)) > 0;
+        let waiting = Channel::ALL.into_iter().any(waits);
+        if !self.netcode.is_connected() || !(waiting || self.owed) {
             return;
         }
-        for packet in self.renet.get_packets_to_send() {
-            if let Ok((address, datagram)) = self.netcode.generate_payload_packet(&packet) {
-                let _ = self.socket.send_to(datagram, address);
+        let packets = self.renet.get_packets_to_send();
+        let worth_it = std::mem::take(&mut self.owed) || packets.iter().any(|packet| !is_acknowledgement(packet));
+        for packet in packets.iter().filter(|_| worth_it) {
+            if let Ok((address, datagram)) = self.netcode.generate_payload_packet(packet) {
+                let _ = self.socket.send(datagram, address);
             }
         }
     }
@@ -215,14 +230,15 @@ impl UdpLink {
         if self.netcode.is_connected() { LinkStatus::Connected } else { LinkStatus::Connecting }
     }
 
-    /// Says goodbye. What is queued and not flushed is lost.
+    /// Says goodbye. What is queued and not flushed is lost; what is on a simulated link arrives, since nobody lets time pass on it any more.
     pub fn disconnect(&mut self) {
         // More than once: nobody answers, and datagrams get lost.
         if let Ok((address, datagram)) = self.netcode.disconnect() {
             for _ in 0..3 {
-                let _ = self.socket.send_to(datagram, address);
+                let _ = self.socket.send(datagram, address);
             }
         }
+        self.socket.advance(self.now + Duration::from_secs(60));
     }
 
     /// How many datagrams were refused at the gate.
@@ -234,4 +250,23 @@ impl UdpLink {
     pub fn client_id(&self) -> u64 {
         self.netcode.client_id()
     }
+}
+
+fn netcode_client(credentials: &Credentials, now: Duration) -> Result<NetcodeClient, LinkError> {
+    let authentication = match credentials {
+        Credentials::Token(token) => {
+            let connect_token = ConnectToken::read(&mut Cursor::new(token)).map_err(LinkError::Token)?;
+            if connect_token.server_addresses[0].is_none() {
+                return Err(LinkError::Token(NetcodeError::NoMoreServers));
+            }
+            ClientAuthentication::Secure { connect_token }
+        }
+        Credentials::Unauthenticated { server, admission } => ClientAuthentication::Unsecure {
+            protocol_id: TRANSPORT_ID,
+            client_id: admission.client_id,
+            server_addr: *server,
+            user_data: Some(admission.encode()?),
+        },
+    };
+    NetcodeClient::new(now, authentication).map_err(LinkError::Token)
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
 use super::gateway::Access;
-use super::gateway::{BindError, GatewayCounters, GatewayEvent, Gone, Shard, ShardConfig};
+use super::gateway::{BindError, Gateway, GatewayCounters, GatewayEvent, Gone, ShardConfig};
 use super::keeper::{KeepError, KeepOptions, Keeper};
 use super::limits::{HostCounters, HostLimits};
 use super::lobby::{Lobby, TickReport};
 use super::pacer::Pacer;
 use super::session::Visitor;
-use crate::protocol::{LeaveReason, Refusal};
+use crate::protocol::{LeaveReason, LinkConditions, Refusal};
 use crate::room::{Blueprint, RoomError, RoomOptions};
 use crate::store::WriterReport;
 
@@ -51,7 +51,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     lobby: Lobby,
-    shard: Shard,
+    gateway: Gateway,
     pacers: BTreeMap<String, Pacer>,
     started: Instant,
     late_max: Duration,
@@ -73,17 +73,25 @@ fn instant() -> Instant {
 }
 
 impl Server {
-    /// Listens.
+    /// Listens, and sends and receives on the thread that [runs](Self::run) it.
     ///
     /// # Errors
     /// If the address can't be had, or anybody could reach it and that is not allowed.
     pub fn bind(config: &ShardConfig, limits: HostLimits) -> Result<Self, ServerError> {
-        let shard = Shard::bind(config, unix_time())?;
+        Self::bind_threads(config, limits, 0)
+    }
+
+    /// Listens, and sends and receives on so many threads of its own: at most 16, each with up to 256 clients.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind); and if the system can't share a port between threads.
+    pub fn bind_threads(config: &ShardConfig, limits: HostLimits, threads: usize) -> Result<Self, ServerError> {
+        let gateway = Gateway::bind(config, threads, unix_time)?;
         let takeover = matches!(config.access, Access::Tokens(_));
         let lobby = Lobby::new(limits, takeover);
         Ok(Self {
             lobby,
-            shard,
+            gateway,
             pacers: BTreeMap::new(),
             started: instant(),
             late_max: Duration::ZERO,
@@ -129,6 +137,11 @@ impl Server {
         Ok(())
     }
 
+    /// Puts a simulated link before each client, in both directions.
+    pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        self.gateway.set_link(conditions, seed);
+    }
+
     /// The rooms and who is in them.
     pub fn lobby(&self) -> &Lobby {
         &self.lobby
@@ -144,12 +157,12 @@ impl Server {
     /// # Errors
     /// If the system does not say.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
-        self.shard.local_address()
+        self.gateway.local_address()
     }
 
     /// What was counted: by the host, and by its gateway.
     pub fn counters(&self) -> (HostCounters, GatewayCounters) {
-        (self.lobby.counters(), self.shard.counters())
+        (self.lobby.counters(), self.gateway.counters())
     }
 
     /// The latest that a tick ever was, and how many ticks were given up.
@@ -203,7 +216,8 @@ impl Server {
             self.send();
         }
         let next = self.pacers.values().map(Pacer::next).min();
-        next.map_or(NAP_MAX, |next| next.saturating_sub(self.started.elapsed()))
+        let tick = next.map_or(NAP_MAX, |next| next.saturating_sub(self.started.elapsed()));
+        self.gateway.next_due().map_or(tick, |due| tick.min(due.saturating_sub(unix_time())))
     }
 
     fn tick(&mut self, name: &str, report: &mut impl FnMut(&str, &TickReport, &Lobby)) {
@@ -240,8 +254,8 @@ impl Server {
 
     fn receive(&mut self) {
         self.lobby.advance(self.started.elapsed());
-        self.shard.receive(unix_time(), DATAGRAMS_PER_ROUND_MAX);
-        for event in self.shard.drain_events() {
+        self.gateway.receive(unix_time(), DATAGRAMS_PER_ROUND_MAX);
+        for event in self.gateway.drain_events() {
             match event {
                 GatewayEvent::Connected(connection, admission) => {
                     let visitor = Visitor { player: admission.player, name: admission.name, room: admission.room };
@@ -263,15 +277,15 @@ impl Server {
     }
 
     fn send(&mut self) {
-        let shard = &mut self.shard;
+        let gateway = &mut self.gateway;
         self.lobby.advance(self.started.elapsed());
         let closed = self.lobby.pump(|connection, own, shared| {
-            shard.send_packet_parts(connection, &[own, shared]);
+            gateway.send_packet_parts(connection, &[own, shared]);
         });
         for connection in closed {
-            self.shard.disconnect(connection);
+            self.gateway.disconnect(connection);
         }
-        self.shard.flush(unix_time());
+        self.gateway.flush(unix_time());
     }
 
     /// Tells everybody that the host stops.
@@ -281,7 +295,7 @@ impl Server {
             self.lobby.close_room(&name, &Refusal::ShuttingDown);
         }
         let begun = instant();
-        while begun.elapsed() < FAREWELL && self.shard.connections().len() > 0 {
+        while begun.elapsed() < FAREWELL && !self.gateway.connections().is_empty() {
             self.receive();
             self.send();
             std::thread::sleep(Duration::from_millis(10));

@@ -46,6 +46,19 @@ pub const TRANSPORT_ID: u64 = 0x726f_6f6d_6b65_0001;
 /// How long an end waits for a silent other one, in seconds.
 pub const TIMEOUT_SECONDS: i32 = 5;
 
+/// Most unacknowledged bytes that the transport itself keeps of one channel of a host: more than we give it.
+const HOST_CHANNEL_BYTES: usize = HOST_RELIABLE_BYTES_MAX * 2;
+
+/// How many bytes wait in a channel of a host, unsent or unacknowledged, if so many are free.
+pub fn host_channel_waiting(free: usize) -> usize {
+    HOST_CHANNEL_BYTES.saturating_sub(free)
+}
+
+/// How many bytes wait in a channel of a client, unsent or unacknowledged, if so many are free.
+pub fn client_channel_waiting(free: usize) -> usize {
+    CLIENT_RELIABLE_BYTES_MAX.saturating_sub(free)
+}
+
 /// The configuration that both ends must share.
 pub fn connection_config() -> ConnectionConfig {
     let channels = |max_memory_usage_bytes: usize| {
@@ -61,7 +74,7 @@ pub fn connection_config() -> ConnectionConfig {
     ConnectionConfig {
         available_bytes_per_tick: BYTES_PER_FLUSH_MAX,
         // A receiver counts slices that are whole multiples of 1,200 bytes, so it needs more than the sender holds.
-        server_channels_config: channels(HOST_RELIABLE_BYTES_MAX * 2),
+        server_channels_config: channels(HOST_CHANNEL_BYTES),
         client_channels_config: channels(CLIENT_RELIABLE_BYTES_MAX),
     }
 }

@@ -26,9 +26,18 @@ pub const RAW_KINDS: RangeInclusive<u8> = 16..=31;
 /// Largest packet of our own, in bytes, with its kind.
 pub const RAW_BYTES_MAX: usize = 1_200;
 
+/// The first byte of a payload that only acknowledges.
+const ACKNOWLEDGEMENT: u8 = 4;
+
 /// Whether a decrypted payload is a packet of our own, which is not given to the transport's channels.
 pub fn is_raw(payload: &[u8]) -> bool {
     payload.first().is_some_and(|kind| RAW_KINDS.contains(kind))
+}
+
+/// Whether a payload of the transport's channels says nothing but which ones came. It is not answered: else the answers would be answered
+/// too, by two ends that have nothing to say, at every flush and for ever.
+pub fn is_acknowledgement(payload: &[u8]) -> bool {
+    payload.first() == Some(&ACKNOWLEDGEMENT)
 }
 
 /// The kind of a datagram.
@@ -103,7 +112,7 @@ impl PayloadGate {
                 let channel = if kind == 2 { Channel::Ordered } else { Channel::Latest };
                 octets.byte()? == channel as u8 && self.slice(octets)?
             }
-            4 => octets.acks()?,
+            ACKNOWLEDGEMENT => octets.acks()?,
             _ => false,
         };
         if well_formed {

@@ -47,7 +47,7 @@ pub use self::batch::{BatchHead, FactHead, Producer, SnapshotHead};
 pub use self::built_in::{LeaveReason, OwnedBy, Owns, Reverted, RoomCreated, SceneReset, User, UserJoined, UserLeft};
 pub use self::channel::{
     BYTES_PER_FLUSH_MAX, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, Channel, HOST_RELIABLE_BYTES_MAX, RESEND_AFTER,
-    TIMEOUT_SECONDS, TRANSPORT_ID, connection_config,
+    TIMEOUT_SECONDS, TRANSPORT_ID, client_channel_waiting, connection_config, host_channel_waiting,
 };
 pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
@@ -57,7 +57,9 @@ pub use self::envelope::{
 pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::fold::Folded;
-pub use self::gate::{DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, RAW_BYTES_MAX, RAW_KINDS, datagram_kind, is_raw};
+pub use self::gate::{
+    DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, RAW_BYTES_MAX, RAW_KINDS, datagram_kind, is_acknowledgement, is_raw,
+};
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
 pub use self::link::{Link, LinkConditions, LinkParseError, QUEUE_MAX};

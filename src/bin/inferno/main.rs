@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use roomkeeper::cli::Game;
 
 fn main() -> ExitCode {
+    roomkeeper::cli::require_processor();
     Game::new("inferno", protocol::add, rules::add)
         .level(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json"))
         .bot(bot::brain)

@@ -59,6 +59,8 @@ pub struct GatewayCounters {
     pub packets_in: u64,
     /// Packets beside the channels that went out.
     pub packets_out: u64,
+    /// Datagrams that came to another thread than their client's, and were passed on.
+    pub forwarded: u64,
     /// Datagrams of clients that sent too many.
     pub rate_limited: u64,
     /// Connections whose token was not what it said.
@@ -75,4 +77,34 @@ pub struct GatewayCounters {
     pub connected: u64,
     /// Clients that are gone.
     pub disconnected: u64,
+}
+
+impl std::ops::Add for GatewayCounters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            datagrams_in: self.datagrams_in + other.datagrams_in,
+            bytes_in: self.bytes_in + other.bytes_in,
+            datagrams_out: self.datagrams_out + other.datagrams_out,
+            bytes_out: self.bytes_out + other.bytes_out,
+            malformed: self.malformed + other.malformed,
+            unknown_address: self.unknown_address + other.unknown_address,
+            requests_while_connected: self.requests_while_connected + other.requests_while_connected,
+            requests_limited: self.requests_limited + other.requests_limited,
+            unusable: self.unusable + other.unusable,
+            payloads_refused: self.payloads_refused + other.payloads_refused,
+            packets_in: self.packets_in + other.packets_in,
+            packets_out: self.packets_out + other.packets_out,
+            forwarded: self.forwarded + other.forwarded,
+            rate_limited: self.rate_limited + other.rate_limited,
+            forged: self.forged + other.forged,
+            duplicates: self.duplicates + other.duplicates,
+            panics_caught: self.panics_caught + other.panics_caught,
+            sends_failed: self.sends_failed + other.sends_failed,
+            channels_full: self.channels_full + other.channels_full,
+            connected: self.connected + other.connected,
+            disconnected: self.disconnected + other.disconnected,
+        }
+    }
 }

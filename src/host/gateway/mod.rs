@@ -1,12 +1,25 @@
 //! The gateway: encrypted UDP, behind a gate that lets through only what a well-formed peer can send.
 //!
 //! One [`Shard`] is one socket with at most 256 clients. It receives at any time and sends once per tick and client, since
-//! the transport acknowledges on every send. No clock inside: the time comes in.
+//! the transport acknowledges on every send. No clock inside: the time comes in. A [`Gateway`] is one shard on the host's thread, or several
+//! on threads of their own that share a port.
 //!
-//! May use: protocol. The only place, with the client's own end, that knows the transport's crates.
+//! May use: protocol, net. The only place, with the client's own end, that knows the transport's crates.
 
+mod config;
 mod counters;
+mod event;
+#[cfg(unix)]
+mod exchange;
+mod front;
+#[cfg(unix)]
+mod pool;
 mod shard;
+#[cfg(unix)]
+mod threads;
 
+pub use self::config::{Access, BindError, ShardConfig};
 pub use self::counters::{GatewayCounters, GatewayLimits};
-pub use self::shard::{Access, BindError, GatewayEvent, Gone, SendOutcome, Shard, ShardConfig};
+pub use self::event::{GatewayEvent, Gone, SendOutcome};
+pub use self::front::Gateway;
+pub use self::shard::Shard;

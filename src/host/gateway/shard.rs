@@ -1,7 +1,7 @@
 //! One socket, its sessions, and the transport behind the gate.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -9,103 +9,21 @@ use bevy_platform::collections::HashMap;
 use bytes::Bytes;
 use renet::RenetServer;
 use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult};
-use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
-use thiserror::Error;
 
+use super::config::{Access, BindError, ShardConfig, listen};
 use super::counters::{GatewayCounters, GatewayLimits};
+use super::event::{GatewayEvent, Gone, SendOutcome};
+#[cfg(unix)]
+use super::exchange::Post;
 use crate::host::session::ConnectionId;
-use crate::host::token::HostKey;
+use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
-    Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
-    connection_config, datagram_kind, is_raw,
+    Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX,
+    TRANSPORT_ID, connection_config, datagram_kind, host_channel_waiting, is_acknowledgement, is_raw,
 };
-
-/// The receive buffer that a socket asks for. The default of Linux holds about 255 small datagrams: at 20 Hz, everything
-/// beyond some 128 clients would be dropped in silence.
-const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// How long a closing connection waits for the other end to acknowledge the last words.
 const LINGER: Duration = Duration::from_millis(1_000);
-
-/// Who may connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Who has a token that was made with this key.
-    Tokens(HostKey),
-    /// Anybody who reaches the socket, if that is bound to the loopback address.
-    Loopback,
-    /// Anybody at all. Players can then pretend to be each other.
-    Anybody,
-}
-
-/// What a shard is built from.
-#[derive(Clone, Debug)]
-pub struct ShardConfig {
-    /// Where to listen.
-    pub bind: SocketAddr,
-    /// The addresses that stand in the tokens; the bound one if there are none.
-    pub public_addresses: Vec<SocketAddr>,
-    /// Who may connect.
-    pub access: Access,
-    /// What is allowed.
-    pub limits: GatewayLimits,
-}
-
-/// Why a shard can't listen.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum BindError {
-    /// The system refuses.
-    #[error("can't listen on udp {address}: {error}")]
-    Socket {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// Without tokens anybody could connect.
-    #[error("{0} can be reached from outside: give a key for connect tokens, or allow access without authentication")]
-    Unauthenticated(SocketAddr),
-    /// More clients than the transport can hold.
-    #[error("a shard holds at most 256 clients, not {0}")]
-    TooManyClients(usize),
-}
-
-/// Why a client is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gone {
-    /// It said so.
-    Left,
-    /// Nothing was heard of it for too long, or it broke the transport's rules.
-    Lost,
-    /// The host closed the connection.
-    Closed,
-}
-
-/// What a shard saw.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GatewayEvent {
-    /// Somebody connected.
-    Connected(ConnectionId, Admission),
-    /// A message came in over a channel.
-    Message(ConnectionId, Bytes),
-    /// A packet came in beside the channels: perhaps not in order, perhaps not all of them, each at most once. Its first byte is one of
-    /// [`RAW_KINDS`](crate::protocol::RAW_KINDS), and it has at most [`RAW_BYTES_MAX`] bytes; nothing else is known of it.
-    Packet(ConnectionId, Bytes),
-    /// A client is gone.
-    Disconnected(ConnectionId, Gone),
-}
-
-/// What became of a message that was to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendOutcome {
-    /// It leaves with the next flush.
-    Queued,
-    /// The client has too much unacknowledged; try again later.
-    Full,
-    /// There is no such client.
-    Gone,
-}
 
 #[derive(Debug)]
 struct Peer {
@@ -117,16 +35,21 @@ struct Peer {
     /// True once it sent a payload, so it knows that it is connected. Until then it is sent keep-alives alone: the transport
     /// sends none while payloads flow, and a client that lost the first would never learn.
     heard: bool,
+    /// True if it said more than acknowledgements since the last flush, so one is due.
+    owed: bool,
 }
 
 /// One socket with at most 256 clients.
 pub struct Shard {
-    socket: UdpSocket,
+    socket: Box<dyn DatagramSocket>,
     netcode: NetcodeServer,
     renet: RenetServer,
     peers: BTreeMap<u64, Peer>,
     by_address: HashMap<SocketAddr, u64>,
     pending: HashMap<SocketAddr, Duration>,
+    /// The way to the other shards of the port.
+    #[cfg(unix)]
+    post: Option<Post>,
     requests_left: f64,
     now: Duration,
     renet_now: Duration,
@@ -143,30 +66,25 @@ impl std::fmt::Debug for Shard {
     }
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(SocketProtocol::UDP))?;
-    // The system may grant less (net.core.rmem_max); what it grants is better than its default.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
-
 impl Shard {
     /// Listens. `now` is the time since the Unix epoch, here and everywhere.
     ///
     /// # Errors
     /// If the address can't be had, or could be reached by anybody and that is not allowed.
     pub fn bind(config: &ShardConfig, now: Duration) -> Result<Self, BindError> {
-        if config.access == Access::Loopback && !config.bind.ip().is_loopback() {
-            return Err(BindError::Unauthenticated(config.bind));
-        }
-        if config.limits.clients_max > 256 {
-            return Err(BindError::TooManyClients(config.limits.clients_max));
-        }
-        let failed = |error| BindError::Socket { address: config.bind, error };
-        let socket = listen(config.bind).map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
+        config.check()?;
+        let socket = listen(config.bind).map_err(|error| BindError::Socket { address: config.bind, error })?;
+        Self::over(Box::new(socket), config, now)
+    }
+
+    /// Listens on a socket that was opened elsewhere: one with a [link](LinkedSocket) before it, or one in
+    /// [memory](crate::net::MemoryNetwork).
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn over(socket: Box<dyn DatagramSocket>, config: &ShardConfig, now: Duration) -> Result<Self, BindError> {
+        config.check()?;
+        let address = socket.local_address().map_err(|error| BindError::Socket { address: config.bind, error })?;
         let authentication = match config.access {
             Access::Tokens(key) => ServerAuthentication::Secure { private_key: key.0 },
             Access::Loopback | Access::Anybody => ServerAuthentication::Unsecure,
@@ -186,6 +104,8 @@ impl Shard {
             peers: BTreeMap::new(),
             by_address: HashMap::default(),
             pending: HashMap::default(),
+            #[cfg(unix)]
+            post: None,
             requests_left: f64::from(config.limits.requests_burst),
             now,
             renet_now: now,
@@ -202,7 +122,17 @@ impl Shard {
     /// # Errors
     /// If the system does not say.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.local_address()
+    }
+
+    /// Puts a simulated link before each client, in both directions.
+    pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        LinkedSocket::wrap(&mut self.socket, conditions, seed);
+    }
+
+    /// When a simulated link has something to deliver; [`receive`](Self::receive) does it.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.socket.next_due()
     }
 
     /// What was counted.
@@ -226,7 +156,7 @@ impl Shard {
         let mut taken = 0;
         while taken < budget {
             let mut buffer = std::mem::replace(&mut self.buffer, Box::new([0; 2_048]));
-            let received = self.socket.recv_from(&mut *buffer);
+            let received = self.socket.receive(&mut *buffer);
             let more = match received {
                 Ok((size, address)) => {
                     taken += 1;
@@ -237,11 +167,10 @@ impl Shard {
                     }
                     true
                 }
-                // Some systems report here that an earlier datagram could not be delivered.
                 Err(error) => {
-                    let reset = matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::Interrupted);
-                    taken += usize::from(reset);
-                    reset
+                    let passing = is_passing(&error);
+                    taken += usize::from(passing);
+                    passing
                 }
             };
             self.buffer = buffer;
@@ -256,6 +185,7 @@ impl Shard {
     fn advance(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.now);
         self.now = self.now.max(now);
+        self.socket.advance(self.now);
         self.netcode.update(passed);
         let refill = passed.as_secs_f64() * f64::from(self.limits.requests_per_second);
         self.requests_left = (self.requests_left + refill).min(f64::from(self.limits.requests_burst));
@@ -267,6 +197,10 @@ impl Shard {
             return;
         };
         let known = self.by_address.get(&address).copied();
+        if known.is_none() && !self.pending.contains_key(&address) && self.forward(address, datagram) {
+            self.counters.forwarded += 1;
+            return;
+        }
         match (kind, known) {
             (DatagramKind::Request, Some(_)) => {
                 self.counters.requests_while_connected += 1;
@@ -294,6 +228,55 @@ impl Shard {
         self.process(address, datagram);
     }
 
+    /// Tells the other shards of the port whose an address is.
+    #[cfg_attr(not(unix), expect(clippy::unused_self, reason = "one shard has no others"))]
+    fn own(&self, _address: SocketAddr, _is_ours: bool) {
+        #[cfg(unix)]
+        match &self.post {
+            Some(post) if _is_ours => post.own(_address),
+            Some(post) => post.disown(_address),
+            None => {}
+        }
+    }
+
+    /// Passes a datagram on to the shard whose client sent it. False if there is none.
+    #[cfg_attr(not(unix), expect(clippy::unused_self, reason = "one shard has no others"))]
+    fn forward(&self, _address: SocketAddr, _datagram: &[u8]) -> bool {
+        #[cfg(unix)]
+        return self.post.as_ref().is_some_and(|post| post.forward(_address, _datagram));
+        #[cfg(not(unix))]
+        return false;
+    }
+
+    #[cfg(unix)]
+    pub(super) fn set_post(&mut self, post: Post) {
+        self.post = Some(post);
+    }
+
+    /// Takes in a datagram that came to another shard of the port.
+    #[cfg(unix)]
+    pub(super) fn take_forwarded(&mut self, now: Duration, address: SocketAddr, datagram: &mut [u8]) {
+        self.advance(now);
+        // Whose address is no longer known here has nobody to be passed on to.
+        if self.by_address.contains_key(&address) || self.pending.contains_key(&address) {
+            self.datagram(address, datagram);
+        }
+    }
+
+    #[cfg(unix)]
+    pub(super) fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+        self.socket.raw_fd()
+    }
+
+    /// How many bytes of messages a client was sent and has not acknowledged; none if it is gone.
+    #[cfg(unix)]
+    pub(super) fn waiting(&self, id: u64) -> usize {
+        if !self.renet.is_connected(id) {
+            return 0;
+        }
+        Channel::ALL.into_iter().map(|channel| self.unacknowledged(id, channel)).sum()
+    }
+
     fn may_request(&mut self, address: SocketAddr) -> bool {
         let room = self.pending.len() < self.limits.pending_max || self.pending.contains_key(&address);
         let granted = room && self.requests_left >= 1.0;
@@ -303,7 +286,7 @@ impl Shard {
 
     /// Hands a datagram that passed the gate to the transport.
     fn process(&mut self, address: SocketAddr, datagram: &mut [u8]) {
-        let (netcode, socket, counters) = (&mut self.netcode, &self.socket, &mut self.counters);
+        let (netcode, socket, counters) = (&mut self.netcode, &mut *self.socket, &mut self.counters);
         // The gate leaves nothing that panics; should it have a hole, one datagram is lost and not the host.
         let processed = caught(move || match netcode.process_packet(address, datagram) {
             ServerResult::None => Step::Nothing,
@@ -323,6 +306,7 @@ impl Shard {
             Some(Step::Nothing) => self.counters.unusable += 1,
             Some(Step::Pending) => {
                 self.pending.insert(address, self.now);
+                self.own(address, true);
             }
             Some(Step::Payload(id, payload)) => self.payload(id, payload),
             Some(Step::Connected(id, user_data)) => self.connect(id, address, &user_data),
@@ -342,6 +326,7 @@ impl Shard {
             self.events.push(GatewayEvent::Packet(ConnectionId(id), Bytes::copy_from_slice(payload)));
             return;
         }
+        peer.owed |= !is_acknowledgement(payload);
         let renet = &mut self.renet;
         if caught(|| renet.process_packet_from(payload, id)).is_none() {
             self.counters.panics_caught += 1;
@@ -353,12 +338,14 @@ impl Shard {
         let admission = Admission::decode(user_data).ok().filter(|admission| admission.client_id == id);
         let Some(admission) = admission else {
             self.counters.forged += 1;
+            self.own(address, false);
             self.drop_from_transport(id);
             return;
         };
         if self.peers.contains_key(&id) {
             // Two connections by one token: neither can be told from the other, so both go.
             self.counters.duplicates += 1;
+            self.own(address, false);
             self.gone(id, Gone::Closed);
             self.drop_from_transport(id);
             self.drop_from_transport(id);
@@ -366,8 +353,9 @@ impl Shard {
         }
         self.renet.add_connection(id);
         self.by_address.insert(address, id);
+        self.own(address, true);
         let gate = PayloadGate::new(PayloadFrom::Client);
-        let peer = Peer { address, gate, datagrams_this_tick: 0, messages_this_tick: 0, closing_since: None, heard: false };
+        let peer = Peer { address, gate, datagrams_this_tick: 0, messages_this_tick: 0, closing_since: None, heard: false, owed: false };
         self.peers.insert(id, peer);
         self.counters.connected += 1;
         self.events.push(GatewayEvent::Connected(ConnectionId(id), admission));
@@ -375,7 +363,7 @@ impl Shard {
 
     fn drop_from_transport(&mut self, id: u64) {
         if let ServerResult::ClientDisconnected { addr, payload: Some(payload), .. } = self.netcode.disconnect(id) {
-            transmit(&self.socket, &mut self.counters, addr, payload);
+            transmit(&mut *self.socket, &mut self.counters, addr, payload);
         }
     }
 
@@ -384,6 +372,7 @@ impl Shard {
         // What it said last still counts.
         self.take_messages(id, u32::MAX);
         self.by_address.remove(&peer.address);
+        self.own(peer.address, false);
         self.renet.remove_connection(id);
         self.counters.disconnected += 1;
         let how = if peer.closing_since.is_some() { Gone::Closed } else { how };
@@ -441,7 +430,7 @@ impl Shard {
             return false;
         }
         let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, packet) else { return false };
-        let sent = transmit(&self.socket, &mut self.counters, address, datagram);
+        let sent = transmit(&mut *self.socket, &mut self.counters, address, datagram);
         self.counters.packets_out += u64::from(sent);
         sent
     }
@@ -459,7 +448,7 @@ impl Shard {
     }
 
     fn unacknowledged(&self, id: u64, channel: Channel) -> usize {
-        (HOST_RELIABLE_BYTES_MAX * 2).saturating_sub(self.renet.channel_available_memory(id, channel))
+        host_channel_waiting(self.renet.channel_available_memory(id, channel))
     }
 
     /// Closes a connection when the last words have been acknowledged, or a second later.
@@ -476,22 +465,35 @@ impl Shard {
         self.renet_now = self.now;
         let timeout = Duration::from_secs(crate::protocol::TIMEOUT_SECONDS.unsigned_abs().into());
         let oldest = self.now.saturating_sub(timeout);
-        self.pending.retain(|_, since| *since >= oldest);
+        let given_up: Vec<SocketAddr> = self.pending.iter().filter(|(_, since)| **since < oldest).map(|(address, _)| *address).collect();
+        for address in given_up {
+            self.pending.remove(&address);
+            self.own(address, false);
+        }
         let ids: Vec<u64> = self.peers.keys().copied().collect();
         for id in ids {
             self.flush_one(id);
         }
     }
 
-    fn flush_one(&mut self, id: u64) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            (peer.datagrams_this_tick, peer.messages_this_tick) = (0, 0);
+    /// What the channels have to say to a client. The transport would acknowledge at every flush, even acknowledgements.
+    fn packets_of(&mut self, id: u64) -> Vec<Vec<u8>> {
+        let waiting = Channel::ALL.into_iter().any(|channel| self.renet.is_connected(id) && self.unacknowledged(id, channel) > 0);
+        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
+        (peer.datagrams_this_tick, peer.messages_this_tick) = (0, 0);
+        let owed = std::mem::take(&mut peer.owed);
+        if !peer.heard || !(waiting || owed) {
+            return Vec::new();
         }
-        let heard = self.peers.get(&id).is_some_and(|peer| peer.heard);
-        let packets = if heard { self.renet.get_packets_to_send(id).unwrap_or_default() } else { Vec::new() };
-        for packet in packets {
+        let packets = self.renet.get_packets_to_send(id).unwrap_or_default();
+        let worth_it = owed || packets.iter().any(|packet| !is_acknowledgement(packet));
+        if worth_it { packets } else { Vec::new() }
+    }
+
+    fn flush_one(&mut self, id: u64) {
+        for packet in self.packets_of(id) {
             if let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, &packet)
-                && !transmit(&self.socket, &mut self.counters, address, datagram)
+                && !transmit(&mut *self.socket, &mut self.counters, address, datagram)
             {
                 // The system's buffer is full. What is reliable is sent again.
                 break;
@@ -499,12 +501,12 @@ impl Shard {
         }
         let timed_out = match self.netcode.update_client(id) {
             ServerResult::PacketToSend { addr, payload } => {
-                transmit(&self.socket, &mut self.counters, addr, payload);
+                transmit(&mut *self.socket, &mut self.counters, addr, payload);
                 false
             }
             ServerResult::ClientDisconnected { addr, payload, .. } => {
                 if let Some(payload) = payload {
-                    transmit(&self.socket, &mut self.counters, addr, payload);
+                    transmit(&mut *self.socket, &mut self.counters, addr, payload);
                 }
                 true
             }
@@ -532,10 +534,10 @@ enum Step<'a> {
     Disconnected(u64),
 }
 
-fn transmit(socket: &UdpSocket, counters: &mut GatewayCounters, address: SocketAddr, datagram: &[u8]) -> bool {
+fn transmit(socket: &mut dyn DatagramSocket, counters: &mut GatewayCounters, address: SocketAddr, datagram: &[u8]) -> bool {
     debug_assert!(datagram.len() <= DATAGRAM_BYTES_MAX);
-    match socket.send_to(datagram, address) {
-        Ok(_) => {
+    match socket.send(datagram, address) {
+        Ok(()) => {
             counters.datagrams_out += 1;
             counters.bytes_out += datagram.len() as u64;
             true

@@ -1,0 +1,144 @@
+//! Where a gateway listens, and who may connect.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
+use thiserror::Error;
+
+use super::counters::GatewayLimits;
+use crate::host::token::HostKey;
+#[cfg(unix)]
+use crate::net::DatagramSocket;
+
+/// The receive buffer that a socket asks for. The default of Linux holds about 255 small datagrams: at 20 Hz, everything
+/// beyond some 128 clients would be dropped in silence.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Who has a token that was made with this key.
+    Tokens(HostKey),
+    /// Anybody who reaches the socket, if that is bound to the loopback address.
+    Loopback,
+    /// Anybody at all. Players can then pretend to be each other.
+    Anybody,
+}
+
+/// What a shard is built from.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// The addresses that stand in the tokens; the bound one if there are none.
+    pub public_addresses: Vec<SocketAddr>,
+    /// Who may connect.
+    pub access: Access,
+    /// What is allowed.
+    pub limits: GatewayLimits,
+}
+
+/// Why a shard can't listen.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The system refuses.
+    #[error("can't listen on udp {address}: {error}")]
+    Socket {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Without tokens anybody could connect.
+    #[error("{0} can be reached from outside: give a key for connect tokens, or allow access without authentication")]
+    Unauthenticated(SocketAddr),
+    /// Several sockets can't share a port.
+    #[error("one port can't be spread over {0} threads here: that needs SO_REUSEPORT as Linux has it; use --gateway-threads 1, or 0")]
+    NoSharedPort(usize),
+    /// More threads than allowed, or none.
+    #[error("a gateway has 1 to 16 threads, not {0}")]
+    TooManyThreads(usize),
+    /// More clients than the transport can hold.
+    #[error("a shard holds at most 256 clients, not {0}")]
+    TooManyClients(usize),
+}
+
+impl ShardConfig {
+    /// Refuses what would let in anybody unasked, or more than the transport can hold.
+    pub(super) fn check(&self) -> Result<(), BindError> {
+        if self.access == Access::Loopback && !self.bind.ip().is_loopback() {
+            return Err(BindError::Unauthenticated(self.bind));
+        }
+        if self.limits.clients_max > 256 {
+            return Err(BindError::TooManyClients(self.limits.clients_max));
+        }
+        Ok(())
+    }
+}
+
+/// Most threads of a gateway.
+#[cfg(unix)]
+pub(super) const THREADS_MAX: usize = 16;
+
+/// Opens a socket of the system.
+pub(super) fn listen(address: SocketAddr) -> io::Result<UdpSocket> {
+    open(address, |_| Ok(()))
+}
+
+fn open(address: SocketAddr, prepare: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(SocketProtocol::UDP))?;
+    // The system may grant less (net.core.rmem_max); what it grants is better than its default.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    socket.set_nonblocking(true)?;
+    prepare(&socket)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Opens as many sockets on one port, between which the system spreads the clients.
+#[cfg(unix)]
+pub(super) fn listen_shared(mut address: SocketAddr, count: usize) -> Result<Vec<Box<dyn DatagramSocket>>, BindError> {
+    if count > THREADS_MAX {
+        return Err(BindError::TooManyThreads(count));
+    }
+    let failed = |error| BindError::Socket { address, error };
+    // First without sharing: else a second server on the same port would be let in, and take half of the first one's clients.
+    let alone = listen(address).map_err(failed)?;
+    if count <= 1 {
+        return Ok(vec![Box::new(alone)]);
+    }
+    drop(alone);
+    let mut sockets: Vec<Box<dyn DatagramSocket>> = Vec::new();
+    for _ in 0..count {
+        let failed = |error| BindError::Socket { address, error };
+        let socket = open(address, share).map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported => BindError::NoSharedPort(count),
+            _ => failed(error),
+        })?;
+        address = socket.local_addr().map_err(failed)?;
+        sockets.push(Box::new(socket));
+    }
+    // What came before the last was open may belong to another one now: its sender asks again.
+    let mut buffer = [0; 1];
+    for socket in &mut sockets {
+        while socket.receive(&mut buffer).is_ok() {}
+    }
+    Ok(sockets)
+}
+
+/// Lets a port be shared. Other systems than Linux know the option, but give everything to one of the sockets.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn share(socket: &Socket) -> io::Result<()> {
+    const NO_SUCH_OPTION: i32 = 92;
+    socket.set_reuse_port(true).map_err(|error| match error.raw_os_error() {
+        Some(NO_SUCH_OPTION) => io::ErrorKind::Unsupported.into(),
+        _ => error,
+    })
+}
+
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+fn share(_socket: &Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

@@ -1,0 +1,185 @@
+//! One port, on the host's thread or on threads of its own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::config::{BindError, ShardConfig};
+#[cfg(unix)]
+use super::config::{THREADS_MAX, listen_shared};
+use super::counters::GatewayCounters;
+use super::event::{GatewayEvent, SendOutcome};
+#[cfg(unix)]
+use super::pool::Pool;
+use super::shard::Shard;
+use crate::host::session::ConnectionId;
+#[cfg(unix)]
+use crate::net::DatagramSocket;
+use crate::protocol::{Channel, LinkConditions};
+
+/// One UDP port with its clients.
+///
+/// Without threads it is one [`Shard`], driven by who calls. With some, each thread has a socket on the same port, and a shard of its own; they hand
+/// over what came in and take what is to go out by bounded queues, so a host's round neither decrypts nor encrypts.
+#[derive(Debug)]
+pub struct Gateway(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Inline(Box<Shard>),
+    #[cfg(unix)]
+    Threads(Box<Pool>, SocketAddr),
+}
+
+impl Gateway {
+    /// Listens: on the caller's thread, or on as many of its own. `clock` gives the time since the Unix epoch.
+    ///
+    /// # Errors
+    /// As [`Shard::bind`]; and if the system can't share a port between threads, or has none to give.
+    pub fn bind(config: &ShardConfig, threads: usize, clock: fn() -> Duration) -> Result<Self, BindError> {
+        if threads == 0 {
+            return Ok(Self(Kind::Inline(Box::new(Shard::bind(config, clock())?))));
+        }
+        config.check()?;
+        #[cfg(unix)]
+        return Self::over(listen_shared(config.bind, threads)?, config, clock);
+        #[cfg(not(unix))]
+        return Err(BindError::NoSharedPort(threads));
+    }
+
+    /// Listens on sockets of one address that were opened elsewhere, each with a thread of its own.
+    ///
+    /// # Errors
+    /// If there are none or more than 16, or as [`bind`](Self::bind).
+    #[cfg(unix)]
+    pub fn over(sockets: Vec<Box<dyn DatagramSocket>>, config: &ShardConfig, clock: fn() -> Duration) -> Result<Self, BindError> {
+        if !(1..=THREADS_MAX).contains(&sockets.len()) {
+            return Err(BindError::TooManyThreads(sockets.len()));
+        }
+        let shards = sockets.into_iter().map(|socket| Shard::over(socket, config, clock())).collect::<Result<Vec<_>, _>>()?;
+        let address = shards.first().and_then(|shard| shard.local_address().ok()).unwrap_or(config.bind);
+        let pool = Pool::start(shards, clock).map_err(|error| BindError::Socket { address, error })?;
+        Ok(Self(Kind::Threads(Box::new(pool), address)))
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        match &self.0 {
+            Kind::Inline(shard) => shard.local_address(),
+            #[cfg(unix)]
+            Kind::Threads(_, address) => Ok(*address),
+        }
+    }
+
+    /// What was counted, by all threads together.
+    pub fn counters(&self) -> GatewayCounters {
+        match &self.0 {
+            Kind::Inline(shard) => shard.counters(),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.counters(),
+        }
+    }
+
+    /// The clients that are connected, in the order of their numbers.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        match &self.0 {
+            Kind::Inline(shard) => shard.connections().collect(),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.connections(),
+        }
+    }
+
+    /// How many clients each thread has; one number if there are no threads.
+    pub fn clients_per_thread(&self) -> Vec<usize> {
+        match &self.0 {
+            Kind::Inline(shard) => vec![shard.connections().len()],
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.clients_per_thread(),
+        }
+    }
+
+    /// Puts a simulated link before each client, in both directions.
+    pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        match &mut self.0 {
+            Kind::Inline(shard) => shard.set_link(conditions, seed),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.set_link(conditions, seed),
+        }
+    }
+
+    /// When [`receive`](Self::receive) has something to do though nothing arrives.
+    pub fn next_due(&self) -> Option<Duration> {
+        match &self.0 {
+            Kind::Inline(shard) => shard.next_due(),
+            #[cfg(unix)]
+            Kind::Threads(..) => None,
+        }
+    }
+
+    /// Takes in what has arrived, at most `budget` datagrams if it has no threads. May be called at any time.
+    pub fn receive(&mut self, now: Duration, budget: usize) -> usize {
+        match &mut self.0 {
+            Kind::Inline(shard) => shard.receive(now, budget),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.receive(),
+        }
+    }
+
+    /// What happened since this was last called; in order, as far as one client is concerned.
+    pub fn drain_events(&mut self) -> Box<dyn Iterator<Item = GatewayEvent> + '_> {
+        match &mut self.0 {
+            Kind::Inline(shard) => Box::new(shard.drain_events()),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => Box::new(pool.drain_events()),
+        }
+    }
+
+    /// Queues a message for a client.
+    pub fn send(&mut self, connection: ConnectionId, channel: Channel, message: Bytes) -> SendOutcome {
+        match &mut self.0 {
+            Kind::Inline(shard) => shard.send(connection, channel, message),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.send(connection, channel, message),
+        }
+    }
+
+    /// Sends a packet beside the channels: see [`Shard::send_packet`]. With threads it leaves with the next flush.
+    pub fn send_packet(&mut self, connection: ConnectionId, packet: &[u8]) -> bool {
+        match &mut self.0 {
+            Kind::Inline(shard) => shard.send_packet(connection, packet),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.send_packet_parts(connection, &[packet]),
+        }
+    }
+
+    /// [Sends a packet](Self::send_packet) that lies in several parts.
+    pub fn send_packet_parts(&mut self, connection: ConnectionId, parts: &[&[u8]]) -> bool {
+        match &mut self.0 {
+            Kind::Inline(shard) => shard.send_packet_parts(connection, parts),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.send_packet_parts(connection, parts),
+        }
+    }
+
+    /// Closes a connection when the last words have been acknowledged, or a second later.
+    pub fn disconnect(&mut self, connection: ConnectionId) {
+        match &mut self.0 {
+            Kind::Inline(shard) => shard.disconnect(connection),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.disconnect(connection),
+        }
+    }
+
+    /// Sends what is queued, and what keeps the connections alive. Once per tick.
+    pub fn flush(&mut self, now: Duration) {
+        match &mut self.0 {
+            Kind::Inline(shard) => shard.flush(now),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.flush(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A shard on a thread of its own.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::event::{GatewayEvent, SendOutcome};
+use super::exchange::{Exchange, Post, Round};
+use super::shard::Shard;
+
+/// How long a thread waits at most. It is woken by datagrams and by the host.
+const NAP_MAX: Duration = Duration::from_millis(25);
+
+/// How long it waits for a socket that the system does not know, or for a host that has too much to read.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// Most datagrams between two looks at what the host has.
+const DATAGRAMS_AT_ONCE: usize = 1_024;
+
+const WAKE: Token = Token(0);
+const SOCKET: Token = Token(1);
+
+/// A thread that is about to start: its way to wait, and the way to it.
+pub(super) struct Seat {
+    poll: Poll,
+    pub(super) exchange: Arc<Exchange>,
+}
+
+impl Seat {
+    pub(super) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        Ok(Self { poll, exchange: Arc::new(Exchange::new(waker)) })
+    }
+
+    /// Starts the thread.
+    pub(super) fn start(self, number: usize, mut shard: Shard, post: Post, clock: fn() -> Duration) -> io::Result<JoinHandle<()>> {
+        let fd = shard.raw_fd();
+        if let Some(fd) = fd {
+            self.poll.registry().register(&mut SourceFd(&fd), SOCKET, Interest::READABLE)?;
+        }
+        shard.set_post(post);
+        let nap = if fd.is_some() { NAP_MAX } else { GLANCE };
+        let worker = Worker { shard, exchange: self.exchange, handed: BTreeMap::new(), events: Vec::new(), clock, nap };
+        std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || worker.work(self.poll))
+    }
+}
+
+struct Worker {
+    shard: Shard,
+    exchange: Arc<Exchange>,
+    /// How many bytes each client was given by the host and has not acknowledged.
+    handed: BTreeMap<u64, usize>,
+    events: Vec<GatewayEvent>,
+    clock: fn() -> Duration,
+    nap: Duration,
+}
+
+impl Worker {
+    fn work(mut self, mut poll: Poll) {
+        let mut ready = Events::with_capacity(8);
+        let mut told = true;
+        let mut taken = 0;
+        while !self.exchange.is_stopped() {
+            let due = self.shard.next_due().map_or(self.nap, |due| due.saturating_sub((self.clock)()));
+            let wait = if taken >= DATAGRAMS_AT_ONCE { Duration::ZERO } else { due.min(self.nap) };
+            // What it says is of no use: all is looked at in each round, whatever woke it.
+            let _: io::Result<()> = poll.poll(&mut ready, Some(if told { wait } else { GLANCE }));
+            let now = (self.clock)();
+            taken = 0;
+            if told {
+                for (address, mut datagram) in self.exchange.take_forwarded() {
+                    self.shard.take_forwarded(now, address, &mut datagram);
+                }
+                taken = self.shard.receive(now, DATAGRAMS_AT_ONCE);
+            }
+            while let Some(round) = self.exchange.next_round() {
+                self.round(&round, now);
+                self.exchange.give_back(round);
+            }
+            self.events.extend(self.shard.drain_events());
+            told = self.exchange.tell(&mut self.events, self.shard.counters());
+        }
+        self.shard.flush((self.clock)());
+        self.exchange.tell(&mut self.events, self.shard.counters());
+    }
+
+    fn round(&mut self, round: &Round, now: Duration) {
+        if let Some((conditions, seed)) = round.link {
+            self.shard.set_link(conditions, seed);
+        }
+        for (connection, channel, message) in &round.messages {
+            match self.shard.send(*connection, *channel, message.clone()) {
+                SendOutcome::Queued => *self.handed.entry(connection.0).or_default() += message.len(),
+                SendOutcome::Gone => {}
+                // The host counts what a client has not acknowledged, so this does not happen; a gap in what is ordered must not.
+                SendOutcome::Full => self.shard.disconnect(*connection),
+            }
+        }
+        for (connection, packet) in round.packets() {
+            self.shard.send_packet(connection, packet);
+        }
+        round.closes.iter().for_each(|connection| self.shard.disconnect(*connection));
+        self.shard.flush(now);
+        let (shard, exchange) = (&self.shard, &self.exchange);
+        self.handed.retain(|client, handed| {
+            let waiting = shard.waiting(*client);
+            if waiting < *handed {
+                exchange.release(*client, *handed - waiting);
+                *handed = waiting;
+            }
+            *handed > 0
+        });
+    }
+}

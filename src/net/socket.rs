@@ -1,0 +1,85 @@
+//! What the two ends of the network want of a socket.
+
+use std::fmt::Debug;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+/// A socket that neither waits nor knows the time.
+pub trait DatagramSocket: Debug + Send + Sync {
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    /// If the system does not take it; it is then lost.
+    fn send(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()>;
+
+    /// Takes the next datagram that has arrived: its size, and who sent it. What is longer than the buffer is cut.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    fn local_address(&self) -> io::Result<SocketAddr>;
+
+    /// Lets time pass. Times don't go back.
+    fn advance(&mut self, _now: Duration) {}
+
+    /// When it has something to do at the latest though nothing arrives; `None` for never.
+    fn next_due(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What the system knows it by, to be waited for; `None` if it is no socket of the system.
+    #[cfg(unix)]
+    fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+        None
+    }
+}
+
+/// It must not block: see [`UdpSocket::set_nonblocking`].
+impl DatagramSocket for UdpSocket {
+    fn send(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.send_to(datagram, to).map(|_| ())
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.recv_from(buffer)
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+
+    #[cfg(unix)]
+    fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+        Some(std::os::fd::AsRawFd::as_raw_fd(self))
+    }
+}
+
+/// What stands in for a socket that is being wrapped.
+#[derive(Debug)]
+pub(crate) struct NoSocket;
+
+impl DatagramSocket for NoSocket {
+    fn send(&mut self, _datagram: &[u8], _to: SocketAddr) -> io::Result<()> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn receive(&mut self, _buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+}
+
+/// True for an error that says something of an earlier datagram, not that there is none. Some systems report here that one could
+/// not be delivered.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted)
+}
