@@ -1,11 +1,12 @@
 //! Replication libraries side by side: the same worlds, the same changes, the same clock. Prints a Markdown table.
 //!
-//! `peers [--quick] [W1 W2 .. V]`
+//! `peers [--quick] [--udp] [W1 W2 .. V]`
 
 mod measure;
 mod replicon;
 mod roomkeeper;
 mod sight;
+mod udp;
 mod workload;
 
 use std::process::ExitCode;
@@ -17,14 +18,16 @@ use workload::{Play, WORKLOADS, Workload};
 const CONTESTANTS: &[&[Entry]] = &[replicon::ENTRIES, roomkeeper::ENTRIES];
 
 fn main() -> ExitCode {
-    let (mut quick, mut chosen) = (false, Vec::new());
+    let (mut quick, mut over_udp, mut chosen) = (false, false, Vec::new());
     for argument in std::env::args().skip(1) {
         if argument == "--quick" {
             quick = true;
+        } else if argument == "--udp" {
+            over_udp = true;
         } else if WORKLOADS.iter().any(|workload| workload.number() == argument) {
             chosen.push(argument);
         } else {
-            eprintln!("unknown argument {argument:?}: peers [--quick] [W1 W2 W2s W3 W4 W5 W6 V]");
+            eprintln!("unknown argument {argument:?}: peers [--quick] [--udp] [W1 W2 W2s W3 W4 W5 W6 V]");
             return ExitCode::FAILURE;
         }
     }
@@ -35,7 +38,11 @@ fn main() -> ExitCode {
     }
     let rounds = if quick { 1 } else { 3 };
     print_head();
-    print_in_memory(&workloads, rounds);
+    if over_udp {
+        udp::print(&workloads, rounds);
+    } else {
+        print_in_memory(&workloads, rounds);
+    }
     ExitCode::SUCCESS
 }
 
