@@ -58,6 +58,8 @@ pub struct Entry {
     pub bare_client: Option<fn() -> App>,
     /// Whether the contestant is measured in the workloads of joining.
     pub joins: bool,
+    /// Whether the contestant is measured where members see a part of the world.
+    pub sees: bool,
 }
 
 /// What one tick cost.
@@ -65,6 +67,8 @@ pub struct Entry {
 pub struct TickCost {
     /// CPU time of the server, in nanoseconds: changes and update.
     pub server_ns: u64,
+    /// What of it the game needed to find out who sees what. The same code for everybody, and none of the replication.
+    pub sight_ns: u64,
     /// Bytes of messages to the clients, divided by their number. Without the headers of a transport.
     pub bytes_per_client: f64,
 }
@@ -89,6 +93,8 @@ pub struct Outcome {
     pub server_us: f64,
     /// A tenth of the ticks cost less than the first, a tenth more than the second, in microseconds.
     pub server_spread: (f64, f64),
+    /// What of it the game needed to find out who sees what, in microseconds.
+    pub sight_us: f64,
     /// Bytes per client and tick (the mean), or per join.
     pub bytes: f64,
     /// CPU time of one client per tick (or join), in microseconds.
@@ -109,7 +115,7 @@ pub fn run(entries: &[&Entry], workload: &Workload, rounds: usize) -> Vec<Outcom
     for _ in 0..rounds {
         for (entry, samples) in entries.iter().zip(&mut samples) {
             let mut contestant = (entry.setup)(workload);
-            let mut bare = Bare::new(entry, workload);
+            let mut bare = Bare::new(entry.bare_server, entry.bare_client, workload);
             contestant.assert_equal();
             if workload.play == Play::Join {
                 joins(contestant.as_mut(), &mut bare, workload, samples);
@@ -142,6 +148,7 @@ fn stretch(contestant: &mut dyn Contestant, bare: &mut Bare, script: &mut Script
     samples.bare_client.extend((0..STRETCH).map(|_| bare.client_tick()).skip(SETTLE));
     for cost in &costs[SETTLE..] {
         samples.server.push(cost.server_ns);
+        samples.sight.push(cost.sight_ns);
         samples.bytes.push(cost.bytes_per_client);
     }
     for ticks in applied.chunks_exact(STRETCH) {
@@ -177,6 +184,7 @@ fn joins(contestant: &mut dyn Contestant, bare: &mut Bare, workload: &Workload, 
 #[derive(Default)]
 struct Samples {
     server: Vec<u64>,
+    sight: Vec<u64>,
     bare_server: Vec<u64>,
     client: Vec<u64>,
     bare_client: Vec<u64>,
@@ -189,6 +197,7 @@ impl Samples {
         Outcome {
             server_us: server(0.5),
             server_spread: (server(0.1), server(0.9)),
+            sight_us: quantile(&self.sight, 0.5) / 1_000.0,
             bytes: self.bytes.iter().sum::<f64>() / self.bytes.len().max(1) as f64,
             client_us: (quantile(&self.client, 0.5) - quantile(&self.bare_client, 0.5)) / 1_000.0,
         }
@@ -196,7 +205,7 @@ impl Samples {
 }
 
 /// The sample that a share of all samples is less than; 0 if there is none.
-fn quantile(samples: &[u64], share: f64) -> f64 {
+pub fn quantile(samples: &[u64], share: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
     let last = sorted.len().saturating_sub(1);
@@ -204,7 +213,7 @@ fn quantile(samples: &[u64], share: f64) -> f64 {
 }
 
 /// The same game without replication.
-struct Bare {
+pub struct Bare {
     world: BareWorld,
     population: Population,
     client: Option<App>,
@@ -216,16 +225,18 @@ enum BareWorld {
 }
 
 impl Bare {
-    fn new(entry: &Entry, workload: &Workload) -> Self {
-        let mut world = match entry.bare_server {
+    /// The app of a game without replication, or only its world, and that of a client.
+    pub fn new(server: Option<fn() -> App>, client: Option<fn() -> App>, workload: &Workload) -> Self {
+        let mut world = match server {
             Some(app) => BareWorld::App(Box::new(app())),
             None => BareWorld::World(Box::default()),
         };
         let population = Population::spawn(workload, world.world_mut(), ());
-        Self { world, population, client: entry.bare_client.map(|app| app()) }
+        Self { world, population, client: client.map(|app| app()) }
     }
 
-    fn server_tick(&mut self, changes: &Changes) -> u64 {
+    /// A tick of the game. CPU time in nanoseconds.
+    pub fn server_tick(&mut self, changes: &Changes) -> u64 {
         timed(|| {
             self.population.change(changes, self.world.world_mut(), ());
             match &mut self.world {

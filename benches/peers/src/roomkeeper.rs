@@ -21,6 +21,7 @@ pub const ENTRIES: &[Entry] = &[Entry {
     bare_server: None,
     bare_client: Some(bare_app),
     joins: true,
+    sees: false,
 }];
 
 const ROOM: &str = "arena";
@@ -134,7 +135,7 @@ impl Contestant for Roomkeeper {
             let world = this.lobby.room_mut(ROOM).expect("the room is open").world_mut();
             this.population.change(changes, world, ());
         });
-        TickCost { server_ns, bytes_per_client: bytes as f64 / self.clients.len().max(1) as f64 }
+        TickCost { server_ns, sight_ns: 0, bytes_per_client: bytes as f64 / self.clients.len().max(1) as f64 }
     }
 
     fn apply(&mut self) -> Vec<u64> {
@@ -188,7 +189,8 @@ fn bare_app() -> App {
     app
 }
 
-fn protocol(app: &mut App) {
+/// What a room and its replicas share.
+pub fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Rotation>("rotation").latest();
     let _ = app.sync::<Health>("health");

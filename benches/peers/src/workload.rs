@@ -80,6 +80,8 @@ pub enum Play {
     Join,
     /// Random entities are despawned, and as many others spawned.
     Churn,
+    /// Random entities take a step, and every member sees those near its own: see `sight`.
+    Walk,
 }
 
 /// A world, its audience, and what changes.
@@ -104,7 +106,7 @@ const fn workload(name: &'static str, entities: usize, clients: usize, play: Pla
 }
 
 /// All workloads, in the order of the table.
-pub const WORKLOADS: [Workload; 8] = [
+pub const WORKLOADS: [Workload; 9] = [
     workload("W1 arena", 1_000, 32, Play::Move { turn: true }, 100, 500),
     workload("W2 crowd", 10_000, 32, Play::Move { turn: false }, 100, 160),
     workload("W2s crowd, movers apart", 10_000, 32, Play::Movers, 100, 400),
@@ -113,7 +115,21 @@ pub const WORKLOADS: [Workload; 8] = [
     workload("W4 join, 31 others", 10_000, 31, Play::Join, 0, 15),
     workload("W5 churn", 1_000, 32, Play::Churn, 50, 500),
     workload("W6 many", 1_000, 256, Play::Move { turn: true }, 100, 80),
+    workload("V sight", 10_000, 256, Play::Walk, 1_000, 40),
 ];
+
+impl Workload {
+    /// The number, which stands first in the name.
+    pub fn number(&self) -> &'static str {
+        self.name.split_whitespace().next().unwrap_or(self.name)
+    }
+
+    /// What the world holds in the beginning, slot by slot.
+    pub fn things(&self) -> impl Iterator<Item = Thing> {
+        let mut dice = Dice::new(0xe471);
+        (0..self.entities).map(move |_| dice.thing())
+    }
+}
 
 /// What changes in one tick. A slot is an index into the entities of a [`Population`]; the slots of a tick are distinct.
 #[derive(Default, Debug)]
@@ -124,17 +140,26 @@ pub struct Changes {
     pub replaced: Vec<(usize, Thing)>,
 }
 
+/// Half the width of the square that walkers stay in, in metres.
+pub const WORLD_HALF: f32 = 500.0;
+
+/// The longest step of a walker along each axis, in metres: 20 a second are a fast run.
+const STEP: f32 = 0.5;
+
 /// Writes the changes of one tick after the other, the same for everybody.
 pub struct Script {
     workload: Workload,
     dice: Dice,
     slots: Vec<usize>,
+    /// Where the walkers are; empty where nobody walks.
+    places: Vec<Position>,
 }
 
 impl Script {
     /// The script of a workload.
     pub fn new(workload: &Workload) -> Self {
-        Self { workload: *workload, dice: Dice::new(0x5c81), slots: (0..workload.entities).collect() }
+        let places = if workload.play == Play::Walk { workload.things().map(|(place, ..)| place).collect() } else { Vec::new() };
+        Self { workload: *workload, dice: Dice::new(0x5c81), slots: (0..workload.entities).collect(), places }
     }
 
     /// What changes in the next tick.
@@ -148,6 +173,12 @@ impl Script {
                 Play::Move { turn } => changes.moves.push((slot, self.dice.position(), turn.then(|| self.dice.rotation()))),
                 Play::Movers => changes.moves.push((slot, self.dice.position(), None)),
                 Play::Churn => changes.replaced.push((slot, self.dice.thing())),
+                Play::Walk => {
+                    let place = &mut self.places[slot];
+                    place.x = (place.x + self.dice.unit() * STEP).clamp(-WORLD_HALF, WORLD_HALF);
+                    place.z = (place.z + self.dice.unit() * STEP).clamp(-WORLD_HALF, WORLD_HALF);
+                    changes.moves.push((slot, *place, None));
+                }
                 Play::Still | Play::Join => {}
             }
         }
@@ -171,10 +202,11 @@ pub struct Population {
 impl Population {
     /// Fills a world. Every entity also gets `extra`: what a contestant needs to replicate it.
     pub fn spawn<B: Bundle + Clone>(workload: &Workload, world: &mut World, extra: B) -> Self {
-        let mut dice = Dice::new(0xe471);
-        let slots = (0..workload.entities)
-            .map(|slot| {
-                let mut entity = world.spawn((dice.thing(), extra.clone()));
+        let slots = workload
+            .things()
+            .enumerate()
+            .map(|(slot, thing)| {
+                let mut entity = world.spawn((thing, extra.clone()));
                 if workload.play == Play::Movers && slot < workload.changed {
                     entity.insert(Mover);
                 }
@@ -226,7 +258,8 @@ impl Dice {
     }
 
     fn position(&mut self) -> Position {
-        Position { x: self.unit() * 500.0, y: self.unit() * 500.0, z: self.unit() * 500.0 }
+        let [x, y, z] = [self.unit(), self.unit(), self.unit()].map(|unit| unit * WORLD_HALF);
+        Position { x, y, z }
     }
 
     fn rotation(&mut self) -> Rotation {

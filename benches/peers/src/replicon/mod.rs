@@ -6,18 +6,22 @@
 //! The settings are the kindest it offers: no client half on the server, no server half on the clients, no check of the
 //! protocol when a client joins, one tick per update.
 
-use std::collections::{BTreeMap, VecDeque};
+mod app;
+mod gaze;
+
+use std::collections::VecDeque;
 
 use bevy::ecs::entity::EntityHashMap;
 use bevy::prelude::*;
-use bevy::state::app::StatesPlugin;
 use bevy_replicon::prelude::*;
 use bevy_replicon::shared::backend::channels::{ClientChannel, ServerChannel};
-use bevy_replicon::shared::server_entity_map::ServerEntityMap;
+use bevy_replicon::shared::backend::connected_client::NetworkId;
 use bytes::Bytes;
 
+pub use self::app::{app, bare_app, finish, held, truth};
+pub use self::gaze::Gaze;
 use crate::measure::{Contestant, Entry, JoinCost, TickCost, timed};
-use crate::workload::{Bits, Changes, Health, Kind, Population, Position, Rotation, Workload, bits};
+use crate::workload::{Changes, Play, Population, Workload};
 
 /// With acknowledgements that arrive before the next tick, and with some that take three ticks for the round trip.
 pub const ENTRIES: &[Entry] = &[
@@ -27,6 +31,7 @@ pub const ENTRIES: &[Entry] = &[
         bare_server: Some(bare_app),
         bare_client: Some(bare_app),
         joins: true,
+        sees: true,
     },
     Entry {
         name: "replicon, acks 3 ticks late",
@@ -34,6 +39,7 @@ pub const ENTRIES: &[Entry] = &[
         bare_server: Some(bare_app),
         bare_client: Some(bare_app),
         joins: false,
+        sees: false,
     },
 ];
 
@@ -65,10 +71,13 @@ struct Client {
 
 impl Replicon {
     fn setup(workload: &Workload, ack_ticks: usize) -> Self {
-        let mut server = app(false);
+        let mut server = finish(app(false));
         server.world_mut().resource_mut::<NextState<ServerState>>().set(ServerState::Running);
         server.update();
         let population = Population::spawn(workload, server.world_mut(), Replicated);
+        if workload.play == Play::Walk {
+            Gaze::install(&mut server, workload, &population);
+        }
         let mut replicon = Self { server, population, clients: Vec::new(), acks: VecDeque::new(), ack_ticks };
         for _ in 0..workload.clients {
             let client = connected_client_app();
@@ -79,7 +88,9 @@ impl Replicon {
     }
 
     fn connect(&mut self, app: App) {
-        let connection = self.server.world_mut().spawn(ConnectedClient { max_size: MAX_SIZE }).id();
+        // Numbers are those of members, from 1: `Gaze` goes by them.
+        let number = self.clients.len() as u64 + 1;
+        let connection = self.server.world_mut().spawn((ConnectedClient { max_size: MAX_SIZE }, NetworkId::new(number))).id();
         self.clients.push(Client { app, connection, sent: Vec::new(), acks: VecDeque::new() });
     }
 
@@ -161,8 +172,12 @@ impl Client {
 
 impl Contestant for Replicon {
     fn tick(&mut self, changes: &Changes) -> TickCost {
-        let (server_ns, bytes) = self.server_tick(|this| this.population.change(changes, this.server.world_mut(), Replicated));
-        TickCost { server_ns, bytes_per_client: bytes as f64 / self.clients.len().max(1) as f64 }
+        let mut sight_ns = 0;
+        let (server_ns, bytes) = self.server_tick(|this| {
+            this.population.change(changes, this.server.world_mut(), Replicated);
+            sight_ns = Gaze::step(this.server.world_mut(), changes);
+        });
+        TickCost { server_ns, sight_ns, bytes_per_client: bytes as f64 / self.clients.len().max(1) as f64 }
     }
 
     fn apply(&mut self) -> Vec<u64> {
@@ -185,55 +200,17 @@ impl Contestant for Replicon {
     }
 
     fn assert_equal(&mut self) {
-        let server = self.server.world();
-        let truth: BTreeMap<Entity, Bits> = self
-            .population
-            .entities()
-            .iter()
-            .map(|&entity| (entity, bits(server.entity(entity)).expect("the server's entities are whole")))
-            .collect();
-        for Client { app, connection, .. } in &mut self.clients {
-            let mut remote = app.world_mut().query_filtered::<Entity, With<Remote>>();
-            let world = app.world();
-            let to_server = world.resource::<ServerEntityMap>().to_server();
-            let replica: BTreeMap<Entity, Bits> = remote
-                .iter(world)
-                .map(|entity| (to_server[&entity], bits(world.entity(entity)).expect("the client's entities are whole")))
-                .collect();
-            assert_eq!(replica.len(), truth.len(), "client {connection} holds as many entities as the server");
+        for (member, Client { app, connection, .. }) in self.clients.iter_mut().enumerate() {
+            let (truth, replica) = (truth(self.server.world(), &self.population, member), held(app));
+            assert_eq!(replica.len(), truth.len(), "client {connection} holds as many entities as it is to see");
             assert!(replica == truth, "client {connection} holds the server's state bit for bit");
         }
     }
 }
 
-/// The game without replication, with the plugins that replicon asks for.
-fn bare_app() -> App {
-    let mut app = App::new();
-    app.add_plugins((MinimalPlugins, StatesPlugin));
-    app.finish();
-    app.cleanup();
-    app.update();
-    app
-}
-
 fn connected_client_app() -> App {
-    let mut app = app(true);
+    let mut app = finish(app(true));
     app.world_mut().resource_mut::<NextState<ClientState>>().set(ClientState::Connected);
     app.update();
-    app
-}
-
-fn app(client: bool) -> App {
-    let plugins = RepliconPlugins.set(RepliconSharedPlugin { auth_method: AuthMethod::None });
-    let mut app = App::new();
-    app.add_plugins((MinimalPlugins, StatesPlugin));
-    if client {
-        app.add_plugins(plugins.disable::<ServerPlugin>().disable::<ServerMessagePlugin>());
-    } else {
-        app.add_plugins(plugins.set(ServerPlugin::new(PostUpdate)).disable::<ClientPlugin>().disable::<ClientMessagePlugin>());
-    }
-    app.replicate::<Position>().replicate::<Rotation>().replicate::<Health>().replicate::<Kind>();
-    app.finish();
-    app.cleanup();
     app
 }

@@ -1,0 +1,166 @@
+//! roomkeeper as it is: a room in a lobby behind a shard, driven as `host::Server` does it but with a counted time, and clients
+//! with a replica behind a link. The only file here that knows how roomkeeper sends.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bevy::prelude::*;
+use roomkeeper::client::{Connection, Credentials, LinkStatus, Replica, ReplicaPlugin, UdpLink};
+use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, SendOutcome, Shard, ShardConfig};
+use roomkeeper::host::{HostLimits, Lobby, Visitor};
+use roomkeeper::protocol::{Admission, Channel, EntityId, LeaveReason, NetId, Protocol};
+use roomkeeper::room::{Blueprint, RoomOptions};
+
+use super::{BEGIN, Bare, Client, Cost, Entry, Server, Setting, Truth};
+use crate::measure::timed;
+use crate::roomkeeper::protocol;
+use crate::workload::{Changes, Population, bits};
+
+/// As it comes. Rooms in which members see a part of the world: not yet, see [`Entry::sees`].
+pub const ENTRY: Entry = Entry {
+    name: "roomkeeper",
+    server: |setting| Box::new(Host::new(setting)),
+    client: |server, number, now| Box::new(Member::new(server, number, now)),
+    bare: Bare::World,
+    sees: false,
+};
+
+const ROOM: &str = "arena";
+
+/// More than ever arrives in a tick.
+const DATAGRAMS_MAX: usize = 20_000;
+
+struct Host {
+    lobby: Lobby,
+    shard: Shard,
+    population: Population,
+}
+
+impl Host {
+    fn new(setting: &Setting) -> Self {
+        let config = ShardConfig {
+            bind: (Ipv4Addr::LOCALHOST, 0).into(),
+            public_addresses: Vec::new(),
+            access: Access::Loopback,
+            limits: GatewayLimits::default(),
+        };
+        let shard = Shard::bind(&config, BEGIN).expect("loopback has a free port");
+        let mut lobby = Lobby::new(HostLimits::default(), false);
+        lobby.open_room(&Blueprint::new(protocol, |_| {}), RoomOptions::named(ROOM)).expect("the room can be built");
+        let world = lobby.room_mut(ROOM).expect("opened above").world_mut();
+        let population = Population::spawn(&setting.workload, world, ());
+        Self { lobby, shard, population }
+    }
+
+    fn receive(&mut self, now: Duration) {
+        self.shard.receive(now, DATAGRAMS_MAX);
+        for event in self.shard.drain_events() {
+            match event {
+                GatewayEvent::Connected(connection, Admission { player, name, room, .. }) => {
+                    self.lobby.connected(connection, Visitor { player, name, room });
+                }
+                GatewayEvent::Message(connection, message) => self.lobby.message(connection, &message),
+                GatewayEvent::Disconnected(connection, _) => self.lobby.disconnected(connection, LeaveReason::Left),
+            }
+        }
+    }
+
+    fn play(&mut self, changes: &Changes) {
+        let world = self.lobby.room_mut(ROOM).expect("the room is open").world_mut();
+        self.population.change(changes, world, ());
+        self.lobby.tick_room(ROOM).expect("the room is open");
+    }
+
+    fn send(&mut self, now: Duration) {
+        let Self { lobby, shard, .. } = self;
+        let closed = lobby.pump(|connection, message| shard.send(connection, Channel::Ordered, message.clone()) != SendOutcome::Full);
+        assert!(closed.is_empty(), "nobody is sent away");
+        shard.flush(now);
+    }
+}
+
+impl Server for Host {
+    fn address(&self) -> SocketAddr {
+        self.shard.local_address().expect("a bound socket has an address")
+    }
+
+    fn tick(&mut self, now: Duration, changes: &Changes) -> Cost {
+        let ((), receive_ns) = timed(|| self.receive(now));
+        let ((), rest_ns) = timed(|| {
+            self.play(changes);
+            self.send(now);
+        });
+        Cost { server_ns: receive_ns + rest_ns, receive_ns: Some(receive_ns), sight_ns: 0 }
+    }
+
+    fn truth(&self, _member: usize) -> Option<Truth> {
+        let room = self.lobby.room(ROOM).expect("the room is open").world();
+        let whole = |entity: &Entity| {
+            let net_id = room.get::<NetId>(*entity).map_or(u32::MAX, |net_id| net_id.get());
+            (net_id.into(), bits(room.entity(*entity)).expect("every entity is whole"))
+        };
+        Some(self.population.entities().iter().map(whole).collect())
+    }
+}
+
+struct Member {
+    app: App,
+    link: UdpLink,
+    greeted: bool,
+}
+
+impl Member {
+    fn new(server: SocketAddr, client_id: u64, now: Duration) -> Self {
+        let mut app = App::new();
+        app.add_plugins((MinimalPlugins, ReplicaPlugin));
+        protocol(&mut app);
+        app.finish();
+        app.cleanup();
+        app.update();
+        let player = EntityId::named(&client_id.to_string());
+        let admission = Admission { client_id, player, name: String::new(), room: None };
+        let link = UdpLink::connect(&Credentials::Unauthenticated { server, admission }, now).expect("the system gives a socket");
+        Self { app, link, greeted: false }
+    }
+}
+
+impl Client for Member {
+    fn drain(&mut self, now: Duration) {
+        self.link.receive(now);
+    }
+
+    fn tick(&mut self, now: Duration) {
+        self.link.receive(now);
+        let Self { app, link, greeted } = self;
+        app.world_mut().resource_scope(|world, mut connection: Mut<Connection>| {
+            while let Some(message) = link.next_message() {
+                connection.deliver(message);
+            }
+            if !*greeted && link.status() == LinkStatus::Connected {
+                *greeted = true;
+                connection.join(world.resource::<Protocol>(), ROOM, true);
+            }
+        });
+        app.update();
+        let mut connection = app.world_mut().resource_mut::<Connection>();
+        while let Some(message) = connection.next_outgoing() {
+            link.send(Channel::Ordered, message).expect("little is sent");
+        }
+        link.flush();
+    }
+
+    fn held(&mut self) -> usize {
+        let replica = self.app.world().resource::<Replica>();
+        if replica.is_live() { replica.len() } else { 0 }
+    }
+
+    fn state(&mut self) -> Truth {
+        let world = self.app.world();
+        let whole = |entity: Entity| bits(world.entity(entity)).expect("every entity is whole");
+        world.resource::<Replica>().entities().map(|(net_id, entity)| (net_id.get().into(), whole(entity))).collect()
+    }
+
+    fn leave(&mut self) {
+        self.link.disconnect();
+    }
+}
