@@ -10,7 +10,7 @@ use super::replica::Replica;
 use crate::protocol::{
     BatchHead, CodecError, ComponentEntry, Delivery, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId, Places,
     Protocol, Reader, RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, VisitPart, insert_staged, part_needs, read_batch,
-    read_part, read_snapshot, stage,
+    read_part, read_private, read_private_head, read_snapshot, stage,
 };
 
 /// Why a replica could not take a message. It must join again.
@@ -43,8 +43,8 @@ pub(crate) enum Applied {
     Diverged(RoomTick),
 }
 
-/// Applies a batch and tells the observers.
-pub(crate) fn apply_batch(world: &mut World, batch: &[u8]) -> Result<Applied, ApplyError> {
+/// Applies a batch, with what this client is told of the tick beside it, and tells the observers.
+pub(crate) fn apply_batch(world: &mut World, batch: &[u8], private: Option<&[u8]>) -> Result<Applied, ApplyError> {
     let mut reader = Reader::new(batch);
     let head = BatchHead::read(&mut reader)?;
     let replica_tick = world.resource::<Replica>().tick;
@@ -54,13 +54,41 @@ pub(crate) fn apply_batch(world: &mut World, batch: &[u8]) -> Result<Applied, Ap
     if head.after > replica_tick {
         return Err(ApplyError::Gap { tick: head.tick, after: head.after, replica: replica_tick });
     }
-    let (told, hash) = visit(world, head.tick, |visitor| read_batch(head, &mut reader, visitor))?;
+    let (told, hash) = visit(world, head.tick, |visitor| {
+        let hash = read_batch(head, &mut reader, visitor)?;
+        if let Some(private) = private {
+            let mut reader = Reader::new(private);
+            let (head, _) = read_private_head(&mut reader)?;
+            visitor.next_roster();
+            read_private(head, &mut reader, visitor)?;
+        }
+        Ok(hash)
+    })?;
     let mut replica = world.resource_mut::<Replica>();
     replica.tick = head.tick;
     replica.batches += 1;
     let agrees = hash.is_none_or(|hash| super::check::agrees(world, hash, &told.removed, &told.deleted));
     told.announce(world, head.tick);
     Ok(if agrees { Applied::Done } else { Applied::Diverged(head.tick) })
+}
+
+/// The tick of what this client is told beside the batch for all, and whether that batch follows.
+pub(crate) fn private_head(private: &[u8]) -> Result<(RoomTick, bool), ApplyError> {
+    let (head, follows) = read_private_head(&mut Reader::new(private))?;
+    Ok((head.tick, follows))
+}
+
+/// Applies what this client is told of a tick of which there is no batch for all, and tells the observers.
+pub(crate) fn apply_private(world: &mut World, private: &[u8]) -> Result<(), ApplyError> {
+    let mut reader = Reader::new(private);
+    let (head, _) = read_private_head(&mut reader)?;
+    if head.tick <= world.resource::<Replica>().tick {
+        return Ok(());
+    }
+    let (told, ()) = visit(world, head.tick, |visitor| read_private(head, &mut reader, visitor))?;
+    world.resource_mut::<Replica>().tick = head.tick;
+    told.announce(world, head.tick);
+    Ok(())
 }
 
 /// Applies a part as of a tick: those of its values that are newer than what is here. False if the replica has not the batch yet
@@ -103,6 +131,7 @@ fn visit<T>(
         columns: Vec::new(),
         staged: Vec::new(),
         tick,
+        settled: 0,
     };
     let read = read(&mut visitor);
     let mut told = visitor.told;
@@ -170,6 +199,8 @@ pub(crate) struct Apply<'a> {
     /// What their entities are about to be given.
     staged: Vec<Box<dyn Staged>>,
     tick: RoomTick,
+    /// How many of those that were added are complete.
+    settled: usize,
 }
 
 fn entry_of(protocol: &mut Protocol, component: usize, at: usize) -> Result<&mut ComponentEntry, CodecError> {
@@ -178,6 +209,11 @@ fn entry_of(protocol: &mut Protocol, component: usize, at: usize) -> Result<&mut
 }
 
 impl Apply<'_> {
+    /// A second roster follows: what was created so far is there.
+    fn next_roster(&mut self) {
+        self.settled = self.told.added.len();
+    }
+
     #[inline]
     fn entity(&self, id: NetId) -> Result<Entity, CodecError> {
         let entity = self.replica.map.get(id);
@@ -239,7 +275,7 @@ impl Visit for Apply<'_> {
 
     fn created(&mut self) -> Result<(), CodecError> {
         self.columns.clear();
-        insert_staged(self.world, self.told.added.iter().map(|(entity, _)| *entity), &mut self.staged);
+        insert_staged(self.world, self.told.added.iter().skip(self.settled).map(|(entity, _)| *entity), &mut self.staged);
         self.staged.clear();
         Ok(())
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::apply::{Applied, ApplyError, apply_batch, apply_first_snapshot, apply_part};
+use super::apply::{Applied, ApplyError, apply_batch, apply_first_snapshot, apply_part, apply_private, private_head};
 use super::check::reconcile;
 use super::clock::ServerClock;
 use super::inflow::{Arrival, Inflow};
@@ -68,7 +68,10 @@ pub struct Connection {
     now: Duration,
     outgoing: VecDeque<Bytes>,
     assembly: SnapshotAssembly,
-    waiting: Vec<Bytes>,
+    /// What came while the snapshot was on its way: for everybody, or for this client.
+    waiting: Vec<(Bytes, bool)>,
+    /// What this client is told beside the batch that follows.
+    private: Option<Bytes>,
     waiting_bytes: usize,
     last_command: u32,
     resyncing: bool,
@@ -290,6 +293,7 @@ fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
         }
         ServerMessage::Chunk { size, at, bytes } => take_chunk(world, size, at, &bytes),
         ServerMessage::Batch(batch) => take_batch(world, batch),
+        ServerMessage::Private(private) => take_private(world, private),
         ServerMessage::Verdicts { tick, verdicts } => {
             for VerdictMessage { id, rejection } in verdicts {
                 match rejection {
@@ -336,7 +340,9 @@ fn take_chunk(world: &mut World, size: usize, at: usize, bytes: &[u8]) -> Result
         reconcile(world, &snapshot, report)?;
     }
     world.resource_mut::<Replica>().live = true;
-    waiting.into_iter().try_for_each(|batch| take_batch(world, batch))?;
+    for (message, private) in waiting {
+        if private { take_private(world, message)? } else { take_batch(world, message)? }
+    }
     retry_parts(world)
 }
 
@@ -354,18 +360,37 @@ fn retry_parts(world: &mut World) -> Result<(), ApplyError> {
     waited.into_iter().try_for_each(|(tick, part)| take_part(world, tick, part))
 }
 
-fn take_batch(world: &mut World, batch: Bytes) -> Result<(), ApplyError> {
+/// Lets something wait for the snapshot.
+fn wait(world: &mut World, message: Bytes, private: bool) -> Result<(), ApplyError> {
+    let mut connection = world.resource_mut::<Connection>();
+    connection.waiting_bytes += message.len();
+    if connection.waiting_bytes > SNAPSHOT_BYTES_MAX {
+        let (value, max) = (connection.waiting_bytes as u64, SNAPSHOT_BYTES_MAX as u64);
+        return Err(CodecError::TooLarge { what: "what waits for the snapshot", value, max, at: 0 }.into());
+    }
+    connection.waiting.push((message, private));
+    Ok(())
+}
+
+/// Takes what only this client is told: with the batch of the tick, if there is one.
+fn take_private(world: &mut World, private: Bytes) -> Result<(), ApplyError> {
     if !world.resource::<Replica>().live {
-        let mut connection = world.resource_mut::<Connection>();
-        connection.waiting_bytes += batch.len();
-        if connection.waiting_bytes > SNAPSHOT_BYTES_MAX {
-            let (value, max) = (connection.waiting_bytes as u64, SNAPSHOT_BYTES_MAX as u64);
-            return Err(CodecError::TooLarge { what: "what waits for the snapshot", value, max, at: 0 }.into());
-        }
-        connection.waiting.push(batch);
+        return wait(world, private, true);
+    }
+    if private_head(&private)?.1 {
+        world.resource_mut::<Connection>().private = Some(private);
         return Ok(());
     }
-    match apply_batch(world, &batch)? {
+    apply_private(world, &private)?;
+    retry_parts(world)
+}
+
+fn take_batch(world: &mut World, batch: Bytes) -> Result<(), ApplyError> {
+    if !world.resource::<Replica>().live {
+        return wait(world, batch, false);
+    }
+    let private = world.resource_mut::<Connection>().private.take();
+    match apply_batch(world, &batch, private.as_deref())? {
         Applied::Done | Applied::Duplicate => {}
         Applied::Diverged(tick) => {
             let mut connection = world.resource_mut::<Connection>();

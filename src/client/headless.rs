@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::apply::ApplyError;
+use super::apply::{ApplyError, private_head};
 use super::clock::ServerClock;
 use super::inflow::{Arrival, Inflow};
 use crate::protocol::{
@@ -43,7 +43,10 @@ pub struct HeadlessReplica {
     protocol: Protocol,
     state: State,
     assembly: SnapshotAssembly,
-    waiting: Vec<Bytes>,
+    /// What came while the snapshot was on its way: for everybody, or for this client.
+    waiting: Vec<(Bytes, bool)>,
+    /// What this client is told beside the batch that follows.
+    private: Option<Bytes>,
     live: bool,
     inflow: Inflow,
     versions: Versions,
@@ -54,8 +57,8 @@ impl HeadlessReplica {
     /// protocol was added to.
     pub fn new(protocol: Protocol) -> Self {
         let state = State::new(RoomId::named(""));
-        let (assembly, waiting, inflow, versions) = Default::default();
-        Self { protocol, state, assembly, waiting, live: false, inflow, versions }
+        let (assembly, waiting, private, inflow, versions) = Default::default();
+        Self { protocol, state, assembly, waiting, private, live: false, inflow, versions }
     }
 
     /// The state of the room.
@@ -137,8 +140,8 @@ impl HeadlessReplica {
                     self.versions.clear();
                     self.state.entities().keys().for_each(|id| self.versions.created(*id, self.state.tick()));
                     let mut sights = vec![Sight::Snapshot];
-                    for batch in std::mem::take(&mut self.waiting) {
-                        sights.push(self.follow(&batch)?);
+                    for (message, private) in std::mem::take(&mut self.waiting) {
+                        sights.extend(if private { self.private(message)? } else { Some(self.follow(&message)?) });
                     }
                     self.retry_parts(&mut sights)?;
                     sights
@@ -150,7 +153,16 @@ impl HeadlessReplica {
                 sights
             }
             ServerMessage::Batch(batch) => {
-                self.waiting.push(batch);
+                self.waiting.push((batch, false));
+                vec![Sight::Nothing]
+            }
+            ServerMessage::Private(private) if self.live => {
+                let mut sights: Vec<Sight> = self.private(private)?.into_iter().collect();
+                self.retry_parts(&mut sights)?;
+                sights
+            }
+            ServerMessage::Private(private) => {
+                self.waiting.push((private, true));
                 vec![Sight::Nothing]
             }
             ServerMessage::Verdicts { verdicts, .. } => vec![Sight::Verdicts(verdicts)],
@@ -158,8 +170,20 @@ impl HeadlessReplica {
         })
     }
 
+    /// Takes what only this client is told: with the batch of the tick, if there is one.
+    fn private(&mut self, private: Bytes) -> Result<Option<Sight>, ApplyError> {
+        if private_head(&private)?.1 {
+            self.private = Some(private);
+            return Ok(None);
+        }
+        let followed = self.state.follow_private(&self.protocol, &private, &mut self.versions).map_err(apply_error)?;
+        Ok(Some(Sight::Batch(followed)))
+    }
+
     fn follow(&mut self, batch: &Bytes) -> Result<Sight, ApplyError> {
-        self.state.follow_with(&self.protocol, batch, Some(&mut self.versions)).map(Sight::Batch).map_err(apply_error)
+        let private = self.private.take();
+        let beside = (private.as_deref(), Some(&mut self.versions));
+        self.state.follow_with(&self.protocol, batch, beside).map(Sight::Batch).map_err(apply_error)
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::delivery::Delivery;
 use crate::protocol::{EntityId, RoomTick};
+use crate::room::{ToldReferences, ViewerId};
 
 /// A connection, as the gateway numbers it. Never used again in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +52,10 @@ pub(crate) struct Session {
     /// The ticks of the first and the last accepted command that is not known to be stored.
     pub(crate) unconfirmed: Option<RoomTick>,
     pub(crate) unconfirmed_last: Option<RoomTick>,
+    /// Who it is among those who look into its room.
+    pub(crate) viewer: Option<ViewerId>,
+    /// What it was told of references to entities that are not for everybody.
+    pub(crate) told: ToldReferences,
     /// What it is sent.
     pub(crate) delivery: Delivery,
     /// When it was last sent what is due.
@@ -73,6 +78,8 @@ impl Session {
             last_snapshot_tick: 0,
             unconfirmed: None,
             unconfirmed_last: None,
+            viewer: None,
+            told: ToldReferences::new(),
             delivery: Delivery::new(now, f64::from(rate_max)),
             served: now,
             closing: None,

@@ -249,6 +249,49 @@ impl BatchHead {
     }
 }
 
+/// Appends the head of what one member is told of a tick beside the batch for all: the same operations, facts with their numbers.
+///
+/// ```text
+/// private := tick, flags, [creates] [updates] [deletes] [facts]
+/// facts   := count, count * (seq, kind, producer, [author], [seq - cause], payload)
+/// ```
+///
+/// The flag of a gap says that the batch of the tick follows: both are then applied as one.
+pub(crate) fn write_private_head(tick: RoomTick, flags: u8, batch_follows: bool, out: &mut Vec<u8>) {
+    write_varint(u64::from(tick.0), out);
+    out.push(flags | if batch_follows { GAP } else { 0 });
+}
+
+/// Reads that head: the head of a batch that follows whatever was before, and whether a batch follows.
+///
+/// # Errors
+/// If it is malformed.
+pub(crate) fn read_private_head(reader: &mut Reader<'_>) -> Result<(BatchHead, bool), CodecError> {
+    let tick = RoomTick(reader.varint_u32("tick")?);
+    let at = reader.at();
+    let flags = reader.byte()?;
+    if flags & !(CREATES | UPDATES | DELETES | FACTS | GAP) != 0 {
+        return Err(CodecError::Unknown { what: "private flags", value: u64::from(flags), at });
+    }
+    Ok((BatchHead { tick, after: RoomTick(0), flags: flags & !GAP }, flags & GAP != 0))
+}
+
+/// Reads what follows that head.
+///
+/// # Errors
+/// If it is malformed, or if the visitor says so. The visitor has then seen a part of it.
+pub(crate) fn read_private(head: BatchHead, reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<(), CodecError> {
+    read_operations(head, reader, visitor)?;
+    if head.flags & FACTS != 0 {
+        for _ in 0..reader.count("facts", FACTS_PER_TICK_MAX)? {
+            let seq = FactSeq(reader.varint()?);
+            let head = FactHead::read(reader, seq)?;
+            visitor.fact(head, reader)?;
+        }
+    }
+    reader.finish()
+}
+
 /// Takes what stands in a batch or a snapshot, in its order. What is read of `input` must be exactly the value.
 pub(crate) trait Visit {
     /// Entities are created; their components follow.

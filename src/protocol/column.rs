@@ -69,6 +69,8 @@ pub(crate) trait Column: Send + Sync {
     fn remove(&mut self, world: &mut World, entity: Entity);
     /// What triggers [`ComponentChanged`] for all that was updated and removed since this was last called, in that order.
     fn announcement(&mut self) -> Option<Announcement>;
+    /// True if values may refer to entities.
+    fn refers(&self) -> bool;
     /// Reads past one value.
     fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError>;
     /// Reads one value as JSON.
@@ -261,6 +263,10 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
             out.truncate(start);
         }
         Ok(left.is_empty() && !ids.is_empty())
+    }
+
+    fn refers(&self) -> bool {
+        C::REFERS
     }
 
     fn all(&mut self, world: &World, out: &mut Rows) -> Result<(), CodecError> {

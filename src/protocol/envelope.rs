@@ -13,6 +13,9 @@ use super::roster::read_uuid;
 /// The version of this format. Two that differ don't connect.
 pub const WIRE_VERSION: u64 = 3;
 
+/// The first byte of [`ServerMessage::Private`].
+pub(crate) const PRIVATE_MESSAGE: u8 = 7;
+
 /// What a client says to its host. All on the reliable channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage {
@@ -182,6 +185,8 @@ pub enum ServerMessage {
         /// In the order of the commands.
         verdicts: Vec<VerdictMessage>,
     },
+    /// What this client is told of a tick beside the batch for all; if that batch follows, both are applied as one.
+    Private(Bytes),
     /// What happened up to this tick is stored: it would survive the end of the host.
     Durable {
         /// The tick.
@@ -224,6 +229,10 @@ impl ServerMessage {
                 out.push(6);
                 write_varint(u64::from(tick.0), &mut out);
             }
+            Self::Private(private) => {
+                out.push(PRIVATE_MESSAGE);
+                out.extend_from_slice(private);
+            }
         }
         Ok(Bytes::from(out))
     }
@@ -252,6 +261,7 @@ impl ServerMessage {
                 return Ok(Self::Chunk { size: size as usize, at: begin, bytes: message.slice(reader.at()..) });
             }
             4 => return Ok(Self::Batch(message.slice(1..))),
+            PRIVATE_MESSAGE => return Ok(Self::Private(message.slice(1..))),
             5 => Self::Verdicts { tick: RoomTick(reader.varint_u32("tick")?), verdicts: reader.value()? },
             6 => Self::Durable { tick: RoomTick(reader.varint_u32("tick")?) },
             kind => return Err(CodecError::Unknown { what: "kind of message", value: u64::from(kind), at: 0 }),

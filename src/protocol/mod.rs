@@ -51,6 +51,7 @@ pub use self::channel::{
 };
 pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
+pub(crate) use self::envelope::PRIVATE_MESSAGE;
 pub use self::envelope::{
     ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages,
 };
@@ -80,7 +81,9 @@ pub use self::wire::{Codec, Via};
 #[cfg(feature = "client")]
 pub(crate) use self::batch::read_batch;
 pub(crate) use self::batch::{CREATES, DELETES, FACTS, HASH, NOTES, UPDATES, write_column, write_removals, write_updates};
-pub(crate) use self::batch::{Visit, read_snapshot};
+pub(crate) use self::batch::{Visit, read_snapshot, write_private_head};
+#[cfg(feature = "client")]
+pub(crate) use self::batch::{read_private, read_private_head};
 pub(crate) use self::built_in::register_built_in;
 pub(crate) use self::check::StateHash;
 pub(crate) use self::codec::encode_into;
@@ -105,4 +108,4 @@ pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
 pub(crate) use self::staged::{Places, Staged, insert_staged, stage};
 pub(crate) use self::versions::Versions;
-pub(crate) use self::wire::Names;
+pub(crate) use self::wire::{HiddenFrom, Names};

@@ -86,6 +86,8 @@ pub(crate) trait Fact: Send + Sync {
     /// Appends it as JSON text.
     #[cfg(feature = "host")]
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    /// The entities that it names.
+    fn named(&self) -> Vec<EntityId>;
     /// Tells a world that it happened.
     fn trigger(&self, world: &mut World, seq: FactSeq, tick: RoomTick, author: Option<EntityId>);
     /// The fact itself.
@@ -110,6 +112,10 @@ impl<F: Serialize + Clone + Send + Sync + 'static> Fact for Payload<F> {
 
     fn to_json(&self) -> Result<Value, CodecError> {
         value_to_json(&self.0)
+    }
+
+    fn named(&self) -> Vec<EntityId> {
+        named_in(&self.0).entities
     }
 
     #[cfg(feature = "host")]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::batch::{BatchHead, FactHead, SnapshotHead, Visit, read_batch, read_snapshot};
+use super::batch::{BatchHead, FactHead, SnapshotHead, Visit, read_batch, read_private, read_private_head, read_snapshot};
 use super::codec::{CodecError, Reader};
 use super::ids::{EntityId, FactSeq, NetId, RoomId, RoomTick};
 use super::operation::{Op, Operation};
@@ -108,10 +108,10 @@ impl State {
     /// # Errors
     /// If it is malformed (the state must then not be used further), or one is missing before it.
     pub fn follow(&mut self, protocol: &Protocol, batch: &[u8]) -> Result<Followed, StateError> {
-        self.follow_with(protocol, batch, None)
+        self.follow_with(protocol, batch, (None, None))
     }
 
-    /// The same for a replica that is told values of `latest` components beside the batches.
+    /// The same for a replica that is told more beside the batches: what is for it alone, and values of `latest` components.
     ///
     /// # Errors
     /// See [`State::follow`].
@@ -119,7 +119,7 @@ impl State {
         &mut self,
         protocol: &Protocol,
         batch: &[u8],
-        versions: Option<&mut Versions>,
+        (private, versions): (Option<&[u8]>, Option<&mut Versions>),
     ) -> Result<Followed, StateError> {
         let mut reader = Reader::new(batch);
         let head = BatchHead::read(&mut reader)?;
@@ -128,6 +128,31 @@ impl State {
         }
         let mut fold = Fold::new(protocol, self, head.tick, versions);
         read_batch(head, &mut reader, &mut fold)?;
+        if let Some(private) = private {
+            let mut reader = Reader::new(private);
+            let (head, _) = read_private_head(&mut reader)?;
+            read_private(head, &mut reader, &mut fold)?;
+        }
+        fold.causes.resize(fold.told.len(), None);
+        let followed = Followed { operations: fold.told, facts: fold.facts, causes: fold.causes };
+        self.tick = head.tick;
+        self.bury(&followed.operations);
+        Ok(followed)
+    }
+
+    /// Applies what one replica is told of a tick of which there is no batch for all.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica does"))]
+    pub(crate) fn follow_private(&mut self, protocol: &Protocol, private: &[u8], versions: &mut Versions) -> Result<Followed, StateError> {
+        let mut reader = Reader::new(private);
+        let (head, _) = read_private_head(&mut reader)?;
+        if head.tick <= self.tick {
+            return Ok(Followed::default());
+        }
+        let mut fold = Fold::new(protocol, self, head.tick, Some(versions));
+        read_private(head, &mut reader, &mut fold)?;
         fold.causes.resize(fold.told.len(), None);
         let followed = Followed { operations: fold.told, facts: fold.facts, causes: fold.causes };
         self.tick = head.tick;

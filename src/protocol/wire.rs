@@ -282,10 +282,25 @@ fn read_target(input: &mut Reader<'_>) -> Result<Option<NetId>, CodecError> {
     Ok(input.varint_u32("net id")?.checked_sub(1).map(NetId))
 }
 
+/// The entities of which the one for whom a room encodes at the moment may not know: references to them lead to nobody. A resource, there
+/// only meanwhile.
+#[derive(Resource, Clone, Debug, Default)]
+pub(crate) struct HiddenFrom {
+    /// A bit for each net id.
+    pub(crate) words: Vec<u64>,
+}
+
+impl HiddenFrom {
+    fn contains(&self, id: NetId) -> bool {
+        self.words.get(id.get() as usize / 64).is_some_and(|word| word >> (id.get() % 64) & 1 == 1)
+    }
+}
+
 /// The net id of an entity, if the replicas know it: what is `Disabled` they don't.
 fn known_net_id(world: &World, entity: Entity) -> Option<NetId> {
     let entity = world.get_entity(entity).ok().filter(|entity| !entity.contains::<Disabled>())?;
-    entity.get::<NetId>().copied()
+    let hidden = world.get_resource::<HiddenFrom>();
+    entity.get::<NetId>().copied().filter(|id| hidden.is_none_or(|hidden| !hidden.contains(*id)))
 }
 
 impl<T: Relationship> Wire<T> for ByTarget<T> {

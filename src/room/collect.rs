@@ -12,10 +12,11 @@ use super::index::{EntityIndex, SlotState};
 use super::latest::LatestValues;
 use super::ledger::Ledger;
 use super::outbox::Outbox;
+use super::private::{NamedByFact, Private};
 use crate::protocol::limits::{BATCH_BYTES_MAX, ENTITIES_MAX};
 use crate::protocol::{
-    BatchHead, CREATES, DELETES, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, RoomTick, RosterWriter, Rows, StateHash, UPDATES,
-    write_column, write_net_ids, write_removals, write_updates, write_varint,
+    BatchHead, CREATES, DELETES, EntityId, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, Recorded, RoomTick, RosterWriter, Rows,
+    StateHash, UPDATES, write_column, write_net_ids, write_removals, write_updates, write_varint,
 };
 
 /// The buffers of [`collect`], kept from tick to tick.
@@ -26,6 +27,8 @@ pub(crate) struct Collector {
     pub(crate) last_ordered: RoomTick,
     rows: Rows,
     roster: Vec<u32>,
+    /// Those of the roster of whom everybody may know.
+    public: Vec<u32>,
     roster_writer: RosterWriter,
     deletes: Vec<(u32, Option<Tick>)>,
     created: Vec<usize>,
@@ -33,8 +36,9 @@ pub(crate) struct Collector {
     /// Those of the updated that travel in parts.
     latest: Vec<usize>,
     removed: Vec<(u32, Option<Tick>)>,
-    columns: Vec<u8>,
-    column_count: u64,
+    columns: Columns,
+    /// What of them everybody may know. Empty where that is all.
+    public_columns: Columns,
     /// The updates of the tick.
     all: Updates,
     /// Those of them that don't travel in parts.
@@ -46,6 +50,20 @@ pub(crate) struct Collector {
     pub(crate) ordered_hash: Option<StateHash>,
     /// By component and net id, what was sent last, of the components that are sent only when different.
     told: BTreeMap<usize, BTreeMap<u32, Vec<u8>>>,
+}
+
+/// The columns of created entities.
+#[derive(Default)]
+struct Columns {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+impl Columns {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
 }
 
 /// Sections of updates, and the notes on them.
@@ -107,9 +125,11 @@ pub(crate) fn collect(world: &mut World) {
     let since = world.resource::<Lost>().since;
     let now = world.increment_change_tick();
     let mut latest = std::mem::take(&mut *world.resource_mut::<LatestValues>());
+    let mut private = std::mem::take(&mut *world.resource_mut::<Private>());
     let (batch, ordered) =
-        world.last_change_tick_scope(since, |world| collector.write_batch(world, &mut protocol, &mut latest, since, now));
+        world.last_change_tick_scope(since, |world| collector.write_batch(world, &mut protocol, (&mut latest, &mut private), (since, now)));
     *world.resource_mut::<LatestValues>() = latest;
+    *world.resource_mut::<Private>() = private;
     for entry in protocol.components.iter().filter(|entry| entry.quantity) {
         entry.column.restart_steps(world, now);
     }
@@ -133,16 +153,20 @@ impl Collector {
         &mut self,
         world: &mut World,
         protocol: &mut Protocol,
-        latest: &mut LatestValues,
-        since: Tick,
-        now: Tick,
+        (latest, private): (&mut LatestValues, &mut Private),
+        (since, now): (Tick, Tick),
     ) -> (Option<Bytes>, Option<Bytes>) {
         self.columns.clear();
-        self.column_count = 0;
+        self.public_columns.clear();
         self.all.clear();
         self.ordered.clear();
         self.find_births_and_deaths(world);
-        latest.begin(protocol, world.resource::<RoomClock>().tick, &self.roster, self.deletes.iter().map(|(id, _)| *id));
+        let (tick, index) = (world.resource::<RoomClock>().tick, world.resource::<EntityIndex>());
+        latest.begin(protocol, tick, &self.roster, self.deletes.iter().map(|(id, _)| *id));
+        private.begin(protocol, index);
+        let secretive = private.secretive;
+        self.public.clear();
+        self.public.extend(self.roster.iter().filter(|id| !secretive || !index.is_restricted(NetId::of(**id))));
         let births = !self.roster.is_empty();
         for component in 0..protocol.components.len() {
             self.gather(world, protocol, component, since, now);
@@ -150,25 +174,26 @@ impl Collector {
             if protocol.components.get(component).is_some_and(|entry| entry.when_different) {
                 self.drop_equal(component);
             }
-            self.take_latest(component, latest);
-            self.write_component(world, component, now, latest.is_latest(component));
+            self.take_latest(component, latest, |id| private.is_private(component) || (secretive && index_says(world, id)));
+            self.write_component(world, component, now, private, latest.is_latest(component));
         }
         latest.write_parts();
         let deletes = &self.deletes;
-        let sums = [&mut self.hash, &mut self.ordered_hash].map(|hash| {
+        let [sum, ordered_sum] = [&mut self.hash, &mut self.ordered_hash].map(|hash| {
             hash.as_mut().map(|hash| {
                 deletes.iter().for_each(|(id, _)| hash.forget(*id));
                 hash.sum()
             })
         });
+        name_facts(world, private);
         let (all, ordered) = (std::mem::take(&mut self.all), std::mem::take(&mut self.ordered));
-        let batch = self.assemble(world, now, &all, (self.last_batch, sums[0]));
-        let ordered_batch = match self.last_ordered == self.last_batch && ordered.count == all.count && sums[0] == sums[1] {
+        let batch = self.assemble(world, now, &all, None, (self.last_batch, sum));
+        let same = self.last_ordered == self.last_batch && ordered.count == all.count && sum == ordered_sum && !secretive;
+        let ordered_batch = match same {
             true => batch.clone(),
-            false => self.assemble(world, now, &ordered, (self.last_ordered, sums[1])),
+            false => self.assemble(world, now, &ordered, Some(private), (self.last_ordered, ordered_sum.filter(|_| !secretive))),
         };
         (self.all, self.ordered) = (all, ordered);
-        let tick = world.resource::<RoomClock>().tick;
         self.last_batch = if batch.is_some() { tick } else { self.last_batch };
         self.last_ordered = if ordered_batch.is_some() { tick } else { self.last_ordered };
         self.settle(world);
@@ -304,7 +329,7 @@ impl Collector {
     }
 
     /// Tells the updates that travel in parts from those that go with the batch.
-    fn take_latest(&mut self, component: usize, latest: &mut LatestValues) {
+    fn take_latest(&mut self, component: usize, latest: &mut LatestValues, is_private: impl Fn(u32) -> bool) {
         self.latest.clear();
         if !latest.is_latest(component) {
             return;
@@ -321,25 +346,24 @@ impl Collector {
         for row in &self.updated {
             let id = rows.id(*row);
             latest.changed(component, id);
-            if !removed(id) && latest.take(component, id, rows.value(*row)) {
+            if !removed(id) && latest.take(component, id, rows.value(*row), is_private(id)) {
                 self.latest.push(*row);
             }
         }
     }
 
     /// Writes the gathered rows: those of created entities into a column, the others into sections of updates.
-    fn write_component(&mut self, world: &World, component: usize, now: Tick, is_latest: bool) {
+    fn write_component(&mut self, world: &World, component: usize, now: Tick, private: &mut Private, is_latest: bool) {
         if self.rows.is_empty() && self.removed.is_empty() {
             return;
         }
         if !self.created.is_empty() {
-            self.column_count += 1;
-            write_column(component, &self.roster, &self.rows, &self.created, &mut self.columns);
+            self.columns.count += 1;
+            write_column(component, &self.roster, &self.rows, &self.created, &mut self.columns.bytes);
         }
         let ledger = world.resource::<Ledger>();
         let causes = self.notes.then_some(Causes { ledger, now, first: first_seq(ledger) });
         let rows = &self.rows;
-        let all = &mut self.all;
         let write = |picks: &[usize], all: &mut Updates| {
             let Updates { sections, notes, count } = all;
             *count += write_updates(component, rows, picks, sections, |row| {
@@ -348,16 +372,15 @@ impl Collector {
                 }
             });
         };
+        let all = &mut self.all;
         write(&self.latest, all);
         let end = all.end();
-        if self.latest.is_empty() {
-            write(&self.updated, all);
-        } else if self.latest.len() < self.updated.len() {
+        if !self.latest.is_empty() {
             // Both ascend.
             let mut latest = self.latest.iter().peekable();
             self.updated.retain(|row| latest.next_if_eq(&row).is_none());
-            write(&self.updated, all);
         }
+        write(&self.updated, all);
         if !self.removed.is_empty() {
             all.count += 1;
             let ids: Vec<u32> = self.removed.iter().map(|(id, _)| *id).collect();
@@ -366,7 +389,11 @@ impl Collector {
                 self.removed.iter().for_each(|(_, tick)| causes.note(*tick, &mut all.notes));
             }
         }
-        self.ordered.extend(all, end);
+        if private.secretive {
+            self.write_public(world, component, private);
+        } else {
+            self.ordered.extend(&self.all, end);
+        }
         let hashes = [self.hash.as_mut(), self.ordered_hash.as_mut().filter(|_| !is_latest)];
         for hash in hashes.into_iter().flatten() {
             for row in self.rows.sorted() {
@@ -376,44 +403,85 @@ impl Collector {
         }
     }
 
-    /// Puts a batch together that follows the one of the tick `after`, and carries the hash that it leads to.
-    fn assemble(&mut self, world: &World, now: Tick, updates: &Updates, (after, hash): (RoomTick, Option<u64>)) -> Option<Bytes> {
+    /// Tells what everybody may know from what goes to single members, where there is a difference. What travels in parts is out already.
+    fn write_public(&mut self, world: &World, component: usize, private: &mut Private) {
+        let is_private = private.is_private(component);
+        let hidden = |id: u32| is_private || index_says(world, id);
+        let rows = &self.rows;
+        for row in self.created.iter().filter(|_| is_private) {
+            // What is restricted itself is encoded for those into whose sight it comes.
+            if !index_says(world, rows.id(*row)) {
+                private.set(component, rows.id(*row), rows.value(*row));
+            }
+        }
+        self.updated.iter().filter(|row| hidden(rows.id(**row))).for_each(|row| private.set(component, rows.id(*row), rows.value(*row)));
+        self.removed.iter().filter(|(id, _)| hidden(*id)).for_each(|(id, _)| private.removed(component, *id));
+        if is_private {
+            return;
+        }
+        self.created.retain(|row| !hidden(rows.id(*row)));
+        self.updated.retain(|row| !hidden(rows.id(*row)));
+        if !self.created.is_empty() {
+            self.public_columns.count += 1;
+            write_column(component, &self.public, rows, &self.created, &mut self.public_columns.bytes);
+        }
+        let ordered = &mut self.ordered;
+        ordered.count += write_updates(component, rows, &self.updated, &mut ordered.sections, |_| {});
+        let removed: Vec<u32> = self.removed.iter().map(|(id, _)| *id).filter(|id| !hidden(*id)).collect();
+        if !removed.is_empty() {
+            ordered.count += 1;
+            write_removals(component, &removed, &mut ordered.sections);
+        }
+    }
+
+    /// Puts a batch together: of all that happened, or for everybody.
+    fn assemble(
+        &mut self,
+        world: &World,
+        now: Tick,
+        updates: &Updates,
+        public: Option<&Private>,
+        (after, hash): (RoomTick, Option<u64>),
+    ) -> Option<Bytes> {
         let (ledger, index) = (world.resource::<Ledger>(), world.resource::<EntityIndex>());
+        let secretive = public.is_some_and(|private| private.secretive);
+        let (roster, columns) = if secretive { (&self.public, &self.public_columns) } else { (&self.roster, &self.columns) };
+        let may_know = |id: u32| !secretive || !index_says(world, id);
+        let deletes: Vec<u32> = self.deletes.iter().map(|(id, _)| *id).filter(|id| may_know(*id)).collect();
+        let facts = !ledger.facts.is_empty() && public.is_none_or(|private| private.facts.is_empty());
         let flag = |present: bool, flag: u8| if present { flag } else { 0 };
-        let mut flags = flag(!self.roster.is_empty(), CREATES)
-            | flag(updates.count > 0, UPDATES)
-            | flag(!self.deletes.is_empty(), DELETES)
-            | flag(!ledger.facts.is_empty(), FACTS);
+        let mut flags =
+            flag(!roster.is_empty(), CREATES) | flag(updates.count > 0, UPDATES) | flag(!deletes.is_empty(), DELETES) | flag(facts, FACTS);
         if flags == 0 {
             return None;
         }
-        flags |= flag(hash.is_some(), HASH) | flag(self.notes && !ledger.facts.is_empty(), NOTES);
+        flags |= flag(hash.is_some(), HASH) | flag(self.notes && facts && !secretive, NOTES);
         let tick = world.resource::<RoomClock>().tick;
         let out = &mut self.out;
         out.clear();
         BatchHead { tick, after, flags }.write(out);
-        if !self.roster.is_empty() {
-            let entities = self.roster.iter().filter_map(|id| Some((*id, &index.slot(NetId(*id))?.identity)));
+        if !roster.is_empty() {
+            let entities = roster.iter().filter_map(|id| Some((*id, &index.slot(NetId::of(*id))?.identity)));
             self.roster_writer.write(entities, out);
-            write_varint(self.column_count, out);
-            out.extend_from_slice(&self.columns);
+            write_varint(columns.count, out);
+            out.extend_from_slice(&columns.bytes);
         }
         if updates.count > 0 {
             write_varint(updates.count, out);
             out.extend_from_slice(&updates.sections);
         }
-        if !self.deletes.is_empty() {
-            write_net_ids(self.deletes.iter().map(|(id, _)| *id), out);
+        if !deletes.is_empty() {
+            write_net_ids(deletes.iter().copied(), out);
         }
-        if !ledger.facts.is_empty() {
+        if facts {
             write_varint(first_seq(ledger), out);
             write_varint(ledger.facts.len() as u64, out);
             out.extend_from_slice(&ledger.bytes);
         }
         if flags & NOTES != 0 {
             let causes = Causes { ledger, now, first: first_seq(ledger) };
-            for id in &self.roster {
-                causes.note(index.slot(NetId(*id)).map(|slot| slot.born), out);
+            for id in roster {
+                causes.note(index.slot(NetId::of(*id)).map(|slot| slot.born), out);
             }
             out.extend_from_slice(&updates.notes);
             self.deletes.iter().for_each(|(_, tick)| causes.note(*tick, out));
@@ -434,6 +502,33 @@ impl Collector {
             }
         }
         index.free_the_dead();
+    }
+}
+
+/// True if not everybody may know of an entity.
+fn index_says(world: &World, id: u32) -> bool {
+    world.resource::<EntityIndex>().is_restricted(NetId::of(id))
+}
+
+/// Finds which restricted entities the facts of the tick name.
+fn name_facts(world: &World, private: &mut Private) {
+    if !private.secretive {
+        return;
+    }
+    let index = world.resource::<EntityIndex>();
+    // Those that died in this tick have no id any more.
+    let dead = |id: EntityId| {
+        let mut deaths = index.deaths.iter().map(|death| death.id);
+        deaths.find(|net_id| index.slot(*net_id).is_some_and(|slot| slot.id == id))
+    };
+    let restricted = |id: EntityId| index.net_id(id).or_else(|| dead(id)).filter(|net_id| index.is_restricted(*net_id));
+    let of_fact = |fact: &Recorded| {
+        let named = fact.fact.named().into_iter().filter_map(restricted).collect();
+        NamedByFact { named, author: fact.author.and_then(restricted) }
+    };
+    private.facts.extend(world.resource::<Ledger>().facts.iter().map(of_fact));
+    if private.facts.iter().all(|fact| fact.named.is_empty() && fact.author.is_none()) {
+        private.facts.clear();
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct LatestValues {
     bytes: Vec<u8>,
     /// What changed in this tick: net id, place, and where the value stands.
     fresh: Vec<(u32, u8, Span)>,
+    /// The same of that of which not everybody may know. No part of the room's has it.
+    private: Vec<(u32, u8)>,
     source: PartSource,
     parts: Vec<Arc<Part>>,
 }
@@ -71,6 +73,7 @@ impl LatestValues {
         self.tick = tick.0;
         self.bytes.clear();
         self.fresh.clear();
+        self.private.clear();
         self.parts.clear();
         if self.components.is_empty() {
             return;
@@ -83,6 +86,11 @@ impl LatestValues {
                 column.changed.get_mut(id as usize).into_iter().for_each(|changed| *changed = 0);
             }
         }
+    }
+
+    /// Takes note that an entity has become public in this tick: those who did not see it are told of it now.
+    pub(crate) fn became_public(&mut self, id: u32) {
+        *at(&mut self.created, id) = self.tick;
     }
 
     /// True if changes of a component travel in parts.
@@ -103,7 +111,7 @@ impl LatestValues {
     }
 
     /// Takes a value that changed in this tick into the tick's parts. False if it is too large for them.
-    pub(crate) fn take(&mut self, component: usize, id: u32, value: &[u8]) -> bool {
+    pub(crate) fn take(&mut self, component: usize, id: u32, value: &[u8], private: bool) -> bool {
         let Some(ordinal) = self.ordinal(component) else { return false };
         if value.len() > LATEST_VALUE_BYTES_MAX {
             return false;
@@ -111,7 +119,11 @@ impl LatestValues {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(value);
         let span = self.place(ordinal, id, start);
-        self.fresh.push((id, ordinal, span));
+        if private {
+            self.private.push((id, ordinal));
+        } else {
+            self.fresh.push((id, ordinal, span));
+        }
         true
     }
 
@@ -137,16 +149,21 @@ impl LatestValues {
         }
         let mut source = std::mem::take(&mut self.source);
         let mut parts = std::mem::take(&mut self.parts);
-        self.write(&mut source, PART_BYTES_MAX, |body, items| {
-            parts.push(Arc::new(Part { body: Bytes::copy_from_slice(body), items: items.to_vec() }));
-        });
+        self.write(
+            &mut source,
+            PART_BYTES_MAX,
+            |_| 0,
+            |body, items| {
+                parts.push(Arc::new(Part { body: Bytes::copy_from_slice(body), items: items.to_vec() }));
+            },
+        );
         (self.source, self.parts) = (source, parts);
     }
 
-    /// Writes what a source holds into parts.
-    pub(crate) fn write(&self, source: &mut PartSource, max: usize, emit: impl FnMut(&[u8], &[PartItem])) {
+    /// Writes what a source holds into parts. `entered` tells in which tick an entity came into sight of whom the parts are for, or 0.
+    pub(crate) fn write(&self, source: &mut PartSource, max: usize, entered: impl Fn(u32) -> u32, emit: impl FnMut(&[u8], &[PartItem])) {
         let needs = |id: u32| {
-            let created = self.created.get(id as usize).copied().unwrap_or_default();
+            let created = self.created.get(id as usize).copied().unwrap_or_default().max(entered(id));
             let back = self.tick.saturating_sub(created);
             (created > 0 && back < NEEDS_TICKS).then_some(back)
         };
@@ -161,6 +178,11 @@ impl LatestValues {
     /// What changed in this tick and travels in parts: net ids that ascend, and the places of the components.
     pub(crate) fn fresh(&self) -> impl Iterator<Item = (u32, u8)> + '_ {
         self.fresh.iter().map(|(id, ordinal, _)| (*id, *ordinal))
+    }
+
+    /// The same of that of which not everybody may know, component by component.
+    pub(crate) fn private(&self) -> impl Iterator<Item = (u32, u8)> + '_ {
+        self.private.iter().copied()
     }
 
     /// True if a value has not changed since a tick, and its entity is still the same.

@@ -21,6 +21,7 @@ mod lifetime;
 mod meter;
 mod outbox;
 mod patch;
+mod private;
 mod reset;
 mod resume;
 mod rng;
@@ -47,5 +48,6 @@ pub use self::rng::RoomRng;
 pub use self::runner::{Room, RoomError, RoomInfo, RoomOptions};
 
 pub(crate) use self::latest::{LatestValues, NEEDS_TICKS, Part};
+pub(crate) use self::private::{Beholder, PrivateWriter, ToldReferences};
 
 pub use crate::protocol::{Incoming, Recorded, Verdict};

@@ -26,6 +26,7 @@ use super::level::{Level, LevelError};
 use super::lifetime::expire;
 use super::meter::{HandlerInfo, Meter, handlers};
 use super::outbox::Outbox;
+use super::private::Private;
 use super::resume::{ResumeError, Scene, resume, settle};
 use super::rng::RoomRng;
 use super::snapshot::write_snapshot;
@@ -200,6 +201,7 @@ impl Room {
         app.init_resource::<Protocol>().init_resource::<Rules>().init_resource::<RoomClock>().init_resource::<Inbox>();
         app.init_resource::<Meter>()
             .init_resource::<LatestValues>()
+            .init_resource::<Private>()
             .init_resource::<Outbox>()
             .init_resource::<Members>()
             .init_resource::<Ledger>();
@@ -288,7 +290,7 @@ impl Room {
     /// # Errors
     /// If the room has stopped, or a component can't be encoded.
     pub fn snapshot(&mut self) -> Result<Bytes, RoomFault> {
-        self.run(|world, _| write_snapshot(world))
+        self.run(|world, _| write_snapshot(world, None))
     }
 
     /// Lets somebody read the newest values of the components whose delivery is `latest`, and encode those that nobody asked for yet.
@@ -298,6 +300,20 @@ impl Room {
     #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host sends"))]
     pub(crate) fn with_latest<T>(&mut self, ask: impl FnOnce(&mut LatestValues, &World) -> T) -> Result<T, RoomFault> {
         self.run(|world, _| world.resource_scope(|world, mut latest: Mut<LatestValues>| ask(&mut latest, world)))
+    }
+
+    /// Lets somebody read the world to tell single members their share of it.
+    ///
+    /// # Errors
+    /// If the room has stopped, or the game's code panics.
+    #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host sends"))]
+    pub(crate) fn with_world<T>(&mut self, ask: impl FnOnce(&mut World) -> T) -> Result<T, RoomFault> {
+        self.run(|world, _| ask(world))
+    }
+
+    /// True if there is anything in it of which not every member may know.
+    pub fn is_secretive(&self) -> bool {
+        self.world().resource::<Private>().secretive
     }
 
     /// The tick that ran last.

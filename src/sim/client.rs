@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 
 use super::link::ReliableLane;
 use crate::client::{Connection, ConnectionState, Diverged, Replica, ReplicaPlugin};
@@ -39,6 +40,8 @@ pub struct SimClient {
     pub(super) reports: Link,
     pub(super) down: Link,
     pub(super) connected: bool,
+    /// The packets that came, if they are kept.
+    kept: Option<Vec<Bytes>>,
     /// Ticks since it vanished without a word.
     pub(super) silent_ticks: Option<u32>,
     pub(super) bot: Option<Bot>,
@@ -64,7 +67,7 @@ impl SimClient {
         app.cleanup();
         let up = ReliableLane::new(conditions, seed);
         let (reports, down) = (Link::new(conditions, seed), Link::new(conditions, seed.wrapping_add(1)));
-        Self { app, connection, player, up, reports, down, connected: true, silent_ticks: None, bot: None }
+        Self { app, connection, player, up, reports, down, connected: true, kept: None, silent_ticks: None, bot: None }
     }
 
     pub(super) fn join(&mut self, room: &str, spectate: bool) {
@@ -103,6 +106,16 @@ impl SimClient {
         self.player
     }
 
+    /// Keeps the packets that come from now on: all bytes that the host sends it, as they are before they are encrypted.
+    pub fn keep_packets(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// The packets that were kept.
+    pub fn packets(&self) -> &[Bytes] {
+        self.kept.as_deref().unwrap_or_default()
+    }
+
     /// What it was told.
     pub fn told(&self) -> &Told {
         self.world().resource::<Told>()
@@ -114,6 +127,7 @@ impl SimClient {
         while let Some(at) = self.down.next_arrival().filter(|at| *at <= now && self.silent_ticks.is_none()) {
             connection.set_now(at);
             if let Some(packet) = self.down.receive(at) {
+                self.kept.iter_mut().for_each(|kept| kept.push(packet.clone()));
                 connection.deliver(packet);
             }
             if let Some(report) = connection.next_report() {

@@ -10,7 +10,7 @@ mod owed;
 mod path;
 mod stream;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use self::path::Path;
 use self::stream::OutStream;
 use crate::protocol::limits::{PACKET_BYTES_MAX, PART_BYTES_MAX};
 use crate::protocol::{
-    CodecError, PACKET_HEAD_MAX, PartSource, Report, RoomTick, unwrap_seq, write_echo, write_ordered_head, write_packet_head,
-    write_part_head,
+    CodecError, NetId, PACKET_HEAD_MAX, PartSource, Protocol, Report, RoomTick, unwrap_seq, write_echo, write_ordered_head,
+    write_packet_head, write_part_head,
 };
-use crate::room::{LatestValues, NEEDS_TICKS, Part};
+use crate::room::{Beholder, LatestValues, NEEDS_TICKS, Part};
 
 /// Most packets whose fate is not known. With more, only probes go out.
 const UNKNOWN_MAX: usize = 900;
@@ -56,6 +56,21 @@ const PIECE_MIN: usize = 48;
 pub(crate) struct Offer<'a> {
     pub(crate) latest: &'a mut LatestValues,
     pub(crate) world: &'a World,
+    /// For whom, in a room in which not everybody may know everything.
+    pub(crate) beholder: Option<Beholder<'a>>,
+    /// What changed in this tick, travels in parts, and is not for everybody: this member's share of it.
+    pub(crate) private: &'a [(u32, u8)],
+}
+
+impl Offer<'_> {
+    /// True if the member may know of a value.
+    fn may_have(&self, id: u32, ordinal: u8) -> bool {
+        let audience = || {
+            let entry = self.world.resource::<Protocol>().components.get(self.latest.component(ordinal));
+            entry.map(|entry| entry.audience).unwrap_or_default()
+        };
+        self.beholder.is_none_or(|beholder| beholder.may_have(id, audience()))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +133,8 @@ pub(crate) struct Delivery {
     reordered: Duration,
     probed: bool,
     last_sent: Duration,
+    /// When entities came into its sight, if that is not long ago.
+    entered: BTreeMap<u32, u32>,
     echo: Option<(u16, Duration)>,
     echoed: Duration,
     packets: Vec<Packet>,
@@ -144,6 +161,7 @@ impl Delivery {
             reordered: now,
             probed: true,
             last_sent: now,
+            entered: BTreeMap::new(),
             echo: None,
             echoed: Duration::ZERO,
             packets: Vec::new(),
@@ -343,6 +361,10 @@ impl Delivery {
         let given = self.given.unwrap_or_default();
         let in_step = given.0 + 1 >= tick.0;
         self.given = Some(tick);
+        if let Some(beholder) = offer.beholder {
+            self.entered.retain(|_, since| tick.0.saturating_sub(*since) < NEEDS_TICKS);
+            self.entered.extend(beholder.viewers.entered(beholder.viewer).iter().map(|id: &NetId| (id.get(), tick.0)));
+        }
         let mut left = allowance;
         if in_step && cost <= allowance {
             self.parts.extend(parts.iter().cloned());
@@ -356,12 +378,16 @@ impl Delivery {
         } else {
             offer.latest.changed_since(given).for_each(|(id, ordinal)| self.owed.add(id, ordinal, given));
         }
+        if in_step {
+            offer.private.iter().for_each(|(id, ordinal)| self.owed.add(*id, *ordinal, tick));
+        }
         if self.owed.is_empty() {
             return;
         }
         self.owed.choose(tick, offer, left, &mut self.source);
-        let parts = &mut self.parts;
-        offer.latest.write(&mut self.source, PART_BYTES_MAX, |body, items| {
+        let (parts, entered) = (&mut self.parts, &self.entered);
+        let entered = |id: u32| entered.get(&id).copied().unwrap_or_default();
+        offer.latest.write(&mut self.source, PART_BYTES_MAX, entered, |body, items| {
             parts.push(Arc::new(Part { body: Bytes::copy_from_slice(body), items: items.to_vec() }));
         });
     }

@@ -54,7 +54,8 @@ impl Owed {
         self.items.retain(|id, (mask, since)| {
             for ordinal in (0..64).filter(|ordinal| *mask >> ordinal & 1 == 1).collect::<Vec<u8>>() {
                 // What is gone, or too large for a part, travels with the batches.
-                let Some(size) = offer.latest.encode(offer.world, *id, ordinal) else {
+                let encoded = if offer.may_have(*id, ordinal) { offer.latest.encode(offer.world, *id, ordinal) } else { None };
+                let Some(size) = encoded else {
                     *mask &= !(1 << ordinal);
                     continue;
                 };

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::protocol::{RoomTick, STREAM_WINDOW_BYTES, varint_size, write_varint};
+use crate::protocol::{PRIVATE_MESSAGE, RoomTick, STREAM_WINDOW_BYTES, varint_size, write_varint};
 
 /// The first byte of the messages that a snapshot makes superfluous: chunks and batches.
-const SUPERSEDED: [u8; 2] = [3, 4];
+const SUPERSEDED: [u8; 3] = [3, BATCH, PRIVATE_MESSAGE];
 
 /// The first byte of a batch.
 const BATCH: u8 = 4;
@@ -52,7 +52,7 @@ impl OutStream {
     /// Queues a message of a tick.
     pub(crate) fn push(&mut self, tick: RoomTick, message: Bytes) {
         self.queue_bytes += message.len();
-        let is_batch = message.first() == Some(&BATCH);
+        let is_batch = matches!(message.first(), Some(&(BATCH | PRIVATE_MESSAGE)));
         self.queue.push_back(message);
         if is_batch {
             let end = self.end();

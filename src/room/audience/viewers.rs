@@ -214,6 +214,11 @@ impl Viewers {
         there.is_some_and(|subject| !subject.restricted || self.sight.seen.contains(viewer.0, id.get()))
     }
 
+    /// All viewers.
+    pub fn everybody(&self) -> impl Iterator<Item = ViewerId> + '_ {
+        self.seats.iter().zip(0..).filter(|(seat, _)| seat.taken).map(|(_, number)| ViewerId(number))
+    }
+
     /// The restricted entities that it sees.
     pub fn seen(&self, viewer: ViewerId) -> impl Iterator<Item = NetId> + '_ {
         self.sight.seen.column(viewer.0).into_iter().flat_map(Bits::iter).map(NetId)
@@ -284,5 +289,27 @@ impl Viewers {
     /// True if there is any such entity.
     pub fn any_restricted(&self) -> bool {
         !self.restricted.is_empty()
+    }
+
+    /// Those that became public in this tick.
+    pub(crate) fn released(&self) -> &[u32] {
+        &self.released
+    }
+
+    /// The restricted entities, as bits.
+    pub(crate) fn restricted_words(&self) -> &[u64] {
+        self.restricted.words()
+    }
+
+    /// The restricted entities that one does not see, as bits.
+    pub(crate) fn hidden_from(&self, viewer: ViewerId) -> Vec<u64> {
+        let seen = self.sight.seen.column(viewer.0).map(Bits::words).unwrap_or_default();
+        let seen = seen.iter().copied().chain(std::iter::repeat(0));
+        self.restricted.words().iter().zip(seen).map(|(restricted, seen)| restricted & !seen).collect()
+    }
+
+    /// True if one sees an entity, or saw it until it ended in this tick.
+    pub(crate) fn knew(&self, viewer: ViewerId, id: NetId) -> bool {
+        self.sees(viewer, id) || self.gone(viewer).binary_search(&id).is_ok()
     }
 }

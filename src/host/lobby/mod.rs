@@ -1,19 +1,22 @@
 //! Rooms by name, and who is in them. Messages in, messages out: no socket and no clock.
 
+mod serve;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::delivery::Offer;
-use super::limits::{HostCounters, HostLimits};
-use super::session::{ConnectionId, Session, Stage, Visitor};
-use crate::protocol::limits::BATCH_MESSAGE_BYTES_MAX;
+use crate::host::limits::{HostCounters, HostLimits};
+use crate::host::session::{ConnectionId, Session, Stage, Visitor};
+
 use crate::protocol::{
     ClientMessage, CommandId, Description, EntityId, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, RoomTick, ServerMessage,
-    Taken, Trail, VerdictMessage, batch_message, snapshot_messages,
+    Taken, Trail, VerdictMessage, snapshot_messages,
 };
-use crate::room::{Answer, Blueprint, Incoming, Outbox, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict};
+use crate::room::{
+    Answer, Beholder, Blueprint, Incoming, Outbox, PrivateWriter, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict, Viewers,
+};
 
 /// How long a connection that is to be closed may take to hear why.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -34,6 +37,11 @@ struct HostedRoom {
     vacant: BTreeSet<EntityId>,
     /// The tick until which they are waited for.
     vacant_until: RoomTick,
+    /// Who of the members sees what.
+    viewers: Viewers,
+    /// By viewer: what changed of which not everybody may know.
+    private: Vec<Vec<(u32, u8)>>,
+    writer: PrivateWriter,
 }
 
 /// What a tick of a room was like.
@@ -127,7 +135,9 @@ impl Lobby {
         let vacant_until = RoomTick(room.tick_now().0.saturating_add(self.limits.seat_ticks));
         let vacant = room.members().iter().collect();
         let (inbox, users, members, arriving) = Default::default();
-        self.rooms.insert(name, HostedRoom { room, description, inbox, users, members, arriving, vacant, vacant_until });
+        let (viewers, private, writer) = Default::default();
+        let hosted = HostedRoom { room, description, inbox, users, members, arriving, vacant, vacant_until, viewers, private, writer };
+        self.rooms.insert(name, hosted);
         Ok(())
     }
 
@@ -282,6 +292,8 @@ impl Lobby {
                 hosted.users.insert(user, connection);
                 hosted.members.remove(&older);
                 hosted.arriving.push(connection);
+                let viewer = self.sessions.get_mut(&older).and_then(|older| older.viewer.take());
+                viewer.into_iter().for_each(|viewer| hosted.viewers.remove(viewer));
                 self.refuse(older, &Refusal::Kicked("you joined from elsewhere".to_owned()));
             }
         }
@@ -349,6 +361,7 @@ impl Lobby {
         let Some(hosted) = session.room.take().and_then(|name| self.rooms.get_mut(&name)) else { return };
         tracing::info!(connection = connection.0, ?reason, player = %session.visitor.player, "left");
         hosted.members.remove(&connection);
+        session.viewer.take().into_iter().for_each(|viewer| hosted.viewers.remove(viewer));
         hosted.arriving.retain(|arriving| *arriving != connection);
         let user = session.visitor.player;
         // A user that came back by another connection has not left.
@@ -401,42 +414,9 @@ impl Lobby {
 
     fn give_out(&mut self, name: &str, outbox: Outbox) -> TickReport {
         self.answer(name, &outbox);
-        let Some(hosted) = self.rooms.get_mut(name) else {
-            return report_of(outbox, None);
-        };
-        let message = outbox.ordered.as_ref().map(batch_message);
-        let too_large = message.as_ref().is_some_and(|message| message.len() > BATCH_MESSAGE_BYTES_MAX);
-        for connection in &hosted.members {
-            let Some(session) = self.sessions.get_mut(connection) else { continue };
-            if too_large || session.delivery.is_clogged(self.limits.queue_bytes_max, outbox.tick) {
-                session.delivery.drop_superseded();
-                session.wants_snapshot = true;
-            }
-            if session.wants_snapshot {
-                // The batch of this tick is in the snapshot that follows.
-                continue;
-            }
-            if let Some(message) = &message {
-                session.delivery.push(outbox.tick, message.clone());
-                self.counters.batches += 1;
-            }
-        }
-        let fault = self.send_snapshots(name, outbox.tick).or_else(|| self.serve(name, outbox.tick));
+        let fault = self.look(name).or_else(|| self.tell(name, &outbox));
+        let fault = fault.or_else(|| self.send_snapshots(name, outbox.tick)).or_else(|| self.serve(name, outbox.tick));
         report_of(outbox, fault)
-    }
-
-    /// Puts together what the members of a room are sent in a tick.
-    fn serve(&mut self, name: &str, tick: RoomTick) -> Option<RoomFault> {
-        let hosted = self.rooms.get_mut(name)?;
-        let (members, sessions, now) = (&hosted.members, &mut self.sessions, self.now);
-        let served = hosted.room.with_latest(|latest, world| {
-            for connection in members {
-                let Some(session) = sessions.get_mut(connection) else { continue };
-                session.served = now;
-                session.delivery.round(now, tick, Some(Offer { latest: &mut *latest, world }));
-            }
-        });
-        served.inspect_err(|fault| self.fail(name, fault)).err()
     }
 
     /// Queues the room's answers to single members.
@@ -493,7 +473,9 @@ impl Lobby {
         if arriving.is_empty() && again.is_empty() {
             return None;
         }
-        let snapshot = match hosted.room.snapshot() {
+        let secretive = hosted.room.is_secretive();
+        let snapshot = if secretive { Ok(Bytes::new()) } else { hosted.room.snapshot() };
+        let shared = match snapshot {
             Ok(snapshot) => snapshot_messages(&snapshot),
             Err(fault) => {
                 self.fail(name, &fault);
@@ -519,7 +501,20 @@ impl Lobby {
             let Some(session) = sessions.get_mut(connection) else { continue };
             session.wants_snapshot = false;
             session.last_snapshot_tick = tick.0;
-            snapshot.iter().for_each(|message| session.push(message.clone()));
+            match session.viewer.filter(|_| secretive) {
+                None => shared.iter().for_each(|message| session.push(message.clone())),
+                Some(viewer) => {
+                    let (viewers, writer) = (&hosted.viewers, &mut hosted.writer);
+                    let (beholder, told) = (Beholder { viewers, viewer }, &mut session.told);
+                    match hosted.room.with_world(|world| writer.write_snapshot(world, tick, beholder, told)) {
+                        Ok(snapshot) => snapshot_messages(&snapshot).into_iter().for_each(|message| session.push(message)),
+                        Err(fault) => {
+                            self.fail(name, &fault);
+                            return Some(fault);
+                        }
+                    }
+                }
+            }
             session.delivery.snapshot_pushed(tick);
         }
         None

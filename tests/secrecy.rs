@@ -1,0 +1,341 @@
+//! Nobody receives what they must not see: who sees what over the wire, and what the raw packets hold.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce;
+use roomkeeper::client::Replica;
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{NetId, OwnedBy, Protocol, State};
+use roomkeeper::room::{Reach, RevealedTo, RoomRng};
+use roomkeeper::sim::{LinkConditions, Sim};
+use serde::{Deserialize, Serialize};
+
+/// A value that no other value equals, by which it is found in a packet.
+type Mark = [u8; 12];
+
+#[derive(Component, Serialize, Deserialize, Clone, Debug)]
+struct Position([f32; 2]);
+/// Where it is, as everybody who sees it is told, and by which it is found.
+#[derive(Component, Serialize, Deserialize, Clone, Debug)]
+struct Motion(Mark);
+#[derive(Component, Serialize, Deserialize, Clone, Debug)]
+struct Kind(Mark);
+#[derive(Component, Serialize, Deserialize, Clone, Debug)]
+struct Hand(Mark);
+#[derive(Component, Serialize, Deserialize, Clone, Debug)]
+struct Orders(Mark);
+#[derive(Clone, Serialize, Deserialize)]
+struct Shouted {
+    who: EntityId,
+    words: Mark,
+}
+
+const RED: u64 = 1;
+const BLUE: u64 = 2;
+const REACH: f32 = 10.0;
+
+fn protocol(app: &mut App) {
+    app.sync::<Position>("position").latest();
+    app.sync::<Motion>("motion").latest();
+    let _ = app.sync::<Kind>("kind");
+    app.sync::<Hand>("hand").to_owner();
+    app.sync::<Orders>("orders").latest().to_mask(RED);
+    app.stateless_fact::<Shouted>("shouted");
+    app.sync_relationship::<OwnedBy>("owned_by");
+}
+
+fn rules(app: &mut App) {
+    app.places_by(|position: &Position| position.0);
+}
+
+/// What a test knows of an entity, by itself.
+struct Game {
+    sim: Sim,
+    rng: RoomRng,
+    marks: u64,
+    /// Each mark that ever was there, and who might see it.
+    seen: BTreeMap<Mark, (BTreeSet<&'static str>, String)>,
+}
+
+const NAMES: [&str; 3] = ["ann", "ben", "eve"];
+
+impl Game {
+    fn new(link: LinkConditions, seed: u64) -> Self {
+        let mut sim = Sim::new(protocol, rules).seed(seed).link(link);
+        for (name, mask) in [("ann", RED), ("ben", BLUE), ("eve", 0)] {
+            sim.join(name);
+            let senses = Senses::new().with_mask(mask).with_reach(Reach { enter: REACH, leave: REACH });
+            sim.give(name, (senses, Position([0.0, 0.0])));
+            sim.client_mut(name).keep_packets();
+        }
+        Self { sim, rng: RoomRng::new(seed), marks: 0, seen: BTreeMap::new() }
+    }
+
+    fn mark(&mut self) -> Mark {
+        self.marks += 1;
+        // Spread over all values, so that no mark looks like a small number.
+        let spread = self.marks.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        std::array::from_fn(|n| spread[n % 8] ^ (n as u8).wrapping_mul(37) | 1)
+    }
+
+    /// One tick in the life of the room.
+    fn change(&mut self) {
+        let bodies: Vec<Entity> = NAMES.iter().map(|name| self.sim.room().entity(EntityId::named(name)).unwrap()).collect();
+        let world = self.sim.room_mut().world_mut();
+        let mut things: Vec<Entity> = world.query_filtered::<Entity, With<Kind>>().iter(world).collect();
+        for _ in things.len()..24 {
+            let (kind, motion) = (Kind(self.mark()), Motion(self.mark()));
+            let place = Position([self.rng.unit_f32() * 60.0 - 30.0, 0.0]);
+            let audience = self.audience();
+            let world = self.sim.room_mut().world_mut();
+            things.push(world.spawn((kind, motion, place, audience)).id());
+        }
+        for thing in things {
+            let (mark, audience, step) = (self.mark(), self.audience(), self.rng.unit_f32() * 4.0 - 2.0);
+            let (dice, other) = (self.rng.range(0..60), bodies[self.rng.range(0..3) as usize]);
+            let world = self.sim.room_mut().world_mut();
+            let mut entity = world.entity_mut(thing);
+            match dice {
+                0..12 => entity.get_mut::<Position>().unwrap().0[0] += step,
+                12..20 => drop(entity.insert(Motion(mark))),
+                20..24 => drop(entity.insert(Kind(mark))),
+                24..28 => drop(entity.insert(Hand(mark))),
+                28..32 => drop(entity.insert(Orders(mark))),
+                32..34 => drop(entity.insert(OwnedBy(other))),
+                34 => drop(entity.remove::<OwnedBy>()),
+                35..37 => drop(entity.insert(audience)),
+                37 => drop(entity.remove::<Audience>()),
+                38 => entity.despawn(),
+                39 => drop(entity.remove::<Hand>()),
+                40 => drop(entity.insert(RevealedTo::users([EntityId::named("eve")]))),
+                41 => drop(entity.remove::<RevealedTo>()),
+                _ => {}
+            }
+        }
+        if self.rng.chance(0.1) {
+            let (n, step) = (self.rng.range(0..3) as usize, self.rng.unit_f32() * 8.0 - 4.0);
+            self.sim.room_mut().world_mut().get_mut::<Position>(bodies[n]).unwrap().0[0] += step;
+        }
+    }
+
+    fn audience(&mut self) -> Audience {
+        match self.rng.range(0..6) {
+            0 => Audience::OWNER,
+            1 => Audience::mask(RED),
+            2 => Audience::mask(BLUE).near(),
+            3 => Audience::EVERYONE,
+            _ => Audience::EVERYONE.near(),
+        }
+    }
+
+    /// Whether somebody may see an entity, and is its owner, worked out from its components.
+    fn may_see(&self, name: &str, entity: Entity) -> (bool, bool) {
+        let (room, mask) = (
+            self.sim.room(),
+            if name == "ann" {
+                RED
+            } else if name == "ben" {
+                BLUE
+            } else {
+                0
+            },
+        );
+        let (world, body) = (room.world(), room.entity(EntityId::named(name)).unwrap());
+        let owns = entity == body || world.get::<OwnedBy>(entity).is_some_and(|owner| owner.0 == body);
+        let audience = world.get::<Audience>(entity).copied().unwrap_or(Audience::EVERYONE);
+        let revealed = world.get::<RevealedTo>(entity).is_some_and(|to| to.contains(EntityId::named(name)));
+        let place = |entity| world.get::<Position>(entity).map(|position| position.0[0]);
+        let near = place(entity).zip(place(body)).is_some_and(|(a, b)| (a - b).abs() <= REACH);
+        let admitted = [(Audience::OWNER, false), (Audience::mask(RED), mask == RED), (Audience::mask(BLUE).near(), mask == BLUE && near)]
+            .iter()
+            .find(|(of, _)| *of == audience)
+            .map_or(!audience.is_restricted() || near, |(_, admitted)| *admitted);
+        (owns || revealed || admitted, owns)
+    }
+
+    /// Ticks, and notes who may see which marks.
+    fn tick(&mut self) {
+        self.sim.tick();
+        let tick = self.sim.room().tick_now();
+        let world = self.sim.room_mut().world_mut();
+        let things: Vec<Entity> = world.query_filtered::<Entity, With<NetId>>().iter(world).collect();
+        for thing in things {
+            let world = self.sim.room().world();
+            let motion = world.get::<Motion>(thing).map(|motion| (motion.0, "motion"));
+            let kind = world.get::<Kind>(thing).map(|kind| (kind.0, "kind"));
+            let hand = world.get::<Hand>(thing).map(|hand| (hand.0, "hand"));
+            let orders = world.get::<Orders>(thing).map(|orders| (orders.0, "orders"));
+            for (mark, what) in [motion, kind, hand, orders].into_iter().flatten() {
+                let may = |name: &&str| {
+                    let (sees, owns) = self.may_see(name, thing);
+                    sees && match what {
+                        "hand" => owns,
+                        "orders" => owns || *name == "ann",
+                        _ => true,
+                    }
+                };
+                let who: Vec<&'static str> = NAMES.into_iter().filter(may).collect();
+                self.seen.entry(mark).or_insert_with(|| (BTreeSet::new(), format!("{what} of tick {tick}"))).0.extend(who);
+            }
+        }
+    }
+
+    /// The state of the room as somebody may know it.
+    fn expected(&mut self, name: &'static str) -> BTreeMap<(NetId, String), serde_json::Value> {
+        let state = self.sim.room_state();
+        let known = flat(&state, self.sim.room().world().resource::<Protocol>());
+        let by_id: BTreeMap<NetId, Entity> = {
+            let world = self.sim.room_mut().world_mut();
+            world.query::<(Entity, &NetId)>().iter(world).map(|(entity, id)| (*id, entity)).collect()
+        };
+        let may = |(id, component): &(NetId, String)| {
+            let (sees, owns) = self.may_see(name, by_id[id]);
+            sees && match component.as_str() {
+                "hand" => owns,
+                "orders" => owns || name == "ann",
+                _ => true,
+            }
+        };
+        let mut expected: BTreeMap<_, _> = known.into_iter().filter(|(key, _)| may(key)).collect();
+        // A reference to somebody who is not seen is none.
+        let unseen: Vec<_> = expected
+            .keys()
+            .filter(|(id, component)| {
+                let target = self.sim.room().world().get::<OwnedBy>(by_id[id]).map(|owner| owner.0);
+                component == "owned_by" && target.is_some_and(|target| !self.may_see(name, target).0)
+            })
+            .cloned()
+            .collect();
+        unseen.iter().for_each(|key| drop(expected.remove(key)));
+        expected
+    }
+
+    /// Checks that everybody has exactly what they may know.
+    fn check(&mut self) {
+        for name in NAMES {
+            let expected = self.expected(name);
+            let state = self.sim.client_state(name);
+            let known = flat(&state, self.sim.room().world().resource::<Protocol>());
+            for (key, value) in &expected {
+                assert_eq!(known.get(key), Some(value), "{name} {key:?}");
+            }
+            for key in known.keys() {
+                assert!(expected.contains_key(key), "{name} knows {key:?}");
+            }
+        }
+    }
+
+    fn run(&mut self, ticks: u32) {
+        for _ in 0..ticks {
+            self.change();
+            self.tick();
+        }
+    }
+
+    /// Searches what was sent for what must not be there.
+    fn search(&self) {
+        for name in NAMES {
+            let packets = self.sim.client_of(name).packets();
+            let sent: BTreeSet<&[u8]> = packets.iter().flat_map(|packet| packet.windows(12)).collect();
+            let (mut found, mut secrets) = (0, 0);
+            for (mark, (who, what)) in &self.seen {
+                if who.contains(name) {
+                    found += usize::from(sent.contains(&mark[..]));
+                } else {
+                    assert!(!sent.contains(&mark[..]), "{name} was sent a secret: {what}");
+                    secrets += 1;
+                }
+            }
+            assert!(found > 50 && secrets > 50, "the search finds what was sent: {found} of what {name} may see, {secrets} secrets");
+        }
+    }
+}
+
+fn flat(state: &State, protocol: &Protocol) -> BTreeMap<(NetId, String), serde_json::Value> {
+    let mut all = BTreeMap::new();
+    let names: Vec<&str> = protocol.component_names().collect();
+    for (id, entity) in state.entities() {
+        for component in entity.components.keys() {
+            let value = state.component(protocol, entity.identity.id(state.room()), names[*component]).unwrap();
+            all.insert((*id, names[*component].to_owned()), value);
+        }
+    }
+    all
+}
+
+#[test]
+fn no_byte_about_what_somebody_must_not_see_reaches_them() {
+    for seed in 0..6 {
+        let mut game = Game::new(LinkConditions::PERFECT, seed);
+        for _ in 0..60 {
+            game.run(3);
+            game.sim.tick();
+            game.check();
+        }
+        game.search();
+    }
+}
+
+#[test]
+fn over_bad_links_everybody_ends_up_with_exactly_what_they_may_know() {
+    let link =
+        LinkConditions { delay_millis: 60, jitter_millis: 30, loss: 0.1, duplication: 0.02, reordering: 0.02, ..LinkConditions::PERFECT };
+    for seed in 0..6 {
+        let mut game = Game::new(link, seed);
+        for _ in 0..10 {
+            game.run(20);
+            game.sim.settle();
+            game.check();
+        }
+        game.search();
+    }
+}
+
+/// Two hidden things and a public one that refers to one of them.
+#[test]
+fn facts_and_references_tell_nobody_of_what_they_do_not_see() {
+    let mut sim = Sim::new(protocol, rules).client("ann").client("ben");
+    for (name, mask) in [("ann", RED), ("ben", BLUE)] {
+        sim.give(name, Senses::new().with_mask(mask));
+        sim.client_mut(name).keep_packets();
+    }
+    sim.tick();
+    let world = sim.room_mut().world_mut();
+    let spy = world.spawn((EntityId::named("spy"), Name::new("spy"), Kind(*b"kind_of_spy_"), Audience::mask(RED))).id();
+    let crate_ = world.spawn((EntityId::named("crate"), Kind(*b"kind_crate__"), OwnedBy(spy))).id();
+    sim.tick();
+    let owner = |sim: &Sim, name: &str| {
+        let world = sim.client_of(name).world();
+        let entity = world.resource::<Replica>().entity(EntityId::named("crate")).unwrap();
+        world.get::<OwnedBy>(entity).map(|owner| owner.0)
+    };
+    let of_spy = |sim: &Sim, name: &str| sim.client_of(name).world().resource::<Replica>().entity(EntityId::named("spy"));
+    assert_eq!((owner(&sim, "ann"), owner(&sim, "ben")), (of_spy(&sim, "ann"), None));
+    assert!(of_spy(&sim, "ann").is_some() && of_spy(&sim, "ben").is_none());
+    // Who does not see whom a fact names does not hear of it.
+    let shout = |sim: &mut Sim, who: &str, words: &Mark| {
+        let shouted = Shouted { who: EntityId::named(who), words: *words };
+        sim.room_mut().world_mut().run_system_once(move |mut record: Recorder| record.fact(shouted.clone())).unwrap();
+    };
+    shout(&mut sim, "spy", b"a_whispering");
+    shout(&mut sim, "ann", b"a_loud_shout");
+    sim.tick();
+    let has = |sim: &Sim, name: &str, mark: &Mark| {
+        sim.client_of(name).packets().iter().any(|packet| packet.windows(12).any(|window| window == mark))
+    };
+    for (mark, to_ben) in [(b"a_whispering", false), (b"a_loud_shout", true), (b"kind_of_spy_", false)] {
+        assert_eq!((has(&sim, "ann", mark), has(&sim, "ben", mark)), (true, to_ben), "{}", String::from_utf8_lossy(mark));
+    }
+    // Ben comes to see the spy, and what belongs to it, then loses both.
+    sim.room_mut().world_mut().entity_mut(spy).insert(RevealedTo::users([EntityId::named("ben")]));
+    sim.tick();
+    assert!(of_spy(&sim, "ben").is_some());
+    assert_eq!(owner(&sim, "ben"), of_spy(&sim, "ben"));
+    sim.room_mut().world_mut().entity_mut(spy).remove::<RevealedTo>();
+    sim.tick();
+    assert_eq!((of_spy(&sim, "ben"), owner(&sim, "ben")), (None, None));
+    assert!(sim.room().world().get::<OwnedBy>(crate_).is_some());
+}
