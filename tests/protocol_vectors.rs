@@ -1,0 +1,473 @@
+//! The bytes that stand in PROTOCOL.md are the bytes that rooms, hosts, clients and stores make: each block of its hexadecimal digits is
+//! built here anew, by what any game and any tool can use.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+use roomkeeper::client::Receiver;
+use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor, header_of};
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{
+    Admission, Angles, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, Protocol, Quantised, Ranged, Refusal,
+    Rejection, RoomId, RoomTick, ServerMessage, SmallestThree, State, write_varint,
+};
+use roomkeeper::room::{Blueprint, Level, Room, RoomOptions};
+use roomkeeper::store::{ChunkKind, Durability, Opening, SqliteStore, Store, TickRecord, Writer, WriterOptions, data_file};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_64;
+
+/// The game of the vectors.
+mod moor {
+    use super::*;
+
+    #[derive(Component, Serialize, Deserialize)]
+    pub(super) struct Position(pub(super) [f32; 2]);
+    #[derive(Component, Clone, PartialEq, Serialize, Deserialize)]
+    pub(super) struct Health(pub(super) i32);
+    #[derive(Component, Serialize, Deserialize)]
+    pub(super) enum Door {
+        Closed,
+        Open,
+    }
+    #[derive(Serialize, Deserialize)]
+    pub(super) struct Heal {
+        pub(super) by: i32,
+    }
+    #[derive(Clone, Serialize, Deserialize)]
+    pub(super) struct Healed {
+        pub(super) who: EntityId,
+        pub(super) by: i32,
+    }
+
+    impl Quantity for Health {
+        type Amount = i32;
+        fn amount(&self) -> i32 {
+            self.0
+        }
+        fn set_amount(&mut self, amount: i32) {
+            self.0 = amount;
+        }
+    }
+
+    pub(super) fn protocol(app: &mut App) {
+        app.sync::<Position>("position").latest();
+        app.sync::<Health>("health").quantity();
+        let _ = app.sync::<Door>("door");
+        app.command::<Heal>("heal").fact::<Healed>("healed");
+    }
+
+    pub(super) fn rules(app: &mut App) {
+        app.decide(|heal: In<Issued<Heal>>| match heal.by {
+            0 => Err(Rejection::new("no_use").because("nothing to heal")),
+            by => accept(Healed { who: heal.author_id, by }),
+        });
+        app.apply(|joined: On<Happened<UserJoined>>, mut commands: Commands| {
+            commands.spawn((joined.user, Health(50), Position([1.0, 2.0])));
+        });
+        app.apply(|healed: On<Happened<Healed>>, index: Res<EntityIndex>, mut health: Patch<Health>| {
+            let who = index.entity(healed.who).unwrap();
+            health.inc_max(who, healed.by, 100);
+        });
+    }
+
+    pub(super) fn options() -> RoomOptions {
+        let level = Level::from_text("moor.json", r#"{"door_a": {"door": "Closed"}, "door_b": {"door": "Open", "position": [0, 4]}}"#);
+        RoomOptions { level: Some(level), notes: true, check: true, ..RoomOptions::named("moor") }
+    }
+}
+
+type Built = BTreeMap<&'static str, Vec<u8>>;
+
+const ANN: ConnectionId = ConnectionId(1);
+
+fn ann() -> EntityId {
+    EntityId::named("ann")
+}
+
+/// The blocks of PROTOCOL.md that begin with "```hex" and a name, where what follows a `#` is for people, or with "```json" and a name.
+fn written() -> BTreeMap<String, Vec<u8>> {
+    let text = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("PROTOCOL.md")).unwrap();
+    let mut blocks = BTreeMap::new();
+    for block in text.split("\n```hex ").skip(1) {
+        let (name, rest) = block.split_once('\n').unwrap();
+        let lines = rest.split("\n```").next().unwrap().lines();
+        let digits: String = lines.flat_map(|line| line.split('#').next().unwrap().chars()).filter(|c| !c.is_whitespace()).collect();
+        let bytes = digits.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap());
+        assert!(blocks.insert(name.to_owned(), bytes.collect()).is_none(), "{name} stands twice");
+    }
+    for block in text.split("\n```json ").skip(1) {
+        let (name, rest) = block.split_once('\n').unwrap();
+        blocks.insert(name.to_owned(), rest.split("\n```").next().unwrap().as_bytes().to_vec());
+    }
+    blocks
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn every_vector_is_what_is_made() {
+    let mut built = Built::new();
+    primitives(&mut built);
+    values(&mut built);
+    codecs(&mut built);
+    messages(&mut built);
+    match_of_three_ticks(&mut built);
+    stored(&mut built);
+    let written = written();
+    let wrong = built.iter().filter(|(name, bytes)| written.get(**name) != Some(bytes));
+    let wrong: Vec<String> = wrong.map(|(name, bytes)| format!("{name} is\n{}", hex(bytes))).collect();
+    assert!(wrong.is_empty(), "PROTOCOL.md says otherwise:\n{}", wrong.join("\n"));
+    let unknown: Vec<_> = written.keys().filter(|name| !built.contains_key(name.as_str())).collect();
+    assert!(unknown.is_empty(), "nobody makes {unknown:?}");
+}
+
+fn primitives(built: &mut Built) {
+    let mut integers = Vec::new();
+    for value in [0, 240, 241, 2_287, 2_288, 67_823, 67_824, 0xff_ffff, 0x100_0000, u64::from(u32::MAX), 1 << 32, u64::MAX] {
+        write_varint(value, &mut integers);
+    }
+    built.insert("integers", integers);
+    let room = RoomId::named("moor");
+    built.insert("id-room", room.as_uuid().as_bytes().to_vec());
+    built.insert("id-named", ann().as_uuid().as_bytes().to_vec());
+    built.insert("id-minted", EntityId::minted(room, 7).as_uuid().as_bytes().to_vec());
+    built.insert("id-of-command", EntityId::of_command(ann(), CommandId(3), 0).as_uuid().as_bytes().to_vec());
+    let admission = Admission { client_id: 0x0102_0304_0506_0708, player: ann(), name: "Ann".into(), room: None };
+    let user_data = admission.encode().unwrap();
+    assert!(user_data[64..].iter().all(|byte| *byte == 0));
+    built.insert("user-data", user_data[..64].to_vec());
+}
+
+#[derive(Serialize, Deserialize)]
+enum Choice {
+    Nothing,
+    Number(u16),
+    Pair { left: bool, right: bool },
+}
+
+/// One of each kind that serde knows.
+#[derive(Component, Serialize, Deserialize)]
+struct Sample {
+    flag: (bool, bool),
+    small: (u8, i8),
+    unsigned: [u16; 5],
+    signed: [i32; 5],
+    long: (u64, i64),
+    floats: (f32, f64),
+    letters: (char, char),
+    text: String,
+    optional: (Option<u8>, Option<u8>),
+    list: Vec<u16>,
+    map: BTreeMap<String, u8>,
+    choices: [Choice; 3],
+    id: EntityId,
+    tick: RoomTick,
+    unit: (),
+}
+
+/// It refers to an entity by Bevy's mapping.
+#[derive(Component, Clone, Serialize, Deserialize)]
+struct Aim {
+    #[entities]
+    at: Entity,
+}
+
+fn values(built: &mut Built) {
+    let protocol = |app: &mut App| {
+        let _ = app.sync::<Sample>("sample");
+        let _ = app.sync_mapped::<Aim>("aim");
+        app.sync_relationship::<OwnedBy>("owned_by");
+    };
+    let mut room = Room::new(RoomOptions::named("values"), protocol, |_| {}).unwrap();
+    let sample = Sample {
+        flag: (false, true),
+        small: (255, -1),
+        unsigned: [0, 250, 251, 256, 65_535],
+        signed: [0, -1, 1, -126, i32::MIN],
+        long: (u64::MAX, -5_000_000_000),
+        floats: (1.0, -2.5),
+        letters: ('a', '\u{20ac}'),
+        text: "moor".into(),
+        optional: (None, Some(7)),
+        list: vec![1, 300],
+        map: BTreeMap::from([("k".to_owned(), 9)]),
+        choices: [Choice::Nothing, Choice::Number(300), Choice::Pair { left: true, right: false }],
+        id: ann(),
+        tick: RoomTick(20),
+        unit: (),
+    };
+    let world = room.world_mut();
+    let target = world.spawn(sample).id();
+    world.spawn((Aim { at: target }, OwnedBy(target)));
+    world.spawn(Aim { at: Entity::PLACEHOLDER });
+    room.tick([]).unwrap();
+    let (id, snapshot) = (room.info().id, room.snapshot().unwrap());
+    let state = State::from_snapshot(room.world().resource(), id, &snapshot).unwrap();
+    let value = |id: usize, component| state.entities().values().nth(id).unwrap().components[&component].clone();
+    // The snapshot sorts by net ids, which were handed out in the order of the spawns.
+    built.insert("value-sample", value(0, 0));
+    built.insert("value-mapped", value(1, 1));
+    built.insert("value-mapped-nobody", value(2, 1));
+    built.insert("value-relationship", value(1, 2));
+}
+
+fn codecs(built: &mut Built) {
+    let mut encode = |name, encode: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        encode(&mut out);
+        built.insert(name, out);
+    };
+    encode("codec-quantised", &|out| Quantised::<3>::new(-500.0..=500.0, 0.001).encode(&[1.5, -2.0, 500.0], out));
+    encode("codec-angles", &|out| Angles::<2>::new(12).encode(&[std::f32::consts::FRAC_PI_2, -0.1], out));
+    encode("codec-ranged", &|out| Ranged::new([0..=3, 1..=60, -100..=100]).encode(&[2, 60, -100], out));
+    encode("codec-smallest-three", &|out| SmallestThree.encode(&[0.0, 0.6, 0.0, -0.8], out));
+}
+
+fn messages(built: &mut Built) {
+    let command = ClientMessage::Command { id: CommandId(3), kind: 0, payload: Bytes::from_static(&[20]) };
+    built.insert("message-leave", ClientMessage::Leave.encode().to_vec());
+    built.insert("message-diverged", ClientMessage::Diverged { tick: RoomTick(300) }.encode().to_vec());
+    built.insert("message-command", command.encode().to_vec());
+    built.insert("message-durable", ServerMessage::Durable { tick: RoomTick(2) }.encode().unwrap().to_vec());
+    let refusals = [
+        ("refused-no-room", Refusal::NoSuchRoom("attic".into())),
+        ("refused-rejected", Refusal::Rejected(Rejection::new("room_full"))),
+        ("refused-closed", Refusal::RoomClosed("its game failed in tick 4".into())),
+        ("refused-kicked", Refusal::Kicked("bye".into())),
+        ("refused-full", Refusal::HostFull),
+        ("refused-shutdown", Refusal::ShuttingDown),
+    ];
+    for (name, refusal) in refusals {
+        built.insert(name, ServerMessage::Refused(refusal).encode().unwrap().to_vec());
+    }
+}
+
+/// A host with one room and one client, without a network.
+struct Table {
+    lobby: Lobby,
+    receiver: Receiver,
+    now: Duration,
+}
+
+impl Table {
+    fn new() -> Self {
+        let mut lobby = Lobby::new(HostLimits::default(), false);
+        lobby.open_room(&Blueprint::new(moor::protocol, moor::rules), moor::options()).unwrap();
+        lobby.connected(ANN, Visitor { player: ann(), name: "Ann".into(), room: None });
+        Self { lobby, receiver: Receiver::default(), now: Duration::from_secs(1) }
+    }
+
+    fn description(&self) -> Description {
+        self.lobby.room("moor").unwrap().world().resource::<Protocol>().describe()
+    }
+
+    fn hello(&mut self, fingerprint: Fingerprint) -> Vec<u8> {
+        let hello = ClientMessage::Hello { fingerprint, room: "moor".into(), spectate: false }.encode();
+        self.lobby.message(ANN, &hello);
+        hello.to_vec()
+    }
+
+    /// Runs a tick. Gives the packet that the client is sent, and the messages in it.
+    fn tick(&mut self) -> (Vec<u8>, Vec<Bytes>) {
+        self.now += Duration::from_millis(50);
+        self.lobby.advance(self.now);
+        self.lobby.tick_room("moor").unwrap();
+        self.packet()
+    }
+
+    fn packet(&mut self) -> (Vec<u8>, Vec<Bytes>) {
+        let mut packets = Vec::new();
+        self.lobby.pump(|_, own, shared| packets.push([own, shared].concat()));
+        assert_eq!(packets.len(), 1, "one packet");
+        let packet = packets.remove(0);
+        let arrival = self.now + Duration::from_millis(20);
+        let messages = self.receiver.take(arrival, &packet.clone().into()).unwrap();
+        (packet, messages)
+    }
+
+    /// The client's report, 10 ms after the packet came.
+    fn report(&mut self) -> Vec<u8> {
+        self.now += Duration::from_millis(30);
+        let report = self.receiver.next_report(self.now).unwrap();
+        self.lobby.advance(self.now);
+        self.lobby.message(ANN, &report);
+        report.to_vec()
+    }
+
+    fn world(&mut self) -> &mut World {
+        self.lobby.room_mut("moor").unwrap().world_mut()
+    }
+}
+
+fn match_of_three_ticks(built: &mut Built) {
+    let mut stranger = Table::new();
+    let description = stranger.description();
+    stranger.hello(Fingerprint(7));
+    stranger.now += Duration::from_millis(100);
+    stranger.lobby.advance(stranger.now);
+    let (_, messages) = stranger.packet();
+    built.insert("refused-protocol", messages[0].to_vec());
+    assert_eq!(ServerMessage::decode(&messages[0]), Ok(ServerMessage::Refused(Refusal::ProtocolDiffers(description.clone()))));
+    // The fingerprint, as PROTOCOL.md says that it is made.
+    let lines: String = description.names.iter().map(|name| format!("{} {} {:08x}\n", name.what, name.name, name.shape)).collect();
+    let fingerprint = XxHash3_64::oneshot(lines.as_bytes());
+    assert_eq!(description.fingerprint(), Fingerprint(fingerprint));
+    built.insert("fingerprint", fingerprint.to_le_bytes().to_vec());
+
+    let mut table = Table::new();
+    built.insert("message-hello", table.hello(description.fingerprint()));
+    let (packet, messages) = table.tick();
+    built.insert("packet-welcome", packet);
+    built.insert("message-welcome", messages[0].to_vec());
+    built.insert("message-chunk", messages[1].to_vec());
+    built.insert("report", table.report());
+
+    // Two commands, of which one is refused; a thing is born, a door opens and another one goes.
+    for (id, by) in [(1, 20), (2, 0)] {
+        let command = ClientMessage::Command { id: CommandId(id), kind: 0, payload: vec![by * 2].into() };
+        table.lobby.message(ANN, &command.encode());
+    }
+    let room = table.lobby.room("moor").unwrap();
+    let [a, b] = ["door_a", "door_b"].map(|door| room.entity(EntityId::named(door)).unwrap());
+    let world = table.world();
+    world.spawn((moor::Position([3.0, 0.5]), moor::Health(7)));
+    *world.get_mut::<moor::Door>(a).unwrap() = moor::Door::Open;
+    world.despawn(b);
+    let (packet, messages) = table.tick();
+    built.insert("packet-batch", packet);
+    built.insert("message-verdicts", messages[0].to_vec());
+    built.insert("message-batch", messages[1].to_vec());
+
+    // Three things move: what was created lately needs its batch.
+    let mut things = table.world().query::<&mut moor::Position>();
+    for mut position in things.iter_mut(table.world()) {
+        position.0[0] += 0.25;
+    }
+    built.insert("packet-part", table.tick().0);
+    let world = table.world();
+    let thing = world.query_filtered::<Entity, With<moor::Position>>().iter(world).last().unwrap();
+    world.entity_mut(thing).remove::<moor::Health>();
+    let (_, messages) = table.tick();
+    built.insert("message-batch-remove", messages[0].to_vec());
+}
+
+fn varint(bytes: &[u8]) -> (u64, &[u8]) {
+    let mut reader = roomkeeper::protocol::Reader::new(bytes);
+    (reader.varint().unwrap(), reader.rest())
+}
+
+fn unpacked(packed: &[u8]) -> Vec<u8> {
+    let (size, rest) = varint(packed);
+    zstd::bulk::decompress(rest, size as usize).unwrap()
+}
+
+fn stored(built: &mut Built) {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("protocol_vectors");
+    let _ = std::fs::remove_dir_all(&folder);
+    let mut options = WriterOptions::default();
+    (options.flush_every, options.seal_every) = (Duration::from_millis(5), u32::MAX);
+    let store = SqliteStore::open(&folder, Durability::ProcessCrash).unwrap();
+    let writer = Writer::start(Box::new(store), options, |finding| panic!("{finding}")).unwrap();
+    let blueprint = Blueprint::new(moor::protocol, moor::rules);
+    let mut room = blueprint.room(moor::options()).unwrap();
+    let handle = writer.open(header_of(&moor::options()), blueprint.protocol(), Opening::New);
+    // A flush for each tick.
+    let record = |record: TickRecord| {
+        let tick = record.tick;
+        handle.record(record);
+        while handle.durable() < Some(tick) {
+            std::thread::yield_now();
+        }
+    };
+    let command = |id, by: u8| Incoming::Command { user: ann(), id: CommandId(id), kind: 0, payload: vec![by * 2].into() };
+    record(room.opening().clone().into());
+    record(room.tick([Incoming::Join { user: ann(), name: "Ann".into() }]).unwrap().into());
+    record(room.tick([command(1, 20), command(2, 0)]).unwrap().into());
+    let user = room.entity(ann()).unwrap();
+    room.world_mut().get_mut::<moor::Position>(user).unwrap().0[0] += 0.25;
+    let outbox = room.tick([]).unwrap();
+    assert!(outbox.ordered.is_none(), "what the members are sent of it is a part");
+    record(outbox.into());
+    let mut reader = SqliteStore::read(&folder).unwrap();
+    let journal = reader.journal().unwrap();
+    assert_eq!(journal.len(), 4);
+    let file = rusqlite::Connection::open(data_file(&folder)).unwrap();
+    for (flush, frame, _) in &journal {
+        let sum: i64 = file.query_row("SELECT sum FROM journal WHERE flush = ?1", [flush.cast_signed()], |row| row.get(0)).unwrap();
+        assert_eq!(sum, XxHash3_64::oneshot(frame).cast_signed());
+    }
+    drop(file);
+    built.insert("stored-frame", journal[2].1.clone());
+    built.insert("stored-frame-latest", journal[3].1.clone());
+    drop(writer.stop());
+    let key = reader.room("moor").unwrap().unwrap().key;
+    let mut chunk = |kind| reader.chunks(key, kind, 0, u64::MAX >> 1, 10).unwrap().remove(0).payload;
+    let (facts, refusals, ticks) = (chunk(ChunkKind::Facts), chunk(ChunkKind::Refusals), unpacked(&chunk(ChunkKind::Ticks)));
+    built.insert("stored-ticks", ticks);
+    built.insert("stored-facts", facts.clone());
+    built.insert("stored-refusals", refusals.clone());
+    let checkpoint = reader.checkpoint(key, RoomTick(3), false).unwrap().unwrap();
+    built.insert("stored-checkpoint", unpacked(&checkpoint.payload));
+    chain_holds(&facts, &refusals, built);
+    sums_hold(&data_file(&folder));
+    assert_eq!(std::fs::read_to_string(folder.join("mark")).unwrap(), format!("{:020}\n", reader.last_flush().unwrap()));
+}
+
+/// The chain of hashes over facts and refusals, as PROTOCOL.md says that it is made.
+fn chain_holds(facts: &[u8], refusals: &[u8], built: &mut Built) {
+    let items = |array: &[u8]| -> Vec<String> {
+        let text = std::str::from_utf8(array).unwrap();
+        text.strip_prefix('[').unwrap().strip_suffix(']').unwrap().split(",\n").map(str::to_owned).collect()
+    };
+    // By tick, of which facts come first: the refusal is of tick 2, as is the last fact.
+    let mut head = Sha256::digest(RoomId::named("moor").as_uuid().as_bytes());
+    for item in items(facts).iter().chain(&items(refusals)) {
+        let (text, mark) = item.split_at(item.len() - 24);
+        head = Sha256::new().chain_update(head).chain_update(format!("{text}}}")).finalize();
+        assert_eq!(mark, format!(",\"h\":\"{}\"}}", hex(&head[..8])), "{item}");
+    }
+    built.insert("stored-chain", head.to_vec());
+}
+
+/// The checksums of the rows, as PROTOCOL.md says that they are made.
+fn sums_hold(file: &std::path::Path) {
+    let file = rusqlite::Connection::open(file).unwrap();
+    let fold = |place: &[i64]| place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(number.cast_unsigned()));
+    let sum = |seed: u64, bytes: &[u8]| XxHash3_64::oneshot_with_seed(seed, bytes).cast_signed();
+    for table in ["fact_chunk", "refusal_chunk", "tick_chunk"] {
+        let sql = format!("SELECT seq_from, seq_to, tick_from, tick_to, fingerprint, sum, CAST(payload AS BLOB) FROM {table}");
+        let mut statement = file.prepare(&sql).unwrap();
+        let mut rows = statement.query([]).unwrap();
+        let mut count = 0;
+        while let Some(row) = rows.next().unwrap() {
+            let place: Vec<i64> = (0..5).map(|column| row.get(column).unwrap()).collect();
+            assert_eq!(row.get::<_, i64>(5).unwrap(), sum(fold(&place), &row.get::<_, Vec<u8>>(6).unwrap()), "{table}");
+            count += 1;
+        }
+        assert_eq!(count, 1, "{table}");
+    }
+    let sql = "SELECT fingerprint, tick, resumed, sum, payload FROM checkpoint";
+    let check = |row: &rusqlite::Row<'_>| {
+        let [fingerprint, tick, resumed, stored] = [0, 1, 2, 3].map(|column| row.get::<_, i64>(column).unwrap());
+        let seed = fingerprint.wrapping_add(tick * 2 + resumed).cast_unsigned();
+        assert_eq!(stored, sum(seed, &row.get::<_, Vec<u8>>(4).unwrap()));
+        Ok(())
+    };
+    file.query_row(sql, [], check).unwrap();
+    let sql = "SELECT fingerprint, sealed_tick, sealed_seq, header_sum, sum, CAST(header AS BLOB), chain FROM room";
+    let check = |row: &rusqlite::Row<'_>| {
+        let [fingerprint, tick, seq, header_sum, stored] = [0, 1, 2, 3, 4].map(|column| row.get::<_, i64>(column).unwrap());
+        assert_eq!(header_sum, sum(0, &row.get::<_, Vec<u8>>(5).unwrap()));
+        assert_eq!(stored, sum(fold(&[fingerprint, tick + 1, seq + 1]), &row.get::<_, Vec<u8>>(6).unwrap()));
+        Ok(())
+    };
+    file.query_row(sql, [], check).unwrap();
+}
