@@ -4,12 +4,12 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::system::cpu_time;
+use super::system::{cpu_time, instant};
 use crate::cli::demo::Player;
 use crate::cli::game::Game;
 use crate::cli::options::{CliError, unauthenticated};
@@ -30,7 +30,7 @@ const BOT_BEATS: usize = 50;
 const CONNECT_BEATS: usize = 4;
 
 /// How often there is news.
-const NEWS_BEATS: usize = 200;
+const NEWS_EVERY: Duration = Duration::from_millis(200);
 
 /// How often a listener's transport acknowledges, a little less than a tick.
 const FLUSH_EVERY: Duration = Duration::from_millis(45);
@@ -181,11 +181,6 @@ impl Crowd<'_> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "clients live in real time")]
-fn instant() -> Instant {
-    Instant::now()
-}
-
 /// A flag that is set when the standard input ends: whoever started this process then needs it no longer, or is gone.
 fn until_input_ends() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -203,7 +198,7 @@ pub(in crate::cli) fn clients(game: &Game, options: &ClientsOptions) -> Result<(
     let fingerprint = game.protocol().fingerprint();
     let mut crowd = Crowd { game, options, fingerprint, listeners: Vec::new(), bots: Vec::new() };
     let (wanted, started) = (options.rooms * options.members, instant());
-    let (mut count, mut next) = (0, started);
+    let (mut count, mut next, mut told) = (0, started, None::<Duration>);
     for beat in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -213,8 +208,10 @@ pub(in crate::cli) fn clients(game: &Game, options: &ClientsOptions) -> Result<(
             count += 1;
         }
         crowd.beat(beat);
-        if beat % NEWS_BEATS == 0 {
-            say(&serde_json::to_string(&crowd.news(started.elapsed())).unwrap_or_default());
+        let now = started.elapsed();
+        if told.is_none_or(|told| now >= told + NEWS_EVERY) {
+            told = Some(now);
+            say(&serde_json::to_string(&crowd.news(now)).unwrap_or_default());
         }
         // What is missed is missed: a process that can't keep up makes no bursts of it.
         next = (next + BEAT).max(instant().checked_sub(BEAT).unwrap_or(next));

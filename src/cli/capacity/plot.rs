@@ -5,9 +5,9 @@ use std::fmt::Write;
 use super::step::Step;
 use super::sweep::{Bounds, Sweep};
 
-const WIDTH: f64 = 820.0;
+const WIDTH: f64 = 860.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 190.0;
+const RIGHT: f64 = 230.0;
 const PANEL: f64 = 230.0;
 const GAP: f64 = 62.0;
 const LINE: f64 = 16.0;
@@ -54,7 +54,7 @@ impl Panel {
             }
         }
         svg.line([LEFT, bottom], [WIDTH - RIGHT, bottom], "#888", "");
-        svg.text([WIDTH - RIGHT + 10.0, bottom + 18.0], "start", "normal", "members in all");
+        svg.text([WIDTH - RIGHT, bottom + 34.0], "end", "normal", "members in all; a ring was not held");
     }
 
     /// The lines of all sweeps, and the names of the lines. A step that was not held is a ring.
@@ -103,8 +103,10 @@ impl Svg {
     }
 }
 
-fn late_millis(step: &Step, share: f64) -> f64 {
-    step.pace.late.quantile(share).as_secs_f64() * 1e3
+/// How late a share of the ticks began at most; nothing of a step that was given up before.
+fn late_millis(step: &Step, share: f64) -> Option<f64> {
+    let late = &step.pace.late;
+    (late.count() > 0).then(|| late.quantile(share).as_secs_f64() * 1e3)
 }
 
 /// Draws the sweeps: how late ticks began, and what the two processes took of the processor, over the members in all.
@@ -127,7 +129,7 @@ pub(super) fn plot(game: &str, bounds: &Bounds, sweeps: &[Sweep], lines: &[Strin
     let limit = late.y(bounds.late.as_secs_f64() * 1e3);
     svg.line([LEFT, limit], [WIDTH - RIGHT, limit], "#888", "2 3");
     svg.text([LEFT + 4.0, limit - 4.0], "start", "normal", &format!("{} ms", bounds.late.as_millis()));
-    let quantiles: [Quantity; 2] = [("p99", "", |step| Some(late_millis(step, 0.99))), ("p50", "4 3", |step| Some(late_millis(step, 0.5)))];
+    let quantiles: [Quantity; 2] = [("p99", "", |step| late_millis(step, 0.99)), ("p50", "4 3", |step| late_millis(step, 0.5))];
     late.draw(&mut svg, bounds, sweeps, &quantiles);
 
     let cpu = Panel { top: cpu_top, x, y: [0.0, cores], logarithmic: false };

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::clients::{News, room_name};
-use super::system::cpu_time;
+use super::system::{cpu_time, instant};
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
@@ -74,11 +74,6 @@ pub(super) struct Step {
     pub(super) host_cpu: Option<f64>,
     /// And the process with the clients.
     pub(super) clients_cpu: Option<f64>,
-}
-
-#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
-fn instant() -> Instant {
-    Instant::now()
 }
 
 /// The process with the clients. It ends when its standard input does.
@@ -193,7 +188,9 @@ impl Bench<'_> {
         let (cpu_after, sent) = (cpu_time(), server.counters().1.bytes_out - sent_before);
         let news = &clients.latest;
         let there: usize = (0..plan.rooms).map(|number| server.lobby().member_count(&room_name(number))).sum();
-        let share = |before: u64, after: u64, over: f64| after.saturating_sub(before) as f64 / over.max(1.0);
+        // A process that has no time to tell anything has told nothing.
+        let told = news.at.checked_sub(from.at).filter(|micros| *micros > 0);
+        let clients_cpu = |before: u64, after: u64| Some(after.saturating_sub(before) as f64 / told? as f64);
         Ok(Step {
             plan,
             threads,
@@ -202,7 +199,7 @@ impl Bench<'_> {
             why: news.why.clone(),
             bytes: sent as f64 / f64::from(total) / seconds.max(0.001),
             host_cpu: cpu_after.zip(cpu_before).map(|(after, before)| (after - before).as_secs_f64() / seconds.max(0.001)),
-            clients_cpu: from.cpu.zip(news.cpu).map(|(before, after)| share(before, after, (news.at - from.at) as f64)),
+            clients_cpu: from.cpu.zip(news.cpu).and_then(|(before, after)| clients_cpu(before, after)),
         })
     }
 }

@@ -1,6 +1,8 @@
 //! What the system says of this process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::host::Durations;
 
 /// Lets the process have as many open files as the system allows it, and those that it starts from then on. Gives how many that are, if
 /// there is a limit.
@@ -32,4 +34,21 @@ pub(super) fn cpu_time() -> Option<Duration> {
 #[cfg(not(unix))]
 pub(super) fn cpu_time() -> Option<Duration> {
     None
+}
+
+#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
+pub(super) fn instant() -> Instant {
+    Instant::now()
+}
+
+/// How late a thread wakes up that does nothing but sleep: what the machine adds to whatever is measured on it.
+pub(super) fn wake_ups(time: Duration) -> Durations {
+    const SLEEP: Duration = Duration::from_millis(5);
+    let (mut late, begun) = (Durations::default(), instant());
+    while begun.elapsed() < time {
+        let due = instant() + SLEEP;
+        std::thread::sleep(SLEEP);
+        late.record(instant().saturating_duration_since(due));
+    }
+    late
 }
