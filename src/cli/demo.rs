@@ -24,32 +24,32 @@ const ROUND: Duration = Duration::from_millis(50);
 const AFTERMATH: Duration = Duration::from_millis(1_500);
 
 /// A client that plays by itself.
-struct Player {
+pub(super) struct Player {
     name: String,
     app: App,
     brain: BotBrain,
 }
 
 impl Player {
-    fn connect(game: &Game, credentials: &Credentials, room: &str, name: &str, seed: u64) -> Result<Self, CliError> {
+    pub(super) fn connect(game: &Game, credentials: &Credentials, room: &str, name: &str, seed: u64) -> Result<Self, CliError> {
         let brain = game.bot.as_ref().ok_or(CliError::NoBot)?(seed);
         let mut app = game.client_app();
         app.insert_resource(UdpTransport::connect(credentials, room, false)?);
         Ok(Self { name: name.to_owned(), app, brain })
     }
 
-    fn state(&self) -> &ConnectionState {
+    pub(super) fn state(&self) -> &ConnectionState {
         self.app.world().resource::<Connection>().state()
     }
 
-    fn play(&mut self) {
+    pub(super) fn play(&mut self) {
         if *self.state() == ConnectionState::Live {
             (self.brain)(self.app.world_mut());
         }
         self.app.update();
     }
 
-    fn hang_up(&mut self) {
+    pub(super) fn hang_up(&mut self) {
         self.app.world_mut().resource_mut::<Connection>().leave();
         self.app.update();
         self.app.world_mut().resource_mut::<UdpTransport>().hang_up();

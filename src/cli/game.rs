@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::options::{Cli, CliError, Verb};
 use super::processor::require_processor;
-use super::{demo, handlers, ledger, serve, watch};
+use super::{capacity, demo, handlers, ledger, serve, watch};
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::protocol::Protocol;
 use crate::room::Blueprint;
@@ -76,7 +76,7 @@ impl Game {
         self
     }
 
-    /// Makes a bot that plays the game, from a seed. `demo` and `bot` need it.
+    /// Makes a bot that plays the game, from a seed. `demo` and `bot` need it; `capacity` uses it.
     #[must_use]
     pub fn bot(mut self, make: impl Fn(u64) -> BotBrain + Send + Sync + 'static) -> Self {
         self.bot = Some(Arc::new(make));
@@ -122,7 +122,11 @@ impl Game {
                 return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
             }
         };
-        start_log(&cli.log);
+        match cli.verb {
+            // It goes until the host falls behind, and tells of it in its own words.
+            Verb::Capacity(_) => start_log(&format!("roomkeeper::host::server=error,{}", cli.log)),
+            _ => start_log(&cli.log),
+        }
         match self.verb(&cli.verb) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -136,6 +140,8 @@ impl Game {
         match verb {
             Verb::Serve(options) => serve::serve(self, options),
             Verb::Demo(options) => demo::demo(self, options),
+            Verb::Capacity(options) => capacity::capacity(self, options),
+            Verb::CapacityClients(options) => capacity::clients(self, options),
             Verb::Watch(options) => watch::watch(self, options),
             Verb::Dump(options) => watch::dump(self, options),
             Verb::Bot(options) => demo::bot(self, options),

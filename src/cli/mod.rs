@@ -1,9 +1,10 @@
-//! The verbs that every game's binary gets: `serve`, `demo`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `snippet`, `token`.
+//! The verbs that every game's binary gets: `serve`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `snippet`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!
 //! May use: everything. Prints: nothing else in the library does.
 
+mod capacity;
 mod demo;
 mod game;
 mod handlers;

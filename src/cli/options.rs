@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
+use super::capacity::{CapacityOptions, ClientsOptions};
 use super::game::Game;
 use super::ledger::{LedgerOptions, SnippetOptions};
 use crate::client::{Credentials, LinkError};
@@ -94,6 +95,11 @@ pub(super) enum Verb {
     Serve(ServeOptions),
     /// Play a match: a server and bots in one process, over real UDP, telling the story as it happens.
     Demo(DemoOptions),
+    /// Find how many members and rooms this machine holds: a growing load of clients over real UDP, and a plot of it.
+    Capacity(CapacityOptions),
+    /// Be the clients of `capacity`, until the standard input ends.
+    #[command(hide = true)]
+    CapacityClients(ClientsOptions),
     /// Join a room as a spectator and print what happens.
     Watch(WatchOptions),
     /// Print the state of a room once, as JSON.

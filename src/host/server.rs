@@ -12,10 +12,11 @@ use super::gateway::{BindError, Gateway, GatewayCounters, GatewayEvent, Gone, Sh
 use super::keeper::{KeepError, KeepOptions, Keeper};
 use super::limits::{HostCounters, HostLimits};
 use super::lobby::{Lobby, TickReport};
-use super::pacer::Pacer;
+use super::pace::Pace;
+use super::pacer::{Due, Pacer};
 use super::session::Visitor;
 use crate::protocol::{LeaveReason, LinkConditions, Refusal};
-use crate::room::{Blueprint, RoomError, RoomOptions};
+use crate::room::{Blueprint, RoomClock, RoomError, RoomOptions};
 use crate::store::WriterReport;
 
 /// Most datagrams that are taken in between two ticks of rooms. A flood is left in the socket's buffer, which drops it.
@@ -56,6 +57,7 @@ pub struct Server {
     started: Instant,
     late_max: Duration,
     skipped: u64,
+    pace: Pace,
     keeper: Option<Keeper>,
     /// Since when the rooms stand still because the store is full.
     halted: bool,
@@ -96,6 +98,7 @@ impl Server {
             started: instant(),
             late_max: Duration::ZERO,
             skipped: 0,
+            pace: Pace::default(),
             keeper: None,
             halted: false,
         })
@@ -170,6 +173,11 @@ impl Server {
         (self.late_max, self.skipped)
     }
 
+    /// How it kept its time since this was last asked. To be asked between two [rounds](Self::round).
+    pub fn take_pace(&mut self) -> Pace {
+        std::mem::take(&mut self.pace)
+    }
+
     /// Runs until `stop`, then tells the members and returns. `report` hears of every tick of every room.
     pub fn run(&mut self, stop: &AtomicBool, mut report: impl FnMut(&str, &TickReport, &Lobby)) {
         while !stop.load(Ordering::Relaxed) {
@@ -186,17 +194,18 @@ impl Server {
 
     /// Takes in what arrived and runs what is due. Returns how long nothing will be.
     pub fn round(&mut self, report: &mut impl FnMut(&str, &TickReport, &Lobby)) -> Duration {
+        let begun = self.started.elapsed();
         self.receive();
         let now = self.started.elapsed();
-        let mut due: Vec<(String, u32)> = Vec::new();
+        let mut due: Vec<(String, Due)> = Vec::new();
         for (name, pacer) in &mut self.pacers {
             let now_due = pacer.due(now);
             if now_due.ticks > 0 {
-                due.push((name.clone(), now_due.ticks));
-                self.late_max = self.late_max.max(now_due.late);
+                due.push((name.clone(), now_due));
             }
             if now_due.skipped > 0 {
                 self.skipped += now_due.skipped;
+                self.pace.skipped += now_due.skipped;
                 tracing::warn!(room = name, skipped = now_due.skipped, late = ?now_due.late, "the host fell behind; room time stood still");
             }
         }
@@ -207,13 +216,22 @@ impl Server {
         if self.halted {
             due.clear();
         }
-        for (name, ticks) in &due {
-            for _ in 0..*ticks {
+        for (name, due) in &due {
+            for nth in 0..due.ticks {
+                // One room waits for the other: a tick begins when it begins, not when the round does.
+                let begins = self.started.elapsed();
+                let late = (due.late + begins.saturating_sub(now)).saturating_sub(RoomClock::STEP * nth);
+                self.late_max = self.late_max.max(late);
+                self.pace.late.record(late);
                 self.tick(name, report);
+                self.pace.busy.record(self.started.elapsed().saturating_sub(begins));
             }
         }
         if any_due || self.pacers.is_empty() {
             self.send();
+        }
+        if any_due {
+            self.pace.rounds.record(self.started.elapsed().saturating_sub(begun));
         }
         let next = self.pacers.values().map(Pacer::next).min();
         let tick = next.map_or(NAP_MAX, |next| next.saturating_sub(self.started.elapsed()));

@@ -24,6 +24,7 @@ mod named;
 mod notice;
 mod operation;
 mod pack;
+#[cfg_attr(not(all(feature = "client", feature = "host")), expect(dead_code, reason = "one end writes, the other reads"))]
 mod packet;
 mod part;
 mod payload;
@@ -51,6 +52,7 @@ pub use self::channel::{
 };
 pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
+#[cfg(feature = "host")]
 pub(crate) use self::envelope::PRIVATE_MESSAGE;
 pub use self::envelope::{
     ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages,
@@ -94,12 +96,16 @@ pub(crate) use self::column::Announcement;
 #[cfg(feature = "host")]
 pub(crate) use self::fold::{Dirty, EXISTS};
 pub(crate) use self::ids::with_ticks_moved;
-pub(crate) use self::packet::{
-    Frame, PACKET_HEAD_MAX, REPORT_BITS_BYTES_MAX, Report, STREAM_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, read_packet, unwrap_seq,
-    varint_size, write_echo, write_ordered_head, write_packet_head, write_part_head,
-};
+#[cfg(feature = "client")]
+pub(crate) use self::packet::{Frame, REPORT_BITS_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX, read_packet};
 pub use self::packet::{PACKET, REPORT};
-pub(crate) use self::part::{PartItem, PartSource, VisitPart, part_needs, read_part};
+#[cfg(feature = "host")]
+pub(crate) use self::packet::{PACKET_HEAD_MAX, write_echo, write_ordered_head, write_packet_head, write_part_head};
+#[cfg(any(feature = "client", feature = "host"))]
+pub(crate) use self::packet::{Report, STREAM_WINDOW_BYTES, unwrap_seq, varint_size};
+pub(crate) use self::part::{PartItem, PartSource};
+#[cfg(feature = "client")]
+pub(crate) use self::part::{VisitPart, part_needs, read_part};
 pub(crate) use self::payload::{Fact, Payload};
 pub(crate) use self::quantity::StepLog;
 pub(crate) use self::registry::ComponentEntry;
@@ -107,5 +113,6 @@ pub(crate) use self::registry::watch_losses;
 pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
 pub(crate) use self::staged::{Places, Staged, insert_staged, stage};
+#[cfg(feature = "client")]
 pub(crate) use self::versions::Versions;
 pub(crate) use self::wire::{HiddenFrom, Names};

@@ -14,6 +14,7 @@ mod fault;
 mod inbox;
 mod index;
 mod intake;
+#[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host sends"))]
 mod latest;
 mod ledger;
 mod level;
@@ -21,6 +22,7 @@ mod lifetime;
 mod meter;
 mod outbox;
 mod patch;
+#[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host sends"))]
 mod private;
 mod reset;
 mod resume;
@@ -47,7 +49,9 @@ pub use self::resume::{ResumeError, Resumed, Scene};
 pub use self::rng::RoomRng;
 pub use self::runner::{Room, RoomError, RoomInfo, RoomOptions};
 
+#[cfg(feature = "host")]
 pub(crate) use self::latest::{LatestValues, NEEDS_TICKS, Part};
+#[cfg(feature = "host")]
 pub(crate) use self::private::{Beholder, PrivateWriter, ToldReferences};
 
 pub use crate::protocol::{Incoming, Recorded, Verdict};

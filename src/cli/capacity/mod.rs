@@ -1,0 +1,145 @@
+//! `capacity`: how many members and rooms this machine holds. A server here, its clients in another process, and a load that grows until
+//! a tick begins too late.
+//!
+//! May use: everything. The clients are real ones over real UDP. They share the machine, which is said with the result.
+
+mod clients;
+mod plot;
+mod step;
+mod sweep;
+mod system;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+pub(super) use self::clients::{ClientsOptions, clients};
+use self::step::{Bench, Plan};
+use self::sweep::{Bounds, sweep};
+use super::game::Game;
+use super::options::{CliError, RoomArguments};
+use super::serve::{say, stop_flag};
+
+/// Most members that a gateway of 16 threads is given here: half of what it may have, since the system spreads clients over threads by
+/// chance.
+const MEMBERS_MAX: u32 = 2_048;
+
+/// Files that a process has open besides its clients' sockets.
+const OTHER_FILES: u64 = 64;
+
+/// How long a load settles before it is measured.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+pub(super) struct CapacityOptions {
+    /// How many members each room has while the rooms become more.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "MEMBERS")]
+    members_per_room: u32,
+    /// How long each step is measured, in seconds, after 2 s in which it settles.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
+    seconds: u64,
+    /// How late a tick may begin, in milliseconds: 99 of 100 must stay below it.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=50), value_name = "MILLIS")]
+    late: u64,
+    /// One member of so many is a bot that plays, the others only receive and report; 0 for no bots.
+    #[arg(long, default_value_t = 8, value_name = "MEMBERS")]
+    bot_every: u32,
+    /// Don't go beyond so many members in all.
+    #[arg(long, default_value_t = MEMBERS_MAX, value_parser = clap::value_parser!(u32).range(1..=2_048), value_name = "MEMBERS")]
+    members_max: u32,
+    /// With how many threads the gateway works; 0 for none of its own. Unless it is given: none up to 256 members, then one for each 128.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=16), value_name = "N")]
+    gateway_threads: Option<u8>,
+    /// The level file; the game's own if none is named.
+    #[arg(long, value_name = "FILE")]
+    level: Option<PathBuf>,
+    /// Where to write the plot.
+    #[arg(long, default_value = "capacity.svg", value_name = "FILE")]
+    svg: PathBuf,
+    /// A trial of some seconds with at most 8 members, in which no time is judged.
+    #[arg(long)]
+    quick: bool,
+}
+
+impl CapacityOptions {
+    fn bounds(&self) -> Result<Bounds, CliError> {
+        let files = system::raise_files().map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES));
+        if files == 0 {
+            let what = "the number of files that this process may have open".to_owned();
+            return Err(CliError::Argument {
+                what,
+                detail: "too low, each client takes one; raise it, by `ulimit -n` for instance".to_owned(),
+            });
+        }
+        let by_threads = match self.gateway_threads {
+            None => MEMBERS_MAX,
+            Some(0 | 1) => 256,
+            Some(threads) => u32::from(threads) * step::MEMBERS_PER_THREAD,
+        };
+        let limits = [
+            (self.members_max, "as asked"),
+            (if self.quick { 8 } else { MEMBERS_MAX }, "as many as are tried"),
+            (by_threads, "as many as the gateway's threads are given"),
+            (u32::try_from(files).unwrap_or(u32::MAX), "as many as there may be open files; `ulimit -n` raises that"),
+        ];
+        let (members_max, why_max) = limits.into_iter().min_by_key(|(limit, _)| *limit).unwrap_or((MEMBERS_MAX, ""));
+        Ok(Bounds { members_max, why_max, late: Duration::from_millis(self.late), judged: !self.quick })
+    }
+}
+
+/// Lets the load grow until it is too much, once by rooms and once by members, and tells how much was not.
+pub(super) fn capacity(game: &Game, options: &CapacityOptions) -> Result<(), CliError> {
+    let stop = stop_flag();
+    let bounds = options.bounds()?;
+    let level = options.level.clone();
+    let bench = Bench {
+        game,
+        room: RoomArguments { room: String::new(), level, seed: 1, notes: false, check: false }.room_options(game)?,
+        bot_every: if game.bot.is_some() { options.bot_every } else { 0 },
+        threads: options.gateway_threads,
+        warm_up: if options.quick { Duration::from_millis(200) } else { WARM_UP },
+        measured: if options.quick { Duration::from_millis(500) } else { Duration::from_secs(options.seconds) },
+        stop: &stop,
+    };
+    let preface = preface(&bench, &bounds);
+    preface.iter().for_each(|line| say(line));
+    let members = if options.quick { 4 } else { options.members_per_room.min(bounds.members_max) };
+    let by_rooms = sweep(&bench, &bounds, &format!("rooms of {members} members"), 1, &|rooms| Plan { rooms, members })?;
+    let by_members = sweep(&bench, &bounds, "one room", 8, &|members| Plan { rooms: 1, members })?;
+    let sweeps = [by_rooms, by_members];
+    let sentences: Vec<String> = sweeps.iter().map(|sweep| sweep.sentence(&bounds)).collect();
+    say("");
+    sentences.iter().for_each(|line| say(line));
+    let svg = plot::plot(game.name, &bounds, &sweeps, &[preface, sentences].concat());
+    std::fs::write(&options.svg, svg).map_err(|error| CliError::Io { what: format!("the plot {}", options.svg.display()), error })?;
+    say(&format!("the plot is in {}", options.svg.display()));
+    Ok(())
+}
+
+fn preface(bench: &Bench, bounds: &Bounds) -> Vec<String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let members = match bench.bot_every {
+        0 if bench.game.bot.is_none() => "The game has no bots: all members only receive and report.".to_owned(),
+        0 => "All members only receive and report.".to_owned(),
+        every => format!("One member of {every} is a bot that plays, the others receive and report: commands need a replica."),
+    };
+    let judged = match bounds.judged {
+        true => format!(
+            "Held is a step in which 99 of 100 ticks begin less than {} ms late, none is skipped, and no client is refused or lost.",
+            bounds.late.as_millis()
+        ),
+        false => "A trial: no time is judged, only that no client is refused or lost.".to_owned(),
+    };
+    let idle = system::wake_ups(bench.warm_up).quantile(0.99);
+    let verdict = if bounds.judged && idle * 2 >= bounds.late { ": it is too busy to say what it holds" } else { "" };
+    vec![
+        format!("{} on {cores} cores. The clients run in another process of the same machine, and take their part of it.", bench.game.name),
+        format!(
+            "Without a load, a thread that only sleeps wakes up to {:.2} ms late in 99 of 100 times{verdict}.",
+            idle.as_secs_f64() * 1e3
+        ),
+        members,
+        judged,
+    ]
+}

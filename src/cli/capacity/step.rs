@@ -1,0 +1,205 @@
+//! One step of a load: a server with rooms here, their clients in another process, and what was measured.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use super::clients::{News, room_name};
+use super::system::{cpu_time, instant};
+use crate::cli::game::Game;
+use crate::cli::options::CliError;
+use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
+use crate::host::{HostLimits, Pace, Server};
+use crate::room::RoomOptions;
+
+/// How long the host sleeps at most, as [`Server::run`] does.
+const NAP_MAX: Duration = Duration::from_millis(25);
+
+/// How long all clients may take to get in, besides a tick's third for each.
+const JOIN_TIME: Duration = Duration::from_secs(15);
+
+/// How many members a thread of the gateway is given: half of what it may have, since the system spreads them by chance.
+pub(super) const MEMBERS_PER_THREAD: u32 = 128;
+
+/// How large a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) rooms: u32,
+    /// Members of each room.
+    pub(super) members: u32,
+}
+
+impl Plan {
+    pub(super) fn total(self) -> u32 {
+        self.rooms * self.members
+    }
+
+    /// With how many threads the gateway works, unless the command line says: none of its own as long as one shard is enough.
+    pub(super) fn threads(self, wanted: Option<u8>) -> usize {
+        let enough = match self.total() {
+            0..=256 => 0,
+            many => many.div_ceil(MEMBERS_PER_THREAD).min(16) as usize,
+        };
+        wanted.map_or(enough, usize::from)
+    }
+}
+
+/// What is the same in all steps.
+pub(super) struct Bench<'a> {
+    pub(super) game: &'a Game,
+    pub(super) room: RoomOptions,
+    pub(super) bot_every: u32,
+    pub(super) threads: Option<u8>,
+    pub(super) warm_up: Duration,
+    pub(super) measured: Duration,
+    pub(super) stop: &'a AtomicBool,
+}
+
+/// What was measured in a step.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) plan: Plan,
+    pub(super) threads: usize,
+    pub(super) pace: Pace,
+    /// How many clients were there until the end.
+    pub(super) live: u32,
+    /// Why the first was not.
+    pub(super) why: String,
+    /// Bytes sent per member and second, without the headers of UDP and IP.
+    pub(super) bytes: f64,
+    /// How much of one core this process took, from 0 to the number of cores.
+    pub(super) host_cpu: Option<f64>,
+    /// And the process with the clients.
+    pub(super) clients_cpu: Option<f64>,
+}
+
+/// The process with the clients. It ends when its standard input does.
+struct Clients {
+    process: Child,
+    lines: Receiver<String>,
+    latest: News,
+}
+
+impl Clients {
+    fn start(server: SocketAddr, plan: Plan, bot_every: u32) -> Result<Self, CliError> {
+        let io = |error| CliError::Io { what: "the process with the clients".to_owned(), error };
+        let numbers = [("--rooms", plan.rooms), ("--members", plan.members), ("--bot-every", bot_every)];
+        let mut process = Command::new(std::env::current_exe().map_err(io)?)
+            .args(["capacity-clients", "--server", &server.to_string()])
+            .args(numbers.into_iter().flat_map(|(name, number)| [name.to_owned(), number.to_string()]))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(io)?;
+        let output = process.stdout.take();
+        let (tell, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            let lines = output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(Result::ok);
+            lines.map(|line| tell.send(line)).find(Result::is_err)
+        });
+        Ok(Self { process, lines, latest: News::default() })
+    }
+
+    /// Hears what it has to say.
+    fn hear(&mut self) -> Result<&News, CliError> {
+        loop {
+            match self.lines.try_recv() {
+                Ok(line) => self.latest = serde_json::from_str(&line).unwrap_or_else(|_| self.latest.clone()),
+                Err(mpsc::TryRecvError::Empty) => return Ok(&self.latest),
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    return Err(CliError::Connection("the process with the clients ended before its time".to_owned()));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let begun = instant();
+        while begun.elapsed() < Duration::from_secs(5) {
+            if !matches!(self.process.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs the server for a time, or until `enough`.
+fn drive(
+    server: &mut Server,
+    clients: &mut Clients,
+    time: Duration,
+    stop: &AtomicBool,
+    enough: impl Fn(&News) -> bool,
+) -> Result<(), CliError> {
+    let begun = instant();
+    while begun.elapsed() < time && !stop.load(Ordering::Relaxed) && !enough(clients.hear()?) {
+        let wait = server.round(&mut |_, _, _| {});
+        std::thread::sleep(wait.min(NAP_MAX));
+    }
+    Ok(())
+}
+
+impl Bench<'_> {
+    fn server(&self, plan: Plan, threads: usize) -> Result<Server, CliError> {
+        let config = ShardConfig {
+            bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            public_addresses: Vec::new(),
+            access: Access::Loopback,
+            limits: GatewayLimits::default(),
+        };
+        let limits = HostLimits {
+            sessions_max: plan.total() as usize,
+            members_per_room_max: plan.members as usize,
+            rooms_max: plan.rooms as usize,
+            ..HostLimits::default()
+        };
+        let mut server = Server::bind_threads(&config, limits, threads)?;
+        for number in 0..plan.rooms {
+            let room = RoomOptions { name: room_name(number), seed: self.room.seed.wrapping_add(u64::from(number)), ..self.room.clone() };
+            server.open_room(&self.game.blueprint, room)?;
+        }
+        Ok(server)
+    }
+
+    /// Measures a step: a new server, new clients.
+    pub(super) fn step(&self, plan: Plan) -> Result<Step, CliError> {
+        let (threads, total) = (plan.threads(self.threads), plan.total());
+        let mut server = self.server(plan, threads)?;
+        let address = server.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
+        let mut clients = Clients::start(address, plan, self.bot_every)?;
+        let (server, clients) = (&mut server, &mut clients);
+        let join_time = JOIN_TIME + Duration::from_millis(15) * total;
+        drive(server, clients, join_time, self.stop, |news| news.live == total || news.lost > 0)?;
+        drive(server, clients, self.warm_up, self.stop, |news| news.live < total)?;
+        let (from, cpu_before, sent_before) = (clients.latest.clone(), cpu_time(), server.counters().1.bytes_out);
+        drop(server.take_pace());
+        let begun = instant();
+        drive(server, clients, self.measured, self.stop, |news| news.live < total)?;
+        let (seconds, pace) = (begun.elapsed().as_secs_f64(), server.take_pace());
+        let (cpu_after, sent) = (cpu_time(), server.counters().1.bytes_out - sent_before);
+        let news = &clients.latest;
+        let there: usize = (0..plan.rooms).map(|number| server.lobby().member_count(&room_name(number))).sum();
+        // A process that has no time to tell anything has told nothing.
+        let told = news.at.checked_sub(from.at).filter(|micros| *micros > 0);
+        let clients_cpu = |before: u64, after: u64| Some(after.saturating_sub(before) as f64 / told? as f64);
+        Ok(Step {
+            plan,
+            threads,
+            pace,
+            live: news.live.min(there as u32),
+            why: news.why.clone(),
+            bytes: sent as f64 / f64::from(total) / seconds.max(0.001),
+            host_cpu: cpu_after.zip(cpu_before).map(|(after, before)| (after - before).as_secs_f64() / seconds.max(0.001)),
+            clients_cpu: from.cpu.zip(news.cpu).and_then(|(before, after)| clients_cpu(before, after)),
+        })
+    }
+}
