@@ -80,7 +80,8 @@
 //! # What is not
 //!
 //! - Values between two ticks are not seen: a component that was written twice in a tick arrives once.
-//! - `latest` components travel on the ordered channel as yet: a lost packet delays what follows it.
+//! - A value of a `latest` component may overtake what the batches say, and some of its values are never seen: only the newest counts.
+//! - In a room in which something is not for everybody no batch carries a hash: a replica that differs there does not notice.
 //! - What a game keeps in components that are not synced, or in resources, is not stored: see [`room::Resumed`].
 //!
 //! # Features

@@ -237,6 +237,8 @@ fn messages(built: &mut Built) {
     built.insert("message-diverged", ClientMessage::Diverged { tick: RoomTick(300) }.encode().to_vec());
     built.insert("message-command", command.encode().to_vec());
     built.insert("message-durable", ServerMessage::Durable { tick: RoomTick(2) }.encode().unwrap().to_vec());
+    let private = Bytes::from_static(&[42, 64 + 4, 1, 7]);
+    built.insert("message-private", ServerMessage::Private(private).encode().unwrap().to_vec());
     let refusals = [
         ("refused-no-room", Refusal::NoSuchRoom("attic".into())),
         ("refused-rejected", Refusal::Rejected(Rejection::new("room_full"))),

@@ -114,7 +114,7 @@ mod tests {
         let mut durations = Durations::default();
         assert_eq!(durations.quantile(0.99), Duration::ZERO);
         (1..=1_000).for_each(|millis| durations.record(Duration::from_millis(millis)));
-        assert!((Duration::from_millis(990)..Duration::from_millis(1_000)).contains(&durations.quantile(0.99)), "{durations:?}");
+        assert!((Duration::from_millis(990)..=Duration::from_millis(1_000)).contains(&durations.quantile(0.99)), "{durations:?}");
         assert!((Duration::from_millis(500)..Duration::from_millis(532)).contains(&durations.quantile(0.5)), "{durations:?}");
         assert_eq!((durations.quantile(1.0), durations.max()), (Duration::from_millis(1_000), Duration::from_millis(1_000)));
         assert_eq!((durations.count(), durations.sum()), (1_000, Duration::from_millis(500_500)));

@@ -14,7 +14,7 @@
 //! facts    := first seq, count, count * (kind, producer, [author], [seq - cause], payload)
 //! notes    := a number for each create, update and delete, in their order: 0, or 1 + the place of the fact that caused it
 //! hash     := 8 bytes, little-endian, of the state after the batch
-//! snapshot := tick, next seq, roster, columns, [hash]
+//! snapshot := tick, next seq, roster, columns
 //! ```
 
 use super::codec::{CodecError, Reader, write_varint};

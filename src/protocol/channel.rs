@@ -27,13 +27,13 @@ impl From<Channel> for u8 {
 /// When a lost reliable message is sent again. Above the round trip of most players, so that little is sent twice.
 pub const RESEND_AFTER: Duration = Duration::from_millis(150);
 
-/// Most unacknowledged bytes that a host keeps for one client. A snapshot travels within it; what does not fit waits above.
+/// Most unacknowledged bytes that a host keeps for one client. Hosts say nothing by renet any more but that something came.
 pub const HOST_RELIABLE_BYTES_MAX: usize = 1 << 20;
 
 /// Most unacknowledged bytes that a client keeps, and that a host keeps of a client's messages that came out of order.
 pub const CLIENT_RELIABLE_BYTES_MAX: usize = 64 << 10;
 
-/// Most bytes that leave for one client in one flush. 20 times a second: 5 MB/s while a snapshot travels.
+/// Most bytes that leave for one client in one flush. Packets beside renet have a bound of their own.
 pub const BYTES_PER_FLUSH_MAX: u64 = 256 << 10;
 
 /// Largest message from a client, in bytes: one that fits a datagram, since hosts take no slices.

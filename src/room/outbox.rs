@@ -33,7 +33,7 @@ pub struct Outbox {
     pub tick: RoomTick,
     /// All operations and facts of the tick, for every member; nothing if nothing changed.
     pub batch: Option<Bytes>,
-    /// The same without the updates that travel in [parts](super::Room::parts): what members receive in order.
+    /// The same without what travels in parts and what is not for everybody: what all members receive, in order.
     pub ordered: Option<Bytes>,
     /// Answers to single members, in the order of the inbox.
     pub answers: Vec<Answer>,

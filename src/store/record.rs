@@ -43,7 +43,7 @@ impl RoomHeader {
 pub struct TickRecord {
     /// The tick.
     pub tick: RoomTick,
-    /// Its batch, if anything changed: the very bytes that went out.
+    /// Its batch, if anything changed: all of it, also what members were sent in parts, or not all of them.
     pub batch: Option<Bytes>,
     /// Its facts.
     pub facts: Vec<Recorded>,

@@ -24,7 +24,7 @@ pub enum GatewayEvent {
     /// A message came in over a channel.
     Message(ConnectionId, Bytes),
     /// A packet came in beside the channels: perhaps not in order, perhaps not all of them, each at most once. Its first byte is one of
-    /// [`RAW_KINDS`](crate::protocol::RAW_KINDS), and it has at most [`RAW_BYTES_MAX`] bytes; nothing else is known of it.
+    /// [`RAW_KINDS`](crate::protocol::RAW_KINDS), and it has at most [`RAW_BYTES_MAX`](crate::protocol::RAW_BYTES_MAX) bytes; nothing else is known of it.
     Packet(ConnectionId, Bytes),
     /// A client is gone.
     Disconnected(ConnectionId, Gone),

@@ -35,7 +35,7 @@ CREATE TABLE refusal_chunk(
   room_id INTEGER NOT NULL, seq_from INTEGER NOT NULL, seq_to INTEGER NOT NULL, tick_from INTEGER NOT NULL, tick_to INTEGER NOT NULL,
   fingerprint INTEGER NOT NULL, sum INTEGER NOT NULL, payload TEXT NOT NULL,
   PRIMARY KEY(room_id, seq_from)) STRICT;
--- Batches as they went on the wire, and what was taken in; packed.
+-- Batches, in the form that they have on the wire, and what was taken in; packed.
 CREATE TABLE tick_chunk(
   room_id INTEGER NOT NULL, seq_from INTEGER NOT NULL, seq_to INTEGER NOT NULL, tick_from INTEGER NOT NULL, tick_to INTEGER NOT NULL,
   fingerprint INTEGER NOT NULL, sum INTEGER NOT NULL, payload BLOB NOT NULL,
