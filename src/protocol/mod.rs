@@ -7,6 +7,7 @@ mod batch;
 mod built_in;
 mod channel;
 mod check;
+mod chunk;
 mod codec;
 mod column;
 mod envelope;
@@ -49,10 +50,11 @@ pub use self::channel::{
     BYTES_PER_FLUSH_MAX, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, Channel, HOST_RELIABLE_BYTES_MAX, RESEND_AFTER,
     TIMEOUT_SECONDS, TRANSPORT_ID, client_channel_waiting, connection_config, host_channel_waiting,
 };
+pub use self::chunk::{SnapshotAssembly, SnapshotChunk, snapshot_messages};
 pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
 pub use self::envelope::{
-    ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages,
+    ClientMessage, Refusal, ServerMessage, VerdictMessage, WIRE_VERSION, batch_message,
 };
 pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
