@@ -17,7 +17,7 @@ use super::replica::Replica;
 use crate::protocol::limits::{COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::protocol::{
     Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, RoomTick, ServerMessage,
-    SnapshotAssembly, VerdictMessage, encode_into,
+    SnapshotAssembly, SnapshotChunk, VerdictMessage, encode_into,
 };
 
 /// How many accepted commands a client remembers until they are said to be stored.
@@ -291,7 +291,7 @@ fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
             world.resource_mut::<Connection>().state = ConnectionState::Refused(refusal, differences);
             Ok(())
         }
-        ServerMessage::Chunk { size, at, bytes } => take_chunk(world, size, at, &bytes),
+        ServerMessage::Chunk(chunk) => take_chunk(world, &chunk),
         ServerMessage::Batch(batch) => take_batch(world, batch),
         ServerMessage::Private(private) => take_private(world, private),
         ServerMessage::Verdicts { tick, verdicts } => {
@@ -321,12 +321,12 @@ fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
     }
 }
 
-fn take_chunk(world: &mut World, size: usize, at: usize, bytes: &[u8]) -> Result<(), ApplyError> {
+fn take_chunk(world: &mut World, chunk: &SnapshotChunk) -> Result<(), ApplyError> {
     let mut connection = world.resource_mut::<Connection>();
-    let snapshot = connection.assembly.add(size, at, bytes)?;
+    let snapshot = connection.assembly.add(chunk)?;
     let Some(snapshot) = snapshot else {
         if !connection.resyncing {
-            connection.state = ConnectionState::Joining(connection.assembly.progress(size));
+            connection.state = ConnectionState::Joining(connection.assembly.progress());
         }
         return Ok(());
     };

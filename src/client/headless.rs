@@ -132,7 +132,7 @@ impl HeadlessReplica {
                 };
                 vec![Sight::Refused(refusal, differences)]
             }
-            ServerMessage::Chunk { size, at, bytes } => match self.assembly.add(size, at, &bytes)? {
+            ServerMessage::Chunk(chunk) => match self.assembly.add(&chunk)? {
                 None => vec![Sight::Nothing],
                 Some(snapshot) => {
                     self.state = State::from_snapshot(&self.protocol, self.state.room(), &snapshot).map_err(apply_error)?;

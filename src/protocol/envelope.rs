@@ -3,10 +3,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use super::chunk::{CHUNK, SnapshotChunk};
 use super::codec::{CodecError, Reader, encode_into, write_text, write_varint};
 use super::fingerprint::{Description, Fingerprint};
 use super::ids::{CommandId, EntityId, RoomId, RoomTick};
-use super::limits::{COMMAND_BYTES_MAX, NAME_BYTES_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_CHUNK_BYTES};
+use super::limits::{COMMAND_BYTES_MAX, NAME_BYTES_MAX};
 use super::rejection::Rejection;
 use super::roster::read_uuid;
 
@@ -168,14 +169,7 @@ pub enum ServerMessage {
     /// The client is not let in, or not kept.
     Refused(Refusal),
     /// A piece of a snapshot.
-    Chunk {
-        /// The size of the whole, in bytes.
-        size: usize,
-        /// Where this piece begins.
-        at: usize,
-        /// The piece.
-        bytes: Bytes,
-    },
+    Chunk(SnapshotChunk),
     /// All operations of a tick.
     Batch(Bytes),
     /// What became of this client's commands in a tick.
@@ -213,12 +207,7 @@ impl ServerMessage {
                 out.push(2);
                 encode_into(refusal, &mut out)?;
             }
-            Self::Chunk { size, at, bytes } => {
-                out.push(3);
-                write_varint(*size as u64, &mut out);
-                write_varint(*at as u64, &mut out);
-                out.extend_from_slice(bytes);
-            }
+            Self::Chunk(chunk) => chunk.write(&mut out),
             Self::Batch(batch) => return Ok(batch_message(batch)),
             Self::Verdicts { tick, verdicts } => {
                 out.push(5);
@@ -251,15 +240,7 @@ impl ServerMessage {
                 Self::Welcome { room, user, last_command, name: reader.text("room", NAME_BYTES_MAX)?.to_owned() }
             }
             2 => Self::Refused(reader.value()?),
-            3 => {
-                let at = reader.at();
-                let size = reader.varint()?;
-                if size > SNAPSHOT_BYTES_MAX as u64 {
-                    return Err(CodecError::TooLarge { what: "snapshot", value: size, max: SNAPSHOT_BYTES_MAX as u64, at });
-                }
-                let begin = reader.varint_u32("place of a chunk")? as usize;
-                return Ok(Self::Chunk { size: size as usize, at: begin, bytes: message.slice(reader.at()..) });
-            }
+            CHUNK => return SnapshotChunk::read(&mut reader, message).map(Self::Chunk),
             4 => return Ok(Self::Batch(message.slice(1..))),
             PRIVATE_MESSAGE => return Ok(Self::Private(message.slice(1..))),
             5 => Self::Verdicts { tick: RoomTick(reader.varint_u32("tick")?), verdicts: reader.value()? },
@@ -279,48 +260,6 @@ pub fn batch_message(batch: &Bytes) -> Bytes {
     out.freeze()
 }
 
-/// A snapshot as messages: made once, then shared by all that join in the tick.
-pub fn snapshot_messages(snapshot: &Bytes) -> Vec<Bytes> {
-    let pieces = snapshot.chunks(SNAPSHOT_CHUNK_BYTES).enumerate();
-    let messages = pieces.map(|(n, piece)| {
-        let mut out = Vec::with_capacity(piece.len() + 12);
-        out.push(3);
-        write_varint(snapshot.len() as u64, &mut out);
-        write_varint((n * SNAPSHOT_CHUNK_BYTES) as u64, &mut out);
-        out.extend_from_slice(piece);
-        Bytes::from(out)
-    });
-    messages.collect()
-}
-
-/// Puts the chunks of a snapshot together again. They come in order; memory grows with what arrived, not with what was promised.
-#[derive(Debug, Default)]
-pub struct SnapshotAssembly {
-    bytes: Vec<u8>,
-}
-
-impl SnapshotAssembly {
-    /// Adds a chunk. Gives the snapshot when it is complete.
-    ///
-    /// # Errors
-    /// If the chunk does not follow the one before.
-    pub fn add(&mut self, size: usize, at: usize, piece: &[u8]) -> Result<Option<Bytes>, CodecError> {
-        if at == 0 {
-            self.bytes.clear();
-        }
-        if at != self.bytes.len() || at + piece.len() > size || piece.is_empty() {
-            return Err(CodecError::Unknown { what: "place of a chunk", value: at as u64, at: self.bytes.len() });
-        }
-        self.bytes.extend_from_slice(piece);
-        Ok((self.bytes.len() == size).then(|| Bytes::from(std::mem::take(&mut self.bytes))))
-    }
-
-    /// The share of the snapshot that is here, from 0 to 1, of a whole of `size` bytes.
-    pub fn progress(&self, size: usize) -> f32 {
-        self.bytes.len() as f32 / size.max(1) as f32
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,7 +272,7 @@ mod tests {
             ServerMessage::Welcome { room: RoomId::named("a"), name: "a".into(), user: EntityId::named("ann"), last_command: CommandId(4) },
             ServerMessage::Refused(Refusal::ProtocolDiffers(Description::default())),
             ServerMessage::Refused(Refusal::Rejected(rejection.clone())),
-            ServerMessage::Chunk { size: 10, at: 0, bytes: Bytes::from_static(b"abc") },
+            ServerMessage::Chunk(SnapshotChunk { size: 10, at: 0, packed: 7, bytes: Bytes::from_static(b"abc") }),
             ServerMessage::Batch(Bytes::from_static(b"batch")),
             ServerMessage::Verdicts { tick: RoomTick(9), verdicts: vec![VerdictMessage { id: CommandId(3), rejection: Some(rejection) }] },
         ];
@@ -357,18 +296,6 @@ mod tests {
             let bytes = Bytes::from(bytes);
             let _ = ClientMessage::decode(&bytes);
             let _ = ServerMessage::decode(&bytes);
-        }
-
-        #[test]
-        fn a_snapshot_survives_being_cut(snapshot in prop::collection::vec(any::<u8>(), 1..100_000)) {
-            let snapshot = Bytes::from(snapshot);
-            let mut assembly = SnapshotAssembly::default();
-            let mut whole = None;
-            for message in snapshot_messages(&snapshot) {
-                let Ok(ServerMessage::Chunk { size, at, bytes }) = ServerMessage::decode(&message) else { panic!() };
-                whole = assembly.add(size, at, &bytes).unwrap();
-            }
-            prop_assert_eq!(whole, Some(snapshot));
         }
     }
 }

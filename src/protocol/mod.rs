@@ -7,6 +7,7 @@ mod batch;
 mod built_in;
 mod channel;
 mod check;
+mod chunk;
 mod codec;
 mod column;
 mod envelope;
@@ -50,13 +51,12 @@ pub use self::channel::{
     BYTES_PER_FLUSH_MAX, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, Channel, HOST_RELIABLE_BYTES_MAX, RESEND_AFTER,
     TIMEOUT_SECONDS, TRANSPORT_ID, client_channel_waiting, connection_config, host_channel_waiting,
 };
+pub use self::chunk::{SnapshotAssembly, SnapshotChunk, snapshot_messages};
 pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
 #[cfg(feature = "host")]
 pub(crate) use self::envelope::PRIVATE_MESSAGE;
-pub use self::envelope::{
-    ClientMessage, Refusal, ServerMessage, SnapshotAssembly, VerdictMessage, WIRE_VERSION, batch_message, snapshot_messages,
-};
+pub use self::envelope::{ClientMessage, Refusal, ServerMessage, VerdictMessage, WIRE_VERSION, batch_message};
 pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::fold::Folded;

@@ -74,6 +74,7 @@ pub struct Sim {
     blueprint: Blueprint,
     options: RoomOptions,
     conditions: LinkConditions,
+    limits: HostLimits,
     lobby: Option<Lobby>,
     clients: BTreeMap<String, SimClient>,
     connections: u64,
@@ -102,6 +103,7 @@ impl Sim {
             blueprint,
             options: RoomOptions { check: true, ..RoomOptions::named(ROOM) },
             conditions: LinkConditions::PERFECT,
+            limits: HostLimits::default(),
             lobby: None,
             clients: BTreeMap::new(),
             connections: 0,
@@ -138,6 +140,13 @@ impl Sim {
     #[must_use]
     pub fn link(mut self, conditions: LinkConditions) -> Self {
         self.conditions = conditions;
+        self
+    }
+
+    /// Other limits of the host.
+    #[must_use]
+    pub fn limits(mut self, change: impl FnOnce(&mut HostLimits)) -> Self {
+        change(&mut self.limits);
         self
     }
 
@@ -278,7 +287,7 @@ impl Sim {
         if self.lobby.is_some() {
             return;
         }
-        let mut lobby = Lobby::new(HostLimits::default(), false);
+        let mut lobby = Lobby::new(self.limits, false);
         if let Err(error) = lobby.open_room(&self.blueprint, self.options.clone()) {
             panic!("the room can't be built: {error}");
         }

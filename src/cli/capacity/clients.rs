@@ -104,7 +104,10 @@ impl Listener {
             for message in self.receiver.take(now, &packet).map_err(|error| error.to_string())? {
                 match ServerMessage::decode(&message).map_err(|error| error.to_string())? {
                     ServerMessage::Refused(refusal) => return Err(refusal.to_string()),
-                    ServerMessage::Chunk { size, at, bytes } => self.live |= at + bytes.len() == size,
+                    ServerMessage::Chunk(chunk) => {
+                        let piece = if chunk.packed == 0 { chunk.bytes.len() } else { chunk.packed };
+                        self.live |= chunk.at + piece == chunk.size;
+                    }
                     _ => {}
                 }
             }

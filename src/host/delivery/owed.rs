@@ -1,23 +1,41 @@
 //! The values that a member is owed: lost on their way, or put off because the way is narrow.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::Offer;
 use crate::protocol::{PartSource, RoomTick};
 
-/// From this age on a value goes before all that matters more. 2 s.
-pub(crate) const STALE_TICKS: u32 = 40;
-
 /// What a value costs besides its own bytes, about: its net id.
 const COST: usize = 2;
 
+/// A value that could go.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    id: u32,
+    ordinal: u8,
+    score: u64,
+    size: usize,
+}
+
+impl Candidate {
+    /// What goes first comes first.
+    fn order(&self) -> (Reverse<u64>, u32, u8) {
+        (Reverse(self.score), self.id, self.ordinal)
+    }
+}
+
 /// The values that a member is owed.
+///
+/// What has waited longest goes first, where a tick counts as many times as the game says that the component matters. So where the way
+/// is too narrow for all, each value is refreshed in proportion to its priority, and none starves: a member that is sent `b` bytes of
+/// values a tick waits for a value of priority `p` at most about `sum(priority * size) / (b * p)` ticks.
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
-    /// By net id: which components, as bits, and since when.
-    items: BTreeMap<u32, (u64, RoomTick)>,
-    /// Scratch: what could go, how much it matters, and its size.
-    candidates: Vec<(u32, u8, u64, usize)>,
+    /// By net id and component: since when.
+    items: BTreeMap<(u32, u8), RoomTick>,
+    /// Scratch.
+    candidates: Vec<Candidate>,
 }
 
 impl Owed {
@@ -31,19 +49,13 @@ impl Owed {
 
     /// A value is owed since a tick.
     pub(crate) fn add(&mut self, id: u32, ordinal: u8, since: RoomTick) {
-        let (mask, oldest) = self.items.entry(id).or_insert((0, since));
-        *mask |= 1 << ordinal;
+        let oldest = self.items.entry((id, ordinal)).or_insert(since);
         *oldest = (*oldest).min(since);
     }
 
     /// A value is owed no more.
     pub(crate) fn settle(&mut self, id: u32, ordinal: u8) {
-        if let Some((mask, _)) = self.items.get_mut(&id) {
-            *mask &= !(1 << ordinal);
-            if *mask == 0 {
-                self.items.remove(&id);
-            }
-        }
+        self.items.remove(&(id, ordinal));
     }
 
     /// Puts what matters most into `source`, about `allowance` bytes of it, but at least one value. It is owed no more.
@@ -51,32 +63,20 @@ impl Owed {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         let mut total = 0;
-        self.items.retain(|id, (mask, since)| {
-            for ordinal in (0..64).filter(|ordinal| *mask >> ordinal & 1 == 1).collect::<Vec<u8>>() {
-                // What is gone, or too large for a part, travels with the batches.
-                let encoded = if offer.may_have(*id, ordinal) { offer.latest.encode(offer.world, *id, ordinal) } else { None };
-                let Some(size) = encoded else {
-                    *mask &= !(1 << ordinal);
-                    continue;
-                };
-                candidates.push((*id, ordinal, offer.score(*id, ordinal, tick.0.saturating_sub(since.0)), size + COST));
-                total += size + COST;
-            }
-            *mask != 0
+        self.items.retain(|(id, ordinal), since| {
+            // What is gone, or too large for a part, travels with the batches.
+            let encoded = if offer.may_have(*id, *ordinal) { offer.latest.encode(offer.world, *id, *ordinal) } else { None };
+            let Some(size) = encoded else { return false };
+            let (size, age) = (size + COST, u64::from(tick.0.saturating_sub(since.0)) + 1);
+            let score = age * u64::from(offer.latest.weight(*id, *ordinal));
+            candidates.push(Candidate { id: *id, ordinal: *ordinal, score, size });
+            total += size;
+            true
         });
         if total > allowance {
-            candidates.sort_unstable_by_key(|(id, ordinal, score, _)| (std::cmp::Reverse(*score), *id, *ordinal));
-            let mut left = allowance;
-            let fits = candidates.iter().take_while(|(_, _, _, size)| {
-                let fits = left > 0;
-                left = left.saturating_sub(*size);
-                fits
-            });
-            let count = fits.count().max(1);
-            candidates.truncate(count);
-            candidates.sort_unstable_by_key(|(id, ordinal, ..)| (*id, *ordinal));
+            pick(&mut candidates, allowance);
         }
-        for (id, ordinal, ..) in &candidates {
+        for Candidate { id, ordinal, .. } in &candidates {
             offer.latest.stage(source, *id, *ordinal);
             self.settle(*id, *ordinal);
         }
@@ -84,12 +84,44 @@ impl Owed {
     }
 }
 
-impl Offer<'_> {
-    /// How much a value matters: by its age and by the weight that the game gives it.
-    fn score(&self, id: u32, ordinal: u8, age: u32) -> u64 {
-        let weight = u64::from(self.latest.weight(id, ordinal));
-        let age = u64::from(age) + 1;
-        // Nothing starves.
-        if age > u64::from(STALE_TICKS) { u64::from(u32::MAX) + age } else { age * weight }
+/// Leaves what matters most, about `allowance` bytes of it, but at least one, in the order of parts.
+fn pick(candidates: &mut Vec<Candidate>, allowance: usize) {
+    // No more than that can fit: only they need an order.
+    let most = allowance / (COST + 1) + 1;
+    if most < candidates.len() {
+        candidates.select_nth_unstable_by_key(most, Candidate::order);
+        candidates.truncate(most);
+    }
+    candidates.sort_unstable_by_key(Candidate::order);
+    let mut left = allowance;
+    let fits = candidates.iter().take_while(|candidate| {
+        let fits = left > 0;
+        left = left.saturating_sub(candidate.size);
+        fits
+    });
+    let count = fits.count().max(1);
+    candidates.truncate(count);
+    candidates.sort_unstable_by_key(|candidate| (candidate.id, candidate.ordinal));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_picked_matters_most_and_fits(scores in prop::collection::vec((0..50_u64, 3..200_usize), 1..300), allowance in 0..4_000_usize) {
+            let candidate = |(id, (score, size)): (usize, &(u64, usize))| Candidate { id: id as u32, ordinal: 0, score: *score, size: *size };
+            let mut candidates: Vec<Candidate> = scores.iter().enumerate().map(candidate).collect();
+            pick(&mut candidates, allowance);
+            let least = candidates.iter().map(|candidate| candidate.score).min().unwrap();
+            let picked: Vec<u32> = candidates.iter().map(|candidate| candidate.id).collect();
+            prop_assert!(picked.is_sorted());
+            let left_out = |id: &u32| !picked.contains(id);
+            prop_assert!((0..scores.len() as u32).filter(left_out).all(|id| scores[id as usize].0 <= least));
+            let size: usize = candidates.iter().map(|candidate| candidate.size).sum();
+            prop_assert!(size < allowance + 200 || candidates.len() == 1);
+        }
     }
 }

@@ -17,8 +17,14 @@ const LOSS_MAX: f64 = 0.4;
 /// How many packets tell the share that is lost: of fewer, chance alone may take so many.
 const LOSS_OF: u32 = 60;
 
-/// How fast the rate grows once it has met its bound, in bytes a second each second.
-const GROWTH: f64 = 24.0 * 1024.0;
+/// How fast the rate grows once it has met its bound, in bytes a second each second: so much, and a tenth of itself.
+const GROWTH: f64 = 8.0 * 1024.0;
+
+/// The share of what the way carries that the rate falls to when it is full. The queue is let run dry first.
+const CUT_TO: f64 = 0.9;
+
+/// How often it is judged whether the way is full.
+const JUDGE_EVERY: Duration = Duration::from_millis(500);
 
 /// What a packet costs besides its bytes: IP and UDP, and the transport's head and authentication code.
 pub(crate) const PACKET_OVERHEAD: usize = 28 + 26;
@@ -32,6 +38,10 @@ pub(crate) struct Path {
     /// The least round trip of the last ten seconds, in two halves.
     least: [f64; 2],
     least_since: Duration,
+    /// The least round trip since `counted`: what even that one waited is a queue.
+    least_counted: f64,
+    /// When a round trip was last measured.
+    heard: Duration,
     rate: f64,
     rate_max: f64,
     tokens: f64,
@@ -39,6 +49,8 @@ pub(crate) struct Path {
     /// No bound was met yet: the rate doubles with each round trip that uses it up.
     searching: bool,
     cut: Duration,
+    /// Until when what is seen may still come of the queue for which the rate was cut.
+    settling: Option<Duration>,
     /// The rate was used up in the last tick.
     limited: bool,
     /// What became of packets since `counted`.
@@ -46,8 +58,8 @@ pub(crate) struct Path {
     arrived: u32,
     lost: u32,
     arrived_bytes: usize,
-    /// Bytes a second that arrived, in the last full count.
-    carried: f64,
+    /// Bytes a second that arrived, in the last two full counts.
+    carried: [f64; 2],
 }
 
 impl Path {
@@ -57,18 +69,21 @@ impl Path {
             deviation: 0.0,
             least: [f64::INFINITY; 2],
             least_since: now,
+            least_counted: f64::INFINITY,
+            heard: now,
             rate: RATE_FIRST.min(rate_max),
             rate_max,
             tokens: 16.0 * 1024.0,
             ticked: now,
             searching: true,
             cut: now,
+            settling: None,
             limited: false,
             counted: now,
             arrived: 0,
             lost: 0,
             arrived_bytes: 0,
-            carried: 0.0,
+            carried: [0.0; 2],
         }
     }
 
@@ -93,12 +108,12 @@ impl Path {
         self.ticked = now;
         if self.limited {
             let trip = self.smoothed.unwrap_or(0.15).max(0.05);
-            self.rate += if self.searching { self.rate * past / trip } else { GROWTH * past };
+            self.rate += if self.searching { self.rate * past / trip } else { (GROWTH + self.rate * 0.1) * past };
             self.rate = self.rate.min(self.rate_max);
         }
         self.limited = false;
-        // What was not used does not pile up: two ticks' worth, and a snapshot's first chunk.
-        self.tokens = (self.tokens + self.rate * past).min(self.rate * 0.1 + 16.0 * 1024.0);
+        // What was not used does not pile up: two ticks' worth, and an eighth of a second, up to a snapshot's first chunk.
+        self.tokens = (self.tokens + self.rate * past).min(self.rate * 0.1 + (self.rate / 8.0).min(16.0 * 1024.0));
         self.judge(now);
     }
 
@@ -131,6 +146,8 @@ impl Path {
     /// A packet's way there and back took so long.
     pub(crate) fn round_trip(&mut self, now: Duration, trip: Duration) {
         let trip = trip.as_secs_f64();
+        self.heard = now;
+        self.least_counted = self.least_counted.min(trip);
         match self.smoothed {
             None => (self.smoothed, self.deviation) = (Some(trip), trip / 2.0),
             Some(smoothed) => {
@@ -147,36 +164,52 @@ impl Path {
 
     /// Once in a while, and not twice for the same queue: is the way full?
     fn judge(&mut self, now: Duration) {
+        if let Some(settled) = self.settling {
+            if now >= settled {
+                self.settling = None;
+                self.count_anew(now);
+            }
+            return;
+        }
         let past = now.saturating_sub(self.counted);
-        if past < Duration::from_millis(500) {
+        if past < JUDGE_EVERY {
             return;
         }
         let seen = self.arrived + self.lost;
         let lossy = seen >= LOSS_OF && f64::from(self.lost) > LOSS_MAX * f64::from(seen);
-        self.carried = self.arrived_bytes as f64 / past.as_secs_f64();
-        (self.counted, self.arrived_bytes) = (now, 0);
-        if seen >= LOSS_OF {
-            (self.arrived, self.lost) = (0, 0);
-        }
+        self.carried = [self.carried[1], self.arrived_bytes as f64 / past.as_secs_f64()];
         let least = self.least[0].min(self.least[1]);
-        let queued = self.smoothed.is_some_and(|smoothed| smoothed > least + QUEUE_MAX);
-        if lossy || queued {
-            self.cut(now);
+        let queue = if self.least_counted.is_finite() { self.least_counted - least } else { 0.0 };
+        if lossy || queue > QUEUE_MAX {
+            self.cut(now, queue.clamp(0.0, 0.5));
+        } else if seen >= LOSS_OF {
+            self.count_anew(now);
         }
+        (self.counted, self.arrived_bytes, self.least_counted) = (now, 0, f64::INFINITY);
     }
 
-    /// Nothing at all came back for long.
+    fn count_anew(&mut self, now: Duration) {
+        (self.counted, self.arrived_bytes, self.least_counted) = (now, 0, f64::INFINITY);
+        (self.arrived, self.lost) = (0, 0);
+    }
+
+    /// Packets are missing. If nothing at all came back for long, the way may be blocked.
     pub(crate) fn timed_out(&mut self, now: Duration) {
-        if now.saturating_sub(self.cut) > self.timeout() * 2 {
-            self.cut(now);
+        let silent = now.saturating_sub(self.heard.max(self.cut));
+        if silent > self.timeout() * 2 {
+            self.cut(now, 0.0);
         }
     }
 
-    fn cut(&mut self, now: Duration) {
+    /// The way is full: `queue` seconds wait in it.
+    fn cut(&mut self, now: Duration, queue: f64) {
         // What is sent beyond what arrives only makes the queue longer.
-        let carried = if self.carried > 0.0 { self.carried } else { self.rate };
-        self.rate = (self.rate.min(carried.max(RATE_FLOOR)) * 0.8).max(RATE_FLOOR.min(self.rate_max));
-        self.tokens = self.tokens.min(0.0);
+        let most = self.carried[0].max(self.carried[1]);
+        let carried = if most > 0.0 { most } else { self.rate };
+        self.rate = (self.rate.min(carried.max(RATE_FLOOR)) * CUT_TO).max(RATE_FLOOR.min(self.rate_max));
+        // The queue runs dry.
+        self.tokens = self.tokens.min(0.0) - queue * self.rate;
         (self.searching, self.cut) = (false, now);
+        self.settling = Some(now + Duration::from_secs_f64(queue) + self.rtt());
     }
 }
