@@ -75,6 +75,10 @@ fn played(link: Option<LinkConditions>, ticks: usize) -> (Vec<(u64, u64, u32)>, 
     for _ in 0..ticks {
         sim.tick();
         ben.push(seen(&mut sim, "ben"));
+        if link.is_some() && std::env::var("TRACE").is_ok() {
+            let path = sim.lobby_mut().path(roomkeeper::host::ConnectionId(2));
+            println!("{} {path:?} {:?} {}", ben.len(), seen(&mut sim, "ann"), sim.client_of("ann").state());
+        }
         if link.is_some() {
             match sim.client_of("ann").state() {
                 ConnectionState::Joining(share) => progress.push(*share),

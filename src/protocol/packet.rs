@@ -34,7 +34,7 @@ pub(crate) const REPORT_BITS_BYTES_MAX: usize = 128;
 pub(crate) const STREAM_MESSAGE_BYTES_MAX: usize = super::limits::BATCH_MESSAGE_BYTES_MAX + 1_024;
 
 /// How much of a stream may be on the way, in bytes, counted from the first byte that is missing.
-pub(crate) const STREAM_WINDOW_BYTES: u64 = 256 * 1024;
+pub(crate) const STREAM_WINDOW_BYTES: u64 = 768 * 1024;
 
 const ORDERED: u8 = 0;
 const PART: u8 = 1;

@@ -26,6 +26,12 @@ const CUT_TO: f64 = 0.9;
 /// How often it is judged whether the way is full.
 const JUDGE_EVERY: Duration = Duration::from_millis(500);
 
+/// How often while the rate doubles.
+const JUDGE_SEARCH_EVERY: Duration = Duration::from_millis(150);
+
+/// While the rate doubles it is at most so many times what arrives.
+const SEARCH_AHEAD: f64 = 2.5;
+
 /// What a packet costs besides its bytes: IP and UDP, and the transport's head and authentication code.
 pub(crate) const PACKET_OVERHEAD: usize = 28 + 26;
 
@@ -108,8 +114,9 @@ impl Path {
         self.ticked = now;
         if self.limited {
             let trip = self.smoothed.unwrap_or(0.15).max(0.05);
-            self.rate += if self.searching { self.rate * past / trip } else { (GROWTH + self.rate * 0.1) * past };
-            self.rate = self.rate.min(self.rate_max);
+            let grown = self.rate + if self.searching { self.rate * past / trip } else { (GROWTH + self.rate * 0.1) * past };
+            let most = if self.searching { self.carried() * SEARCH_AHEAD } else { self.rate_max };
+            self.rate = grown.min(most).max(self.rate).min(self.rate_max);
         }
         self.limited = false;
         // What was not used does not pile up: two ticks' worth, and an eighth of a second, up to a snapshot's first chunk.
@@ -172,7 +179,7 @@ impl Path {
             return;
         }
         let past = now.saturating_sub(self.counted);
-        if past < JUDGE_EVERY {
+        if past < if self.searching { JUDGE_SEARCH_EVERY } else { JUDGE_EVERY } {
             return;
         }
         let seen = self.arrived + self.lost;
@@ -186,6 +193,11 @@ impl Path {
             self.count_anew(now);
         }
         (self.counted, self.arrived_bytes, self.least_counted) = (now, 0, f64::INFINITY);
+    }
+
+    /// What the way carries, as far as is known.
+    fn carried(&self) -> f64 {
+        self.carried[0].max(self.carried[1])
     }
 
     fn count_anew(&mut self, now: Duration) {
@@ -204,8 +216,7 @@ impl Path {
     /// The way is full: `queue` seconds wait in it.
     fn cut(&mut self, now: Duration, queue: f64) {
         // What is sent beyond what arrives only makes the queue longer.
-        let most = self.carried[0].max(self.carried[1]);
-        let carried = if most > 0.0 { most } else { self.rate };
+        let carried = if self.carried() > 0.0 { self.carried() } else { self.rate };
         self.rate = (self.rate.min(carried.max(RATE_FLOOR)) * CUT_TO).max(RATE_FLOOR.min(self.rate_max));
         // The queue runs dry.
         self.tokens = self.tokens.min(0.0) - queue * self.rate;

@@ -42,7 +42,7 @@ pub(crate) struct OutStream {
     islands: BTreeMap<u64, u64>,
     /// Where the first byte stands that never went out.
     next: u64,
-    /// What must go again: begin and end.
+    /// What must go again: begin and end, in order.
     again: VecDeque<(u64, u64)>,
     /// The batches that are not there yet: their ticks, and where they end.
     batches: VecDeque<(RoomTick, u64)>,
@@ -200,7 +200,9 @@ impl OutStream {
     pub(crate) fn lost(&mut self, start: u64, size: usize) {
         let (start, end) = (self.missing_from(start), start + size as u64);
         if start < end {
-            self.again.push_back((start, end));
+            // The first that is missing goes first: all that came behind it waits for it.
+            let at = self.again.partition_point(|(begin, _)| *begin < start);
+            self.again.insert(at, (start, end));
         }
     }
 }
