@@ -6,6 +6,7 @@ mod measure;
 mod replicon;
 mod roomkeeper;
 mod sight;
+#[cfg(feature = "udp")]
 mod udp;
 mod workload;
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     for argument in std::env::args().skip(1) {
         if argument == "--quick" {
             quick = true;
-        } else if argument == "--udp" {
+        } else if argument == "--udp" && cfg!(feature = "udp") {
             over_udp = true;
         } else if WORKLOADS.iter().any(|workload| workload.number() == argument) {
             chosen.push(argument);
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let rounds = if quick { 1 } else { 3 };
     print_head();
     if over_udp {
+        #[cfg(feature = "udp")]
         udp::print(&workloads, rounds);
     } else {
         print_in_memory(&workloads, rounds);

@@ -5,10 +5,15 @@
 //! life they do not share a cache: with the clients between any two ticks of the server, a contestant that keeps much state per
 //! client looks three times as slow as it is.
 
+use std::time::Duration;
+
 use bevy::prelude::*;
 use cpu_time::ThreadTime;
 
 use crate::workload::{Changes, Play, Population, Script, Workload};
+
+/// What a tick is, to everybody.
+pub const TICK: Duration = Duration::from_millis(50);
 
 /// How many ticks the server runs before the clients get their turn.
 pub const STRETCH: usize = 25;

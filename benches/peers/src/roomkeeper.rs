@@ -1,69 +1,192 @@
-//! `roomkeeper`: a lobby with one room, and client apps with a replica, whose messages are carried by hand.
+//! `roomkeeper`: a lobby with one room, and client apps with a replica, whose packets are carried by hand.
 //!
-//! Nothing but the changes of the world is taken off the server's figure: the whole tick of the lobby is in it.
+//! Nothing but the changes of the world is taken off the server's figure: the whole tick of the lobby is in it, and the reports of
+//! what arrived. A transport would copy and encrypt each packet; here only what is a packet's own is copied, and each part that
+//! members share once.
+//!
+//! The clients apply a stretch of ticks at once (see `measure`), so the reports that they are going to send are written by hand in
+//! the tick of the packets; that they do report the same is asserted.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
 
 use bevy::prelude::*;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use roomkeeper::client::{Connection, Replica, ReplicaPlugin};
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
-use roomkeeper::protocol::{ClientMessage, EntityId, Fingerprint, LeaveReason, NetId, Protocol, ProtocolAppExt};
+use roomkeeper::protocol::{
+    ClientMessage, Codec, EntityId, Fingerprint, LeaveReason, NetId, Protocol, ProtocolAppExt, Quantised, REPORT, Reader, SmallestThree,
+};
 use roomkeeper::room::{Blueprint, RoomOptions};
 
-use crate::measure::{Contestant, Entry, JoinCost, TickCost, timed};
-use crate::workload::{Bits, Changes, Health, Kind, Population, Position, Rotation, Workload, bits};
+use crate::measure::{Contestant, Entry, JoinCost, TICK, TickCost, timed};
+use crate::workload::{Bits, Changes, Health, Kind, Population, Position, Rotation, WORLD_HALF, Workload, bits};
 
-/// As it comes.
-pub const ENTRIES: &[Entry] = &[Entry {
-    name: "roomkeeper",
-    setup: |workload| Box::new(Roomkeeper::setup(workload)),
-    bare_server: None,
-    bare_client: Some(bare_app),
-    joins: true,
-    sees: false,
-}];
+/// With whole numbers, and with as many bits as a game may need.
+pub const ENTRIES: &[Entry] = &[
+    Entry {
+        name: "roomkeeper",
+        setup: |workload| Box::new(Roomkeeper::setup(workload, Precision::Full)),
+        bare_server: None,
+        bare_client: Some(bare_app),
+        joins: true,
+        sees: false,
+    },
+    Entry {
+        name: "roomkeeper, quantised",
+        setup: |workload| Box::new(Roomkeeper::setup(workload, Precision::Quantised)),
+        bare_server: None,
+        bare_client: Some(bare_app),
+        joins: true,
+        sees: false,
+    },
+];
 
 const ROOM: &str = "arena";
+
+/// What is the packets' own in a tick, about; joins have more.
+const OWN_BYTES: usize = 16 << 10;
+
+/// After so many ticks everybody should hold the world.
+const PATIENCE: usize = 600;
+
+/// What positions and rotations are written as.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Precision {
+    /// Each number as an `f32`: 12 bytes and 16.
+    Full,
+    /// Positions in millimetres, 8 bytes; rotations in 4.
+    Quantised,
+}
+
+impl Precision {
+    /// What a room and its replicas share.
+    pub fn protocol(self) -> fn(&mut App) {
+        match self {
+            Self::Full => |app| {
+                app.sync::<Position>("position").latest();
+                app.sync::<Rotation>("rotation").latest();
+                rest_of_protocol(app);
+            },
+            Self::Quantised => |app| {
+                app.sync_with("position", position_codec()).latest();
+                app.sync_with("rotation", rotation_codec()).latest();
+                rest_of_protocol(app);
+            },
+        }
+    }
+
+    /// What a replica is to hold of what a room holds.
+    pub fn held(self, room: Bits) -> Bits {
+        if self == Self::Full {
+            return room;
+        }
+        let [x, y, z, i, j, k, w, health, kind] = room;
+        let [x, y, z] = [x, y, z].map(f32::from_bits);
+        let Position { x, y, z } = there_and_back(&position_codec(), &Position { x, y, z });
+        let [px, py, pz] = [x, y, z].map(f32::to_bits);
+        let [x, y, z, w] = [i, j, k, w].map(f32::from_bits);
+        let Rotation { x, y, z, w } = there_and_back(&rotation_codec(), &Rotation { x, y, z, w });
+        let [rx, ry, rz, rw] = [x, y, z, w].map(f32::to_bits);
+        [px, py, pz, rx, ry, rz, rw, health, kind]
+    }
+}
+
+fn rest_of_protocol(app: &mut App) {
+    let _ = app.sync::<Health>("health");
+    let _ = app.sync::<Kind>("kind");
+}
+
+fn position_codec() -> impl Codec<Position> {
+    Quantised::new(-WORLD_HALF..=WORLD_HALF, 0.001).via(|at: &Position| [at.x, at.y, at.z], |[x, y, z]| Position { x, y, z })
+}
+
+fn rotation_codec() -> impl Codec<Rotation> {
+    SmallestThree.via(|turn: &Rotation| [turn.x, turn.y, turn.z, turn.w], |[x, y, z, w]| Rotation { x, y, z, w })
+}
+
+fn there_and_back<T>(codec: &impl Codec<T>, value: &T) -> T {
+    let mut out = Vec::new();
+    codec.encode(value, &mut out);
+    codec.decode(&mut Reader::new(&out)).expect("a codec reads what it wrote")
+}
 
 struct Roomkeeper {
     lobby: Lobby,
     population: Population,
+    precision: Precision,
     fingerprint: Fingerprint,
+    /// In the order of their connections' numbers.
     clients: Vec<Client>,
     connections: u64,
+    now: Duration,
+    sent: Sent,
 }
 
 struct Client {
     app: App,
     id: ConnectionId,
-    /// Messages that the client has not applied, by tick.
-    sent: Vec<Vec<Bytes>>,
+    /// Packets that the client has not applied, by tick: what is their own, and a part that others have too.
+    sent: Vec<(Duration, Vec<(Bytes, Bytes)>)>,
+    /// What it is going to report of the last tick's packets.
+    report: Option<Bytes>,
 }
 
-/// Message by message, to whom.
-type Sent = Vec<(ConnectionId, Bytes)>;
+/// What a pump handed over.
+#[derive(Default)]
+struct Sent {
+    own: BytesMut,
+    /// Each part, and where it was when it was handed over.
+    parts: Vec<(*const u8, Bytes)>,
+    packets: Vec<(ConnectionId, Range<usize>, usize)>,
+}
+
+impl Sent {
+    fn note(&mut self, id: ConnectionId, own: &[u8], shared: &[u8]) {
+        let start = self.own.len();
+        self.own.extend_from_slice(own);
+        let known = self.parts.iter().position(|(place, part)| *place == shared.as_ptr() && part.len() == shared.len());
+        let part = known.unwrap_or_else(|| {
+            self.parts.push((shared.as_ptr(), Bytes::copy_from_slice(shared)));
+            self.parts.len() - 1
+        });
+        self.packets.push((id, start..self.own.len(), part));
+    }
+}
 
 impl Roomkeeper {
-    fn setup(workload: &Workload) -> Self {
+    fn setup(workload: &Workload, precision: Precision) -> Self {
         let mut lobby = Lobby::new(HostLimits::default(), false);
-        lobby.open_room(&Blueprint::new(protocol, |_| {}), RoomOptions::named(ROOM)).expect("the room can be built");
+        lobby.open_room(&Blueprint::new(precision.protocol(), |_| {}), RoomOptions::named(ROOM)).expect("the room can be built");
         let world = lobby.room_mut(ROOM).expect("opened above").world_mut();
         let population = Population::spawn(workload, world, ());
         let fingerprint = world.resource::<Protocol>().fingerprint();
-        let mut this = Self { lobby, population, fingerprint, clients: Vec::new(), connections: 0 };
+        let (clients, sent) = Default::default();
+        let mut this = Self { lobby, population, precision, fingerprint, clients, connections: 0, now: Duration::ZERO, sent };
         // What exists is told to nobody; who joins from now on gets a snapshot.
         let _ = this.tick(&Changes::default());
         for _ in 0..workload.clients {
-            let client = Client::new(this.next_id());
+            let client = Client::new(this.next_id(), precision);
             this.knock(client.id);
             this.clients.push(client);
         }
-        for _ in 0..3 {
+        let ticks = (0..PATIENCE).take_while(|_| {
             let _ = this.tick(&Changes::default());
-        }
-        let _ = this.apply();
+            let _ = this.apply();
+            !this.clients.iter().all(|client| client.holds(workload.entities))
+        });
+        assert!(ticks.count() < PATIENCE, "everybody comes in");
+        this.rest();
         this
+    }
+
+    /// Ticks until no packet is under way in either direction.
+    fn rest(&mut self) {
+        for _ in 0..3 {
+            let _ = self.tick(&Changes::default());
+        }
+        let _ = self.apply();
     }
 
     fn next_id(&mut self) -> ConnectionId {
@@ -79,51 +202,84 @@ impl Roomkeeper {
         self.lobby.message(id, &hello.encode());
     }
 
-    /// Some work and a tick of the lobby, up to the transport. Its CPU time, and how many bytes it sent.
+    /// Some work and a tick of the lobby, from the reports up to the transport. Its CPU time, and how many bytes it sent.
     fn server_tick(&mut self, work: impl FnOnce(&mut Self)) -> (u64, u64) {
-        let (sent, server_ns) = timed(|| {
+        self.now += TICK;
+        let mut sent = std::mem::take(&mut self.sent);
+        sent.own.reserve(OWN_BYTES);
+        let ((), server_ns) = timed(|| {
+            self.lobby.advance(self.now);
+            for client in &self.clients {
+                client.report.iter().for_each(|report| self.lobby.message(client.id, report));
+            }
             work(self);
-            let mut sent = Sent::with_capacity(2 * self.clients.len());
             self.lobby.tick_room(ROOM).expect("the room is open");
-            let closed = self.lobby.pump(|id, message| {
-                sent.push((id, message.clone()));
-                true
-            });
+            let closed = self.lobby.pump(|id, own, shared| sent.note(id, own, shared));
             assert!(closed.is_empty(), "nobody is sent away");
-            sent
         });
         for client in &mut self.clients {
-            client.sent.push(Vec::new());
+            client.sent.push((self.now, Vec::new()));
+            client.report = None;
         }
+        let own = sent.own.split().freeze();
         let mut bytes = 0;
-        for (id, message) in sent {
-            bytes += message.len() as u64;
-            let client = self.clients.iter_mut().find(|client| client.id == id).expect("only clients are sent something");
-            client.sent.last_mut().expect("pushed above").push(message);
+        for (id, range, part) in sent.packets.drain(..) {
+            let packet = (own.slice(range), sent.parts[part].1.clone());
+            bytes += (packet.0.len() + packet.1.len()) as u64;
+            let place = self.clients.binary_search_by_key(&id, |client| client.id).expect("only clients are sent something");
+            self.clients[place].sent.last_mut().expect("pushed above").1.push(packet);
         }
+        sent.parts.clear();
+        self.clients.iter_mut().for_each(Client::write_report);
+        self.sent = sent;
         (server_ns, bytes)
     }
 }
 
 impl Client {
-    fn new(id: ConnectionId) -> Self {
+    fn new(id: ConnectionId, precision: Precision) -> Self {
         let mut app = App::new();
         app.add_plugins((MinimalPlugins, ReplicaPlugin));
-        protocol(&mut app);
+        precision.protocol()(&mut app);
         app.finish();
         app.cleanup();
         app.update();
-        Self { app, id, sent: Vec::new() }
+        Self { app, id, sent: Vec::new(), report: None }
+    }
+
+    /// True if it is in, with so many entities.
+    fn holds(&self, entities: usize) -> bool {
+        let replica = self.app.world().resource::<Replica>();
+        replica.is_live() && replica.len() == entities
+    }
+
+    /// Writes what it is going to report of the packets of the last tick: all are here.
+    fn write_report(&mut self) {
+        let Some((_, packets)) = self.sent.last() else { return };
+        self.report = packets.last().map(|(own, _)| {
+            let mut report = vec![REPORT, 0, 0, own[1], own[2], 0];
+            report.resize(report.len() + packets.len().div_ceil(8), 0xff);
+            report.into()
+        });
     }
 
     /// Applies the next ticks. CPU time of each.
     fn apply(&mut self) -> Vec<u64> {
-        let apply = |messages: Vec<Bytes>| {
-            let mut connection = self.app.world_mut().resource_mut::<Connection>();
-            for message in messages {
-                connection.deliver(message);
-            }
-            timed(|| self.app.update()).1
+        let apply = |(now, packets): (Duration, Vec<(Bytes, Bytes)>)| {
+            let packets: Vec<Bytes> = packets.iter().map(|(own, part)| [&own[..], part].concat().into()).collect();
+            let newest = packets.last().map(|packet| [packet[1], packet[2]]);
+            let (report, ns) = timed(|| {
+                let mut connection = self.app.world_mut().resource_mut::<Connection>();
+                connection.set_now(now);
+                for packet in packets {
+                    connection.deliver(packet);
+                }
+                self.app.update();
+                self.app.world_mut().resource_mut::<Connection>().next_report()
+            });
+            let reported = report.map(|report| [report[3], report[4]]);
+            assert_eq!(reported, newest, "the client reports what has been reported for it");
+            ns
         };
         self.sent.drain(..).map(apply).collect()
     }
@@ -144,12 +300,29 @@ impl Contestant for Roomkeeper {
 
     fn join(&mut self) -> JoinCost {
         // A client's app exists before its join counts.
-        let client = Client::new(self.next_id());
+        let client = Client::new(self.next_id(), self.precision);
         let id = client.id;
         self.clients.push(client);
-        let (server_ns, bytes) = self.server_tick(|this| this.knock(id));
-        let client_ns = self.clients.last_mut().expect("pushed above").apply().iter().sum();
-        JoinCost { server_ns, bytes, client_ns, ticks: 1 }
+        let entities = self.population.entities().len();
+        let mut cost = JoinCost::default();
+        let mut there = false;
+        // When it holds the world its last reports are still on their way.
+        while !std::mem::replace(&mut there, self.clients.last().is_some_and(|client| client.holds(entities))) {
+            let (server_ns, bytes) = self.server_tick(|this| {
+                if cost.ticks == 0 {
+                    this.knock(id);
+                }
+            });
+            let client_ns: u64 = self.clients.last_mut().expect("pushed above").apply().iter().sum();
+            cost = JoinCost {
+                server_ns: cost.server_ns + server_ns,
+                bytes: cost.bytes + bytes,
+                client_ns: cost.client_ns + client_ns,
+                ticks: cost.ticks + 1,
+            };
+            assert!((cost.ticks as usize) < PATIENCE, "the joiner comes in");
+        }
+        cost
     }
 
     fn leave(&mut self) {
@@ -163,12 +336,9 @@ impl Contestant for Roomkeeper {
     fn assert_equal(&mut self) {
         let room = self.lobby.room(ROOM).expect("the room is open").world();
         let whole = |entity: EntityRef| bits(entity).expect("every entity is whole");
-        let truth: BTreeMap<NetId, Bits> = self
-            .population
-            .entities()
-            .iter()
-            .map(|&entity| (*room.get::<NetId>(entity).expect("every entity of a room has a net id"), whole(room.entity(entity))))
-            .collect();
+        let net_id = |entity| *room.get::<NetId>(entity).expect("every entity of a room has a net id");
+        let held = |entity| self.precision.held(whole(room.entity(entity)));
+        let truth: BTreeMap<NetId, Bits> = self.population.entities().iter().map(|&entity| (net_id(entity), held(entity))).collect();
         for Client { app, id, .. } in &self.clients {
             let world = app.world();
             let replica: BTreeMap<NetId, Bits> =
@@ -187,12 +357,4 @@ fn bare_app() -> App {
     app.cleanup();
     app.update();
     app
-}
-
-/// What a room and its replicas share.
-pub fn protocol(app: &mut App) {
-    app.sync::<Position>("position").latest();
-    app.sync::<Rotation>("rotation").latest();
-    let _ = app.sync::<Health>("health");
-    let _ = app.sync::<Kind>("kind");
 }

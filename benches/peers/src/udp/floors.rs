@@ -1,4 +1,4 @@
-//! The floors: what a member was sent by the first contestant, sent again by less. No world, no replication: the sizes of the
+//! The floors: what a member was sent by the contestant before, sent again by less. No world, no replication: the sizes of the
 //! datagrams are read from a [`Trace`].
 //!
 //! `renet + netcode`: a message for each datagram, on an unreliable channel; renet packs, numbers and acknowledges.
@@ -34,6 +34,9 @@ pub const NETCODE: Entry = Entry {
     bare: Bare::Nothing,
     sees: false,
 };
+
+/// netcode alone, with the datagrams of quantised components.
+pub const NETCODE_QUANTISED: Entry = Entry { name: "floor: netcode, quantised", ..NETCODE };
 
 /// What netcode puts around a payload: a prefix, two bytes of a number, and the tag.
 const NETCODE_BYTES: usize = 19;

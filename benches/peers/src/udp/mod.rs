@@ -21,10 +21,8 @@ use bevy::prelude::App;
 use socket2::{Domain, Socket, Type};
 
 pub use self::table::print;
+use crate::measure::TICK;
 use crate::workload::{Bits, Changes, Workload};
-
-/// What a tick is, to everybody.
-pub const TICK: Duration = Duration::from_millis(50);
 
 /// What may leave for one client in a tick, by the budgets of those who have one.
 pub const BYTES_PER_TICK_MAX: u64 = 256 << 10;
@@ -95,7 +93,7 @@ pub struct Trace {
 pub struct Setting {
     /// The workload.
     pub workload: Workload,
-    /// What the contestant before sent: a floor sends the same.
+    /// What the last contestant before sent that is no floor: a floor sends the same.
     pub trace: Rc<Trace>,
 }
 
@@ -120,12 +118,13 @@ pub enum Bare {
     App(fn() -> App),
     /// The changes of the world alone.
     World,
-    /// Nothing.
+    /// Nothing: it is a floor.
     Nothing,
 }
 
-/// In the order of a round. The first is the one whose datagrams the floors send.
-const ENTRIES: [Entry; 4] = [roomkeeper::ENTRY, floors::RENET, floors::NETCODE, replicon::ENTRY];
+/// In the order of a round. A floor sends the datagrams of the last before it that is none.
+const ENTRIES: [Entry; 6] =
+    [roomkeeper::ENTRY, floors::RENET, floors::NETCODE, roomkeeper::QUANTISED, floors::NETCODE_QUANTISED, replicon::ENTRY];
 
 /// A socket on loopback with a large buffer, that does not block.
 fn socket() -> UdpSocket {

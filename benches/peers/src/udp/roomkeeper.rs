@@ -6,23 +6,31 @@ use std::time::Duration;
 
 use bevy::prelude::*;
 use roomkeeper::client::{Connection, Credentials, LinkStatus, Replica, ReplicaPlugin, UdpLink};
-use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, SendOutcome, Shard, ShardConfig};
+use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Shard, ShardConfig};
 use roomkeeper::host::{HostLimits, Lobby, Visitor};
 use roomkeeper::protocol::{Admission, Channel, EntityId, LeaveReason, NetId, Protocol};
 use roomkeeper::room::{Blueprint, RoomOptions};
 
 use super::{BEGIN, Bare, Client, Cost, Entry, Server, Setting, Truth};
 use crate::measure::timed;
-use crate::roomkeeper::protocol;
+use crate::roomkeeper::Precision;
 use crate::workload::{Changes, Population, bits};
 
 /// As it comes. Rooms in which members see a part of the world: not yet, see [`Entry::sees`].
 pub const ENTRY: Entry = Entry {
     name: "roomkeeper",
-    server: |setting| Box::new(Host::new(setting)),
-    client: |server, number, now| Box::new(Member::new(server, number, now)),
+    server: |setting| Box::new(Host::new(setting, Precision::Full)),
+    client: |server, number, now| Box::new(Member::new(server, number, now, Precision::Full)),
     bare: Bare::World,
     sees: false,
+};
+
+/// With as many bits as a game may need.
+pub const QUANTISED: Entry = Entry {
+    name: "roomkeeper, quantised",
+    server: |setting| Box::new(Host::new(setting, Precision::Quantised)),
+    client: |server, number, now| Box::new(Member::new(server, number, now, Precision::Quantised)),
+    ..ENTRY
 };
 
 const ROOM: &str = "arena";
@@ -34,10 +42,11 @@ struct Host {
     lobby: Lobby,
     shard: Shard,
     population: Population,
+    precision: Precision,
 }
 
 impl Host {
-    fn new(setting: &Setting) -> Self {
+    fn new(setting: &Setting, precision: Precision) -> Self {
         let config = ShardConfig {
             bind: (Ipv4Addr::LOCALHOST, 0).into(),
             public_addresses: Vec::new(),
@@ -46,20 +55,23 @@ impl Host {
         };
         let shard = Shard::bind(&config, BEGIN).expect("loopback has a free port");
         let mut lobby = Lobby::new(HostLimits::default(), false);
-        lobby.open_room(&Blueprint::new(protocol, |_| {}), RoomOptions::named(ROOM)).expect("the room can be built");
+        lobby.open_room(&Blueprint::new(precision.protocol(), |_| {}), RoomOptions::named(ROOM)).expect("the room can be built");
         let world = lobby.room_mut(ROOM).expect("opened above").world_mut();
         let population = Population::spawn(&setting.workload, world, ());
-        Self { lobby, shard, population }
+        Self { lobby, shard, population, precision }
     }
 
     fn receive(&mut self, now: Duration) {
+        self.lobby.advance(now);
         self.shard.receive(now, DATAGRAMS_MAX);
         for event in self.shard.drain_events() {
             match event {
                 GatewayEvent::Connected(connection, Admission { player, name, room, .. }) => {
                     self.lobby.connected(connection, Visitor { player, name, room });
                 }
-                GatewayEvent::Message(connection, message) => self.lobby.message(connection, &message),
+                GatewayEvent::Message(connection, message) | GatewayEvent::Packet(connection, message) => {
+                    self.lobby.message(connection, &message);
+                }
                 GatewayEvent::Disconnected(connection, _) => self.lobby.disconnected(connection, LeaveReason::Left),
             }
         }
@@ -73,7 +85,9 @@ impl Host {
 
     fn send(&mut self, now: Duration) {
         let Self { lobby, shard, .. } = self;
-        let closed = lobby.pump(|connection, message| shard.send(connection, Channel::Ordered, message.clone()) != SendOutcome::Full);
+        let closed = lobby.pump(|connection, own, shared| {
+            shard.send_packet_parts(connection, &[own, shared]);
+        });
         assert!(closed.is_empty(), "nobody is sent away");
         shard.flush(now);
     }
@@ -97,7 +111,7 @@ impl Server for Host {
         let room = self.lobby.room(ROOM).expect("the room is open").world();
         let whole = |entity: &Entity| {
             let net_id = room.get::<NetId>(*entity).map_or(u32::MAX, |net_id| net_id.get());
-            (net_id.into(), bits(room.entity(*entity)).expect("every entity is whole"))
+            (net_id.into(), self.precision.held(bits(room.entity(*entity)).expect("every entity is whole")))
         };
         Some(self.population.entities().iter().map(whole).collect())
     }
@@ -110,10 +124,10 @@ struct Member {
 }
 
 impl Member {
-    fn new(server: SocketAddr, client_id: u64, now: Duration) -> Self {
+    fn new(server: SocketAddr, client_id: u64, now: Duration, precision: Precision) -> Self {
         let mut app = App::new();
         app.add_plugins((MinimalPlugins, ReplicaPlugin));
-        protocol(&mut app);
+        precision.protocol()(&mut app);
         app.finish();
         app.cleanup();
         app.update();
@@ -133,8 +147,9 @@ impl Client for Member {
         self.link.receive(now);
         let Self { app, link, greeted } = self;
         app.world_mut().resource_scope(|world, mut connection: Mut<Connection>| {
-            while let Some(message) = link.next_message() {
-                connection.deliver(message);
+            connection.set_now(now);
+            while let Some(packet) = link.next_packet() {
+                connection.deliver(packet);
             }
             if !*greeted && link.status() == LinkStatus::Connected {
                 *greeted = true;
@@ -143,6 +158,9 @@ impl Client for Member {
         });
         app.update();
         let mut connection = app.world_mut().resource_mut::<Connection>();
+        if let Some(report) = connection.next_report() {
+            link.send_packet(&report);
+        }
         while let Some(message) = connection.next_outgoing() {
             link.send(Channel::Ordered, message).expect("little is sent");
         }
