@@ -31,10 +31,10 @@ use super::resume::{ResumeError, Scene, resume, settle};
 use super::rng::RoomRng;
 use super::snapshot::write_snapshot;
 use super::user::{despawn_user, spawn_user};
-use crate::protocol::limits::TICKS_PER_SECOND;
+use crate::protocol::limits::{LATEST_MAX, TICKS_PER_SECOND};
 use crate::protocol::{
-    EntityId, FactSeq, Incoming, Payload, Producer, Protocol, RoomCreated, RoomId, RoomTick, Standing, State, Trail, UserJoined, UserLeft,
-    register_built_in, watch_losses,
+    Delivery, EntityId, FactSeq, Incoming, Payload, Producer, Protocol, RoomCreated, RoomId, RoomTick, Standing, State, Trail, UserJoined,
+    UserLeft, register_built_in, watch_losses,
 };
 
 /// What a room starts from.
@@ -374,6 +374,13 @@ fn check_rules(app: &App) -> Result<(), RoomError> {
     let (protocol, rules) = (app.world().resource::<Protocol>(), app.world().resource::<Rules>());
     let mut errors = protocol.errors().to_vec();
     errors.extend_from_slice(&rules.errors);
+    let latest = || protocol.components.iter().filter(|entry| entry.delivery == Delivery::Latest);
+    for entry in latest().filter(|entry| entry.column.refers()) {
+        errors.push(format!("the component {:?} refers to entities and can't be `latest`: such values must not overtake them", entry.name));
+    }
+    if latest().count() > LATEST_MAX {
+        errors.push(format!("{} components are `latest`, at most {LATEST_MAX} may be", latest().count()));
+    }
     for kind in &protocol.commands {
         if !rules.handlers.contains_key(&kind.type_id) {
             errors.push(format!("missing handler for command {:?}: add `app.decide(..)`", kind.name));
