@@ -1,5 +1,5 @@
 //! Joining where the way is narrow: snapshots of several megabytes arrive, the joiner is told how far they are, and nobody else notices.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
