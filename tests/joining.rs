@@ -75,10 +75,6 @@ fn played(link: Option<LinkConditions>, ticks: usize) -> (Vec<(u64, u64, u32)>, 
     for _ in 0..ticks {
         sim.tick();
         ben.push(seen(&mut sim, "ben"));
-        if link.is_some() && std::env::var("TRACE").is_ok() {
-            let path = sim.lobby_mut().path(roomkeeper::host::ConnectionId(2));
-            println!("{} {path:?} {:?} {}", ben.len(), seen(&mut sim, "ann"), sim.client_of("ann").state());
-        }
         if link.is_some() {
             match sim.client_of("ann").state() {
                 ConnectionState::Joining(share) => progress.push(*share),
@@ -121,10 +117,6 @@ fn used(link: LinkConditions) -> f64 {
     while !sim.client_of("ann").is_live() {
         sim.tick();
         ticks += 1;
-        if std::env::var("TRACE").is_ok_and(|of| of == link.to_string()) && ticks % 5 == 0 {
-            let (rtt, rate) = sim.lobby_mut().path(roomkeeper::host::ConnectionId(1)).unwrap();
-            println!("{ticks:4} rtt {rtt:?} rate {rate:.0} of {} {}", link.kbit_per_second * 125, sim.client_of("ann").state());
-        }
         assert!(ticks < 3_000, "{link}: {}", sim.client_of("ann").state());
     }
     bytes / (f64::from(ticks) * 0.05) / f64::from(link.kbit_per_second * 125)
@@ -138,6 +130,7 @@ fn a_join_makes_use_of_what_its_link_carries() {
                 let link = LinkConditions { kbit_per_second, loss, delay_millis: rtt / 2, ..LinkConditions::PERFECT };
                 let share = used(link);
                 println!("{link}: {:.0} %", share * 100.0);
+                assert!(share > if kbit_per_second > 1_000 { 0.55 } else { 0.8 }, "{link}: {share}");
             }
         }
     }

@@ -53,9 +53,7 @@ pub use self::channel::{
 pub use self::chunk::{SnapshotAssembly, SnapshotChunk, snapshot_messages};
 pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
-pub use self::envelope::{
-    ClientMessage, Refusal, ServerMessage, VerdictMessage, WIRE_VERSION, batch_message,
-};
+pub use self::envelope::{ClientMessage, Refusal, ServerMessage, VerdictMessage, WIRE_VERSION, batch_message};
 pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::fold::Folded;

@@ -343,6 +343,10 @@ impl Delivery {
         let parts = offer.latest.parts();
         let cost: usize = parts.iter().map(|part| part.body.len() + path::PACKET_OVERHEAD + PACKET_HEAD_MAX).sum();
         let given = self.given.unwrap_or_default();
+        if self.given == Some(tick) {
+            // The room stands still.
+            return self.choose_owed(tick, offer, allowance);
+        }
         let in_step = given.0 + 1 >= tick.0;
         self.given = Some(tick);
         let mut left = allowance;
@@ -358,10 +362,14 @@ impl Delivery {
         } else {
             offer.latest.changed_since(given).for_each(|(id, ordinal)| self.owed.add(id, ordinal, given));
         }
+        self.choose_owed(tick, offer, left);
+    }
+
+    fn choose_owed(&mut self, tick: RoomTick, offer: &mut Offer<'_>, allowance: usize) {
         if self.owed.is_empty() {
             return;
         }
-        self.owed.choose(tick, offer, left, &mut self.source);
+        self.owed.choose(tick, offer, allowance, &mut self.source);
         let parts = &mut self.parts;
         offer.latest.write(&mut self.source, PART_BYTES_MAX, |body, items| {
             parts.push(Arc::new(Part { body: Bytes::copy_from_slice(body), items: items.to_vec() }));
