@@ -130,6 +130,7 @@ fn a_join_makes_use_of_what_its_link_carries() {
                 let link = LinkConditions { kbit_per_second, loss, delay_millis: rtt / 2, ..LinkConditions::PERFECT };
                 let share = used(link);
                 println!("{link}: {:.0} %", share * 100.0);
+                assert!(share > if kbit_per_second > 1_000 { 0.55 } else { 0.8 }, "{link}: {share}");
             }
         }
     }

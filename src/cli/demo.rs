@@ -23,6 +23,9 @@ const ROUND: Duration = Duration::from_millis(50);
 /// How long a match goes on after it has ended, so that everybody sees the end.
 const AFTERMATH: Duration = Duration::from_millis(1_500);
 
+/// How long the links may take in the end to bring every replica what it lacks.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
 /// A client that plays by itself.
 pub(super) struct Player {
     name: String,
@@ -76,6 +79,8 @@ enum News {
 
 /// What the server has to say in the end.
 struct Outcome {
+    /// All replicas were known to have everything.
+    settled: bool,
     state: Option<(RoomTick, State)>,
     host: HostCounters,
     gateway: GatewayCounters,
@@ -103,8 +108,13 @@ pub(super) fn demo(game: &Game, options: &DemoOptions) -> Result<(), CliError> {
     let (tell, news) = mpsc::channel();
     std::thread::scope(|scope| {
         let hosting = scope.spawn(|| host(game, &room, server, options.json, &over, &tell));
-        let played = play(game, options, &room, address, &stop, &news);
+        let mut played = play(game, options, &room, address, &stop, &news);
         over.store(true, Ordering::Relaxed);
+        // The bots rest. What is still on its way to them arrives.
+        while !hosting.is_finished() {
+            played.iter_mut().flat_map(|(players, ..)| players).for_each(|player| player.app.update());
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let outcome = hosting.join().map_err(|_| CliError::Connection("the server's thread panicked".to_owned()))?;
         for line in news.try_iter().filter_map(|news| if let News::Line(line) = news { Some(line) } else { None }) {
             say(&line);
@@ -137,6 +147,7 @@ fn host(game: &Game, room: &str, mut server: Server, json: bool, over: &AtomicBo
         });
         std::thread::sleep(wait.min(Duration::from_millis(10)));
     }
+    let settled = server.settle(CATCH_UP);
     let state = server.lobby_mut().room_mut(room).and_then(|room| {
         let snapshot = room.snapshot().ok()?;
         let state = State::from_snapshot(room.world().resource::<Protocol>(), room.info().id, &snapshot).ok()?;
@@ -145,7 +156,7 @@ fn host(game: &Game, room: &str, mut server: Server, json: bool, over: &AtomicBo
     drop(server.stop_keeping());
     let (host, gateway) = server.counters();
     let (late, skipped) = server.lateness();
-    Outcome { state, host, gateway, late, skipped }
+    Outcome { settled, state, host, gateway, late, skipped }
 }
 
 type Played = (Vec<Player>, Option<(RoomTick, String)>, BTreeMap<String, u32>);
@@ -203,10 +214,6 @@ fn summarize(
 ) -> Result<(), CliError> {
     let mut equal = 0;
     for player in players.iter_mut() {
-        // The server has stopped: what it sent last is in the socket.
-        for _ in 0..3 {
-            player.app.update();
-        }
         let state = replica_state(player.app.world_mut()).ok();
         let (Some((tick, room)), Some(replica)) = (&outcome.state, state) else { continue };
         let protocol = player.app.world().resource::<Protocol>();
@@ -233,8 +240,12 @@ fn summarize(
         outcome.skipped
     ));
     say(&format!("{equal} of {} replicas equal the room", players.len()));
+    if !outcome.settled {
+        say(&format!("some had not come that far {} s after the end", CATCH_UP.as_secs()));
+    }
     players.iter_mut().for_each(Player::hang_up);
     match end {
+        Some(_) if equal < players.len() => Err(CliError::Differ { differ: players.len() - equal, of: players.len() }),
         Some((tick, fact)) => {
             say(&format!("the match ended with {fact} at {}", room_time(tick.0)));
             Ok(())

@@ -77,6 +77,14 @@ pub enum CliError {
     /// The match did not end in time.
     #[error("the match had not ended after {0} s")]
     TimeUp(u64),
+    /// Replicas don't equal the room.
+    #[error("{differ} of {of} replicas differ from the room")]
+    Differ {
+        /// How many differ.
+        differ: usize,
+        /// How many there are.
+        of: usize,
+    },
 }
 
 #[derive(Debug, Parser)]

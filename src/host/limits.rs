@@ -12,11 +12,11 @@ pub struct HostLimits {
     pub rooms_max: usize,
     /// Most commands of one member that wait for one tick. More are dropped. Default: 64. Counter: `commands_dropped`.
     pub commands_waiting_max: usize,
-    /// Most bytes that wait to be sent to one member. One with more has its batches dropped, and is sent a snapshot when
+    /// Most bytes that wait to be sent to one member, besides a snapshot. One with more has its batches dropped, and is sent a snapshot when
     /// it can take one. Default: 4 MiB. Counter: `resyncs`.
     pub queue_bytes_max: usize,
     /// Most bytes a second that one member is sent, with what the network adds. Less where its way carries less, down to 12 KiB a
-    /// second. Default: 2 MiB.
+    /// second. In any one second it may be a quarter more, or 16 KiB and a tenth. Default: 2 MiB.
     pub bytes_per_second_max: u32,
     /// Most malformed or ill-timed messages of one connection. One with more is closed. Default: 16. Counter: `kicked`.
     pub mistakes_max: u32,

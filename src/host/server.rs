@@ -25,6 +25,9 @@ const DATAGRAMS_PER_ROUND_MAX: usize = 20_000;
 /// How long the host sleeps at most, so that it notices a stop.
 const NAP_MAX: Duration = Duration::from_millis(25);
 
+/// How often members are served while the rooms stand still.
+const SETTLE_ROUND: Duration = Duration::from_millis(20);
+
 /// How long the members of a host that stops have to hear of it.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -185,6 +188,20 @@ impl Server {
             std::thread::sleep(wait.min(NAP_MAX));
         }
         self.farewell();
+    }
+
+    /// Lets the rooms stand still until every member is known to have all of its room, or for so long. True if all have.
+    pub fn settle(&mut self, at_most: Duration) -> bool {
+        let begun = instant();
+        loop {
+            self.receive();
+            let settled = self.lobby.serve_standing();
+            self.send();
+            if settled || begun.elapsed() >= at_most {
+                return settled;
+            }
+            std::thread::sleep(SETTLE_ROUND);
+        }
     }
 
     /// Writes what is to be kept and stops keeping. Rooms that go on afterwards are not kept.

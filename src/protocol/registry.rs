@@ -234,8 +234,8 @@ impl<T: SyncComponent + Component<Mutability = Mutable>> Synced<'_, T> {
     }
 
     /// How much changes of a [`latest`](Self::latest) component matter to members whose way is too narrow for all of them: one of 200
-    /// goes twice as often as one of 100, which is the default. However little it matters, none waits longer than the others' turns
-    /// take once it is two seconds old.
+    /// goes twice as often as one of 100, which is the default. However little it matters, none is forgotten: what waits matters more with
+    /// each tick.
     pub fn priority(&mut self, priority: u16) -> &mut Self {
         self.entry(|entry| entry.priority = priority.max(1))
     }

@@ -327,6 +327,10 @@ impl Delivery {
     /// Puts together the packets of a tick. Without an offer only messages go out.
     pub(crate) fn round(&mut self, now: Duration, tick: RoomTick, mut offer: Option<Offer<'_>>) {
         self.offered = offer.as_ref().map(|_| tick).or(self.offered);
+        if let Some(beholder) = offer.as_ref().and_then(|offer| offer.beholder) {
+            self.entered.retain(|_, since| tick.0.saturating_sub(*since) < NEEDS_TICKS);
+            self.entered.extend(beholder.viewers.entered(beholder.viewer).iter().map(|id: &NetId| (id.get(), tick.0)));
+        }
         self.path.tick(now);
         self.find_losses(now, offer.as_ref().map(|offer| &*offer.latest));
         if self.sent.len() < UNKNOWN_MAX {
@@ -361,12 +365,12 @@ impl Delivery {
         let parts = offer.latest.parts();
         let cost: usize = parts.iter().map(|part| part.body.len() + path::PACKET_OVERHEAD + PACKET_HEAD_MAX).sum();
         let given = self.given.unwrap_or_default();
+        if self.given == Some(tick) {
+            // The room stands still.
+            return self.choose_owed(tick, offer, allowance);
+        }
         let in_step = given.0 + 1 >= tick.0;
         self.given = Some(tick);
-        if let Some(beholder) = offer.beholder {
-            self.entered.retain(|_, since| tick.0.saturating_sub(*since) < NEEDS_TICKS);
-            self.entered.extend(beholder.viewers.entered(beholder.viewer).iter().map(|id: &NetId| (id.get(), tick.0)));
-        }
         let mut left = allowance;
         if in_step && cost <= allowance {
             self.parts.extend(parts.iter().cloned());
@@ -383,10 +387,14 @@ impl Delivery {
         if in_step {
             offer.private.iter().for_each(|(id, ordinal)| self.owed.add(*id, *ordinal, tick));
         }
+        self.choose_owed(tick, offer, left);
+    }
+
+    fn choose_owed(&mut self, tick: RoomTick, offer: &mut Offer<'_>, allowance: usize) {
         if self.owed.is_empty() {
             return;
         }
-        self.owed.choose(tick, offer, left, &mut self.source);
+        self.owed.choose(tick, offer, allowance, &mut self.source);
         let (parts, entered) = (&mut self.parts, &self.entered);
         let entered = |id: u32| entered.get(&id).copied().unwrap_or_default();
         offer.latest.write(&mut self.source, PART_BYTES_MAX, entered, |body, items| {

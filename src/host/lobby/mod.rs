@@ -99,6 +99,13 @@ impl Lobby {
         self.sessions.get(&connection).is_some_and(|session| session.stage == Stage::Live && session.delivery.is_current(has))
     }
 
+    /// Serves the members of all rooms without a tick. True if all of them are known to have all that they were ever told.
+    pub(crate) fn serve_standing(&mut self) -> bool {
+        let rooms: Vec<(String, RoomTick)> = self.rooms.iter().map(|(name, hosted)| (name.clone(), hosted.room.tick_now())).collect();
+        rooms.iter().for_each(|(name, tick)| drop(self.serve(name, *tick)));
+        self.rooms.values().flat_map(|hosted| &hosted.members).all(|connection| self.is_current(*connection, |_| false))
+    }
+
     /// The round trip to a connection, and the rate at which it may be sent, in bytes a second.
     pub fn path(&self, connection: ConnectionId) -> Option<(Duration, f64)> {
         self.sessions.get(&connection).map(|session| session.delivery.path())
