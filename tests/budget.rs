@@ -1,5 +1,5 @@
 //! Members whose way is narrow: never more than it may be, nothing starves, what matters more comes more often, and nobody else notices.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use std::collections::BTreeMap;
 
