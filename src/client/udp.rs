@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
-    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
-    client_channel_waiting, connection_config, datagram_kind, is_acknowledgement, is_raw,
+    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, LinkConditions, PayloadFrom, PayloadGate, TRANSPORT_ID,
+    client_channel_waiting, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
 };
 
 /// Most packets that wait to be taken. The oldest go first: a reader so slow is better served by the newest.
@@ -138,19 +138,21 @@ impl UdpLink {
             let (netcode, renet, gate, packets, owed) =
                 (&mut self.netcode, &mut self.renet, &mut self.gate, &mut self.packets, &mut self.owed);
             let passed = catch_unwind(AssertUnwindSafe(|| match netcode.process_packet(datagram) {
-                Some(payload) if gate.admits(payload) && is_raw(payload) => {
+                None => true,
+                // A gate takes note of what it admits: it is asked once.
+                Some(payload) if !gate.admits(payload) => false,
+                Some(payload) if is_raw(payload) => {
                     if packets.len() >= PACKETS_WAITING_MAX {
                         packets.pop_front();
                     }
                     packets.push_back(Bytes::copy_from_slice(payload));
                     true
                 }
-                Some(payload) if !is_raw(payload) && gate.admits(payload) => {
+                Some(payload) => {
                     *owed |= !is_acknowledgement(payload);
                     renet.process_packet(payload);
                     true
                 }
-                other => other.is_none(),
             }));
             self.refused += u64::from(!passed.unwrap_or(false));
         }
@@ -172,11 +174,11 @@ impl UdpLink {
     }
 
     /// Sends a packet of our own at once, encrypted, beside the channels. It begins with one of
-    /// [`RAW_KINDS`](crate::protocol::RAW_KINDS) and has at most [`RAW_BYTES_MAX`] bytes.
+    /// [`RAW_KINDS`](crate::protocol::RAW_KINDS) and has at most [`RAW_BYTES_MAX`](crate::protocol::RAW_BYTES_MAX) bytes.
     ///
     /// False if it did not leave and is lost: the link does not stand, the packet is none, or the system's buffer is full.
     pub fn send_packet(&mut self, packet: &[u8]) -> bool {
-        if !is_raw(packet) || packet.len() > RAW_BYTES_MAX {
+        if !is_packet(packet) {
             return false;
         }
         let Ok((address, datagram)) = self.netcode.generate_payload_packet(packet) else { return false };

@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::channel::Channel;
+use super::limits::PACKET_BYTES_MAX;
 
 /// Smallest datagram: a kind, one byte of content, and the authentication tag.
 const DATAGRAM_BYTES_MIN: usize = 18;
@@ -24,10 +25,15 @@ const SLICES_MAX: u64 = 1_024;
 /// The first bytes of payloads that are packets of our own beside the transport's channels: its own begin with 0 to 4.
 pub const RAW_KINDS: RangeInclusive<u8> = 16..=31;
 /// Largest packet of our own, in bytes, with its kind.
-pub const RAW_BYTES_MAX: usize = 1_200;
+pub const RAW_BYTES_MAX: usize = PACKET_BYTES_MAX;
 
 /// The first byte of a payload that only acknowledges.
 const ACKNOWLEDGEMENT: u8 = 4;
+
+/// True if a payload is a packet of our own, and not too large for one.
+pub fn is_packet(payload: &[u8]) -> bool {
+    is_raw(payload) && payload.len() <= RAW_BYTES_MAX
+}
 
 /// Whether a decrypted payload is a packet of our own, which is not given to the transport's channels.
 pub fn is_raw(payload: &[u8]) -> bool {
@@ -94,7 +100,7 @@ impl PayloadGate {
     /// says is for its reader to judge.
     pub fn admits(&mut self, payload: &[u8]) -> bool {
         if is_raw(payload) {
-            return payload.len() <= RAW_BYTES_MAX;
+            return is_packet(payload);
         }
         self.check(&mut Octets(payload)).unwrap_or(false)
     }

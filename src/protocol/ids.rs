@@ -153,11 +153,6 @@ impl Default for NetId {
 impl NetId {
     pub(crate) const UNASSIGNED: Self = Self(u32::MAX);
 
-    /// The net id with that number.
-    pub(crate) const fn of(number: u32) -> Self {
-        Self(number)
-    }
-
     /// The number on the wire.
     pub const fn get(self) -> u32 {
         self.0

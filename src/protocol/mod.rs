@@ -61,7 +61,8 @@ pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::fold::Folded;
 pub use self::gate::{
-    DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, RAW_BYTES_MAX, RAW_KINDS, datagram_kind, is_acknowledgement, is_raw,
+    DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, RAW_BYTES_MAX, RAW_KINDS, datagram_kind, is_acknowledgement,
+    is_packet, is_raw,
 };
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
@@ -115,4 +116,5 @@ pub(crate) use self::rows::{Lost, Rows};
 pub(crate) use self::staged::{Places, Staged, insert_staged, stage};
 #[cfg(feature = "client")]
 pub(crate) use self::versions::Versions;
+pub(crate) use self::versions::place;
 pub(crate) use self::wire::{HiddenFrom, Names};

@@ -56,12 +56,9 @@ pub(crate) fn write_ordered_head(offset: u64, size: Option<usize>, out: &mut Vec
     write_varint(offset, out);
 }
 
-/// Appends the head of a part; it follows.
-pub(crate) fn write_part_head(size: Option<usize>, out: &mut Vec<u8>) {
-    out.push(PART * 2 + u8::from(size.is_none()));
-    if let Some(size) = size {
-        write_varint(size as u64, out);
-    }
+/// Appends the head of a part, which is always the last frame; it follows.
+pub(crate) fn write_part_head(out: &mut Vec<u8>) {
+    out.push(PART * 2 + 1);
 }
 
 /// Appends an echo, which is never the last frame.
@@ -225,7 +222,7 @@ mod tests {
             out.extend_from_slice(&bytes);
             frames.push(Frame::Ordered { offset, bytes: bytes.into() });
             if let Some(part) = part {
-                write_part_head(None, &mut out);
+                write_part_head(&mut out);
                 out.extend_from_slice(&part);
                 frames.push(Frame::Part(part.into()));
             }

@@ -43,7 +43,7 @@ impl PartItem {
 #[derive(Debug, Default)]
 pub(crate) struct PartSource {
     items: Vec<PartItem>,
-    /// For each item, in the order of its components: where its value stands in the buffer of the component.
+    /// For each item, in the order of its components: where its value stands.
     spans: Vec<(u32, u32)>,
     /// Scratch: the ends of the gaps, and a part that grows.
     body: Vec<u8>,
@@ -65,14 +65,14 @@ impl PartSource {
     }
 
     /// Writes all that was gathered into parts of at most `max` bytes. `components` are the numbers of the latest components by their
-    /// places, `buffers` where the values of each stand. `needs` says for an entity how many ticks back the ordered batch is that must be
+    /// places, `values` where all values stand. `needs` says for an entity how many ticks back the ordered batch is that must be
     /// in first, or nothing if it is in for certain. Entities that need something go into parts of their own.
     ///
     /// A value that is larger than `max` less some forty bytes does not fit a part; the caller sees to that.
-    pub(crate) fn write<'b>(
+    pub(crate) fn write(
         &mut self,
         components: &[usize],
-        buffers: impl Fn(usize) -> &'b [u8],
+        values: &[u8],
         max: usize,
         mut needs: impl FnMut(u32) -> Option<u32>,
         mut emit: impl FnMut(&[u8], &[PartItem]),
@@ -88,7 +88,7 @@ impl PartSource {
             if items.iter().any(|item| Some(item.mask) != items.first().map(|first| first.mask)) {
                 items.sort_by_key(|item| item.mask);
             }
-            self.write_items(&items, back, components, &buffers, max, &mut emit);
+            self.write_items(&items, back, components, values, max, &mut emit);
             if self.items.capacity() == 0 {
                 self.items = items;
             }
@@ -96,12 +96,12 @@ impl PartSource {
         self.clear();
     }
 
-    fn write_items<'b>(
+    fn write_items(
         &mut self,
         items: &[PartItem],
         back: Option<u32>,
         components: &[usize],
-        buffers: &impl Fn(usize) -> &'b [u8],
+        values: &[u8],
         max: usize,
         emit: &mut impl FnMut(&[u8], &[PartItem]),
     ) {
@@ -132,7 +132,7 @@ impl PartSource {
             }
             // One that fits no part goes out all the same: the caller keeps such values away.
             let taken = group.get(..taken.max(1)).unwrap_or_default();
-            groups += self.write_group(taken, shift, components, buffers, &mut body);
+            groups += self.write_group(taken, shift, components, values, &mut body);
             at += taken.len();
         }
         finish(&mut body, &mut groups, &mut begin, at);
@@ -162,14 +162,7 @@ impl PartSource {
     }
 
     /// Appends a group, or several if its entities have more than eight components. Returns how many.
-    fn write_group<'b>(
-        &self,
-        items: &[PartItem],
-        shift: u32,
-        components: &[usize],
-        buffers: &impl Fn(usize) -> &'b [u8],
-        out: &mut Vec<u8>,
-    ) -> u64 {
+    fn write_group(&self, items: &[PartItem], shift: u32, components: &[usize], values: &[u8], out: &mut Vec<u8>) -> u64 {
         let mask = items.first().map_or(0, |item| item.mask);
         let ordinals: Vec<usize> = (0..LATEST_MAX).filter(|ordinal| mask >> ordinal & 1 == 1).collect();
         for (chunk_at, chunk) in ordinals.chunks(GROUP_COMPONENTS_MAX).enumerate() {
@@ -179,11 +172,11 @@ impl PartSource {
             }
             write_varint(items.len() as u64, out);
             write_gaps(items, shift, out);
-            for (nth, ordinal) in chunk.iter().enumerate() {
-                let (buffer, nth) = (buffers(*ordinal), chunk_at * GROUP_COMPONENTS_MAX + nth);
+            for nth in 0..chunk.len() {
+                let nth = chunk_at * GROUP_COMPONENTS_MAX + nth;
                 for item in items {
                     let (start, end) = self.spans.get(item.first as usize + nth).copied().unwrap_or_default();
-                    out.extend_from_slice(buffer.get(start as usize..end as usize).unwrap_or_default());
+                    out.extend_from_slice(values.get(start as usize..end as usize).unwrap_or_default());
                 }
             }
         }
@@ -362,7 +355,7 @@ mod tests {
             }
             let (mut read, mut named) = (Read::default(), 0);
             let needs = |id: u32| (id >= fresh).then_some(id % 7);
-            source.write(&components, |_| &bytes, 1_150, needs, |part, items| {
+            source.write(&components, &bytes, 1_150, needs, |part, items| {
                 assert!(part.len() <= 1_150, "{}", part.len());
                 let wanted = items.iter().filter_map(|item| needs(item.id)).min();
                 assert!(items.iter().all(|item| needs(item.id).is_some() == wanted.is_some()));
@@ -401,7 +394,7 @@ mod tests {
             source.push(id, 0, (0, 1));
         }
         let mut sizes = Vec::new();
-        source.write(&[3], |_| &[0], 1_150, |_| None, |part, _| sizes.push(part.len()));
+        source.write(&[3], &[0], 1_150, |_| None, |part, _| sizes.push(part.len()));
         assert!(sizes.len() == 1 && sizes[0] <= 100 + 65 + 6, "{sizes:?}");
     }
 }

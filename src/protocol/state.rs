@@ -133,11 +133,7 @@ impl State {
             let (head, _) = read_private_head(&mut reader)?;
             read_private(head, &mut reader, &mut fold)?;
         }
-        fold.causes.resize(fold.told.len(), None);
-        let followed = Followed { operations: fold.told, facts: fold.facts, causes: fold.causes };
-        self.tick = head.tick;
-        self.bury(&followed.operations);
-        Ok(followed)
+        Ok(fold.finish())
     }
 
     /// Applies what one replica is told of a tick of which there is no batch for all.
@@ -153,11 +149,7 @@ impl State {
         }
         let mut fold = Fold::new(protocol, self, head.tick, Some(versions));
         read_private(head, &mut reader, &mut fold)?;
-        fold.causes.resize(fold.told.len(), None);
-        let followed = Followed { operations: fold.told, facts: fold.facts, causes: fold.causes };
-        self.tick = head.tick;
-        self.bury(&followed.operations);
-        Ok(followed)
+        Ok(fold.finish())
     }
 
     /// Applies a part as of a tick: those of its values that are newer than what is here. Tells the operations.
@@ -373,6 +365,15 @@ impl<'a> Fold<'a> {
     fn new(protocol: &'a Protocol, state: &'a mut State, tick: RoomTick, versions: Option<&'a mut Versions>) -> Self {
         let (told, facts, causes, created) = Default::default();
         Self { protocol, state, told, facts, causes, created, tick, versions }
+    }
+
+    /// All of a tick is in: the state is that of the tick, and what was deleted goes.
+    fn finish(mut self) -> Followed {
+        self.causes.resize(self.told.len(), None);
+        let followed = Followed { operations: self.told, facts: self.facts, causes: self.causes };
+        self.state.tick = self.tick;
+        self.state.bury(&followed.operations);
+        followed
     }
 
     /// True if what the batch says of a component counts: nothing newer has come beside the batches.

@@ -34,29 +34,25 @@ impl Versions {
 
     /// True if what a part says as of a tick is newer than what is there; it is then taken to be there.
     pub(crate) fn supersedes(&mut self, component: usize, id: NetId, tick: RoomTick) -> bool {
-        let newer = self.of(component, id) < tick.0;
-        if newer {
-            self.set(component, id, tick);
-        }
-        newer
+        self.set_over(component, id, tick, |there| there < tick.0)
     }
 
     /// The same for what a batch says: it may say two things of one tick.
     pub(crate) fn in_order(&mut self, component: usize, id: NetId, tick: RoomTick) -> bool {
-        let newer = self.of(component, id) <= tick.0;
+        self.set_over(component, id, tick, |there| there <= tick.0)
+    }
+
+    fn set_over(&mut self, component: usize, id: NetId, tick: RoomTick, gives_way: impl Fn(u32) -> bool) -> bool {
+        let newer = gives_way(self.of(component, id));
         if newer {
-            self.set(component, id, tick);
+            *place(place(&mut self.values, component), id.get() as usize) = tick.0;
         }
         newer
     }
-
-    fn set(&mut self, component: usize, id: NetId, tick: RoomTick) {
-        *place(place(&mut self.values, component), id.get() as usize) = tick.0;
-    }
 }
 
-/// The place in a list that grows as far as it is needed. The caller bounds it.
-fn place<T: Default>(values: &mut Vec<T>, at: usize) -> &mut T {
+/// The place in a table by number, which grows as far as it is needed. The caller bounds it.
+pub(crate) fn place<T: Default>(values: &mut Vec<T>, at: usize) -> &mut T {
     if at >= values.len() {
         values.resize_with(at + 1, T::default);
     }

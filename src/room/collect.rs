@@ -166,7 +166,7 @@ impl Collector {
         private.begin(protocol, index);
         let secretive = private.secretive;
         self.public.clear();
-        self.public.extend(self.roster.iter().filter(|id| !secretive || !index.is_restricted(NetId::of(**id))));
+        self.public.extend(self.roster.iter().filter(|id| !secretive || !index.is_restricted(NetId(**id))));
         let births = !self.roster.is_empty();
         for component in 0..protocol.components.len() {
             self.gather(world, protocol, component, since, now);
@@ -174,7 +174,8 @@ impl Collector {
             if protocol.components.get(component).is_some_and(|entry| entry.when_different) {
                 self.drop_equal(component);
             }
-            self.take_latest(component, latest, |id| private.is_private(component) || (secretive && index_says(world, id)));
+            let (is_private, index) = (private.is_private(component), world.resource::<EntityIndex>());
+            self.take_latest(component, latest, |id| is_private || (secretive && index.is_restricted(NetId(id))));
             self.write_component(world, component, now, private, latest.is_latest(component));
         }
         latest.write_parts();
@@ -405,12 +406,12 @@ impl Collector {
 
     /// Tells what everybody may know from what goes to single members, where there is a difference. What travels in parts is out already.
     fn write_public(&mut self, world: &World, component: usize, private: &mut Private) {
-        let is_private = private.is_private(component);
-        let hidden = |id: u32| is_private || index_says(world, id);
+        let (is_private, index) = (private.is_private(component), world.resource::<EntityIndex>());
+        let hidden = |id: u32| is_private || index.is_restricted(NetId(id));
         let rows = &self.rows;
         for row in self.created.iter().filter(|_| is_private) {
             // What is restricted itself is encoded for those into whose sight it comes.
-            if !index_says(world, rows.id(*row)) {
+            if !index.is_restricted(NetId(rows.id(*row))) {
                 private.set(component, rows.id(*row), rows.value(*row));
             }
         }
@@ -446,7 +447,7 @@ impl Collector {
         let (ledger, index) = (world.resource::<Ledger>(), world.resource::<EntityIndex>());
         let secretive = public.is_some_and(|private| private.secretive);
         let (roster, columns) = if secretive { (&self.public, &self.public_columns) } else { (&self.roster, &self.columns) };
-        let may_know = |id: u32| !secretive || !index_says(world, id);
+        let may_know = |id: u32| !secretive || !index.is_restricted(NetId(id));
         let deletes: Vec<u32> = self.deletes.iter().map(|(id, _)| *id).filter(|id| may_know(*id)).collect();
         let facts = !ledger.facts.is_empty() && public.is_none_or(|private| private.facts.is_empty());
         let flag = |present: bool, flag: u8| if present { flag } else { 0 };
@@ -461,7 +462,7 @@ impl Collector {
         out.clear();
         BatchHead { tick, after, flags }.write(out);
         if !roster.is_empty() {
-            let entities = roster.iter().filter_map(|id| Some((*id, &index.slot(NetId::of(*id))?.identity)));
+            let entities = roster.iter().filter_map(|id| Some((*id, &index.slot(NetId(*id))?.identity)));
             self.roster_writer.write(entities, out);
             write_varint(columns.count, out);
             out.extend_from_slice(&columns.bytes);
@@ -481,7 +482,7 @@ impl Collector {
         if flags & NOTES != 0 {
             let causes = Causes { ledger, now, first: first_seq(ledger) };
             for id in roster {
-                causes.note(index.slot(NetId::of(*id)).map(|slot| slot.born), out);
+                causes.note(index.slot(NetId(*id)).map(|slot| slot.born), out);
             }
             out.extend_from_slice(&updates.notes);
             self.deletes.iter().for_each(|(_, tick)| causes.note(*tick, out));
@@ -503,11 +504,6 @@ impl Collector {
         }
         index.free_the_dead();
     }
-}
-
-/// True if not everybody may know of an entity.
-fn index_says(world: &World, id: u32) -> bool {
-    world.resource::<EntityIndex>().is_restricted(NetId::of(id))
 }
 
 /// Finds which restricted entities the facts of the tick name.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::index::EntityIndex;
 use crate::protocol::limits::{LATEST_VALUE_BYTES_MAX, PART_BYTES_MAX};
-use crate::protocol::{Delivery, NetId, PartItem, PartSource, Protocol, RoomTick};
+use crate::protocol::{Delivery, NetId, PartItem, PartSource, Protocol, RoomTick, place};
 
 /// For so many ticks after its creation, parts say which batch creates an entity. Members that are further behind are sent none.
 pub(crate) const NEEDS_TICKS: u32 = 200;
@@ -79,7 +79,7 @@ impl LatestValues {
             return;
         }
         for id in created {
-            *at(&mut self.created, *id) = tick.0;
+            *place(&mut self.created, *id as usize) = tick.0;
         }
         for id in created.iter().copied().chain(deleted) {
             for column in &mut self.columns {
@@ -90,7 +90,7 @@ impl LatestValues {
 
     /// Takes note that an entity has become public in this tick: those who did not see it are told of it now.
     pub(crate) fn became_public(&mut self, id: u32) {
-        *at(&mut self.created, id) = self.tick;
+        *place(&mut self.created, id as usize) = self.tick;
     }
 
     /// True if changes of a component travel in parts.
@@ -106,7 +106,7 @@ impl LatestValues {
     pub(crate) fn changed(&mut self, component: usize, id: u32) {
         let (tick, ordinal) = (self.tick, self.ordinal(component));
         if let Some(column) = ordinal.and_then(|ordinal| self.columns.get_mut(usize::from(ordinal))) {
-            *at(&mut column.changed, id) = tick;
+            *place(&mut column.changed, id as usize) = tick;
         }
     }
 
@@ -131,7 +131,7 @@ impl LatestValues {
     fn place(&mut self, ordinal: u8, id: u32, start: usize) -> Span {
         let span = Span { tick: self.tick, start: start as u32, end: self.bytes.len() as u32 };
         if let Some(column) = self.columns.get_mut(usize::from(ordinal)) {
-            *at(&mut column.spans, id) = span;
+            *place(&mut column.spans, id as usize) = span;
         }
         span
     }
@@ -149,25 +149,20 @@ impl LatestValues {
         }
         let mut source = std::mem::take(&mut self.source);
         let mut parts = std::mem::take(&mut self.parts);
-        self.write(
-            &mut source,
-            PART_BYTES_MAX,
-            |_| 0,
-            |body, items| {
-                parts.push(Arc::new(Part { body: Bytes::copy_from_slice(body), items: items.to_vec() }));
-            },
-        );
+        self.write(&mut source, |_| 0, &mut parts);
         (self.source, self.parts) = (source, parts);
     }
 
     /// Writes what a source holds into parts. `entered` tells in which tick an entity came into sight of whom the parts are for, or 0.
-    pub(crate) fn write(&self, source: &mut PartSource, max: usize, entered: impl Fn(u32) -> u32, emit: impl FnMut(&[u8], &[PartItem])) {
+    pub(crate) fn write(&self, source: &mut PartSource, entered: impl Fn(u32) -> u32, parts: &mut Vec<Arc<Part>>) {
         let needs = |id: u32| {
             let created = self.created.get(id as usize).copied().unwrap_or_default().max(entered(id));
             let back = self.tick.saturating_sub(created);
             (created > 0 && back < NEEDS_TICKS).then_some(back)
         };
-        source.write(&self.components, |_| &self.bytes, max, needs, emit);
+        source.write(&self.components, &self.bytes, PART_BYTES_MAX, needs, |body, items| {
+            parts.push(Arc::new(Part { body: Bytes::copy_from_slice(body), items: items.to_vec() }));
+        });
     }
 
     /// The parts of the tick, for members who see everything.
@@ -240,14 +235,4 @@ impl LatestValues {
         let span = self.span(id, ordinal);
         source.push(id, usize::from(ordinal), (span.start as usize, span.end as usize));
     }
-}
-
-fn at<T: Default + Clone>(values: &mut Vec<T>, id: u32) -> &mut T {
-    let place = id as usize;
-    if place >= values.len() {
-        values.resize(place + 1, T::default());
-    }
-    // Just made long enough.
-    #[expect(clippy::indexing_slicing, reason = "the line above makes it long enough")]
-    &mut values[place]
 }

@@ -110,18 +110,19 @@ pub(crate) struct Beholder<'a> {
 impl Beholder<'_> {
     /// True if an entity has come into its sight in this tick.
     pub(crate) fn is_new(&self, id: u32) -> bool {
-        self.viewers.entered(self.viewer).binary_search(&NetId::of(id)).is_ok()
+        self.viewers.entered(self.viewer).binary_search(&NetId(id)).is_ok()
     }
 
-    /// True if something came into its sight, or left it.
+    /// True if something came into its sight, left it, or changed hands in it.
     fn sees_otherwise(&self) -> bool {
-        let Self { viewers, viewer } = self;
-        [viewers.entered(*viewer), viewers.left(*viewer), viewers.gone(*viewer)].iter().any(|ids| !ids.is_empty())
+        let (viewers, viewer) = (self.viewers, self.viewer);
+        let sight = [viewers.entered(viewer), viewers.left(viewer), viewers.gone(viewer)];
+        sight.into_iter().chain([viewers.gained(viewer), viewers.lost(viewer)]).any(|ids| !ids.is_empty())
     }
 
     /// True if it may know of a component of an entity.
     pub(crate) fn may_have(&self, id: u32, audience: ComponentAudience) -> bool {
-        let id = NetId::of(id);
+        let id = NetId(id);
         self.viewers.sees(self.viewer, id) && self.viewers.may_have(self.viewer, id, audience)
     }
 }
@@ -140,9 +141,10 @@ impl PrivateWriter {
         let private = std::mem::take(&mut *world.resource_mut::<Private>());
         let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
         let Beholder { viewers, viewer } = beholder;
-        self.find_masked(world, &mut protocol, &private, tick, viewers);
-        let refers = private.refer.contains(&true);
-        if refers {
+        // References are worth a look only where one changed, or the member sees otherwise than before.
+        let changed = || private.rows.iter().any(|row| private.refer.get(usize::from(row.component)) == Some(&true));
+        if private.refer.contains(&true) && (beholder.sees_otherwise() || changed()) {
+            self.find_masked(world, &mut protocol, &private, tick, viewers);
             world.insert_resource(HiddenFrom { words: viewers.hidden_from(viewer) });
         }
         let entered = viewers.entered(viewer);
@@ -275,7 +277,7 @@ impl PrivateWriter {
                 None => self.removed.push(row.id),
                 Some((start, end)) => {
                     self.rows.bytes.extend_from_slice(private.bytes.get(start as usize..end as usize).unwrap_or_default());
-                    self.rows.push(NetId::of(row.id), Tick::new(0));
+                    self.rows.push(NetId(row.id), Tick::new(0));
                 }
             }
         }
@@ -300,7 +302,7 @@ impl PrivateWriter {
             ids.dedup();
         }
         for id in ids.into_iter().filter(|id| !beholder.is_new(*id) && beholder.may_have(*id, audience)) {
-            let entity = index.slot(NetId::of(id)).map(|slot| slot.entity);
+            let entity = index.slot(NetId(id)).map(|slot| slot.entity);
             let start = self.rows.bytes.len();
             let encoded = entity.and_then(|entity| entry.column.one(world, entity, None, &mut self.rows.bytes).ok().flatten());
             let value = self.rows.bytes.get(start..).unwrap_or_default();
@@ -314,7 +316,7 @@ impl PrivateWriter {
                 told.insert(key, value.to_vec());
             }
             match encoded {
-                Some(tick) => self.rows.push(NetId::of(id), tick),
+                Some(tick) => self.rows.push(NetId(id), tick),
                 None => self.removed.push(id),
             }
         }
@@ -359,7 +361,7 @@ impl PrivateWriter {
             for row in self.rows.sorted() {
                 self.value.clear();
                 let id = self.rows.id(row);
-                let Some(slot) = index.slot(NetId::of(id)) else { continue };
+                let Some(slot) = index.slot(NetId(id)) else { continue };
                 let encoded = entry.column.one(world, slot.entity, None, &mut self.value);
                 if !matches!(encoded, Ok(Some(_))) || self.rows.value(row) != self.value {
                     self.masked.push((component as u16, id));
@@ -380,7 +382,7 @@ impl PrivateWriter {
         for (component, id) in &self.masked {
             let known = beholder.may_have(*id, private.audience((*component).into()));
             let entry = protocol.components.get(usize::from(*component)).filter(|_| known);
-            let Some((entry, slot)) = entry.zip(index.slot(NetId::of(*id))) else { continue };
+            let Some((entry, slot)) = entry.zip(index.slot(NetId(*id))) else { continue };
             let mut value = Vec::new();
             let _ = entry.column.one(world, slot.entity, None, &mut value);
             told.insert((*component, *id), value);

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use self::owed::Owed;
 use self::path::Path;
 use self::stream::OutStream;
-use crate::protocol::limits::{PACKET_BYTES_MAX, PART_BYTES_MAX};
+use crate::protocol::limits::PACKET_BYTES_MAX;
 use crate::protocol::{
     CodecError, NetId, PACKET_HEAD_MAX, PartSource, Protocol, Report, RoomTick, unwrap_seq, write_echo, write_ordered_head,
     write_packet_head, write_part_head,
@@ -395,11 +395,8 @@ impl Delivery {
             return;
         }
         self.owed.choose(tick, offer, allowance, &mut self.source);
-        let (parts, entered) = (&mut self.parts, &self.entered);
-        let entered = |id: u32| entered.get(&id).copied().unwrap_or_default();
-        offer.latest.write(&mut self.source, PART_BYTES_MAX, entered, |body, items| {
-            parts.push(Arc::new(Part { body: Bytes::copy_from_slice(body), items: items.to_vec() }));
-        });
+        let entered = |id: u32| self.entered.get(&id).copied().unwrap_or_default();
+        offer.latest.write(&mut self.source, entered, &mut self.parts);
     }
 
     /// Puts a packet together of a part and as much of the stream as fits. False if there was nothing to put in.
@@ -425,7 +422,7 @@ impl Delivery {
             return false;
         }
         if part.is_some() {
-            write_part_head(None, &mut self.buffer);
+            write_part_head(&mut self.buffer);
         }
         let bytes = self.buffer.len() - start + part.map_or(0, |part| part.body.len());
         self.path.spend(bytes);

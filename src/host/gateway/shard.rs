@@ -19,7 +19,7 @@ use crate::host::session::ConnectionId;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
     Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX,
-    TRANSPORT_ID, connection_config, datagram_kind, host_channel_waiting, is_acknowledgement, is_raw,
+    TRANSPORT_ID, connection_config, datagram_kind, host_channel_waiting, is_acknowledgement, is_packet, is_raw,
 };
 
 /// How long a closing connection waits for the other end to acknowledge the last words.
@@ -426,7 +426,7 @@ impl Shard {
     pub fn send_packet(&mut self, connection: ConnectionId, packet: &[u8]) -> bool {
         let ConnectionId(id) = connection;
         let known = self.peers.get(&id).is_some_and(|peer| peer.heard);
-        if !known || !is_raw(packet) || packet.len() > RAW_BYTES_MAX {
+        if !known || !is_packet(packet) {
             return false;
         }
         let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, packet) else { return false };

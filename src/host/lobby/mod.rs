@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::session::{ConnectionId, Session, Stage, Visitor};
-
 use crate::protocol::{
     ClientMessage, CommandId, Description, EntityId, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, RoomTick, ServerMessage,
     Taken, Trail, VerdictMessage, snapshot_messages,

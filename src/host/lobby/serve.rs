@@ -88,7 +88,7 @@ impl Lobby {
 fn share_out(latest: &LatestValues, world: &World, viewers: &Viewers, private: &mut Vec<Vec<(u32, u8)>>) {
     private.iter_mut().for_each(Vec::clear);
     for (id, ordinal) in latest.private() {
-        let net_id = NetId::of(id);
+        let net_id = NetId(id);
         let entry = world.resource::<Protocol>().components.get(latest.component(ordinal));
         let audience = entry.map(|entry| entry.audience).unwrap_or_default();
         let mut give = |viewer: ViewerId| {
