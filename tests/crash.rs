@@ -34,6 +34,8 @@ use roomkeeper::room::{Blueprint, RoomRng};
 use roomkeeper::store::{Archive, SqliteStore};
 
 const KILLS: u32 = 50;
+/// More commands of each player than this are reported as stored.
+const MANY: usize = 100;
 
 /// What a server process said when it started.
 struct Server {
@@ -152,7 +154,13 @@ fn a_server_that_is_killed_fifty_times_loses_nothing_that_it_reported_as_stored(
     for (number, player) in players.iter_mut().enumerate() {
         player.connect(server.address, 9_000 + number as u64);
     }
-    play(&mut players, Duration::from_secs(2));
+    // However slow the machine is, much was stored in the end.
+    for _ in 0..60 {
+        play(&mut players, Duration::from_secs(1));
+        if players.iter().all(|player| player.app.world().resource::<Stored>().0.len() > MANY) {
+            break;
+        }
+    }
     end_well(server);
     check(&data, &mut players);
 }
@@ -181,7 +189,7 @@ fn check(data: &Path, players: &mut [Player]) {
         let of_player = facts.iter().filter(|fact| fact.author == Some(EntityId::named(player.name)));
         let known: BTreeSet<(u32, u32)> = of_player.filter_map(|fact| Some((fact.tick.0, fact.command?.0))).collect();
         let stored = &player.app.world().resource::<Stored>().0;
-        assert!(stored.len() > 100, "{} commands of {} were reported as stored", stored.len(), player.name);
+        assert!(stored.len() > MANY, "{} commands of {} were reported as stored", stored.len(), player.name);
         let missing: Vec<_> = stored.keys().filter(|stored| !known.contains(stored)).collect();
         assert!(missing.is_empty(), "{missing:?} of {} were reported as stored", player.name);
         let (tick, replica) = (player.app.world().resource::<Replica>().tick(), replica_state(player.app.world_mut()).unwrap());

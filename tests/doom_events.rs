@@ -30,7 +30,7 @@ use roomkeeper::client::{
 use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Gone, Shard, ShardConfig};
 use roomkeeper::host::{HostKey, HostLimits, Lobby, TokenIssuer, Visitor};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Channel, ClientMessage, Identity, LeaveReason, Protocol, State};
+use roomkeeper::protocol::{ClientMessage, Identity, LeaveReason, Protocol, State};
 use roomkeeper::room::{Blueprint, Level, RoomOptions};
 use roomkeeper::sim::Sim;
 
@@ -167,7 +167,7 @@ impl Player {
             (self.brain)(world);
         }
         while let Some(message) = world.resource_mut::<Connection>().next_outgoing() {
-            self.link.send(Channel::Ordered, message).unwrap();
+            self.link.send(message).unwrap();
         }
         self.link.flush();
     }
@@ -197,7 +197,7 @@ impl Watcher {
             self.greeted = true;
             let fingerprint = self.replica.protocol().fingerprint();
             let hello = ClientMessage::Hello { fingerprint, room: "match".into(), spectate: true };
-            self.link.send(Channel::Ordered, hello.encode()).unwrap();
+            self.link.send(hello.encode()).unwrap();
         }
         while let Some(packet) = self.link.next_packet() {
             for sight in self.replica.deliver(now, &packet).unwrap() {

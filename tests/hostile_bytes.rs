@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient};
 use roomkeeper::client::{Credentials, LinkStatus, UdpLink};
-use roomkeeper::host::gateway::{Access, BindError, GatewayCounters, GatewayEvent, GatewayLimits, Gone, SendOutcome, Shard, ShardConfig};
+use roomkeeper::host::gateway::{Access, BindError, GatewayCounters, GatewayEvent, GatewayLimits, Gone, Shard, ShardConfig};
 use roomkeeper::host::{ConnectionId, HostKey, TokenIssuer};
 use roomkeeper::prelude::EntityId;
-use roomkeeper::protocol::{Admission, Channel, RAW_BYTES_MAX, TRANSPORT_ID};
+use roomkeeper::protocol::{Admission, RAW_BYTES_MAX, TRANSPORT_ID};
 use roomkeeper::room::RoomRng;
 
 const STEP: Duration = Duration::from_millis(50);
@@ -85,8 +85,8 @@ impl Host {
     /// The host and a client still talk, both ways, in order.
     fn assert_unharmed(&mut self, link: &mut UdpLink, id: ConnectionId) {
         for n in 0..20_u8 {
-            link.send(Channel::Ordered, Bytes::from(vec![n; 9])).unwrap();
-            assert_eq!(self.shard.send(id, Channel::Ordered, Bytes::from(vec![n; 3_000])), SendOutcome::Queued);
+            link.send(Bytes::from(vec![n; 9])).unwrap();
+            assert!(self.shard.send_packet(id, &[16, n]));
             self.tick(&mut [link]);
         }
         for _ in 0..10 {
@@ -101,7 +101,7 @@ impl Host {
             })
             .collect();
         assert_eq!(heard, (0..20).collect::<Vec<_>>());
-        let told: Vec<u8> = std::iter::from_fn(|| link.next_message()).filter(|bytes| bytes.len() == 3_000).map(|bytes| bytes[0]).collect();
+        let told: Vec<u8> = std::iter::from_fn(|| link.next_packet()).map(|packet| packet[1]).collect();
         assert_eq!(told, (0..20).collect::<Vec<_>>());
         assert_eq!(self.counters().panics_caught, 0);
     }
@@ -362,22 +362,6 @@ fn a_silent_client_is_gone_after_the_time_out_and_forged_requests_do_not_hide_it
     }
     assert!(host.counters().requests_while_connected > 80);
     assert!(host.events.iter().any(|event| matches!(event, GatewayEvent::Disconnected(_, Gone::Lost))));
-}
-
-#[test]
-fn a_client_that_never_reads_is_not_filled() {
-    let mut host = Host::new();
-    let cheat = Cheat::join(&mut host, "deaf");
-    let id = host.shard.connections().next().unwrap();
-    let mut queued = 0;
-    while host.shard.send(id, Channel::Ordered, Bytes::from(vec![0; 10_000])) == SendOutcome::Queued {
-        queued += 1;
-        assert!(queued < 1_000);
-    }
-    assert!(host.counters().channels_full > 0);
-    host.tick(&mut []);
-    assert_eq!(host.shard.connections().len(), 1, "it is not disconnected for it");
-    drop(cheat);
 }
 
 #[test]

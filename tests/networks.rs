@@ -7,7 +7,7 @@ use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::client::Connection;
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::NetId;
+use roomkeeper::protocol::{LINK_PROFILES, NetId};
 use roomkeeper::room::RoomRng;
 use roomkeeper::sim::{LinkConditions, Sim};
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,12 @@ fn differs(sim: &mut Sim, name: &str) -> Option<String> {
     room.difference(sim.room().world().resource(), &replica)
 }
 
+/// With what waits before a link that carries little.
+fn bound_of_profile(link: LinkConditions) -> u32 {
+    let queue = if link.kbit_per_second > 0 { 2 * 300_u32.div_ceil(50) } else { 0 };
+    bound(link) + queue
+}
+
 /// How many ticks after the last change, and the last loss, all replicas equal the room.
 fn settles_within(link: LinkConditions, seed: u64) -> u32 {
     let mut sim = Sim::new(protocol, rules).seed(seed).link(link).client("ann").client("ben");
@@ -75,7 +81,7 @@ fn settles_within(link: LinkConditions, seed: u64) -> u32 {
         sim.tick();
     }
     for name in ["ann", "ben"] {
-        sim.client_mut(name).set_link(LinkConditions { loss: 0.0, ..link });
+        sim.client_mut(name).set_link(LinkConditions { loss: 0.0, burst: 0.0, ..link });
     }
     for ticks in 0..200 {
         if ["ann", "ben"].iter().all(|name| differs(&mut sim, name).is_none()) {
@@ -114,6 +120,85 @@ fn every_replica_equals_the_room_within_two_round_trips_and_two_ticks_of_the_las
 #[test]
 fn datagrams_that_overtake_each_other_change_nothing_about_that() {
     all_settle(0.02, 24);
+}
+
+#[test]
+fn links_as_players_have_them_change_nothing_about_that() {
+    for (name, link) in LINK_PROFILES {
+        let took: Vec<u32> = (0..24).map(|seed| settles_within(link, seed)).collect();
+        let worst = took.iter().max().unwrap();
+        println!("{name} ({link}), seeds 0 to 23: at most {} ticks, took {took:?}", bound_of_profile(link));
+        assert!(*worst <= bound_of_profile(link), "{name}: {took:?}");
+    }
+}
+
+/// A thing that hangs on another.
+#[derive(Component, Serialize, Deserialize, Clone, Debug)]
+struct Aims(#[entities] Entity);
+
+fn hanging(app: &mut App) {
+    app.sync_relationship::<ChildOf>("parent");
+    let _ = app.sync_mapped::<Aims>("aims");
+    let _ = app.sync::<Health>("health");
+}
+
+/// Plants a tree or two, grafts and fells some.
+fn grow(sim: &mut Sim, rng: &mut RoomRng) -> u32 {
+    let world = sim.room_mut().world_mut();
+    let planted = 1 + rng.range(0..2);
+    for _ in 0..planted {
+        let mut tree = vec![world.spawn(Health(1)).id()];
+        for n in 1..2 + rng.range(0..6) {
+            let parent = tree[rng.range(0..n) as usize];
+            let aim = tree[rng.range(0..n) as usize];
+            tree.push(world.spawn((Health(2), ChildOf(parent), Aims(aim))).id());
+        }
+        // A leaf may be named before it is there.
+        let leaf = tree[tree.len() - 1];
+        world.entity_mut(tree[0]).insert(Aims(leaf));
+    }
+    let roots: Vec<Entity> = world.query_filtered::<Entity, (With<Health>, Without<ChildOf>)>().iter(world).collect();
+    if let [.., graft, onto] = roots[..]
+        && rng.chance(0.3)
+    {
+        world.entity_mut(graft).insert((ChildOf(onto), Aims(onto)));
+    }
+    for root in roots.iter().take(roots.len().saturating_sub(12)) {
+        world.entity_mut(*root).despawn();
+    }
+    planted
+}
+
+#[test]
+fn nothing_is_ever_shown_that_hangs_on_what_is_not_there() {
+    let (mut planted, mut looked) = (0, 0_u64);
+    for (seed, link) in
+        [(1, "loss=20%,rtt=150ms,jitter=60ms"), (2, "train"), (3, "wifi"), (4, "loss=5%,burst=6,rtt=50ms,reorder=5%,dup=5%")]
+    {
+        let mut sim = Sim::new(hanging, rules).seed(seed).link(link.parse().unwrap()).client("ann");
+        let mut rng = RoomRng::new(seed);
+        let mut kinds = BTreeMap::new();
+        for _ in 0..1_700 {
+            planted += grow(&mut sim, &mut rng);
+            sim.tick();
+            let world = sim.client_mut("ann").world_mut();
+            let mut shown = world.query::<(&Health, Option<&ChildOf>, Option<&Aims>)>();
+            for (health, parent, aims) in shown.iter(world) {
+                // Only a root has no parent; a root that was grafted has one too.
+                assert!(health.0 == 1 || parent.is_some(), "a branch without a tree, seed {seed}");
+                assert!(parent.is_none_or(|parent| world.get::<Health>(parent.0).is_some()), "hangs on nothing, seed {seed}");
+                let aimed = aims.map(|aims| aims.0).filter(|aim| *aim != Entity::PLACEHOLDER);
+                assert!(aimed.is_none_or(|aim| world.get_entity(aim).is_ok()), "aims at nobody, seed {seed}");
+                *kinds.entry((parent.is_some(), aimed.is_some())).or_insert(0) += 1;
+                looked += 1;
+            }
+        }
+        assert!(kinds.len() >= 3 && sim.client_of("ann").told().diverged.is_empty(), "{kinds:?}");
+        sim.settle();
+        assert_eq!(sim.assert_converged(), 1);
+    }
+    println!("{planted} trees, {looked} looks at a branch");
+    assert!(planted >= 10_000, "{planted}");
 }
 
 /// The tick in which a value was written.
@@ -168,6 +253,37 @@ fn latest_values_stay_young_and_cheap_where_packets_are_lost() {
     println!("5 % loss, 40 ms: p99 of the age {p99} ms, {ratio:.3} times the bytes ({lossy} to {lossless})");
     assert!(p99 < 150, "{p99} ms");
     assert!(ratio <= 1.15, "{ratio}");
+}
+
+#[test]
+fn one_packet_in_five_lost_leaves_places_young_and_doors_on_time() {
+    let link: LinkConditions = "loss=20%,rtt=100ms".parse().unwrap();
+    let (ages, _) = ages(link, 1);
+    let p95 = ages[ages.len() * 95 / 100] * 50;
+    // Doors go in order, and wait for what was lost before them.
+    let mut sim = Sim::new(protocol, rules).seed(1).link(link).client("ann");
+    let door = sim.room_mut().world_mut().spawn(Health(0)).id();
+    let movers: Vec<Entity> = (0..100).map(|_| sim.room_mut().world_mut().spawn((Position([0.0; 2]), Health(7))).id()).collect();
+    let mut waits = Vec::new();
+    for turn in 1..=400 {
+        sim.room_mut().world_mut().get_mut::<Health>(door).unwrap().0 = 1_000 + turn;
+        for wait in 0.. {
+            let world = sim.room_mut().world_mut();
+            movers.iter().for_each(|mover| world.get_mut::<Position>(*mover).unwrap().0[0] += 0.25);
+            sim.tick();
+            let world = sim.client_mut("ann").world_mut();
+            if world.query::<&Health>().iter(world).any(|health| health.0 == 1_000 + turn) {
+                waits.push(wait);
+                break;
+            }
+        }
+    }
+    waits.sort_unstable();
+    let [median, p95_door, longest] = [waits.len() / 2, waits.len() * 95 / 100, waits.len() - 1].map(|at| waits[at] * 50);
+    println!("20 % loss, 100 ms: p95 of the age {p95} ms; doors {median} ms in the median, p95 {p95_door}, longest {longest}");
+    assert!(p95 < 150, "{p95} ms");
+    // The way there, and at most two round trips of stalling.
+    assert!(p95_door <= 50 + 200, "{p95_door} ms");
 }
 
 #[test]

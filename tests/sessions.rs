@@ -13,7 +13,7 @@ use roomkeeper::client::{Connection, ConnectionState, Credentials, Issue, LinkSt
 use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Gone, Shard, ShardConfig};
 use roomkeeper::host::{HostKey, HostLimits, Lobby, TokenIssuer, Visitor};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Admission, Channel, EntityRemoved, LeaveReason, Protocol, Refusal};
+use roomkeeper::protocol::{Admission, EntityRemoved, LeaveReason, Protocol, Refusal};
 use roomkeeper::room::{Blueprint, RoomOptions};
 use serde::{Deserialize, Serialize};
 
@@ -145,7 +145,7 @@ impl Player {
             self.link.send_packet(&report);
         }
         while let Some(message) = self.app.world_mut().resource_mut::<Connection>().next_outgoing() {
-            let _ = self.link.send(Channel::Ordered, message);
+            let _ = self.link.send(message);
         }
         self.link.flush();
     }

@@ -156,7 +156,8 @@ impl RoomArguments {
 #[derive(Clone, Debug, Args)]
 pub(super) struct LinkArguments {
     /// Simulate a bad link, in both directions. Any of these, with commas between:
-    /// loss=5%, rtt=120ms, jitter=30ms, dup=1%, reorder=2%, rate=256kbit.
+    /// loss=5%, burst=4, rtt=120ms, jitter=30ms, dup=1%, reorder=2%, rate=256kbit, mtu=1280; or lan, cable, wifi, mobile, train or overseas, and what
+    /// differs from it.
     #[arg(long, value_name = "CONDITIONS")]
     pub(super) link: Option<LinkConditions>,
     /// The seed of the simulated link's chance.

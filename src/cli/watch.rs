@@ -11,7 +11,7 @@ use super::game::Game;
 use super::options::{CliError, ClientArguments, DumpBy, DumpOptions, WatchFormat, WatchOptions};
 use super::serve::{room_time, say, stop_flag};
 use crate::client::{HeadlessReplica, LinkStatus, Sight, UdpLink, unix_time};
-use crate::protocol::{Channel, ClientMessage, EntityId, Followed, Names, Operation, State, UserJoined};
+use crate::protocol::{ClientMessage, EntityId, Followed, Names, Operation, State, UserJoined};
 
 /// How often a spectator looks, well within a tick.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -66,7 +66,7 @@ fn spectate(
                 greeted = true;
                 let fingerprint = replica.protocol().fingerprint();
                 let hello = ClientMessage::Hello { fingerprint, room: client.room.clone(), spectate: true };
-                link.send(Channel::Ordered, hello.encode())?;
+                link.send(hello.encode())?;
             }
             LinkStatus::Disconnected(reason) => return Err(CliError::Connection(reason)),
         }
@@ -77,7 +77,7 @@ fn spectate(
         std::thread::sleep(LOOK_EVERY);
     }
     // What can't be said any more need not be.
-    let _ = link.send(Channel::Ordered, ClientMessage::Leave.encode());
+    let _ = link.send(ClientMessage::Leave.encode());
     link.flush();
     link.disconnect();
     Ok(())

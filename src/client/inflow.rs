@@ -15,6 +15,12 @@ use crate::protocol::{
 /// How often a client reports, a little less than a tick, so that a loop of 50 ms reports in each round.
 const REPORT_EVERY: Duration = Duration::from_millis(45);
 
+/// How often it reports while all goes well and there is little of it: taking in a report costs a host as much as sending a packet.
+const REPORT_CALM_EVERY: Duration = Duration::from_millis(95);
+
+/// Most packets between two reports of which that is so.
+const CALM_PACKETS: u64 = 8;
+
 /// How often it reports while packets are missing: the sooner the host hears, the sooner it repairs.
 const REPORT_GAP_EVERY: Duration = Duration::from_millis(9);
 
@@ -133,8 +139,12 @@ impl Inflow {
 
     /// The report that is due, if one is. It goes out as a packet of its own.
     pub(crate) fn report(&mut self, now: Duration) -> Option<Bytes> {
-        let every = if self.gap { REPORT_GAP_EVERY } else { REPORT_EVERY };
         let newest = self.newest.filter(|_| self.unreported)?;
+        let every = match self.gap {
+            true => REPORT_GAP_EVERY,
+            false if self.is_calm(newest) => REPORT_CALM_EVERY,
+            false => REPORT_EVERY,
+        };
         if self.reported_at.is_some_and(|at| now < at + every) {
             return None;
         }
@@ -156,6 +166,13 @@ impl Inflow {
         }
         let hold_millis = now.saturating_sub(self.newest_at).as_millis().min(60_000) as u32;
         Some(Report { seq: self.report_seq, newest: newest as u16, hold_millis, bits }.encode())
+    }
+
+    /// True if few packets came since the last report, and none is missing of those that the next one tells of.
+    fn is_calm(&self, newest: u64) -> bool {
+        let since = |reported: Option<&u64>| reported.map_or(REMEMBERED, |reported| newest.saturating_sub(*reported));
+        let (last, told) = (since(self.reported.back()), since(self.reported.front()));
+        last <= CALM_PACKETS && self.came.iter().take(told as usize).all(|came| *came)
     }
 
     /// Lets a part wait for the batch that it needs.

@@ -9,7 +9,7 @@ use super::connection::{Connection, ConnectionState};
 use super::plugin::ReplicaSystems;
 use super::udp::{Credentials, LinkError, LinkStatus, UdpLink};
 use crate::protocol::limits::TICK_MILLIS;
-use crate::protocol::{Channel, LinkConditions, Protocol};
+use crate::protocol::{LinkConditions, Protocol};
 
 /// A [`UdpLink`] as a resource, and what it joins. Insert it to connect; remove it to hang up.
 #[derive(Resource, Debug)]
@@ -73,9 +73,6 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
     while let Some(packet) = transport.link.next_packet() {
         connection.deliver(packet);
     }
-    while let Some(message) = transport.link.next_message() {
-        connection.deliver(message);
-    }
     match transport.link.status() {
         LinkStatus::Connecting => {}
         LinkStatus::Connected if !transport.greeted => {
@@ -93,14 +90,14 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
     }
 }
 
-/// Sends at most once per tick, however often the game draws: the transport acknowledges on every send.
+/// Sends at most once per tick, however often the game draws.
 fn give_out(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connection>) {
     let transport = &mut *transport;
     if transport.link.status() != LinkStatus::Connected {
         return;
     }
     while let Some(message) = connection.next_outgoing() {
-        if let Err(error) = transport.link.send(Channel::Ordered, message) {
+        if let Err(error) = transport.link.send(message) {
             connection.lost(error.to_string());
             break;
         }

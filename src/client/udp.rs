@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
-    Admission, AdmissionError, CLIENT_MESSAGE_BYTES_MAX, Channel, LinkConditions, PayloadFrom, PayloadGate, TRANSPORT_ID,
-    client_channel_waiting, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
+    Admission, AdmissionError, CHANNEL, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, LinkConditions, PayloadFrom, PayloadGate,
+    TRANSPORT_ID, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
 };
 
 /// Most packets that wait to be taken. The oldest go first: a reader so slow is better served by the newest.
@@ -75,8 +75,6 @@ pub struct UdpLink {
     packets: VecDeque<Bytes>,
     now: Duration,
     refused: u64,
-    /// True if the host said more than acknowledgements since the last flush, so one is due.
-    owed: bool,
 }
 
 impl std::fmt::Debug for UdpLink {
@@ -111,7 +109,7 @@ impl UdpLink {
 
     fn new(socket: Box<dyn DatagramSocket>, netcode: NetcodeClient, now: Duration) -> Self {
         let (renet, gate) = (RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
-        Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0, owed: false }
+        Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0 }
     }
 
     /// Puts a simulated link before the host, in both directions.
@@ -135,8 +133,7 @@ impl UdpLink {
                 self.refused += 1;
                 continue;
             }
-            let (netcode, renet, gate, packets, owed) =
-                (&mut self.netcode, &mut self.renet, &mut self.gate, &mut self.packets, &mut self.owed);
+            let (netcode, renet, gate, packets) = (&mut self.netcode, &mut self.renet, &mut self.gate, &mut self.packets);
             let passed = catch_unwind(AssertUnwindSafe(|| match netcode.process_packet(datagram) {
                 None => true,
                 // A gate takes note of what it admits: it is asked once.
@@ -149,7 +146,6 @@ impl UdpLink {
                     true
                 }
                 Some(payload) => {
-                    *owed |= !is_acknowledgement(payload);
                     renet.process_packet(payload);
                     true
                 }
@@ -185,36 +181,29 @@ impl UdpLink {
         self.socket.send(datagram, address).is_ok()
     }
 
-    /// The next message that arrived over a channel.
-    pub fn next_message(&mut self) -> Option<Bytes> {
-        Channel::ALL.into_iter().find_map(|channel| self.renet.receive_message(channel))
-    }
-
     /// Queues a message; it leaves with the next flush.
     ///
     /// # Errors
     /// If it is too large, or too much is unacknowledged; it is then not sent.
-    pub fn send(&mut self, channel: Channel, message: Bytes) -> Result<(), LinkError> {
+    pub fn send(&mut self, message: Bytes) -> Result<(), LinkError> {
         if message.len() > CLIENT_MESSAGE_BYTES_MAX {
             return Err(LinkError::TooLarge(message.len()));
         }
-        if !self.renet.can_send_message(channel, message.len()) {
+        if !self.renet.can_send_message(CHANNEL, message.len()) {
             return Err(LinkError::Full);
         }
-        self.renet.send_message(channel, message);
+        self.renet.send_message(CHANNEL, message);
         Ok(())
     }
 
-    /// Sends what is queued. Once per tick: the transport acknowledges on every send.
+    /// Sends what is queued, and again what was not acknowledged in time. Once per tick.
     pub fn flush(&mut self) {
-        let waits = |channel| client_channel_waiting(self.renet.channel_available_memory(channel)) > 0;
-        let waiting = Channel::ALL.into_iter().any(waits);
-        if !self.netcode.is_connected() || !(waiting || self.owed) {
+        let waiting = self.renet.channel_available_memory(CHANNEL) < CLIENT_RELIABLE_BYTES_MAX;
+        if !self.netcode.is_connected() || !waiting {
             return;
         }
-        let packets = self.renet.get_packets_to_send();
-        let worth_it = std::mem::take(&mut self.owed) || packets.iter().any(|packet| !is_acknowledgement(packet));
-        for packet in packets.iter().filter(|_| worth_it) {
+        // The transport adds an answer to the host's answers, which need none.
+        for packet in self.renet.get_packets_to_send().iter().filter(|packet| !is_acknowledgement(packet)) {
             if let Ok((address, datagram)) = self.netcode.generate_payload_packet(packet) {
                 let _ = self.socket.send(datagram, address);
             }

@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::channel::Channel;
+use super::channel::CHANNEL;
 use super::limits::PACKET_BYTES_MAX;
 
 /// Smallest datagram: a kind, one byte of content, and the authentication tag.
@@ -19,8 +19,6 @@ const TAG_BYTES: usize = 16;
 const MESSAGES_PER_PACKET_MAX: u64 = 600;
 /// How far packet numbers may jump: further than any pause within the time-out explains.
 const SEQUENCE_JUMP_MAX: u64 = 1_024;
-/// Most slices of one message: more than a host ever has on its way.
-const SLICES_MAX: u64 = 1_024;
 
 /// The first bytes of payloads that are packets of our own beside the transport's channels: its own begin with 0 to 4.
 pub const RAW_KINDS: RangeInclusive<u8> = 16..=31;
@@ -74,9 +72,9 @@ pub fn datagram_kind(datagram: &[u8]) -> Option<DatagramKind> {
 /// Which end a payload comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// A client: never slices.
+    /// A client: its messages, and acknowledgements.
     Client,
-    /// A host: slices too.
+    /// A host: acknowledgements alone.
     Host,
 }
 
@@ -85,18 +83,16 @@ pub enum From {
 pub struct PayloadGate {
     from: From,
     newest: u64,
-    /// Of the sliced message that is on its way: its number, and of how many slices.
-    slices: Vec<(u64, u64)>,
 }
 
 impl PayloadGate {
     /// For payloads that come from that end.
     pub fn new(from: From) -> Self {
-        Self { from, newest: 0, slices: Vec::new() }
+        Self { from, newest: 0 }
     }
 
-    /// Whether a payload may be handed on. It may not be empty, nor hold an empty message, a slice that contradicts itself,
-    /// a packet number from nowhere, or anything behind its end. Of a packet of our own only the size is looked at: what it
+    /// Whether a payload may be handed on. It may not be empty, nor hold an empty message, a packet number from nowhere,
+    /// or anything behind its end, nor be what that end never sends. Of a packet of our own only the size is looked at: what it
     /// says is for its reader to judge.
     pub fn admits(&mut self, payload: &[u8]) -> bool {
         if is_raw(payload) {
@@ -112,12 +108,7 @@ impl PayloadGate {
             return Some(false);
         }
         let well_formed = match kind {
-            0 => octets.byte()? == Channel::Ordered as u8 && octets.messages(true, self.from)?,
-            1 => octets.byte()? == Channel::Latest as u8 && octets.messages(false, self.from)?,
-            2 | 3 if self.from == From::Host => {
-                let channel = if kind == 2 { Channel::Ordered } else { Channel::Latest };
-                octets.byte()? == channel as u8 && self.slice(octets)?
-            }
+            0 if self.from == From::Client => octets.byte()? == CHANNEL && octets.messages()?,
             ACKNOWLEDGEMENT => octets.acks()?,
             _ => false,
         };
@@ -125,23 +116,6 @@ impl PayloadGate {
             self.newest = self.newest.max(sequence);
         }
         Some(well_formed)
-    }
-
-    fn slice(&mut self, octets: &mut Octets<'_>) -> Option<bool> {
-        let (message, index, count) = (octets.varint()?, octets.varint()?, octets.varint()?);
-        let size = octets.varint()?;
-        let known = self.slices.iter().find(|(id, _)| *id == message).map(|(_, count)| *count);
-        let consistent = known.is_none_or(|known| known == count);
-        let fits = index < count && (1..=SLICES_MAX).contains(&count) && (1..=1_200).contains(&size);
-        // All slices but the last are full.
-        let full = index + 1 == count || size == 1_200;
-        if known.is_none() && fits {
-            if self.slices.len() >= 1_024 {
-                self.slices.remove(0);
-            }
-            self.slices.push((message, count));
-        }
-        Some(consistent && fits && full && octets.skip(size)? && octets.0.is_empty())
     }
 }
 
@@ -168,17 +142,13 @@ impl Octets<'_> {
         Some(true)
     }
 
-    fn messages(&mut self, numbered: bool, from: From) -> Option<bool> {
+    fn messages(&mut self) -> Option<bool> {
         let count = u64::from(self.byte()?) << 8 | u64::from(self.byte()?);
-        // A host whose message just fits a packet sends an empty one too.
-        let fewest = u64::from(from == From::Client);
-        if !(fewest..=MESSAGES_PER_PACKET_MAX).contains(&count) {
+        if !(1..=MESSAGES_PER_PACKET_MAX).contains(&count) {
             return Some(false);
         }
         for _ in 0..count {
-            if numbered {
-                self.varint()?;
-            }
+            let _number = self.varint()?;
             let size = self.varint()?;
             if size == 0 || !self.skip(size)? {
                 return Some(false);
@@ -212,9 +182,7 @@ mod tests {
         host.add_connection(1);
         let (mut from_client, mut from_host) = (PayloadGate::new(From::Client), PayloadGate::new(From::Host));
         for round in 0..2_000_usize {
-            client.send_message(Channel::Ordered, vec![1; 1 + round % 1_150]);
-            host.send_message(1, Channel::Ordered, vec![2; 1 + round * 37 % 20_000]);
-            host.send_message(1, Channel::Latest, vec![3; 1 + round % 1_100]);
+            client.send_message(CHANNEL, vec![1; 1 + round % 1_150]);
             for packet in client.get_packets_to_send() {
                 assert!(!is_raw(&packet));
                 assert!(from_client.admits(&packet), "round {round}: {packet:?}");
@@ -225,9 +193,7 @@ mod tests {
                 assert!(from_host.admits(&packet), "round {round}: {} bytes", packet.len());
                 client.process_packet(&packet);
             }
-            while client.receive_message(Channel::Ordered).is_some() {}
-            while client.receive_message(Channel::Latest).is_some() {}
-            while host.receive_message(1, Channel::Ordered).is_some() {}
+            while host.receive_message(1, CHANNEL).is_some() {}
         }
         assert!(!client.is_disconnected() && host.is_connected(1));
     }

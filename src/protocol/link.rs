@@ -1,4 +1,4 @@
-//! A simulated way for datagrams: delay, jitter, loss, duplication, reordering and a rate, from a seed. Time comes in as a value.
+//! A simulated way for datagrams: delay, jitter, loss, duplication, reordering, a size and a rate, from a seed. Time comes in as a value.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,13 +13,16 @@ use thiserror::Error;
 
 /// What a link does to each datagram that goes one way over it.
 ///
-/// As text: `loss=5%,rtt=120ms,jitter=30ms,dup=1%,reorder=2%,rate=256kbit`, each part once, in any order. The round trip is half for each
-/// way; everything else holds for each way.
+/// As text: `loss=5%,burst=4,rtt=120ms,jitter=30ms,dup=1%,reorder=2%,rate=256kbit,mtu=1280`, each part once, in any order; before them may
+/// stand the name of a [profile](LINK_PROFILES), of which they then change a part. The round trip is half for each way; everything else holds for
+/// each way.
 ///
 /// ```
 /// use roomkeeper::protocol::LinkConditions;
 /// let train: LinkConditions = "loss=5%,rtt=120ms,jitter=30ms,rate=256kbit".parse()?;
 /// assert_eq!((train.delay_millis, train.jitter_millis, train.kbit_per_second), (60, 30, 256));
+/// let worse: LinkConditions = "train,loss=20%".parse()?;
+/// assert_eq!((worse.loss, worse.burst), (0.2, 8.0));
 /// assert!("loss=105%".parse::<LinkConditions>().is_err());
 /// # Ok::<(), roomkeeper::protocol::LinkParseError>(())
 /// ```
@@ -31,17 +34,80 @@ pub struct LinkConditions {
     pub jitter_millis: u32,
     /// The share of datagrams that is lost, from 0 to 1. Default: 0.
     pub loss: f32,
+    /// How many are lost in a row, on average, where losses come in bursts (the model of Gilbert, 1960); up to 1: each by its own
+    /// chance. Default: 0.
+    pub burst: f32,
     /// The share of datagrams that arrives twice, from 0 to 1. Default: 0.
     pub duplication: f32,
     /// The share of datagrams that is held back so that later ones overtake it, from 0 to 1. Default: 0.
     pub reordering: f32,
     /// How much the link carries, in kilobits per second; 0 for no limit. What would wait longer than [`QUEUE_MAX`] is lost. Default: 0.
     pub kbit_per_second: u32,
+    /// The largest datagram that gets through, in bytes, with the 28 of IPv4 and UDP; 0 for any. Default: 0.
+    pub bytes_max: u32,
 }
+
+/// Links as players have them, by name: what tests run over, and what `--link train` means.
+pub const LINK_PROFILES: [(&str, LinkConditions); 6] = [
+    ("lan", LinkConditions { delay_millis: 1, ..LinkConditions::PERFECT }),
+    ("cable", LinkConditions { delay_millis: 15, jitter_millis: 5, loss: 0.001, ..LinkConditions::PERFECT }),
+    (
+        "wifi",
+        LinkConditions {
+            delay_millis: 20,
+            jitter_millis: 25,
+            loss: 0.01,
+            burst: 3.0,
+            duplication: 0.001,
+            reordering: 0.005,
+            ..LinkConditions::PERFECT
+        },
+    ),
+    (
+        "mobile",
+        LinkConditions {
+            delay_millis: 45,
+            jitter_millis: 40,
+            loss: 0.02,
+            burst: 4.0,
+            kbit_per_second: 2_000,
+            bytes_max: 1_280,
+            ..LinkConditions::PERFECT
+        },
+    ),
+    (
+        "train",
+        LinkConditions {
+            delay_millis: 75,
+            jitter_millis: 60,
+            loss: 0.05,
+            burst: 8.0,
+            duplication: 0.01,
+            reordering: 0.01,
+            kbit_per_second: 1_000,
+            bytes_max: 1_280,
+        },
+    ),
+    ("overseas", LinkConditions { delay_millis: 150, jitter_millis: 30, loss: 0.01, ..LinkConditions::PERFECT }),
+];
 
 impl LinkConditions {
     /// Nothing is lost or late.
-    pub const PERFECT: Self = Self { delay_millis: 0, jitter_millis: 0, loss: 0.0, duplication: 0.0, reordering: 0.0, kbit_per_second: 0 };
+    pub const PERFECT: Self = Self {
+        delay_millis: 0,
+        jitter_millis: 0,
+        loss: 0.0,
+        burst: 0.0,
+        duplication: 0.0,
+        reordering: 0.0,
+        kbit_per_second: 0,
+        bytes_max: 0,
+    };
+
+    /// The [profile](LINK_PROFILES) of a name.
+    pub fn profile(name: &str) -> Option<Self> {
+        LINK_PROFILES.iter().find(|(known, _)| *known == name).map(|(_, conditions)| *conditions)
+    }
 
     /// True if the link does nothing to what it carries.
     pub fn is_perfect(&self) -> bool {
@@ -69,7 +135,10 @@ const HEADER_BYTES: usize = 28;
 #[non_exhaustive]
 pub enum LinkParseError {
     /// A part is not `name=value`, or its name is unknown.
-    #[error("{0:?} is none of loss=5%, rtt=120ms, jitter=30ms, dup=1%, reorder=2%, rate=256kbit")]
+    #[error(
+        "{0:?} is none of loss=5%, burst=4, rtt=120ms, jitter=30ms, dup=1%, reorder=2%, rate=256kbit, mtu=1280, \
+         nor, in front, one of lan, cable, wifi, mobile, train, overseas"
+    )]
     Unknown(String),
     /// A part stands twice.
     #[error("{0} stands twice")]
@@ -94,7 +163,11 @@ impl FromStr for LinkConditions {
     fn from_str(text: &str) -> Result<Self, LinkParseError> {
         let mut conditions = Self::PERFECT;
         let mut seen: Vec<&str> = Vec::new();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for (at, part) in text.split(',').map(str::trim).filter(|part| !part.is_empty()).enumerate() {
+            if let Some(profile) = Self::profile(part).filter(|_| at == 0) {
+                conditions = profile;
+                continue;
+            }
             let (name, value) = part.split_once('=').ok_or_else(|| LinkParseError::Unknown(part.to_owned()))?;
             if seen.contains(&name) {
                 return Err(LinkParseError::Twice(name.to_owned()));
@@ -111,6 +184,8 @@ impl FromStr for LinkConditions {
                 "reorder" => conditions.reordering = number("%", 100)? / 100.0,
                 "rtt" => conditions.delay_millis = (number("ms", 10_000)? / 2.0).round() as u32,
                 "jitter" => conditions.jitter_millis = number("ms", 10_000)?.round() as u32,
+                "burst" => conditions.burst = number("", 1_000)?,
+                "mtu" => conditions.bytes_max = number("", 65_535)?.round() as u32,
                 "rate" => conditions.kbit_per_second = number("kbit", 1_000_000)?.round() as u32,
                 _ => return Err(LinkParseError::Unknown(part.to_owned())),
             }
@@ -130,9 +205,15 @@ impl fmt::Display for LinkConditions {
                 parts.push(format!("{name}={}%", share * 100.0));
             }
         }
-        for (name, number, unit) in
-            [("rtt", self.delay_millis * 2, "ms"), ("jitter", self.jitter_millis, "ms"), ("rate", self.kbit_per_second, "kbit")]
-        {
+        if self.burst > 0.0 {
+            parts.push(format!("burst={}", self.burst));
+        }
+        for (name, number, unit) in [
+            ("rtt", self.delay_millis * 2, "ms"),
+            ("jitter", self.jitter_millis, "ms"),
+            ("rate", self.kbit_per_second, "kbit"),
+            ("mtu", self.bytes_max, ""),
+        ] {
             if number > 0 {
                 parts.push(format!("{name}={number}{unit}"));
             }
@@ -160,6 +241,8 @@ pub struct Link {
     on_the_way: BinaryHeap<Reverse<(Duration, u64, Bytes)>>,
     sent: u64,
     lost: u64,
+    /// True in the middle of a burst of losses.
+    bursting: bool,
     /// Until when the link is busy with what was sent before.
     busy_until: Duration,
 }
@@ -168,14 +251,15 @@ impl Link {
     /// A link whose chance starts from `seed`.
     pub fn new(conditions: LinkConditions, seed: u64) -> Self {
         let rng = Pcg64Mcg::seed_from_u64(seed);
-        Self { conditions, rng, on_the_way: BinaryHeap::new(), sent: 0, lost: 0, busy_until: Duration::ZERO }
+        Self { conditions, rng, on_the_way: BinaryHeap::new(), sent: 0, lost: 0, bursting: false, busy_until: Duration::ZERO }
     }
 
     /// Sends a datagram at a time. Times don't go back.
     pub fn send(&mut self, now: Duration, datagram: Bytes) {
         let conditions = self.conditions;
         let queued = self.queue(now, datagram.len());
-        if queued > QUEUE_MAX || self.chance(conditions.loss) || self.on_the_way.len() >= IN_FLIGHT_MAX {
+        let too_large = conditions.bytes_max > 0 && datagram.len() + HEADER_BYTES > conditions.bytes_max as usize;
+        if queued > QUEUE_MAX || too_large || self.loses() || self.on_the_way.len() >= IN_FLIGHT_MAX {
             self.lost += 1;
             return;
         }
@@ -189,6 +273,18 @@ impl Link {
             let arrival = now + queued + Duration::from_micros((millis * 1_000.0) as u64);
             self.on_the_way.push(Reverse((arrival, self.sent, datagram.clone())));
         }
+    }
+
+    /// Whether the next datagram is lost by chance.
+    fn loses(&mut self) -> bool {
+        let LinkConditions { loss, burst, .. } = self.conditions;
+        if burst <= 1.0 || loss <= 0.0 || loss >= 1.0 {
+            return self.chance(loss);
+        }
+        // It ends so often that it lasts as long as it should, and begins so often that the share is right.
+        let turn = if self.bursting { 1.0 / burst } else { (loss / (burst * (1.0 - loss))).min(1.0) };
+        self.bursting ^= self.chance(turn);
+        self.bursting
     }
 
     /// How long a datagram waits before the link, and is on it.
@@ -274,6 +370,32 @@ mod tests {
     }
 
     #[test]
+    fn bursts_are_as_long_and_as_frequent_as_they_say() {
+        let (arrived, lost) = arrivals("loss=10%,burst=5", 100_000);
+        assert!((9_000..11_000).contains(&lost), "{lost}");
+        let bursts = arrived.windows(2).filter(|pair| pair[1] - pair[0] > 1).count() as f64;
+        let mean = lost as f64 / bursts;
+        assert!((4.6..5.4).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn what_is_too_large_is_lost() {
+        let mut link = Link::new("mtu=128".parse().unwrap(), 3);
+        link.send(Duration::ZERO, Bytes::from(vec![0; 100]));
+        link.send(Duration::ZERO, Bytes::from(vec![0; 101]));
+        assert_eq!((link.in_flight(), link.lost()), (1, 1));
+    }
+
+    #[test]
+    fn each_profile_reads_back_as_itself() {
+        for (name, conditions) in LINK_PROFILES {
+            assert_eq!(name.parse(), Ok(conditions));
+            assert_eq!(conditions.to_string().parse(), Ok(conditions), "{name} is {conditions}");
+        }
+        assert!("loss=1%,train".parse::<LinkConditions>().is_err());
+    }
+
+    #[test]
     fn a_rate_holds_and_its_queue_is_bounded() {
         // 36 bytes with headers every millisecond are 288 kbit/s.
         let (arrived, lost) = arrivals("rate=144kbit", 10_000);
@@ -288,7 +410,7 @@ mod tests {
             let error = text.parse::<LinkConditions>().unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");
         }
-        let all = "loss=5%,dup=1%,reorder=2%,rtt=120ms,jitter=30ms,rate=256kbit";
+        let all = "loss=5%,dup=1%,reorder=2%,burst=4,rtt=120ms,jitter=30ms,rate=256kbit,mtu=1280";
         assert_eq!(all.parse::<LinkConditions>().unwrap().to_string(), all);
     }
 

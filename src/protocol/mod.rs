@@ -48,8 +48,7 @@ pub use self::admission::{Admission, AdmissionError, USER_DATA_BYTES};
 pub use self::batch::{BatchHead, FactHead, Producer, SnapshotHead};
 pub use self::built_in::{LeaveReason, OwnedBy, Owns, Reverted, RoomCreated, SceneReset, User, UserJoined, UserLeft};
 pub use self::channel::{
-    BYTES_PER_FLUSH_MAX, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, Channel, HOST_RELIABLE_BYTES_MAX, RESEND_AFTER,
-    TIMEOUT_SECONDS, TRANSPORT_ID, client_channel_waiting, connection_config, host_channel_waiting,
+    CHANNEL, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, RESEND_AFTER, TIMEOUT_SECONDS, TRANSPORT_ID, connection_config,
 };
 pub use self::chunk::{SnapshotAssembly, SnapshotChunk, snapshot_messages};
 pub use self::codec::{CodecError, Reader, write_varint};
@@ -66,7 +65,7 @@ pub use self::gate::{
 };
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
-pub use self::link::{Link, LinkConditions, LinkParseError, QUEUE_MAX};
+pub use self::link::{LINK_PROFILES, Link, LinkConditions, LinkParseError, QUEUE_MAX};
 pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityRemoved, Happened, Rejected};
 pub use self::operation::{Op, Operation, OperationError, encode_operations};
 pub use self::quantise::{Angles, Quantised, Ranged};

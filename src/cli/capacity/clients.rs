@@ -15,7 +15,7 @@ use crate::cli::game::Game;
 use crate::cli::options::{CliError, unauthenticated};
 use crate::cli::serve::say;
 use crate::client::{ConnectionState, LinkStatus, Receiver, UdpLink, unix_time};
-use crate::protocol::{Channel, ClientMessage, Fingerprint, ServerMessage};
+use crate::protocol::{ClientMessage, Fingerprint, ServerMessage};
 
 /// Clients take turns by this beat, so that they don't all speak at once.
 const BEAT: Duration = Duration::from_millis(1);
@@ -119,7 +119,7 @@ impl Listener {
             LinkStatus::Connected => {
                 self.greeted = true;
                 let hello = ClientMessage::Hello { fingerprint, room: self.room.clone(), spectate: false };
-                self.link.send(Channel::Ordered, hello.encode()).map_err(|error| error.to_string())?;
+                self.link.send(hello.encode()).map_err(|error| error.to_string())?;
             }
         }
         if let Some(report) = self.receiver.next_report(now) {

@@ -434,6 +434,11 @@ impl Delivery {
         true
     }
 
+    /// True if a round put packets together that were not taken yet.
+    pub(crate) fn has_packets(&self) -> bool {
+        !self.packets.is_empty()
+    }
+
     /// Hands over the packets of the round, each in the two pieces that it consists of.
     pub(crate) fn take(&mut self, mut send: impl FnMut(&[u8], &[u8])) {
         for Packet { own: (start, end), shared } in self.packets.drain(..) {

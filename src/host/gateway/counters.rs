@@ -71,8 +71,6 @@ pub struct GatewayCounters {
     pub panics_caught: u64,
     /// Datagrams that the system did not take.
     pub sends_failed: u64,
-    /// Messages that did not fit a client's channel.
-    pub channels_full: u64,
     /// Clients that connected.
     pub connected: u64,
     /// Clients that are gone.
@@ -102,7 +100,6 @@ impl std::ops::Add for GatewayCounters {
             duplicates: self.duplicates + other.duplicates,
             panics_caught: self.panics_caught + other.panics_caught,
             sends_failed: self.sends_failed + other.sends_failed,
-            channels_full: self.channels_full + other.channels_full,
             connected: self.connected + other.connected,
             disconnected: self.disconnected + other.disconnected,
         }

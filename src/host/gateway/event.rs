@@ -1,4 +1,4 @@
-//! What a gateway tells, and what it answers.
+//! What a gateway tells.
 
 use bytes::Bytes;
 
@@ -28,15 +28,4 @@ pub enum GatewayEvent {
     Packet(ConnectionId, Bytes),
     /// A client is gone.
     Disconnected(ConnectionId, Gone),
-}
-
-/// What became of a message that was to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendOutcome {
-    /// It leaves with the next flush.
-    Queued,
-    /// The client has too much unacknowledged; try again later.
-    Full,
-    /// There is no such client.
-    Gone,
 }

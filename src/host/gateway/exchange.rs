@@ -7,13 +7,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use bytes::Bytes;
 use mio::Waker;
 
 use super::counters::GatewayCounters;
 use super::event::GatewayEvent;
 use crate::host::session::ConnectionId;
-use crate::protocol::{Channel, LinkConditions};
+use crate::protocol::LinkConditions;
 
 /// Most rounds that a thread lies behind. The host goes on adding to the one that it could not hand over.
 const ROUNDS_MAX: usize = 4;
@@ -31,7 +30,6 @@ const FORWARDED_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct Round {
     pub(super) link: Option<(LinkConditions, u64)>,
-    pub(super) messages: Vec<(ConnectionId, Channel, Bytes)>,
     pub(super) closes: Vec<ConnectionId>,
     packets: Vec<(ConnectionId, Range<usize>)>,
     bytes: Vec<u8>,
@@ -55,7 +53,6 @@ impl Round {
 
     fn clear(&mut self) {
         self.link = None;
-        self.messages.clear();
         self.closes.clear();
         self.packets.clear();
         self.bytes.clear();
@@ -68,8 +65,6 @@ pub(super) struct Exchange {
     rounds: Mutex<VecDeque<Round>>,
     spare: Mutex<Vec<Round>>,
     events: Mutex<Vec<GatewayEvent>>,
-    /// For each client, how many bytes it acknowledged since the host looked.
-    released: Mutex<BTreeMap<u64, usize>>,
     forwarded: Mutex<VecDeque<(SocketAddr, Vec<u8>)>>,
     counters: Mutex<GatewayCounters>,
     waker: Waker,
@@ -82,8 +77,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Exchange {
     pub(super) fn new(waker: Waker) -> Self {
-        let (rounds, spare, events, released, forwarded, counters) = Default::default();
-        Self { rounds, spare, events, released, forwarded, counters, waker, stop: AtomicBool::new(false) }
+        let (rounds, spare, events, forwarded, counters) = Default::default();
+        Self { rounds, spare, events, forwarded, counters, waker, stop: AtomicBool::new(false) }
     }
 
     fn wake(&self) {
@@ -137,14 +132,6 @@ impl Exchange {
 
     pub(super) fn take_events(&self) -> Vec<GatewayEvent> {
         std::mem::take(&mut *lock(&self.events))
-    }
-
-    pub(super) fn release(&self, client: u64, bytes: usize) {
-        *lock(&self.released).entry(client).or_default() += bytes;
-    }
-
-    pub(super) fn take_released(&self) -> BTreeMap<u64, usize> {
-        std::mem::take(&mut *lock(&self.released))
     }
 
     pub(super) fn take_forwarded(&self) -> VecDeque<(SocketAddr, Vec<u8>)> {

@@ -3,20 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::config::{BindError, ShardConfig};
 #[cfg(unix)]
 use super::config::{THREADS_MAX, listen_shared};
 use super::counters::GatewayCounters;
-use super::event::{GatewayEvent, SendOutcome};
+use super::event::GatewayEvent;
 #[cfg(unix)]
 use super::pool::Pool;
 use super::shard::Shard;
 use crate::host::session::ConnectionId;
 #[cfg(unix)]
 use crate::net::DatagramSocket;
-use crate::protocol::{Channel, LinkConditions};
+use crate::protocol::LinkConditions;
 
 /// One UDP port with its clients.
 ///
@@ -138,16 +136,7 @@ impl Gateway {
         }
     }
 
-    /// Queues a message for a client.
-    pub fn send(&mut self, connection: ConnectionId, channel: Channel, message: Bytes) -> SendOutcome {
-        match &mut self.0 {
-            Kind::Inline(shard) => shard.send(connection, channel, message),
-            #[cfg(unix)]
-            Kind::Threads(pool, _) => pool.send(connection, channel, message),
-        }
-    }
-
-    /// Sends a packet beside the channels: see [`Shard::send_packet`]. With threads it leaves with the next flush.
+    /// Sends a packet: see [`Shard::send_packet`]. With threads it leaves with the next flush.
     pub fn send_packet(&mut self, connection: ConnectionId, packet: &[u8]) -> bool {
         match &mut self.0 {
             Kind::Inline(shard) => shard.send_packet(connection, packet),
@@ -165,7 +154,7 @@ impl Gateway {
         }
     }
 
-    /// Closes a connection when the last words have been acknowledged, or a second later.
+    /// Closes a connection with the next flush.
     pub fn disconnect(&mut self, connection: ConnectionId) {
         match &mut self.0 {
             Kind::Inline(shard) => shard.disconnect(connection),
@@ -174,7 +163,7 @@ impl Gateway {
         }
     }
 
-    /// Sends what is queued, and what keeps the connections alive. Once per tick.
+    /// Sends what acknowledges, and what keeps the connections alive. Once per tick.
     pub fn flush(&mut self, now: Duration) {
         match &mut self.0 {
             Kind::Inline(shard) => shard.flush(now),

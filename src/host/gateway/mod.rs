@@ -1,7 +1,7 @@
 //! The gateway: encrypted UDP, behind a gate that lets through only what a well-formed peer can send.
 //!
-//! One [`Shard`] is one socket with at most 256 clients. It receives at any time and sends once per tick and client, since
-//! the transport acknowledges on every send. No clock inside: the time comes in. A [`Gateway`] is one shard on the host's thread, or several
+//! One [`Shard`] is one socket with at most 256 clients. It receives at any time. What a host says leaves at once, as packets of its own;
+//! the transport's channel carries what clients ask for, and once per tick it is acknowledged. No clock inside: the time comes in. A [`Gateway`] is one shard on the host's thread, or several
 //! on threads of their own that share a port.
 //!
 //! May use: protocol, net. The only place, with the client's own end, that knows the transport's crates.
@@ -20,6 +20,6 @@ mod threads;
 
 pub use self::config::{Access, BindError, ShardConfig};
 pub use self::counters::{GatewayCounters, GatewayLimits};
-pub use self::event::{GatewayEvent, Gone, SendOutcome};
+pub use self::event::{GatewayEvent, Gone};
 pub use self::front::Gateway;
 pub use self::shard::Shard;

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::counters::GatewayCounters;
-use super::event::{GatewayEvent, Gone, SendOutcome};
+use super::event::{GatewayEvent, Gone};
 use super::exchange::{Exchange, Post, Round};
 use super::shard::Shard;
 use super::threads::Seat;
 use crate::host::session::ConnectionId;
-use crate::protocol::{Channel, HOST_RELIABLE_BYTES_MAX, LinkConditions, RAW_BYTES_MAX, is_raw};
+use crate::protocol::{LinkConditions, RAW_BYTES_MAX, is_raw};
 
 /// A thread, and what is to be handed to it.
 #[derive(Debug)]
@@ -25,19 +23,12 @@ struct Thread {
     handle: Option<JoinHandle<()>>,
 }
 
-/// What the host's thread knows of a client.
-#[derive(Clone, Copy, Debug)]
-struct Client {
-    thread: usize,
-    /// How many bytes it was sent and has not acknowledged, as far as is known: never less than it is.
-    waiting: usize,
-}
-
 /// The threads of a gateway.
 #[derive(Debug)]
 pub(super) struct Pool {
     threads: Vec<Thread>,
-    clients: BTreeMap<ConnectionId, Client>,
+    /// Which thread has which client.
+    clients: BTreeMap<ConnectionId, usize>,
     events: Vec<GatewayEvent>,
     post: Option<Post>,
     own: GatewayCounters,
@@ -68,7 +59,7 @@ impl Pool {
     }
 
     pub(super) fn clients_per_thread(&self) -> Vec<usize> {
-        let count = |number| self.clients.values().filter(|client| client.thread == number).count();
+        let count = |number| self.clients.values().filter(|thread| **thread == number).count();
         (0..self.threads.len()).map(count).collect()
     }
 
@@ -88,14 +79,8 @@ impl Pool {
         for number in 0..self.threads.len() {
             let Some(thread) = self.threads.get_mut(number) else { continue };
             let ended = thread.handle.as_ref().is_some_and(JoinHandle::is_finished);
-            let (events, released) = (thread.exchange.take_events(), thread.exchange.take_released());
-            for event in events {
+            for event in thread.exchange.take_events() {
                 self.event(number, event);
-            }
-            for (client, bytes) in released {
-                if let Some(client) = self.clients.get_mut(&ConnectionId(client)).filter(|client| client.thread == number) {
-                    client.waiting = client.waiting.saturating_sub(bytes);
-                }
             }
             if ended {
                 self.bury(number);
@@ -110,10 +95,10 @@ impl Pool {
             GatewayEvent::Message(connection, _) | GatewayEvent::Packet(connection, _) => *connection,
             GatewayEvent::Disconnected(connection, _) => *connection,
         };
-        let known = self.clients.get(&connection).map(|client| client.thread);
+        let known = self.clients.get(&connection).copied();
         match (&event, known) {
             (GatewayEvent::Connected(..), None) => {
-                self.clients.insert(connection, Client { thread: number, waiting: 0 });
+                self.clients.insert(connection, number);
             }
             (GatewayEvent::Connected(..), Some(thread)) => {
                 // Two connections by one token, as in a single shard: neither can be told from the other, so both go.
@@ -143,23 +128,11 @@ impl Pool {
             post.disown_all(number);
         }
         let lost: Vec<ConnectionId> =
-            self.clients.iter().filter(|(_, client)| client.thread == number).map(|(connection, _)| *connection).collect();
+            self.clients.iter().filter(|(_, thread)| **thread == number).map(|(connection, _)| *connection).collect();
         for connection in lost {
             self.clients.remove(&connection);
             self.events.push(GatewayEvent::Disconnected(connection, Gone::Lost));
         }
-    }
-
-    pub(super) fn send(&mut self, connection: ConnectionId, channel: Channel, message: Bytes) -> SendOutcome {
-        let Some(client) = self.clients.get_mut(&connection) else { return SendOutcome::Gone };
-        if client.waiting + message.len() > HOST_RELIABLE_BYTES_MAX {
-            self.own.channels_full += 1;
-            return SendOutcome::Full;
-        }
-        let Some(thread) = self.threads.get_mut(client.thread) else { return SendOutcome::Gone };
-        client.waiting += message.len();
-        thread.round.messages.push((connection, channel, message));
-        SendOutcome::Queued
     }
 
     pub(super) fn send_packet_parts(&mut self, connection: ConnectionId, parts: &[&[u8]]) -> bool {
@@ -168,13 +141,13 @@ impl Pool {
         if !is_raw(first) || size > RAW_BYTES_MAX {
             return false;
         }
-        let Some(client) = self.clients.get(&connection) else { return false };
-        self.threads.get_mut(client.thread).is_some_and(|thread| thread.round.add_packet(connection, parts))
+        let Some(thread) = self.clients.get(&connection) else { return false };
+        self.threads.get_mut(*thread).is_some_and(|thread| thread.round.add_packet(connection, parts))
     }
 
     pub(super) fn disconnect(&mut self, connection: ConnectionId) {
-        if let Some(client) = self.clients.get(&connection).copied() {
-            self.close(client.thread, connection);
+        if let Some(thread) = self.clients.get(&connection).copied() {
+            self.close(thread, connection);
         }
     }
 

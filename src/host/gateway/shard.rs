@@ -1,6 +1,6 @@
 //! One socket, its sessions, and the transport behind the gate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -12,31 +12,44 @@ use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult}
 
 use super::config::{Access, BindError, ShardConfig, listen};
 use super::counters::{GatewayCounters, GatewayLimits};
-use super::event::{GatewayEvent, Gone, SendOutcome};
+use super::event::{GatewayEvent, Gone};
 #[cfg(unix)]
 use super::exchange::Post;
 use crate::host::session::ConnectionId;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
-    Admission, Channel, DATAGRAM_BYTES_MAX, DatagramKind, HOST_RELIABLE_BYTES_MAX, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX,
-    TRANSPORT_ID, connection_config, datagram_kind, host_channel_waiting, is_acknowledgement, is_packet, is_raw,
+    Admission, CHANNEL, DATAGRAM_BYTES_MAX, DatagramKind, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
+    connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
 };
 
-/// How long a closing connection waits for the other end to acknowledge the last words.
-const LINGER: Duration = Duration::from_millis(1_000);
+/// How long after the last datagram to a client the transport sends a keep-alive.
+const KEEP_ALIVE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 struct Peer {
     address: SocketAddr,
     gate: PayloadGate,
-    datagrams_this_tick: u32,
-    messages_this_tick: u32,
-    closing_since: Option<Duration>,
+    /// In which round the two numbers that follow were counted.
+    round: u64,
+    datagrams: u32,
+    messages: u32,
+    closing: bool,
+    /// When it was last sent something.
+    sent: Duration,
+    /// When the transport is asked again whether it is silent, or is due a keep-alive.
+    look: Duration,
     /// True once it sent a payload, so it knows that it is connected. Until then it is sent keep-alives alone: the transport
     /// sends none while payloads flow, and a client that lost the first would never learn.
     heard: bool,
-    /// True if it said more than acknowledgements since the last flush, so one is due.
-    owed: bool,
+}
+
+impl Peer {
+    /// What it said in a round counts from nothing.
+    fn count_from(&mut self, round: u64) {
+        if self.round != round {
+            (self.round, self.datagrams, self.messages) = (round, 0, 0);
+        }
+    }
 }
 
 /// One socket with at most 256 clients.
@@ -47,6 +60,14 @@ pub struct Shard {
     peers: BTreeMap<u64, Peer>,
     by_address: HashMap<SocketAddr, u64>,
     pending: HashMap<SocketAddr, Duration>,
+    /// Who may have messages that were not taken yet.
+    unread: BTreeSet<u64>,
+    /// Who said more than acknowledgements since the last flush, so one is due.
+    unanswered: BTreeSet<u64>,
+    /// How many flushes there were.
+    round: u64,
+    /// When the first of the clients is to be looked after.
+    next_look: Duration,
     /// The way to the other shards of the port.
     #[cfg(unix)]
     post: Option<Post>,
@@ -57,7 +78,7 @@ pub struct Shard {
     counters: GatewayCounters,
     events: Vec<GatewayEvent>,
     joined: Vec<u8>,
-    buffer: Box<[u8; 2_048]>,
+    buffer: Vec<u8>,
 }
 
 impl std::fmt::Debug for Shard {
@@ -104,6 +125,10 @@ impl Shard {
             peers: BTreeMap::new(),
             by_address: HashMap::default(),
             pending: HashMap::default(),
+            unread: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
+            round: 1,
+            next_look: Duration::ZERO,
             #[cfg(unix)]
             post: None,
             requests_left: f64::from(config.limits.requests_burst),
@@ -113,7 +138,7 @@ impl Shard {
             counters: GatewayCounters::default(),
             events: Vec::new(),
             joined: Vec::with_capacity(RAW_BYTES_MAX),
-            buffer: Box::new([0; 2_048]),
+            buffer: vec![0; 2_048],
         })
     }
 
@@ -154,10 +179,9 @@ impl Shard {
     pub fn receive(&mut self, now: Duration, budget: usize) -> usize {
         self.advance(now);
         let mut taken = 0;
+        let mut buffer = std::mem::take(&mut self.buffer);
         while taken < budget {
-            let mut buffer = std::mem::replace(&mut self.buffer, Box::new([0; 2_048]));
-            let received = self.socket.receive(&mut *buffer);
-            let more = match received {
+            let more = match self.socket.receive(&mut buffer) {
                 Ok((size, address)) => {
                     taken += 1;
                     self.counters.datagrams_in += 1;
@@ -173,11 +197,11 @@ impl Shard {
                     passing
                 }
             };
-            self.buffer = buffer;
             if !more {
                 break;
             }
         }
+        self.buffer = buffer;
         self.collect_messages();
         taken
     }
@@ -218,8 +242,9 @@ impl Shard {
             (DatagramKind::Session, None) => {}
             (DatagramKind::Session, Some(id)) => {
                 let Some(peer) = self.peers.get_mut(&id) else { return };
-                peer.datagrams_this_tick += 1;
-                if peer.datagrams_this_tick > self.limits.datagrams_per_tick_max {
+                peer.count_from(self.round);
+                peer.datagrams += 1;
+                if peer.datagrams > self.limits.datagrams_per_tick_max {
                     self.counters.rate_limited += 1;
                     return;
                 }
@@ -266,15 +291,6 @@ impl Shard {
     #[cfg(unix)]
     pub(super) fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
         self.socket.raw_fd()
-    }
-
-    /// How many bytes of messages a client was sent and has not acknowledged; none if it is gone.
-    #[cfg(unix)]
-    pub(super) fn waiting(&self, id: u64) -> usize {
-        if !self.renet.is_connected(id) {
-            return 0;
-        }
-        Channel::ALL.into_iter().map(|channel| self.unacknowledged(id, channel)).sum()
     }
 
     fn may_request(&mut self, address: SocketAddr) -> bool {
@@ -326,7 +342,10 @@ impl Shard {
             self.events.push(GatewayEvent::Packet(ConnectionId(id), Bytes::copy_from_slice(payload)));
             return;
         }
-        peer.owed |= !is_acknowledgement(payload);
+        if !is_acknowledgement(payload) {
+            self.unanswered.insert(id);
+        }
+        self.unread.insert(id);
         let renet = &mut self.renet;
         if caught(|| renet.process_packet_from(payload, id)).is_none() {
             self.counters.panics_caught += 1;
@@ -355,8 +374,10 @@ impl Shard {
         self.by_address.insert(address, id);
         self.own(address, true);
         let gate = PayloadGate::new(PayloadFrom::Client);
-        let peer = Peer { address, gate, datagrams_this_tick: 0, messages_this_tick: 0, closing_since: None, heard: false, owed: false };
+        let (round, sent, look) = (self.round, self.now, self.now + KEEP_ALIVE);
+        let peer = Peer { address, gate, round, datagrams: 0, messages: 0, closing: false, sent, look, heard: false };
         self.peers.insert(id, peer);
+        self.next_look = self.next_look.min(look);
         self.counters.connected += 1;
         self.events.push(GatewayEvent::Connected(ConnectionId(id), admission));
     }
@@ -371,64 +392,55 @@ impl Shard {
         let Some(peer) = self.peers.remove(&id) else { return };
         // What it said last still counts.
         self.take_messages(id, u32::MAX);
+        self.unread.remove(&id);
+        self.unanswered.remove(&id);
         self.by_address.remove(&peer.address);
         self.own(peer.address, false);
         self.renet.remove_connection(id);
         self.counters.disconnected += 1;
-        let how = if peer.closing_since.is_some() { Gone::Closed } else { how };
+        let how = if peer.closing { Gone::Closed } else { how };
         self.events.push(GatewayEvent::Disconnected(ConnectionId(id), how));
     }
 
     fn collect_messages(&mut self) {
-        let ids: Vec<u64> = self.peers.keys().copied().collect();
-        for id in ids {
-            let Some(peer) = self.peers.get(&id) else { continue };
-            let left = self.limits.messages_per_tick_max.saturating_sub(peer.messages_this_tick);
+        let unread = std::mem::take(&mut self.unread);
+        for id in unread {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            peer.count_from(self.round);
+            let left = self.limits.messages_per_tick_max.saturating_sub(peer.messages);
             let taken = self.take_messages(id, left);
             if let Some(peer) = self.peers.get_mut(&id) {
-                peer.messages_this_tick += taken;
+                peer.messages += taken;
+            }
+            if taken == left {
+                // There may be more, for the next round.
+                self.unread.insert(id);
             }
         }
     }
 
     fn take_messages(&mut self, id: u64, most: u32) -> u32 {
         let mut taken = 0;
-        for channel in Channel::ALL {
-            while taken < most {
-                let Some(message) = self.renet.receive_message(id, channel) else { break };
-                self.events.push(GatewayEvent::Message(ConnectionId(id), message));
-                taken += 1;
-            }
+        while taken < most {
+            let Some(message) = self.renet.receive_message(id, CHANNEL) else { break };
+            self.events.push(GatewayEvent::Message(ConnectionId(id), message));
+            taken += 1;
         }
         taken
     }
 
-    /// Queues a message for a client.
-    pub fn send(&mut self, connection: ConnectionId, channel: Channel, message: Bytes) -> SendOutcome {
-        let ConnectionId(id) = connection;
-        if !self.renet.is_connected(id) {
-            return SendOutcome::Gone;
-        }
-        // The transport would disconnect a client whose channel overflows.
-        if self.unacknowledged(id, channel) + message.len() > HOST_RELIABLE_BYTES_MAX {
-            self.counters.channels_full += 1;
-            return SendOutcome::Full;
-        }
-        self.renet.send_message(id, channel, message);
-        SendOutcome::Queued
-    }
-
-    /// Sends a packet of our own at once, encrypted, beside the channels: it may get lost, doubled by none, and overtaken. It begins
+    /// Sends a packet at once, encrypted, beside the transport's channel: it may get lost, doubled by none, and overtaken. It begins
     /// with one of [`RAW_KINDS`](crate::protocol::RAW_KINDS) and has at most [`RAW_BYTES_MAX`] bytes.
     ///
     /// False if it did not leave and is lost: there is no such client, it does not know yet that it is connected, the packet
     /// is none, or the system's buffer is full.
     pub fn send_packet(&mut self, connection: ConnectionId, packet: &[u8]) -> bool {
         let ConnectionId(id) = connection;
-        let known = self.peers.get(&id).is_some_and(|peer| peer.heard);
-        if !known || !is_packet(packet) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.heard) else { return false };
+        if !is_packet(packet) {
             return false;
         }
+        peer.sent = self.now;
         let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, packet) else { return false };
         let sent = transmit(&mut *self.socket, &mut self.counters, address, datagram);
         self.counters.packets_out += u64::from(sent);
@@ -447,22 +459,33 @@ impl Shard {
         sent
     }
 
-    fn unacknowledged(&self, id: u64, channel: Channel) -> usize {
-        host_channel_waiting(self.renet.channel_available_memory(id, channel))
-    }
-
-    /// Closes a connection when the last words have been acknowledged, or a second later.
+    /// Closes a connection with the next flush.
     pub fn disconnect(&mut self, connection: ConnectionId) {
         if let Some(peer) = self.peers.get_mut(&connection.0) {
-            peer.closing_since.get_or_insert(self.now);
+            (peer.closing, peer.look) = (true, Duration::ZERO);
+            self.next_look = Duration::ZERO;
         }
     }
 
-    /// Sends what is queued, and what keeps the connections alive. Once per tick.
+    /// Acknowledges what clients said, keeps their connections alive, and closes those that are over. Once per tick.
     pub fn flush(&mut self, now: Duration) {
         self.advance(now);
-        self.renet.update(self.now.saturating_sub(self.renet_now));
-        self.renet_now = self.now;
+        self.round += 1;
+        self.give_up_on_the_silent();
+        if !self.unanswered.is_empty() {
+            self.renet.update(self.now.saturating_sub(self.renet_now));
+            self.renet_now = self.now;
+            std::mem::take(&mut self.unanswered).into_iter().for_each(|id| self.acknowledge(id));
+        }
+        if self.next_look <= self.now {
+            let due: Vec<u64> = self.peers.iter().filter(|(_, peer)| peer.look <= self.now).map(|(id, _)| *id).collect();
+            due.into_iter().for_each(|id| self.look_after(id));
+            self.next_look = self.peers.values().map(|peer| peer.look).min().unwrap_or(Duration::MAX);
+        }
+    }
+
+    /// Forgets strangers that asked to connect and never went on.
+    fn give_up_on_the_silent(&mut self) {
         let timeout = Duration::from_secs(crate::protocol::TIMEOUT_SECONDS.unsigned_abs().into());
         let oldest = self.now.saturating_sub(timeout);
         let given_up: Vec<SocketAddr> = self.pending.iter().filter(|(_, since)| **since < oldest).map(|(address, _)| *address).collect();
@@ -470,38 +493,33 @@ impl Shard {
             self.pending.remove(&address);
             self.own(address, false);
         }
-        let ids: Vec<u64> = self.peers.keys().copied().collect();
-        for id in ids {
-            self.flush_one(id);
-        }
     }
 
-    /// What the channels have to say to a client. The transport would acknowledge at every flush, even acknowledgements.
-    fn packets_of(&mut self, id: u64) -> Vec<Vec<u8>> {
-        let waiting = Channel::ALL.into_iter().any(|channel| self.renet.is_connected(id) && self.unacknowledged(id, channel) > 0);
-        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
-        (peer.datagrams_this_tick, peer.messages_this_tick) = (0, 0);
-        let owed = std::mem::take(&mut peer.owed);
-        if !peer.heard || !(waiting || owed) {
-            return Vec::new();
+    /// Tells a client which of its messages came. The transport would acknowledge at every flush, even acknowledgements.
+    fn acknowledge(&mut self, id: u64) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !self.renet.is_connected(id) {
+            // It said what the transport does not forgive.
+            (peer.look, self.next_look) = (Duration::ZERO, Duration::ZERO);
+            return;
         }
-        let packets = self.renet.get_packets_to_send(id).unwrap_or_default();
-        let worth_it = owed || packets.iter().any(|packet| !is_acknowledgement(packet));
-        if worth_it { packets } else { Vec::new() }
-    }
-
-    fn flush_one(&mut self, id: u64) {
-        for packet in self.packets_of(id) {
-            if let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, &packet)
-                && !transmit(&mut *self.socket, &mut self.counters, address, datagram)
-            {
-                // The system's buffer is full. What is reliable is sent again.
-                break;
+        peer.sent = self.now;
+        for packet in self.renet.get_packets_to_send(id).unwrap_or_default() {
+            if let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, &packet) {
+                // If the system's buffer is full, the client says it again.
+                transmit(&mut *self.socket, &mut self.counters, address, datagram);
             }
         }
-        let timed_out = match self.netcode.update_client(id) {
+    }
+
+    /// Lets the transport say that a client is silent, or keep the connection alive; and closes what is over.
+    fn look_after(&mut self, id: u64) {
+        let gone = match self.netcode.update_client(id) {
             ServerResult::PacketToSend { addr, payload } => {
                 transmit(&mut *self.socket, &mut self.counters, addr, payload);
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.sent = self.now;
+                }
                 false
             }
             ServerResult::ClientDisconnected { addr, payload, .. } => {
@@ -512,12 +530,13 @@ impl Shard {
             }
             _ => false,
         };
-        let closing = self.peers.get(&id).and_then(|peer| peer.closing_since);
-        let said = closing.is_some_and(|since| self.now >= since + LINGER || self.unacknowledged(id, Channel::Ordered) == 0);
-        if timed_out || !self.renet.is_connected(id) || said {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if gone || peer.closing || !self.renet.is_connected(id) {
             self.gone(id, Gone::Lost);
             self.drop_from_transport(id);
+            return;
         }
+        peer.look = (peer.sent + KEEP_ALIVE).max(self.now);
     }
 }
 

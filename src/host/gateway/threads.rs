@@ -1,6 +1,5 @@
 //! A shard on a thread of its own.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::event::{GatewayEvent, SendOutcome};
+use super::event::GatewayEvent;
 use super::exchange::{Exchange, Post, Round};
 use super::shard::Shard;
 
@@ -46,7 +45,7 @@ impl Seat {
         }
         shard.set_post(post);
         let nap = if fd.is_some() { NAP_MAX } else { GLANCE };
-        let worker = Worker { shard, exchange: self.exchange, handed: BTreeMap::new(), events: Vec::new(), clock, nap };
+        let worker = Worker { shard, exchange: self.exchange, events: Vec::new(), clock, nap };
         std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || worker.work(self.poll))
     }
 }
@@ -54,8 +53,6 @@ impl Seat {
 struct Worker {
     shard: Shard,
     exchange: Arc<Exchange>,
-    /// How many bytes each client was given by the host and has not acknowledged.
-    handed: BTreeMap<u64, usize>,
     events: Vec<GatewayEvent>,
     clock: fn() -> Duration,
     nap: Duration,
@@ -94,27 +91,10 @@ impl Worker {
         if let Some((conditions, seed)) = round.link {
             self.shard.set_link(conditions, seed);
         }
-        for (connection, channel, message) in &round.messages {
-            match self.shard.send(*connection, *channel, message.clone()) {
-                SendOutcome::Queued => *self.handed.entry(connection.0).or_default() += message.len(),
-                SendOutcome::Gone => {}
-                // The host counts what a client has not acknowledged, so this does not happen; a gap in what is ordered must not.
-                SendOutcome::Full => self.shard.disconnect(*connection),
-            }
-        }
         for (connection, packet) in round.packets() {
             self.shard.send_packet(connection, packet);
         }
         round.closes.iter().for_each(|connection| self.shard.disconnect(*connection));
         self.shard.flush(now);
-        let (shard, exchange) = (&self.shard, &self.exchange);
-        self.handed.retain(|client, handed| {
-            let waiting = shard.waiting(*client);
-            if waiting < *handed {
-                exchange.release(*client, *handed - waiting);
-                *handed = waiting;
-            }
-            *handed > 0
-        });
     }
 }

@@ -23,6 +23,9 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// How long members wait for what is due if their room does not tick.
 const SERVE_AFTER: Duration = Duration::from_millis(90);
 
+/// How often connections are looked after that are in no room, or whose room does not tick.
+const LOOK_AROUND_EVERY: Duration = Duration::from_millis(20);
+
 /// A room, and who hears of it.
 #[derive(Debug)]
 struct HostedRoom {
@@ -77,14 +80,21 @@ pub struct Lobby {
     takeover: bool,
     /// Why commands are refused at the moment.
     refusing: Option<Rejection>,
+    /// Whose room was served since the last pump.
+    served: Vec<ConnectionId>,
+    /// When all connections were looked after, and not only those whose room was served.
+    looked_around: Duration,
+    /// True if somebody outside of rooms is to be told something.
+    restless: bool,
 }
 
 impl Lobby {
     /// A lobby without rooms. `takeover`: a player who connects again, say after a change of network, takes the place of
     /// its older connection; without it, it is refused while that lives. Say no where players are not authenticated.
     pub fn new(limits: HostLimits, takeover: bool) -> Self {
-        let (rooms, sessions, counters) = Default::default();
-        Self { limits, rooms, sessions, counters, now: Duration::ZERO, takeover, refusing: None }
+        let (rooms, sessions, counters, served) = Default::default();
+        let (now, looked_around) = (Duration::ZERO, Duration::ZERO);
+        Self { limits, rooms, sessions, counters, now, takeover, refusing: None, served, looked_around, restless: false }
     }
 
     /// Tells the time, by a clock that never goes back. What happens from now on is taken to be of that time.
@@ -234,6 +244,7 @@ impl Lobby {
         if stage == Stage::Closing {
             return;
         }
+        self.restless |= stage != Stage::Live;
         let decoded = ClientMessage::decode(message);
         match (decoded, stage) {
             (Ok(ClientMessage::Hello { fingerprint, room, spectate }), Stage::Greeting) => {
@@ -334,7 +345,7 @@ impl Lobby {
     fn leave(&mut self, connection: ConnectionId) {
         self.detach(connection, LeaveReason::Left);
         if let Some(session) = self.sessions.get_mut(&connection) {
-            session.stage = Stage::Closing;
+            (session.stage, self.restless) = (Stage::Closing, true);
         }
     }
 
@@ -385,7 +396,7 @@ impl Lobby {
     /// Tells a connection why it can't stay; it is closed when that is sent.
     fn refuse(&mut self, connection: ConnectionId, refusal: &Refusal) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
-        session.stage = Stage::Closing;
+        (session.stage, self.restless) = (Stage::Closing, true);
         session.delivery.drop_superseded();
         if let Ok(message) = ServerMessage::Refused(refusal.clone()).encode() {
             session.push(message);
@@ -531,18 +542,27 @@ impl Lobby {
     pub fn pump(&mut self, mut send: impl FnMut(ConnectionId, &[u8], &[u8])) -> Vec<ConnectionId> {
         let mut closed = Vec::new();
         let now = self.now;
-        for (connection, session) in &mut self.sessions {
-            if session.stage != Stage::Live || now >= session.served + SERVE_AFTER {
-                session.served = now;
-                session.delivery.round(now, RoomTick(0), None);
-            }
-            session.delivery.take(|own, shared| send(*connection, own, shared));
-            if session.stage == Stage::Closing {
-                let since = *session.closing.get_or_insert(now);
-                if session.delivery.is_there() || now >= since + CLOSING {
-                    closed.push(*connection);
+        // A host of many rooms pumps after each: it must not go through everybody each time.
+        if std::mem::take(&mut self.restless) || now >= self.looked_around + LOOK_AROUND_EVERY {
+            self.served.clear();
+            self.looked_around = now;
+            for (connection, session) in &mut self.sessions {
+                if session.stage != Stage::Live || now >= session.served + SERVE_AFTER {
+                    session.served = now;
+                    session.delivery.round(now, RoomTick(0), None);
+                }
+                session.delivery.take(|own, shared| send(*connection, own, shared));
+                if session.stage == Stage::Closing {
+                    let since = *session.closing.get_or_insert(now);
+                    if session.delivery.is_there() || now >= since + CLOSING {
+                        closed.push(*connection);
+                    }
                 }
             }
+        }
+        for connection in self.served.drain(..) {
+            let Some(session) = self.sessions.get_mut(&connection) else { continue };
+            session.delivery.take(|own, shared| send(connection, own, shared));
         }
         for connection in &closed {
             self.disconnected(*connection, LeaveReason::Kicked);

@@ -69,7 +69,7 @@ impl Lobby {
         let hosted = self.rooms.get_mut(name)?;
         let secretive = hosted.room.is_secretive();
         let HostedRoom { room, viewers, private, members, .. } = hosted;
-        let (sessions, now) = (&mut self.sessions, self.now);
+        let (sessions, to_pump, now) = (&mut self.sessions, &mut self.served, self.now);
         let served = room.with_latest(|latest, world| {
             share_out(latest, world, viewers, private);
             for connection in &*members {
@@ -78,6 +78,9 @@ impl Lobby {
                 let beholder = session.viewer.filter(|_| secretive).map(|viewer| Beholder { viewers, viewer });
                 let mine = session.viewer.and_then(|viewer| private.get(viewer.index())).map_or(&[][..], Vec::as_slice);
                 session.delivery.round(now, tick, Some(Offer { latest: &mut *latest, world, beholder, private: mine }));
+                if session.delivery.has_packets() {
+                    to_pump.push(*connection);
+                }
             }
         });
         served.inspect_err(|fault| self.fail(name, fault)).err()

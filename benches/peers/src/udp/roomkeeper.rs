@@ -8,7 +8,7 @@ use bevy::prelude::*;
 use roomkeeper::client::{Connection, Credentials, LinkStatus, Replica, ReplicaPlugin, UdpLink};
 use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Shard, ShardConfig};
 use roomkeeper::host::{HostLimits, Lobby, Visitor};
-use roomkeeper::protocol::{Admission, Channel, EntityId, LeaveReason, NetId, Protocol};
+use roomkeeper::protocol::{Admission, EntityId, LeaveReason, NetId, Protocol};
 use roomkeeper::room::{Blueprint, RoomOptions};
 
 use super::{BEGIN, Bare, Client, Cost, Entry, Server, Setting, Truth};
@@ -162,7 +162,7 @@ impl Client for Member {
             link.send_packet(&report);
         }
         while let Some(message) = connection.next_outgoing() {
-            link.send(Channel::Ordered, message).expect("little is sent");
+            link.send(message).expect("little is sent");
         }
         link.flush();
     }
