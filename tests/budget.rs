@@ -131,6 +131,64 @@ fn a_limited_member_is_never_sent_more_and_nothing_starves() {
     assert_eq!(sim.assert_converged(), 1);
 }
 
+/// 2,000 things around where ann stands: 20 within 10 m, the others all over a circle of a kilometre.
+#[test]
+fn what_is_near_comes_ten_times_a_second_over_a_way_that_is_too_narrow_and_the_rest_comes_too() {
+    const CAP: u64 = 16_000;
+    let rules = |app: &mut App| {
+        rules(app);
+        app.places_by(|at: &Far| at.0).nearer_first(20.0);
+        app.apply(|joined: On<Happened<UserJoined>>, mut commands: Commands| {
+            commands.spawn((joined.user, Far([0.0, 1.0, 2.0], [0; 4])));
+        });
+    };
+    let still = |mut far: Query<&mut Far>, clock: Res<RoomClock>| far.iter_mut().for_each(|mut at| at.1 = clock.tick().0.to_le_bytes());
+    let mut sim = Sim::new(protocol, move |app| {
+        rules(app);
+        app.insert_resource(Moving(false)).add_systems(FixedUpdate, still);
+    });
+    sim = sim.seed(4).options(|options| options.check = false).limits(|limits| limits.bytes_per_second_max = CAP as u32);
+    for n in 0..2_000 {
+        let away = if n < 20 { 5.0 + n as f32 / 4.0 } else { 500.0 * (n as f32 / 2_000.0).sqrt() };
+        sim.room_mut().world_mut().spawn(Far([away, 1.0, 2.0], [0; 4]));
+    }
+    sim.tick();
+    sim.connect("ann", false);
+    let mut waited = 0;
+    while !sim.client_of("ann").is_live() {
+        sim.tick();
+        waited += 1;
+        assert!(waited < 1_200, "{}", sim.client_of("ann").state());
+    }
+    sim.run_ticks(200);
+    let places = |sim: &mut Sim| -> Vec<(u32, bool, u32)> {
+        let world = sim.client_mut("ann").world_mut();
+        let mut shown = world.query::<(&NetId, &Far)>();
+        shown.iter(world).map(|(id, at)| (id.get(), at.0[0] <= 10.0, u32::from_le_bytes(at.1))).collect()
+    };
+    let mut before = places(&mut sim);
+    let (mut refreshed, mut oldest) = ([0_u32; 2], [0_u32; 2]);
+    for _ in 0..400 {
+        sim.tick();
+        let (now, after) = (sim.room().tick_now().0, places(&mut sim));
+        for ((_, near, tick), (_, _, was)) in after.iter().zip(&before) {
+            refreshed[usize::from(*near)] += u32::from(tick != was);
+            oldest[usize::from(*near)] = oldest[usize::from(*near)].max(now - tick);
+        }
+        before = after;
+    }
+    let count = before.iter().filter(|(_, near, _)| *near).count() as f64;
+    let rates = [f64::from(refreshed[0]) / (before.len() as f64 - count), f64::from(refreshed[1]) / count].map(|times| times / 20.0);
+    println!("far and near: refreshed {rates:?} times a second, oldest {oldest:?} ticks");
+    assert!(rates[1] >= 10.0, "{rates:?}");
+    // Each value's turn, as in the test above: a far one matters 4 of 256.
+    let share = |away: f64| (256.0 / (1.0 + away * away / 400.0)).max(4.0);
+    let all: f64 = 21.0 * 256.0 + (20..2_000).map(|n| share(500.0 * (f64::from(n) / 2_000.0).sqrt())).sum::<f64>();
+    let turn = all * (VALUE + 2.0) / (CAP as f64 / 20.0 - 64.0) / 4.0;
+    println!("the turn of a far one is at most {turn:.0} ticks");
+    assert!(f64::from(oldest[0]) <= turn * 1.1 + 2.0, "{oldest:?}, {turn}");
+}
+
 /// Ben plays over a good link; ann may watch over a bad one. Gives what ben was sent by each tick, and the ages of what he has.
 fn beside(link: Option<LinkConditions>) -> Vec<((u64, u64), u64)> {
     let mut sim = room();

@@ -86,8 +86,8 @@ impl Host {
     fn assert_unharmed(&mut self, link: &mut UdpLink, id: ConnectionId) {
         for n in 0..20_u8 {
             link.send(Bytes::from(vec![n; 9])).unwrap();
-            assert!(self.shard.send_packet(id, &[16, n]));
             self.tick(&mut [link]);
+            assert!(self.shard.send_packet(id, &[16, n]));
         }
         for _ in 0..10 {
             self.tick(&mut [link]);

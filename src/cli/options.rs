@@ -400,7 +400,7 @@ mod tests {
             let error = Cli::try_parse_from(["inferno", verb, "--link", "loss=5"]).unwrap_err().to_string();
             assert!(error.contains("loss=5: a number with % is wanted, at most 100"), "{error}");
             let error = Cli::try_parse_from(["inferno", verb, "--link", "speed=3"]).unwrap_err().to_string();
-            assert!(error.contains("\"speed=3\" is none of loss=5%, rtt=120ms"), "{error}");
+            assert!(error.contains("\"speed=3\" is none of loss=5%, burst=4, rtt=120ms"), "{error}");
             assert!(Cli::try_parse_from(["inferno", verb, "--link-seed", "9"]).is_err());
         }
     }

@@ -416,7 +416,7 @@ mod tests {
                 }
             }
             for seq in 100..103 {
-                now += REPORT_EVERY;
+                now += REPORT_CALM_EVERY;
                 inflow.take(now, &send(seq), &mut VecDeque::new()).unwrap();
                 report(&mut inflow, now);
             }

@@ -10,7 +10,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::{IntoObserverSystem, ReadOnlySystem};
 use serde::Serialize;
 
-use super::audience::add_places;
+use super::audience::{NearerFirst, add_places};
 use crate::protocol::{CommandId, EntityId, Fact, Happened, Payload, Rejection, RoomTick};
 
 /// A command with what the room knows of its author. Dereferences to the command.
@@ -189,6 +189,15 @@ pub trait RulesAppExt {
     /// }
     /// ```
     fn places_by<T: Component, const N: usize>(&mut self, place: impl Fn(&T) -> [f32; N] + Send + Sync + 'static) -> &mut Self;
+
+    /// Lets values of [`latest`](crate::protocol::Synced::latest) components matter more the nearer they are to the one who is sent them, where its
+    /// way is too narrow for all. What is `distance` away from a member's [focus](super::Senses::focus) matters half as much as what is there, at three times as
+    /// far a tenth, and nothing less than a sixty-fourth, all times its [priority](crate::protocol::Synced::priority). What has no
+    /// [place](Self::places_by) matters fully; to a member that stands nowhere all does.
+    ///
+    /// # Panics
+    /// If `distance` is not a number above 0.
+    fn nearer_first(&mut self, distance: f32) -> &mut Self;
 }
 
 impl RulesAppExt for App {
@@ -237,6 +246,12 @@ impl RulesAppExt for App {
 
     fn places_by<T: Component, const N: usize>(&mut self, place: impl Fn(&T) -> [f32; N] + Send + Sync + 'static) -> &mut Self {
         add_places(self, place);
+        self
+    }
+
+    fn nearer_first(&mut self, distance: f32) -> &mut Self {
+        assert!(distance > 0.0, "the distance {distance} is not above 0");
+        self.insert_resource(NearerFirst(distance));
         self
     }
 }

@@ -221,7 +221,7 @@ impl LatestValues {
     }
 
     /// How much a value matters, where not all can be sent.
-    pub(crate) fn weight(&self, _id: u32, ordinal: u8) -> u16 {
+    pub(crate) fn weight(&self, ordinal: u8) -> u16 {
         self.weights.get(usize::from(ordinal)).copied().unwrap_or(1)
     }
 

@@ -31,6 +31,7 @@ mod runner;
 mod snapshot;
 mod user;
 
+pub(crate) use self::audience::Vantage;
 pub use self::audience::{Audience, REVEALED_MAX, Reach, RevealedTo, Senses, SpectatorsSee, ViewerId, Viewers};
 pub use self::blueprint::Blueprint;
 pub use self::clock::{Countdown, RoomClock, every};

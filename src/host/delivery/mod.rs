@@ -22,7 +22,7 @@ use self::path::Path;
 use self::stream::OutStream;
 use crate::protocol::limits::PACKET_BYTES_MAX;
 use crate::protocol::{
-    CodecError, NetId, PACKET_HEAD_MAX, PartSource, Protocol, Report, RoomTick, unwrap_seq, write_echo, write_ordered_head,
+    CodecError, EntityId, NetId, PACKET_HEAD_MAX, PartSource, Protocol, Report, RoomTick, unwrap_seq, write_echo, write_ordered_head,
     write_packet_head, write_part_head,
 };
 use crate::room::{Beholder, LatestValues, NEEDS_TICKS, Part};
@@ -49,6 +49,15 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 /// How often a client's report is echoed, by which it measures the round trip.
 const ECHO_EVERY: Duration = Duration::from_millis(240);
 
+/// What share of packets must get lost for little pieces of the stream to go out twice, in two packets: what is in order waits for what was lost.
+const TWICE_FROM: f32 = 0.02;
+
+/// Over how many packets that share is taken, about.
+const LOSS_OVER: f32 = 64.0;
+
+/// Most bytes of a tick's stream that go out twice.
+const TWICE_MAX: usize = 160;
+
 /// The least room that a piece of the stream is worth its head in.
 const PIECE_MIN: usize = 48;
 
@@ -60,6 +69,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) beholder: Option<Beholder<'a>>,
     /// What changed in this tick, travels in parts, and is not for everybody: this member's share of it.
     pub(crate) private: &'a [(u32, u8)],
+    /// Whose place decides what is near. Spectators stand nowhere.
+    pub(crate) user: Option<EntityId>,
 }
 
 impl Offer<'_> {
@@ -91,6 +102,8 @@ struct Sent {
     bytes: usize,
     /// The piece of the stream in it: where it begins, and its size.
     piece: Option<(u64, usize)>,
+    /// What it carries of the stream that another packet carried before it.
+    twice: Option<(u64, usize)>,
     /// The values in it: a part of the room that all members share, or one for this member alone.
     part: Option<Arc<Part>>,
     fate: Fate,
@@ -114,6 +127,12 @@ struct Packet {
 pub(crate) struct Delivery {
     stream: OutStream,
     path: Path,
+    /// What share of packets gets lost.
+    loss: f32,
+    /// What went out of the stream in this round, for the first time.
+    once: (u64, usize),
+    /// What goes out for the second time with the next packet.
+    twice: Option<(u64, usize)>,
     sent: VecDeque<Sent>,
     /// The number of the first of `sent`.
     first_seq: u64,
@@ -148,6 +167,9 @@ impl Delivery {
         Self {
             stream: OutStream::default(),
             path: Path::new(now, rate_max),
+            loss: 0.0,
+            once: (0, 0),
+            twice: None,
             sent: VecDeque::new(),
             // Not 0, so that what is before the first packet has numbers too.
             first_seq: 1_024,
@@ -248,9 +270,10 @@ impl Delivery {
                 (self.reorder, self.reordered) = ((self.reorder * 2).min(REORDER_MAX), now);
             }
             sent.fate = Fate::Arrived;
+            self.loss -= self.loss / LOSS_OVER;
             self.newest_arrived = self.newest_arrived.max(sent.at);
             self.path.arrived(sent.bytes);
-            if let Some((start, size)) = sent.piece {
+            for (start, size) in [sent.piece, sent.twice].into_iter().flatten() {
                 self.stream.arrived(start, size);
             }
             if seq == newest {
@@ -297,6 +320,7 @@ impl Delivery {
             }
             sent.fate = if overtaken { Fate::Overtaken } else { Fate::TimedOut };
             timed_out |= !overtaken;
+            self.loss += (1.0 - self.loss) / LOSS_OVER;
             self.path.lost();
             if let Some((start, size)) = sent.piece {
                 self.stream.lost(start, size);
@@ -332,6 +356,8 @@ impl Delivery {
             self.entered.extend(beholder.viewers.entered(beholder.viewer).iter().map(|id: &NetId| (id.get(), tick.0)));
         }
         self.path.tick(now);
+        let once = std::mem::take(&mut self.once);
+        self.twice = Some(once).filter(|(_, size)| self.loss >= TWICE_FROM && (1..=TWICE_MAX).contains(size));
         self.find_losses(now, offer.as_ref().map(|offer| &*offer.latest));
         if self.sent.len() < UNKNOWN_MAX {
             let allowance = self.path.allowance();
@@ -399,6 +425,24 @@ impl Delivery {
         offer.latest.write(&mut self.source, entered, &mut self.parts);
     }
 
+    /// Writes what went out of the stream in the last round once more, if it fits and is not there yet.
+    fn repeat(&mut self, room: usize) -> Option<(u64, usize)> {
+        let (start, size) = self.twice?;
+        let end = start + size as u64;
+        let start = start.max(self.stream.there());
+        let size = end.saturating_sub(start) as usize;
+        if size > room {
+            return None;
+        }
+        self.twice = None;
+        if size == 0 {
+            return None;
+        }
+        write_ordered_head(start, Some(size), &mut self.buffer);
+        self.stream.copy(start, size, &mut self.buffer);
+        Some((start, size))
+    }
+
     /// Puts a packet together of a part and as much of the stream as fits. False if there was nothing to put in.
     fn packet(&mut self, now: Duration, tick: RoomTick, part: Option<&Arc<Part>>, left: &mut usize) -> bool {
         let start = self.buffer.len();
@@ -409,6 +453,7 @@ impl Delivery {
             (self.echo, self.echoed) = (None, now);
         }
         let size = part.map_or(0, |part| part.body.len() + 1);
+        let twice = self.repeat(PACKET_BYTES_MAX.saturating_sub(self.buffer.len() - start + size + 12));
         // Its head: a kind, a size and a place.
         let room = PACKET_BYTES_MAX.saturating_sub(self.buffer.len() - start + size + 12);
         let piece = if room >= PIECE_MIN && *left > 0 { self.stream.next_piece(room.min(*left)) } else { None };
@@ -416,7 +461,13 @@ impl Delivery {
             write_ordered_head(offset, part.is_some().then_some(size), &mut self.buffer);
             self.stream.copy(offset, size, &mut self.buffer);
             *left -= size;
-        } else if part.is_none() && *left > 0 {
+            let goes_on = self.once.1 > 0 && self.once.0 + self.once.1 as u64 == offset;
+            self.once = match self.once {
+                (first, before) if goes_on => (first, before + size),
+                (_, 0) => (offset, size),
+                _ => (0, usize::MAX / 2),
+            };
+        } else if part.is_none() && twice.is_none() && *left > 0 {
             self.buffer.truncate(start);
             *left = 0;
             return false;
@@ -427,7 +478,7 @@ impl Delivery {
         let bytes = self.buffer.len() - start + part.map_or(0, |part| part.body.len());
         self.path.spend(bytes);
         self.last_sent = now;
-        let sent = Sent { at: now, tick, bytes, piece, part: part.cloned(), fate: Fate::Unknown };
+        let sent = Sent { at: now, tick, bytes, piece, twice, part: part.cloned(), fate: Fate::Unknown };
         self.probed &= !sent.has_content();
         self.sent.push_back(sent);
         self.packets.push(Packet { own: (start, self.buffer.len()), shared: part.cloned() });

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Offer;
 use crate::protocol::{PartSource, RoomTick};
+use crate::room::Vantage;
 
 /// What a value costs besides its own bytes, about: its net id.
 const COST: usize = 2;
@@ -27,7 +28,8 @@ impl Candidate {
 
 /// The values that a member is owed.
 ///
-/// What has waited longest goes first, where a tick counts as many times as the game says that the component matters. So where the way
+/// What has waited longest goes first, where a tick counts as many times as the game says that the component matters, and less for what is far
+/// away, if it says so. So where the way
 /// is too narrow for all, each value is refreshed in proportion to its priority, and none starves: a member that is sent `b` bytes of
 /// values a tick waits for a value of priority `p` at most about `sum(priority * size) / (b * p)` ticks.
 #[derive(Debug, Default)]
@@ -62,13 +64,15 @@ impl Owed {
     pub(crate) fn choose(&mut self, tick: RoomTick, offer: &mut Offer<'_>, allowance: usize, source: &mut PartSource) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
+        let vantage = offer.user.and_then(|user| Vantage::of(offer.world, user));
         let mut total = 0;
         self.items.retain(|(id, ordinal), since| {
             // What is gone, or too large for a part, travels with the batches.
             let encoded = if offer.may_have(*id, *ordinal) { offer.latest.encode(offer.world, *id, *ordinal) } else { None };
             let Some(size) = encoded else { return false };
             let (size, age) = (size + COST, u64::from(tick.0.saturating_sub(since.0)) + 1);
-            let score = age * u64::from(offer.latest.weight(*id, *ordinal));
+            let near = vantage.map_or(Vantage::FULL, |vantage| vantage.share(offer.world, *id));
+            let score = age * u64::from(offer.latest.weight(*ordinal)) * u64::from(near);
             candidates.push(Candidate { id: *id, ordinal: *ordinal, score, size });
             total += size;
             true

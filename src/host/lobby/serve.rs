@@ -77,7 +77,8 @@ impl Lobby {
                 session.served = now;
                 let beholder = session.viewer.filter(|_| secretive).map(|viewer| Beholder { viewers, viewer });
                 let mine = session.viewer.and_then(|viewer| private.get(viewer.index())).map_or(&[][..], Vec::as_slice);
-                session.delivery.round(now, tick, Some(Offer { latest: &mut *latest, world, beholder, private: mine }));
+                let user = (!session.spectator).then_some(session.visitor.player);
+                session.delivery.round(now, tick, Some(Offer { latest: &mut *latest, world, beholder, private: mine, user }));
                 if session.delivery.has_packets() {
                     to_pump.push(*connection);
                 }

@@ -2,11 +2,13 @@
 
 use bevy_app::App;
 use bevy_ecs::change_detection::{ContiguousRef, Tick};
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
 
-use super::rule::touch_entity;
-use crate::protocol::{NetId, Protocol};
+use super::rule::{Senses, touch_entity};
+use crate::protocol::{EntityId, NetId, Protocol};
+use crate::room::index::EntityIndex;
 
 /// A place: finite, and zero in the dimensions that the game does not have.
 pub(super) type Place = [f32; 3];
@@ -17,6 +19,46 @@ pub(super) trait Source: Send + Sync {
     fn moved(&mut self, world: &World, since: Tick, now: Tick, out: &mut Vec<(NetId, Option<Place>)>);
     /// The place of one entity.
     fn place(&self, entity: EntityRef<'_>) -> Option<Place>;
+}
+
+/// Within which distance things matter most, where not all can be sent. A resource, if the game says so.
+#[derive(Resource, Clone, Copy, Debug)]
+pub(crate) struct NearerFirst(pub(crate) f32);
+
+/// Where a member looks from, for what matters to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vantage {
+    from: Place,
+    square: f32,
+}
+
+impl Vantage {
+    /// What matters fully.
+    pub(crate) const FULL: u32 = 256;
+
+    /// What matters least, however far it is: nothing starves.
+    const LEAST: f32 = 4.0;
+
+    /// Where a user looks from. `None` if that does not matter, or it stands nowhere.
+    pub(crate) fn of(world: &World, user: EntityId) -> Option<Self> {
+        let NearerFirst(distance) = *world.get_resource::<NearerFirst>()?;
+        let body = world.resource::<EntityIndex>().entity(user)?;
+        let focus = world.get::<Senses>(body).and_then(|senses| senses.focus).unwrap_or(body);
+        let focus = world.get_entity(focus).ok().filter(|focus| !focus.contains::<Disabled>())?;
+        let from = world.get_resource::<Places>()?.source.as_ref()?.place(focus)?;
+        Some(Self { from, square: distance * distance })
+    }
+
+    /// How much an entity matters, out of [`FULL`](Self::FULL): half as much at the distance that the game named, and less with the square of it. What is
+    /// nowhere matters fully.
+    pub(crate) fn share(&self, world: &World, id: u32) -> u32 {
+        let slot = world.resource::<EntityIndex>().slot(NetId(id));
+        let entity = slot.and_then(|slot| world.get_entity(slot.entity).ok());
+        let source = world.get_resource::<Places>().and_then(|places| places.source.as_ref());
+        let Some(place) = entity.and_then(|entity| source?.place(entity)) else { return Self::FULL };
+        let far: f32 = self.from.iter().zip(place).map(|(from, to)| (from - to) * (from - to)).sum();
+        (Self::FULL as f32 / (1.0 + far / self.square)).max(Self::LEAST) as u32
+    }
 }
 
 /// What gives places. A resource.
