@@ -72,7 +72,7 @@ pub struct Entry {
 pub struct TickCost {
     /// CPU time of the server, in nanoseconds: changes and update.
     pub server_ns: u64,
-    /// What of it the game needed to find out who sees what. The same code for everybody, and none of the replication.
+    /// What of it the game needed to find out who sees what, where the library leaves that to it.
     pub sight_ns: u64,
     /// Bytes of messages to the clients, divided by their number. Without the headers of a transport.
     pub bytes_per_client: f64,

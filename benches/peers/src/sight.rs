@@ -1,6 +1,7 @@
 //! Who sees what: every member has an entity of its own and sees what is near it, about a hundredth of the world.
 //!
-//! This is the game's own code, the same for every contestant: a grid, nine cells of which are looked through for each member.
+//! This is the game's own code, for contestants that do not find it out themselves, and what all of them are checked by: a grid, nine
+//! cells of which are looked through for each member.
 
 use crate::workload::{Changes, WORLD_HALF, Workload};
 
@@ -69,8 +70,7 @@ impl Sights {
     fn look(&mut self, turns: &mut Vec<Turn>) {
         let members = self.seen.len();
         for (member, seen) in self.seen.iter_mut().enumerate() {
-            // The members' own entities are spread over the slots.
-            let centre = self.places[member * (self.places.len() / members)];
+            let centre = self.places[own_slot(member, members, self.places.len())];
             self.scratch.fill(0);
             let around = |axis: f32| {
                 let at = along(axis);
@@ -96,6 +96,11 @@ impl Sights {
             }
         }
     }
+}
+
+/// The slot of a member's own entity: they are spread over the slots.
+pub fn own_slot(member: usize, members: usize, entities: usize) -> usize {
+    member * (entities / members)
 }
 
 fn along(axis: f32) -> usize {

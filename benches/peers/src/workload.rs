@@ -202,11 +202,16 @@ pub struct Population {
 impl Population {
     /// Fills a world. Every entity also gets `extra`: what a contestant needs to replicate it.
     pub fn spawn<B: Bundle + Clone>(workload: &Workload, world: &mut World, extra: B) -> Self {
+        Self::spawn_each(workload, world, |_| extra.clone())
+    }
+
+    /// Fills a world. The entity of each slot gets an `extra` of its own.
+    pub fn spawn_each<B: Bundle>(workload: &Workload, world: &mut World, extra: impl Fn(usize) -> B) -> Self {
         let slots = workload
             .things()
             .enumerate()
             .map(|(slot, thing)| {
-                let mut entity = world.spawn((thing, extra.clone()));
+                let mut entity = world.spawn((thing, extra(slot)));
                 if workload.play == Play::Movers && slot < workload.changed {
                     entity.insert(Mover);
                 }

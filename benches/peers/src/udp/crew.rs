@@ -1,22 +1,21 @@
 //! All clients of a server, in a thread of their own. They move when they are told to, so that the server is timed alone.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::tap::Tap;
-use super::{Client, Truth};
+use super::{Client, Newcomer, Truth};
 
 /// A client with a full buffer holds more than so many datagrams.
 const DATAGRAMS_AT_ONCE: usize = 64;
 
-/// Builds a client: address of the server, its number, and the time.
-type Maker = fn(SocketAddr, u64, Duration) -> Box<dyn Client>;
+/// Builds a client.
+type Maker = fn(Newcomer) -> Box<dyn Client>;
 
 enum Order {
-    Join { maker: Maker, server: SocketAddr, number: u64, tapped: bool, now: Duration },
+    Join { maker: Maker, newcomer: Newcomer, tapped: bool },
     Tick(Duration),
     Held,
     Check(Vec<Arc<Truth>>),
@@ -55,8 +54,8 @@ impl Crew {
     }
 
     /// One more client, which sends nothing before its first tick. A tapped one has its datagrams measured.
-    pub fn join(&self, maker: Maker, server: SocketAddr, number: u64, tapped: bool, now: Duration) {
-        self.ask(Order::Join { maker, server, number, tapped, now });
+    pub fn join(&self, maker: Maker, newcomer: Newcomer, tapped: bool) {
+        self.ask(Order::Join { maker, newcomer, tapped });
     }
 
     /// Every client takes in what came, applies it and answers.
@@ -122,10 +121,10 @@ fn serve(to_do: &Receiver<Order>, done: &Sender<Answer>) {
     let mut members: Vec<Member> = Vec::new();
     while let Ok(order) = to_do.recv() {
         let answer = match order {
-            Order::Join { maker, server, number, tapped, now } => {
-                let tap = tapped.then(|| Tap::new(server));
-                let address = tap.as_ref().map_or(server, Tap::address);
-                members.push(Member { client: maker(address, number, now), tap });
+            Order::Join { maker, newcomer, tapped } => {
+                let tap = tapped.then(|| Tap::new(newcomer.server));
+                let server = tap.as_ref().map_or(newcomer.server, Tap::address);
+                members.push(Member { client: maker(Newcomer { server, ..newcomer }), tap });
                 Answer::Done
             }
             Order::Tick(now) => {

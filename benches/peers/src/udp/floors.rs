@@ -13,7 +13,7 @@ use bevy_replicon_renet::renet::{ChannelConfig, ConnectionConfig, RenetClient, R
 use bytes::Bytes;
 use renetcode::{ClientAuthentication, NetcodeClient, NetcodeServer, ServerAuthentication, ServerConfig, ServerResult};
 
-use super::{BEGIN, Bare, Client, Cost, Entry, PROTOCOL_ID, Server, Setting, TICK, Trace, Truth, receive_all, socket};
+use super::{BEGIN, Bare, Client, Cost, Entry, Newcomer, PROTOCOL_ID, Server, Setting, TICK, Trace, Truth, receive_all, socket};
 use crate::measure::timed;
 use crate::workload::{Changes, Play};
 
@@ -21,18 +21,16 @@ use crate::workload::{Changes, Play};
 pub const RENET: Entry = Entry {
     name: "floor: renet + netcode",
     server: |setting| Box::new(Floor::new(setting, true)),
-    client: |server, number, now| Box::new(Receiver::new(server, number, now, true)),
+    client: |newcomer| Box::new(Receiver::new(newcomer, true)),
     bare: Bare::Nothing,
-    sees: false,
 };
 
 /// netcode alone.
 pub const NETCODE: Entry = Entry {
     name: "floor: netcode",
     server: |setting| Box::new(Floor::new(setting, false)),
-    client: |server, number, now| Box::new(Receiver::new(server, number, now, false)),
+    client: |newcomer| Box::new(Receiver::new(newcomer, false)),
     bare: Bare::Nothing,
-    sees: false,
 };
 
 /// netcode alone, with the datagrams of quantised components.
@@ -194,7 +192,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn new(server_addr: SocketAddr, client_id: u64, now: Duration, with_renet: bool) -> Self {
+    fn new(Newcomer { server: server_addr, number: client_id, now, .. }: Newcomer, with_renet: bool) -> Self {
         let authentication = ClientAuthentication::Unsecure { protocol_id: PROTOCOL_ID, client_id, server_addr, user_data: None };
         let netcode = NetcodeClient::new(now, authentication).expect("an address makes a token");
         // A tick of waiting, so that the first request goes out in the first tick.

@@ -22,7 +22,7 @@ use socket2::{Domain, Socket, Type};
 
 pub use self::table::print;
 use crate::measure::TICK;
-use crate::workload::{Bits, Changes, Workload};
+use crate::workload::{Bits, Changes, Play, Workload};
 
 /// What may leave for one client in a tick, by the budgets of those who have one.
 pub const BYTES_PER_TICK_MAX: u64 = 256 << 10;
@@ -79,7 +79,7 @@ pub struct Cost {
     pub sight_ns: u64,
 }
 
-/// The sizes of the datagrams that one member was sent: tick by tick, and those of a join.
+/// The sizes of the datagrams that a member was sent: tick by tick, each of another one, and those of a join.
 #[derive(Default, Debug)]
 pub struct Trace {
     /// Those of each measured tick.
@@ -97,18 +97,29 @@ pub struct Setting {
     pub trace: Rc<Trace>,
 }
 
+/// What a client is built for.
+#[derive(Clone, Copy)]
+pub struct Newcomer {
+    /// The server's address.
+    pub server: SocketAddr,
+    /// Its number, which is that of a member, from 1.
+    pub number: u64,
+    /// What is played.
+    pub play: Play,
+    /// The time.
+    pub now: Duration,
+}
+
 /// How a contestant comes into the table.
 pub struct Entry {
     /// Its name in the table.
     pub name: &'static str,
     /// Builds the server.
     pub server: fn(&Setting) -> Box<dyn Server>,
-    /// Builds a client that connects: address of the server, its number, and the time.
-    pub client: fn(SocketAddr, u64, Duration) -> Box<dyn Client>,
+    /// Builds a client that connects.
+    pub client: fn(Newcomer) -> Box<dyn Client>,
     /// What is taken off: see [`crate::measure::Entry::bare_server`]. Nothing for what has no world.
     pub bare: Bare,
-    /// Whether it is measured where members see a part of the world.
-    pub sees: bool,
 }
 
 /// What is taken off a contestant's ticks.

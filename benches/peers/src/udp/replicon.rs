@@ -15,7 +15,7 @@ use bevy_replicon_renet::netcode::{
 use bevy_replicon_renet::renet::ConnectionConfig;
 use bevy_replicon_renet::{RenetChannelsExt, RenetClient, RenetServer, RepliconRenetClientPlugin, RepliconRenetServerPlugin};
 
-use super::{BEGIN, BYTES_PER_TICK_MAX, Bare, Client, Cost, Entry, PROTOCOL_ID, Server, Setting, TICK, Truth, socket};
+use super::{BEGIN, BYTES_PER_TICK_MAX, Bare, Client, Cost, Entry, Newcomer, PROTOCOL_ID, Server, Setting, TICK, Truth, socket};
 use crate::measure::timed;
 use crate::replicon::{Gaze, app, bare_app, finish, held, truth};
 use crate::workload::{Changes, Play, Population};
@@ -24,9 +24,8 @@ use crate::workload::{Changes, Play, Population};
 pub const ENTRY: Entry = Entry {
     name: "replicon over renet",
     server: |setting| Box::new(Host::new(setting)),
-    client: |server, number, now| Box::new(Member::new(server, number, now)),
+    client: |newcomer| Box::new(Member::new(newcomer)),
     bare: Bare::App(bare_app),
-    sees: true,
 };
 
 fn config(app: &App) -> ConnectionConfig {
@@ -97,7 +96,7 @@ struct Member {
 }
 
 impl Member {
-    fn new(server_addr: SocketAddr, client_id: u64, now: Duration) -> Self {
+    fn new(Newcomer { server: server_addr, number: client_id, now, .. }: Newcomer) -> Self {
         let mut app = app(true);
         app.add_plugins(RepliconRenetClientPlugin).insert_resource(TimeUpdateStrategy::ManualDuration(TICK));
         let mut app = finish(app);

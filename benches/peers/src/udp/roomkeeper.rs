@@ -8,28 +8,27 @@ use bevy::prelude::*;
 use roomkeeper::client::{Connection, Credentials, LinkStatus, Replica, ReplicaPlugin, UdpLink};
 use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Shard, ShardConfig};
 use roomkeeper::host::{HostLimits, Lobby, Visitor};
-use roomkeeper::protocol::{Admission, EntityId, LeaveReason, NetId, Protocol};
-use roomkeeper::room::{Blueprint, RoomOptions};
+use roomkeeper::protocol::{Admission, LeaveReason, Protocol};
+use roomkeeper::room::RoomOptions;
 
-use super::{BEGIN, Bare, Client, Cost, Entry, Server, Setting, Truth};
+use super::{BEGIN, Bare, Client, Cost, Entry, Newcomer, Server, Setting, Truth};
 use crate::measure::timed;
-use crate::roomkeeper::Precision;
-use crate::workload::{Changes, Population, bits};
+use crate::roomkeeper::{Gaze, Precision, blueprint, player, populate};
+use crate::workload::{Changes, Play, Population, bits};
 
-/// As it comes. Rooms in which members see a part of the world: not yet, see [`Entry::sees`].
+/// As it comes.
 pub const ENTRY: Entry = Entry {
     name: "roomkeeper",
     server: |setting| Box::new(Host::new(setting, Precision::Full)),
-    client: |server, number, now| Box::new(Member::new(server, number, now, Precision::Full)),
+    client: |newcomer| Box::new(Member::new(newcomer, Precision::Full)),
     bare: Bare::World,
-    sees: false,
 };
 
 /// With as many bits as a game may need.
 pub const QUANTISED: Entry = Entry {
     name: "roomkeeper, quantised",
     server: |setting| Box::new(Host::new(setting, Precision::Quantised)),
-    client: |server, number, now| Box::new(Member::new(server, number, now, Precision::Quantised)),
+    client: |newcomer| Box::new(Member::new(newcomer, Precision::Quantised)),
     ..ENTRY
 };
 
@@ -43,6 +42,8 @@ struct Host {
     shard: Shard,
     population: Population,
     precision: Precision,
+    /// What members are to hold.
+    gaze: Gaze,
 }
 
 impl Host {
@@ -55,10 +56,10 @@ impl Host {
         };
         let shard = Shard::bind(&config, BEGIN).expect("loopback has a free port");
         let mut lobby = Lobby::new(HostLimits::default(), false);
-        lobby.open_room(&Blueprint::new(precision.protocol(), |_| {}), RoomOptions::named(ROOM)).expect("the room can be built");
+        lobby.open_room(&blueprint(&setting.workload, precision), RoomOptions::named(ROOM)).expect("the room can be built");
         let world = lobby.room_mut(ROOM).expect("opened above").world_mut();
-        let population = Population::spawn(&setting.workload, world, ());
-        Self { lobby, shard, population, precision }
+        let population = populate(&setting.workload, world);
+        Self { lobby, shard, population, precision, gaze: Gaze::new(&setting.workload) }
     }
 
     fn receive(&mut self, now: Duration) {
@@ -104,37 +105,35 @@ impl Server for Host {
             self.play(changes);
             self.send(now);
         });
+        self.gaze.follow(changes);
         Cost { server_ns: receive_ns + rest_ns, receive_ns: Some(receive_ns), sight_ns: 0 }
     }
 
-    fn truth(&self, _member: usize) -> Option<Truth> {
+    fn truth(&self, member: usize) -> Option<Truth> {
         let room = self.lobby.room(ROOM).expect("the room is open").world();
-        let whole = |entity: &Entity| {
-            let net_id = room.get::<NetId>(*entity).map_or(u32::MAX, |net_id| net_id.get());
-            (net_id.into(), self.precision.held(bits(room.entity(*entity)).expect("every entity is whole")))
-        };
-        Some(self.population.entities().iter().map(whole).collect())
+        Some(self.gaze.truth(room, &self.population, self.precision, member))
     }
 }
 
 struct Member {
     app: App,
     link: UdpLink,
+    /// Whether it watches, or plays because it is to have an entity of its own.
+    spectates: bool,
     greeted: bool,
 }
 
 impl Member {
-    fn new(server: SocketAddr, client_id: u64, now: Duration, precision: Precision) -> Self {
+    fn new(Newcomer { server, number, play, now }: Newcomer, precision: Precision) -> Self {
         let mut app = App::new();
         app.add_plugins((MinimalPlugins, ReplicaPlugin));
         precision.protocol()(&mut app);
         app.finish();
         app.cleanup();
         app.update();
-        let player = EntityId::named(&client_id.to_string());
-        let admission = Admission { client_id, player, name: String::new(), room: None };
+        let admission = Admission { client_id: number, player: player(number), name: String::new(), room: None };
         let link = UdpLink::connect(&Credentials::Unauthenticated { server, admission }, now).expect("the system gives a socket");
-        Self { app, link, greeted: false }
+        Self { app, link, spectates: play != Play::Walk, greeted: false }
     }
 }
 
@@ -145,7 +144,7 @@ impl Client for Member {
 
     fn tick(&mut self, now: Duration) {
         self.link.receive(now);
-        let Self { app, link, greeted } = self;
+        let Self { app, link, spectates, greeted } = self;
         app.world_mut().resource_scope(|world, mut connection: Mut<Connection>| {
             connection.set_now(now);
             while let Some(packet) = link.next_packet() {
@@ -153,7 +152,7 @@ impl Client for Member {
             }
             if !*greeted && link.status() == LinkStatus::Connected {
                 *greeted = true;
-                connection.join(world.resource::<Protocol>(), ROOM, true);
+                connection.join(world.resource::<Protocol>(), ROOM, *spectates);
             }
         });
         app.update();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::crew::{Crew, Tapped};
-use super::{BEGIN, Bare, Cost, Entry, Server, Setting, TICK, Trace};
+use super::{BEGIN, Bare, Cost, Entry, Newcomer, Server, Setting, TICK, Trace};
 use crate::measure::{self, quantile};
 use crate::workload::{Changes, Play, Script, Workload};
 
@@ -62,7 +62,7 @@ struct Session<'a> {
     members: usize,
 }
 
-/// A round of one contestant. What a member was sent is noted in the trace.
+/// A round of one contestant. What members were sent is noted in the trace.
 pub fn round(entry: &Entry, workload: &Workload, before: &Rc<Trace>) -> (Samples, Trace) {
     let setting = Setting { workload: *workload, trace: Rc::clone(before) };
     let server = (entry.server)(&setting);
@@ -101,7 +101,8 @@ impl Session<'_> {
     fn join(&mut self, tapped: bool) {
         self.numbers += 1;
         self.members += 1;
-        self.crew.join(self.entry.client, self.server.address(), self.numbers, tapped, self.now);
+        let newcomer = Newcomer { server: self.server.address(), number: self.numbers, play: self.workload.play, now: self.now };
+        self.crew.join(self.entry.client, newcomer, tapped);
     }
 
     fn tick(&mut self, changes: &Changes) -> (Cost, Tapped) {
@@ -156,7 +157,9 @@ impl Session<'_> {
                 continue;
             }
             samples.note(&cost, 0.0, &tapped.iter().map(|(_, sizes)| sizes.as_slice()).collect::<Vec<_>>());
-            trace.ticks.extend(tapped.into_iter().find(|(member, _)| *member == 0).map(|(_, sizes)| sizes));
+            // One member after the other: they may see different parts of the world.
+            let nth = n % tapped.len().max(1);
+            trace.ticks.extend(tapped.into_iter().nth(nth).map(|(_, sizes)| sizes));
         }
         for _ in 0..REST {
             self.tick(&Changes::default());

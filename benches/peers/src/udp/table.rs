@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::session::{Samples, round};
 use super::{Bare, ENTRIES, Entry, Trace};
-use crate::workload::{Play, Workload};
+use crate::workload::Workload;
 
 /// What roomkeeper is to stay below, in microseconds, by the workload's number.
 const TARGETS: [(&str, f64); 6] = [("W1", 450.0), ("W2", 350.0), ("W3", 10.0), ("W4", 1_500.0), ("W5", 400.0), ("W6", 3_800.0)];
@@ -20,7 +20,7 @@ pub fn print(workloads: &[Workload], rounds: usize) {
     println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     let mut dropped = Some(0);
     for workload in workloads {
-        let entries: Vec<&Entry> = ENTRIES.iter().filter(|entry| entry.sees || workload.play != Play::Walk).collect();
+        let entries: Vec<&Entry> = ENTRIES.iter().collect();
         let rounds = run(&entries, workload, rounds);
         let all = rounds.iter().flatten().map(|round| round.dropped);
         dropped = all.fold(dropped, |sum, dropped| Some(sum? + dropped?));
@@ -28,9 +28,6 @@ pub fn print(workloads: &[Workload], rounds: usize) {
         let last = outcomes.last().map(|outcome| (outcome.server_us, outcome.bytes));
         for (entry, outcome) in entries.iter().zip(&outcomes) {
             print_row(workload, entry, outcome, last.unwrap_or_default());
-        }
-        for entry in ENTRIES.iter().filter(|entry| entry.name.starts_with(OURS) && !entry.sees && workload.play == Play::Walk) {
-            println!("| {} | {} | not yet | | | | | | | | |", workload.name, entry.name);
         }
     }
     println!();
@@ -44,8 +41,9 @@ pub fn print(workloads: &[Workload], rounds: usize) {
     println!(
         "W4: all of it per join, less what as many ticks without a join cost; the floors send its datagrams to somebody who is there."
     );
-    println!("Floors: the datagrams that roomkeeper above sent one of its members in this round, in size and number. Times less: the");
-    println!("last contestant of the workload divided by this one. Every run asserted that every client held exactly what it is to hold:");
+    println!("Floors: the datagrams that roomkeeper above sent some of its members in this round, one after the other, in size and");
+    println!("number. V: roomkeeper finds out by itself who sees what; for replicon the game does it. Times less: the last contestant");
+    println!("of the workload divided by this one. Every run asserted that every client held exactly what it is to hold:");
     println!("quantised, what is left of the server's values.");
     if let Some(dropped) = dropped {
         println!("Datagrams that the system dropped for want of buffers in what was measured, by anybody on the machine: {dropped}.");
@@ -112,7 +110,7 @@ fn print_row(workload: &Workload, entry: &Entry, outcome: &Outcome, (server_us, 
     let target = target.map(|(_, us)| format!("{us:.0}")).unwrap_or_default();
     let receive = outcome.receive_us.map_or("-".into(), |us| format!("{us:.1}"));
     let rows = [("", 0.0), (", less the game's looking around", outcome.sight_us)];
-    for (suffix, off) in &rows[..if workload.play == Play::Walk { 2 } else { 1 }] {
+    for (suffix, off) in &rows[..if outcome.sight_us > 0.0 { 2 } else { 1 }] {
         println!(
             "| {} | {}{suffix} | {:.1} | {:.1} - {:.1} | {:.1} - {:.1} | {receive} | {target} | {:.0} | {:.2} | {} | {} |",
             workload.name,

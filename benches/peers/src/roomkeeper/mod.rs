@@ -7,6 +7,8 @@
 //! The clients apply a stretch of ticks at once (see `measure`), so the reports that they are going to send are written by hand in
 //! the tick of the packets; that they do report the same is asserted.
 
+mod gaze;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -16,10 +18,11 @@ use bytes::{Bytes, BytesMut};
 use roomkeeper::client::{Connection, Replica, ReplicaPlugin};
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::protocol::{
-    ClientMessage, Codec, EntityId, Fingerprint, LeaveReason, NetId, Protocol, ProtocolAppExt, Quantised, REPORT, Reader, SmallestThree,
+    ClientMessage, Codec, Fingerprint, LeaveReason, NetId, Protocol, ProtocolAppExt, Quantised, REPORT, Reader, SmallestThree,
 };
-use roomkeeper::room::{Blueprint, RoomOptions};
+use roomkeeper::room::RoomOptions;
 
+pub use self::gaze::{Gaze, blueprint, player, populate};
 use crate::measure::{Contestant, Entry, JoinCost, TICK, TickCost, timed};
 use crate::workload::{Bits, Changes, Health, Kind, Population, Position, Rotation, WORLD_HALF, Workload, bits};
 
@@ -31,7 +34,7 @@ pub const ENTRIES: &[Entry] = &[
         bare_server: None,
         bare_client: Some(bare_app),
         joins: true,
-        sees: false,
+        sees: true,
     },
     Entry {
         name: "roomkeeper, quantised",
@@ -39,11 +42,14 @@ pub const ENTRIES: &[Entry] = &[
         bare_server: None,
         bare_client: Some(bare_app),
         joins: true,
-        sees: false,
+        sees: true,
     },
 ];
 
 const ROOM: &str = "arena";
+
+/// Where a room has parts that members share, they are among the first that are handed over.
+const SHARED_PARTS: usize = 8;
 
 /// What is the packets' own in a tick, about; joins have more.
 const OWN_BYTES: usize = 16 << 10;
@@ -116,6 +122,8 @@ struct Roomkeeper {
     lobby: Lobby,
     population: Population,
     precision: Precision,
+    /// What members are to hold.
+    gaze: Gaze,
     fingerprint: Fingerprint,
     /// In the order of their connections' numbers.
     clients: Vec<Client>,
@@ -146,7 +154,7 @@ impl Sent {
     fn note(&mut self, id: ConnectionId, own: &[u8], shared: &[u8]) {
         let start = self.own.len();
         self.own.extend_from_slice(own);
-        let known = self.parts.iter().position(|(place, part)| *place == shared.as_ptr() && part.len() == shared.len());
+        let known = self.parts.iter().take(SHARED_PARTS).position(|(place, part)| *place == shared.as_ptr() && part.len() == shared.len());
         let part = known.unwrap_or_else(|| {
             self.parts.push((shared.as_ptr(), Bytes::copy_from_slice(shared)));
             self.parts.len() - 1
@@ -158,12 +166,12 @@ impl Sent {
 impl Roomkeeper {
     fn setup(workload: &Workload, precision: Precision) -> Self {
         let mut lobby = Lobby::new(HostLimits::default(), false);
-        lobby.open_room(&Blueprint::new(precision.protocol(), |_| {}), RoomOptions::named(ROOM)).expect("the room can be built");
+        lobby.open_room(&blueprint(workload, precision), RoomOptions::named(ROOM)).expect("the room can be built");
         let world = lobby.room_mut(ROOM).expect("opened above").world_mut();
-        let population = Population::spawn(workload, world, ());
+        let population = populate(workload, world);
         let fingerprint = world.resource::<Protocol>().fingerprint();
-        let (clients, sent) = Default::default();
-        let mut this = Self { lobby, population, precision, fingerprint, clients, connections: 0, now: Duration::ZERO, sent };
+        let (gaze, (clients, sent)) = (Gaze::new(workload), Default::default());
+        let mut this = Self { lobby, population, precision, gaze, fingerprint, clients, connections: 0, now: Duration::ZERO, sent };
         // What exists is told to nobody; who joins from now on gets a snapshot.
         let _ = this.tick(&Changes::default());
         for _ in 0..workload.clients {
@@ -174,7 +182,7 @@ impl Roomkeeper {
         let ticks = (0..PATIENCE).take_while(|_| {
             let _ = this.tick(&Changes::default());
             let _ = this.apply();
-            !this.clients.iter().all(|client| client.holds(workload.entities))
+            !this.clients.iter().enumerate().all(|(member, client)| client.holds(this.gaze.count(member, &this.population)))
         });
         assert!(ticks.count() < PATIENCE, "everybody comes in");
         this.rest();
@@ -194,11 +202,11 @@ impl Roomkeeper {
         ConnectionId(self.connections)
     }
 
-    /// Lets a connection ask to watch the room.
+    /// Lets a connection ask to watch the room, or to play in it where members have an entity of their own.
     fn knock(&mut self, id: ConnectionId) {
-        let visitor = Visitor { player: EntityId::named(&id.0.to_string()), name: String::new(), room: None };
+        let visitor = Visitor { player: player(id.0), name: String::new(), room: None };
         self.lobby.connected(id, visitor);
-        let hello = ClientMessage::Hello { fingerprint: self.fingerprint, room: ROOM.into(), spectate: true };
+        let hello = ClientMessage::Hello { fingerprint: self.fingerprint, room: ROOM.into(), spectate: self.gaze.is_whole() };
         self.lobby.message(id, &hello.encode());
     }
 
@@ -291,6 +299,7 @@ impl Contestant for Roomkeeper {
             let world = this.lobby.room_mut(ROOM).expect("the room is open").world_mut();
             this.population.change(changes, world, ());
         });
+        self.gaze.follow(changes);
         TickCost { server_ns, sight_ns: 0, bytes_per_client: bytes as f64 / self.clients.len().max(1) as f64 }
     }
 
@@ -336,15 +345,17 @@ impl Contestant for Roomkeeper {
     fn assert_equal(&mut self) {
         let room = self.lobby.room(ROOM).expect("the room is open").world();
         let whole = |entity: EntityRef| bits(entity).expect("every entity is whole");
-        let net_id = |entity| *room.get::<NetId>(entity).expect("every entity of a room has a net id");
-        let held = |entity| self.precision.held(whole(room.entity(entity)));
-        let truth: BTreeMap<NetId, Bits> = self.population.entities().iter().map(|&entity| (net_id(entity), held(entity))).collect();
-        for Client { app, id, .. } in &self.clients {
+        let truth = |member| self.gaze.truth(room, &self.population, self.precision, member);
+        let mut expected = truth(0);
+        for (member, Client { app, id, .. }) in self.clients.iter().enumerate() {
+            if !self.gaze.is_whole() {
+                expected = truth(member);
+            }
             let world = app.world();
-            let replica: BTreeMap<NetId, Bits> =
-                world.resource::<Replica>().entities().map(|(net_id, entity)| (net_id, whole(world.entity(entity)))).collect();
-            assert_eq!(replica.len(), truth.len(), "client {} holds as many entities as the server", id.0);
-            assert!(replica == truth, "client {} holds the server's state bit for bit", id.0);
+            let held = |(net_id, entity): (NetId, Entity)| (net_id.get().into(), whole(world.entity(entity)));
+            let replica: BTreeMap<u64, Bits> = world.resource::<Replica>().entities().map(held).collect();
+            assert_eq!(replica.len(), expected.len(), "client {} holds as many entities as it is to see", id.0);
+            assert!(replica == expected, "client {} holds the server's state bit for bit", id.0);
         }
     }
 }
