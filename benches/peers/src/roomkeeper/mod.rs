@@ -5,7 +5,7 @@
 //! members share once.
 //!
 //! The clients apply a stretch of ticks at once (see `measure`), so the reports that they are going to send are written by hand in
-//! the tick of the packets; that they do report the same is asserted.
+//! the tick of the packets: each tick, which is twice as often as they do where nothing is missing. That they report the same is asserted.
 
 mod gaze;
 
@@ -286,7 +286,8 @@ impl Client {
                 self.app.world_mut().resource_mut::<Connection>().next_report()
             });
             let reported = report.map(|report| [report[3], report[4]]);
-            assert_eq!(reported, newest, "the client reports what has been reported for it");
+            let same = reported.zip(newest).is_none_or(|(reported, newest)| reported == newest);
+            assert!(same, "the client reports what has been reported for it, or leaves it to the next report");
             ns
         };
         self.sent.drain(..).map(apply).collect()
