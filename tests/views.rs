@@ -13,7 +13,7 @@ use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use roomkeeper::client::HeadlessReplica;
-use roomkeeper::host::{ConnectionId, HostLimits, Keeper, Lobby, ViewError, Visitor, view_of};
+use roomkeeper::host::{ConnectionId, HostLimits, Keeper, Lobby, ViewError, Visitor, rerun, view_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{ClientMessage, CommandId, LeaveReason, Protocol, RoomTick, State};
 use roomkeeper::room::{Blueprint, Reach, Resumed, RevealedTo, RoomOptions, SpectatorsSee};
@@ -478,6 +478,9 @@ fn a_member_that_came_back_after_a_restart_knows_what_it_was_told_since() {
         game.keeper.writer().sync().unwrap();
         let mut archive = reader(&store, &game.blueprint);
         check(&mut archive, &game.blueprint, ROOM, &game.dumps);
+        // Whoever comes back changes nothing: the whole room runs again to the same bytes, through the restart.
+        let run = rerun(&mut archive, &game.blueprint, ROOM, (RoomTick(0), tick), None, |_| {}).unwrap();
+        assert_eq!((run.ticks, run.difference), (tick.0, None));
         // In the meantime nobody was told anything.
         let ben = Some(EntityId::named("ben"));
         let error = view(&mut archive, &game.blueprint, ROOM, ben, RoomTick(ended.0 + 20)).unwrap_err();
