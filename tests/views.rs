@@ -430,6 +430,32 @@ fn what_each_member_had_been_told_is_worked_out_again_component_by_component() {
     }
 }
 
+#[test]
+fn a_connection_that_takes_the_place_of_another_begins_anew() {
+    let store = MemoryStore::new();
+    let mut game = Match::seeded(20, Box::new(store.clone()));
+    game.connect("eve", false);
+    game.run(60, 0.0);
+    let eve = Some(EntityId::named("eve"));
+    let mut forgotten = 0;
+    for _ in 0..25 {
+        let held = game.clients.values().next().unwrap().replica.state().clone();
+        game.connect("eve", false);
+        let tick = game.tick();
+        game.dump(tick);
+        // What is between the two distances stays in sight, but does not come into it.
+        let state = &game.dumps.last().unwrap().state;
+        let in_both = |id: &roomkeeper::protocol::NetId| state.entities().contains_key(id);
+        forgotten += held.entities().keys().filter(|id| !in_both(id)).count();
+        game.run(8, 0.0);
+    }
+    game.keeper.writer().sync().unwrap();
+    assert!(forgotten >= 10, "{forgotten} things are out of sight of a new connection");
+    assert!(game.dumps.len() == 25 && game.dumps.iter().all(|dump| dump.player == eve));
+    let mut archive = reader(&store, &game.blueprint);
+    check(&mut archive, &game.blueprint, ROOM, &game.dumps);
+}
+
 /// Whether somebody had been told of the purse of somebody else at a tick.
 fn knows_purse(archive: &mut Archive, blueprint: &Blueprint, who: &str, tick: RoomTick) -> bool {
     let state = view(archive, blueprint, ROOM, Some(EntityId::named(who)), tick).unwrap();
