@@ -11,7 +11,7 @@ use super::game::Game;
 use super::ledger::{LedgerOptions, SnippetOptions};
 use crate::client::{Credentials, LinkError};
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
-use crate::host::{HostKey, HostLimits, KeepError, KeepOptions, ServerError, TokenError};
+use crate::host::{HostKey, HostLimits, KeepError, KeepOptions, ServerError, TokenError, ViewError};
 use crate::protocol::{Admission, EntityId, LinkConditions};
 use crate::room::{Level, LevelError, RoomOptions};
 use crate::store::{Durability, StoreError};
@@ -29,6 +29,9 @@ pub enum CliError {
     /// A room can't be kept, or brought back.
     #[error(transparent)]
     Keep(#[from] KeepError),
+    /// It can't be told what somebody had been told.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// The level can't be read.
     #[error(transparent)]
     Level(#[from] LevelError),

@@ -15,6 +15,7 @@ mod rerun;
 mod server;
 mod session;
 mod token;
+mod view;
 
 pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, rebuild};
 pub use self::limits::{HostCounters, HostLimits};
@@ -25,3 +26,4 @@ pub use self::rerun::{Difference, Edit, FromFacts, Rerun, fork, rebuild_from_fac
 pub use self::server::{Server, ServerError};
 pub use self::session::{ConnectionId, Visitor};
 pub use self::token::{HostKey, TokenError, TokenIssuer};
+pub use self::view::{ViewError, view_of};

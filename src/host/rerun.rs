@@ -6,11 +6,11 @@
 //! A room that went on in another process went on from its stored state, so running it again does too: the order in which a world goes
 //! over its entities is history, and a restored world has another one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
-use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick, State, StateError};
-use crate::room::{Blueprint, Room, RoomError, Scene};
-use crate::store::{Archive, Checkpoint, KeptTick, RoomHeader, Store, StoreError};
+use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick, State, StateError, Trail};
+use crate::room::{Blueprint, Outbox, Room, RoomError, Scene};
+use crate::store::{Archive, Checkpoint, KeptTick, RoomHeader, RoomKey, Store, StoreError};
 
 use super::keeper::{KeepError, options_of};
 
@@ -41,6 +41,95 @@ pub struct Rerun {
 /// Changes what comes in at a tick: what-if.
 pub type Edit<'a> = &'a mut dyn FnMut(RoomTick, &mut Vec<Incoming>);
 
+/// How many ticks are read at once.
+const TICKS_AT_ONCE: u32 = 600;
+
+/// A room that runs again, tick by tick, on what was recorded.
+pub(super) struct Again<'a> {
+    archive: &'a mut Archive,
+    blueprint: &'a Blueprint,
+    name: &'a str,
+    key: RoomKey,
+    /// The room as it is by now.
+    pub(super) room: Room,
+    /// The tick that ran last.
+    pub(super) at: RoomTick,
+    /// The tick after which it need not go on.
+    to: RoomTick,
+    /// After which ticks another process went on with it.
+    resumes: BTreeSet<u32>,
+    /// What was recorded of the ticks that come, up to `read`.
+    ahead: VecDeque<KeptTick>,
+    read: RoomTick,
+}
+
+/// A tick that ran again.
+pub(super) struct AgainTick {
+    /// What was recorded of it.
+    pub(super) kept: KeptTick,
+    /// What came of it now.
+    pub(super) outbox: Outbox,
+    /// With which state another process went on before it, if one did.
+    pub(super) resumed: Option<State>,
+}
+
+impl<'a> Again<'a> {
+    /// The room at its creation or where a process went on with it, at or before `from`; where that is not kept any more, at the first tick
+    /// that is. With its state then.
+    pub(super) fn begin(
+        archive: &'a mut Archive,
+        blueprint: &'a Blueprint,
+        name: &'a str,
+        (from, to): (RoomTick, RoomTick),
+    ) -> Result<(Self, State), KeepError> {
+        let key = archive.room(name)?.key;
+        let mut checkpoint = archive.store().checkpoint(key, from, true)?;
+        let first = archive.first_kept(name)?;
+        if checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.tick < first) && first > RoomTick(0) {
+            // What came before is not kept any more. The order in which the world goes over its entities may then be another one.
+            checkpoint = archive.store().checkpoint(key, first, false)?;
+        }
+        let (room, state, at) = begin(archive, blueprint, name, checkpoint)?;
+        let all = archive.store().checkpoints(key)?.into_iter();
+        let resumes = all.filter(|(tick, resumed)| *resumed && *tick > at).map(|(tick, _)| tick.0).collect();
+        Ok((Self { archive, blueprint, name, key, room, at, to, resumes, ahead: VecDeque::new(), read: at }, state))
+    }
+
+    /// Runs the next tick. With an `edit` on what the edit makes of its intake, and on in the same process.
+    pub(super) fn tick(&mut self, edit: Option<&mut Edit<'_>>) -> Result<AgainTick, KeepError> {
+        let mut resumed = None;
+        if self.resumes.contains(&self.at.0) && edit.is_none() {
+            let checkpoint = self.archive.store().checkpoint(self.key, self.at, true)?;
+            let (room, state, at) = begin(self.archive, self.blueprint, self.name, checkpoint)?;
+            (self.room, self.at, resumed) = (room, at, Some(state));
+        }
+        let next = RoomTick(self.at.0.saturating_add(1));
+        if next > self.read {
+            self.read = RoomTick(self.at.0.saturating_add(TICKS_AT_ONCE)).min(self.to.max(next));
+            self.ahead = self.archive.ticks(self.name, next, self.read)?.into();
+        }
+        self.at = next;
+        let kept = if self.ahead.front().is_some_and(|kept| kept.tick == next) { self.ahead.pop_front() } else { None };
+        let kept = kept.unwrap_or_else(|| KeptTick { tick: next, batch: None, taken: Vec::new(), trail: Trail::default() });
+        let mut incoming: Vec<Incoming> = kept.taken.iter().map(|taken| taken.incoming.clone()).collect();
+        if let Some(edit) = edit {
+            edit(next, &mut incoming);
+        }
+        let outbox = self.room.tick(incoming).map_err(RoomError::from)?;
+        Ok(AgainTick { kept, outbox, resumed })
+    }
+
+    /// What was recorded of a tick.
+    fn recorded(&mut self, tick: RoomTick) -> Result<Option<KeptTick>, KeepError> {
+        Ok(self.archive.ticks(self.name, tick, tick)?.pop())
+    }
+
+    /// True once in a while, and in the end: somebody may be waiting.
+    pub(super) fn is_at_a_mark(&self) -> bool {
+        self.at.0.is_multiple_of(TICKS_AT_ONCE) || self.at == self.to
+    }
+}
+
 /// Runs a room again, from its creation or from where a process went on with it at or before `from`, to `to`, and compares every batch. With
 /// an `edit` the intake is another one, and differences are what it asks for: the run then goes on to the end. `progress` hears the ticks.
 ///
@@ -54,53 +143,27 @@ pub fn rerun(
     mut edit: Option<Edit<'_>>,
     mut progress: impl FnMut(RoomTick),
 ) -> Result<Rerun, KeepError> {
-    let stored = archive.room(name)?;
-    let mut checkpoint = archive.store().checkpoint(stored.key, from, true)?;
-    let first = archive.first_kept(name)?;
-    if checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.tick < first) && first > RoomTick(0) {
-        // What came before is not kept any more. The order in which the world goes over its entities may then be another one.
-        checkpoint = archive.store().checkpoint(stored.key, first, false)?;
-    }
-    let (mut room, mut state, mut at) = begin(archive, blueprint, name, checkpoint)?;
+    let (mut again, mut state) = Again::begin(archive, blueprint, name, (from, to))?;
     let protocol = blueprint.protocol();
     let mut run = Rerun { ticks: 0, equal_batches: 0, difference: None, end: state.clone(), facts: Vec::new() };
     let mut facts = std::collections::BTreeMap::<String, u64>::new();
-    if at == RoomTick(0)
-        && let Some(recorded) = archive.ticks(name, at, at)?.first()
+    if again.at == RoomTick(0)
+        && let Some(recorded) = again.recorded(RoomTick(0))?
     {
-        compare(&mut run, &protocol, &mut state, recorded, room.opening().batch.as_ref())?;
+        compare(&mut run, &protocol, &mut state, &recorded, again.room.opening().batch.as_ref())?;
     }
-    let resumes: BTreeSet<u32> = archive
-        .store()
-        .checkpoints(stored.key)?
-        .into_iter()
-        .filter(|(tick, resumed)| *resumed && *tick > at)
-        .map(|(tick, _)| tick.0)
-        .collect();
-    while at < to && (run.difference.is_none() || edit.is_some()) {
-        let end = RoomTick(at.0.saturating_add(600)).min(to);
-        let mut recorded = archive.ticks(name, RoomTick(at.0 + 1), end)?.into_iter().peekable();
-        while at < end && (run.difference.is_none() || edit.is_some()) {
-            if resumes.contains(&at.0) && edit.is_none() {
-                let checkpoint = archive.store().checkpoint(stored.key, at, true)?;
-                (room, state, at) = begin(archive, blueprint, name, checkpoint)?;
-            }
-            at = RoomTick(at.0 + 1);
-            let quiet = KeptTick { tick: at, batch: None, taken: Vec::new(), trail: crate::protocol::Trail::default() };
-            let kept = recorded.next_if(|kept| kept.tick == at).unwrap_or(quiet);
-            let mut incoming: Vec<Incoming> = kept.taken.iter().map(|taken| taken.incoming.clone()).collect();
-            if let Some(edit) = &mut edit {
-                edit(at, &mut incoming);
-            }
-            let outbox = room.tick(incoming).map_err(RoomError::from)?;
-            run.ticks += 1;
-            outbox.facts.iter().for_each(|fact| *facts.entry(fact.name.to_string()).or_default() += 1);
-            compare(&mut run, &protocol, &mut state, &kept, outbox.batch.as_ref())?;
+    while again.at < to && (run.difference.is_none() || edit.is_some()) {
+        let AgainTick { kept, outbox, resumed } = again.tick(edit.as_mut())?;
+        state = resumed.unwrap_or(state);
+        run.ticks += 1;
+        outbox.facts.iter().for_each(|fact| *facts.entry(fact.name.to_string()).or_default() += 1);
+        compare(&mut run, &protocol, &mut state, &kept, outbox.batch.as_ref())?;
+        if again.is_at_a_mark() {
+            progress(again.at);
         }
-        progress(at);
     }
     run.facts = facts.into_iter().collect();
-    run.end = end_of(&mut room, &protocol)?;
+    run.end = end_of(&mut again.room, &protocol)?;
     Ok(run)
 }
 

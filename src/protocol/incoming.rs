@@ -3,7 +3,7 @@
 //! ```text
 //! taken   := kind, rest, verdict
 //! rest    := user, name | user, reason | user, command id, kind of command, payload
-//!          | label, tick, members, state as JSON text | changes to undo as JSON text
+//!          | label, tick, members, state as JSON text | changes to undo as JSON text | user
 //! verdict := 0 (none was given) | 1 (accepted) | 2, code, detail
 //! ```
 
@@ -64,6 +64,12 @@ pub enum Incoming {
         /// What it changed.
         changes: Vec<Change>,
     },
+    /// A user who is in the room has another connection than before: one that takes the place of an older one, or the first since the room
+    /// went on in another process. Changes nothing; recorded because what the user is told begins anew.
+    Return {
+        /// The user.
+        user: EntityId,
+    },
 }
 
 /// What happened to one component of one entity: from one value to another.
@@ -88,7 +94,7 @@ pub enum Verdict {
     Rejected(Rejection),
 }
 
-/// Something that a room took in, with what became of it. Nothing was said of a leave, or of a copy of an earlier command.
+/// Something that a room took in, with what became of it. Nothing was said of a leave, a return, or a copy of an earlier command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
     /// What came in.
@@ -140,6 +146,10 @@ impl Taken {
                 write_varint(seq.0, out);
                 write_text(&serde_json::to_string(changes).unwrap_or_default(), out);
             }
+            Incoming::Return { user } => {
+                out.push(5);
+                write_id(*user, out);
+            }
         }
         match &self.verdict {
             None => out.push(0),
@@ -179,6 +189,7 @@ impl Taken {
                 let changes = serde_json::from_str(input.text("changes", SNAPSHOT_BYTES_MAX)?);
                 Incoming::Revert { seq, changes: changes.map_err(|error| CodecError::Value { at, detail: error.to_string() })? }
             }
+            5 => Incoming::Return { user: read_id(input)? },
             kind => return Err(CodecError::Unknown { what: "kind of intake", value: u64::from(kind), at }),
         };
         let at = input.at();

@@ -113,7 +113,7 @@ pub(crate) use self::registry::watch_losses;
 pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
 pub(crate) use self::staged::{Places, Staged, insert_staged, stage};
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "host"))]
 pub(crate) use self::versions::Versions;
 pub(crate) use self::versions::place;
 pub(crate) use self::wire::{HiddenFrom, Names};

@@ -140,7 +140,7 @@ impl State {
     ///
     /// # Errors
     /// If it is malformed.
-    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica does"))]
+    #[cfg_attr(not(any(feature = "client", feature = "host")), expect(dead_code, reason = "what only a replica does"))]
     pub(crate) fn follow_private(&mut self, protocol: &Protocol, private: &[u8], versions: &mut Versions) -> Result<Followed, StateError> {
         let mut reader = Reader::new(private);
         let (head, _) = read_private_head(&mut reader)?;
@@ -156,7 +156,7 @@ impl State {
     ///
     /// # Errors
     /// If it is malformed.
-    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica does"))]
+    #[cfg_attr(not(any(feature = "client", feature = "host")), expect(dead_code, reason = "what only a replica does"))]
     pub(crate) fn take_part(
         &mut self,
         protocol: &Protocol,

@@ -69,6 +69,7 @@ pub(crate) fn intake(world: &mut World) {
             Incoming::Command { user, id, kind, payload } => command(world, *user, *id, *kind, payload),
             Incoming::Reset { label, saved_at, members, state } => Some(reset(world, label, *saved_at, members, state)),
             Incoming::Revert { seq, changes } => Some(revert(world, *seq, changes)),
+            Incoming::Return { .. } => None,
         };
         let mut outbox = world.resource_mut::<Outbox>();
         outbox.answers.extend(match (&item, &verdict) {

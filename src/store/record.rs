@@ -258,7 +258,7 @@ pub(crate) fn write_refusal(protocol: &Protocol, tick: RoomTick, taken: &Taken, 
         }
         Incoming::Reset { label, .. } => (EntityId::NIL, "reset", None, Value::from(label.as_str())),
         Incoming::Revert { seq, .. } => (EntityId::NIL, "revert", None, Value::from(seq.0)),
-        Incoming::Leave { .. } => return false,
+        Incoming::Leave { .. } | Incoming::Return { .. } => return false,
     };
     let mut json = serde_json::json!({ "t": tick, "a": author.to_string(), "k": kind, "r": rejection.code });
     if let Some(object) = json.as_object_mut() {

@@ -67,7 +67,12 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
         LedgerVerb::Tail { from, lines } => reading::tail(game, archive, &room, *from, *lines, json),
         LedgerVerb::Story { vtt } => reading::story(game, archive, &room, *vtt, json),
         LedgerVerb::Facts { kind, from, to } => reading::facts(archive, &room, kind.as_deref(), (*from, *to), json),
-        LedgerVerb::At { tick, by } => reading::at(game, archive, &room, *tick, *by),
+        LedgerVerb::At { tick, by, player: None, spectator: false, hidden: false } => reading::at(game, archive, &room, *tick, *by),
+        LedgerVerb::At { tick, by, player, spectator, hidden } => {
+            let whose = working::whose(archive, &room, player.as_deref(), *spectator)?;
+            let arranged = if *hidden { None } else { Some(*by) };
+            working::view(game, archive, &room, *tick, whose, arranged)
+        }
         LedgerVerb::Diff { from, to } => reading::diff(archive, &room, *from, *to, json),
         LedgerVerb::History { of, from, to } => reading::history(archive, &room, of, (*from, *to), json),
         LedgerVerb::Why { of, at } => reading::why(game, archive, &room, of, *at, json),

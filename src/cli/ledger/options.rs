@@ -106,6 +106,15 @@ pub(super) enum LedgerVerb {
         /// How to arrange it.
         #[arg(long, value_enum, default_value_t = DumpBy::Entity)]
         by: DumpBy,
+        /// Only what this player had been told by then. Runs the room again.
+        #[arg(long = "as", value_name = "PLAYER")]
+        player: Option<String>,
+        /// Only what a spectator had been told by then. Runs the room again.
+        #[arg(long, conflicts_with = "player")]
+        spectator: bool,
+        /// Instead of what the player or the spectator had been told, all that it had not been told.
+        #[arg(long, conflicts_with = "by")]
+        hidden: bool,
     },
     /// Print what differs between two ticks.
     Diff {

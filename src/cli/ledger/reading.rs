@@ -11,7 +11,7 @@ use super::super::options::{CliError, DumpBy};
 use super::super::serve::{room_time, say, stop_flag};
 use super::options::{PlaceArgument, TickArgument};
 use super::or_last;
-use crate::protocol::{EntityId, FactSeq, Op, RoomTick};
+use crate::protocol::{EntityId, FactSeq, Op, RoomTick, State};
 use crate::store::{Archive, Link, Narration, Projection, Scoreboard, StoredFact, name_of};
 
 /// How many facts are read at once.
@@ -141,6 +141,10 @@ fn vtt_time(tick: u32) -> String {
 pub(super) fn at(game: &Game, archive: &mut Archive, room: &str, tick: Option<TickArgument>, by: DumpBy) -> Result<(), CliError> {
     let tick = or_last(archive, room, tick)?;
     let state = archive.state_at(room, tick)?;
+    print(game, archive, &state, by)
+}
+
+pub(super) fn print(game: &Game, archive: &Archive, state: &State, by: DumpBy) -> Result<(), CliError> {
     let protocol = archive.protocol();
     let json = match by {
         DumpBy::Entity => state.to_json(protocol),

@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::game::Game;
-use super::super::options::CliError;
+use super::super::options::{CliError, DumpBy};
 use super::super::serve::{room_time, say};
 use super::options::TickArgument;
+use super::reading::print;
 use super::{head, or_last, progress};
-use crate::host::{Edit, rebuild_from_facts, rerun};
+use crate::host::{Edit, rebuild_from_facts, rerun, view_of};
 use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick};
-use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, Store, copy_room, is_served};
+use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, Store, StoreError, copy_room, is_served};
 
 /// How long a host has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -57,6 +58,50 @@ pub(super) fn replay(
             return Err(CliError::Differs { tick: tick.0, what });
         }
     }
+    Ok(())
+}
+
+/// The user that was named, by its name or its id; nobody for a spectator.
+pub(super) fn whose(archive: &mut Archive, room: &str, player: Option<&str>, spectator: bool) -> Result<Option<EntityId>, CliError> {
+    let Some(player) = player else {
+        let detail = "say from whom: --as PLAYER, or --spectator".to_owned();
+        return if spectator { Ok(None) } else { Err(CliError::Argument { what: "--hidden".to_owned(), detail }) };
+    };
+    let (id, names) = (EntityId::parse(player), archive.names(room)?);
+    let named = || names.iter().find(|(_, name)| *name == player).map(|(id, _)| *id);
+    Ok(Some(if names.contains_key(&id) { id } else { named().unwrap_or(id) }))
+}
+
+/// What somebody had been told by a tick, arranged; or else all that it had not been told.
+pub(super) fn view(
+    game: &Game,
+    archive: &mut Archive,
+    room: &str,
+    at: Option<TickArgument>,
+    whose: Option<EntityId>,
+    arranged: Option<DumpBy>,
+) -> Result<(), CliError> {
+    let tick = or_last(archive, room, at)?;
+    let bar = progress("running again", tick);
+    let view = view_of(archive, &game.blueprint, room, whose, tick, |tick| bar.set_position(u64::from(tick.0)));
+    bar.finish_and_clear();
+    let view = view?;
+    if let Some(by) = arranged {
+        return print(game, archive, &view, by);
+    }
+    let truth = archive.state_at(room, tick)?;
+    let mut hidden = serde_json::Map::new();
+    let protocol = archive.protocol();
+    for (entity, components) in truth.to_json(protocol).map_err(StoreError::from)?.as_object().into_iter().flatten() {
+        let id = EntityId::parse(entity);
+        let told = |component: &String| view.component(protocol, id, component);
+        let untold = components.as_object().into_iter().flatten().filter(|(component, value)| told(component).as_ref() != Some(*value));
+        let untold: serde_json::Map<_, _> = untold.map(|(component, value)| (component.clone(), value.clone())).collect();
+        if !untold.is_empty() || view.get(id).is_none() {
+            hidden.insert(entity.clone(), untold.into());
+        }
+    }
+    say(&serde_json::to_string_pretty(&hidden).unwrap_or_default());
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 mod serve;
 
+pub(super) use self::serve::{share_out, work_out};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -294,6 +296,7 @@ impl Lobby {
             // Its seat was kept: the room goes on with it.
             None if hosted.vacant.remove(&user) => {
                 hosted.users.insert(user, connection);
+                hosted.inbox.push(Incoming::Return { user });
                 hosted.arriving.push(connection);
             }
             None => {
@@ -307,6 +310,7 @@ impl Lobby {
             }
             Some(older) => {
                 hosted.users.insert(user, connection);
+                hosted.inbox.push(Incoming::Return { user });
                 hosted.members.remove(&older);
                 hosted.arriving.push(connection);
                 let viewer = self.sessions.get_mut(&older).and_then(|older| older.viewer.take());

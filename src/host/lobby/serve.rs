@@ -7,7 +7,7 @@ use super::{HostedRoom, Lobby};
 use crate::host::delivery::Offer;
 use crate::protocol::limits::BATCH_MESSAGE_BYTES_MAX;
 use crate::protocol::{NetId, PRIVATE_MESSAGE, Protocol, RoomTick, batch_message};
-use crate::room::{Beholder, LatestValues, Outbox, RoomFault, ViewerId, Viewers};
+use crate::room::{Beholder, LatestValues, Outbox, Room, RoomFault, ViewerId, Viewers};
 
 impl Lobby {
     /// Works out who of a room's members sees what.
@@ -17,12 +17,7 @@ impl Lobby {
             let Some(session) = self.sessions.get_mut(connection).filter(|session| session.viewer.is_none()) else { continue };
             session.viewer = Some(hosted.viewers.add((!session.spectator).then_some(session.visitor.player)));
         }
-        let viewers = &mut hosted.viewers;
-        let looked = hosted.room.with_world(|world| {
-            viewers.update(world);
-            let mut latest = world.resource_mut::<LatestValues>();
-            viewers.released().iter().for_each(|id| latest.became_public(*id));
-        });
+        let looked = work_out(&mut hosted.room, &mut hosted.viewers);
         looked.inspect_err(|fault| self.fail(name, fault)).err()
     }
 
@@ -88,8 +83,17 @@ impl Lobby {
     }
 }
 
+/// Works out, after a tick, which of those who look into a room sees what.
+pub(in crate::host) fn work_out(room: &mut Room, viewers: &mut Viewers) -> Result<(), RoomFault> {
+    room.with_world(|world| {
+        viewers.update(world);
+        let mut latest = world.resource_mut::<LatestValues>();
+        viewers.released().iter().for_each(|id| latest.became_public(*id));
+    })
+}
+
 /// Gives each viewer its share of what changed, travels in parts, and is not for everybody.
-fn share_out(latest: &LatestValues, world: &World, viewers: &Viewers, private: &mut Vec<Vec<(u32, u8)>>) {
+pub(in crate::host) fn share_out(latest: &LatestValues, world: &World, viewers: &Viewers, private: &mut Vec<Vec<(u32, u8)>>) {
     private.iter_mut().for_each(Vec::clear);
     for (id, ordinal) in latest.private() {
         let net_id = NetId(id);
