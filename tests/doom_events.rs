@@ -196,7 +196,7 @@ impl Watcher {
         if self.link.status() == roomkeeper::client::LinkStatus::Connected && !self.greeted {
             self.greeted = true;
             let fingerprint = self.replica.protocol().fingerprint();
-            let hello = ClientMessage::Hello { fingerprint, room: "match".into(), spectate: true };
+            let hello = ClientMessage::Hello { fingerprint, room: "match".into(), spectate: true, resume: None };
             self.link.send(Channel::Ordered, hello.encode()).unwrap();
         }
         while let Some(packet) = self.link.next_packet() {

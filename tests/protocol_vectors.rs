@@ -272,7 +272,7 @@ impl Table {
     }
 
     fn hello(&mut self, fingerprint: Fingerprint) -> Vec<u8> {
-        let hello = ClientMessage::Hello { fingerprint, room: "moor".into(), spectate: false }.encode();
+        let hello = ClientMessage::Hello { fingerprint, room: "moor".into(), spectate: false, resume: None }.encode();
         self.lobby.message(ANN, &hello);
         hello.to_vec()
     }

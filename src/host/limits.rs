@@ -51,6 +51,8 @@ pub struct HostCounters {
     pub connected: u64,
     /// Users and spectators that were let in.
     pub joined: u64,
+    /// Those of them that were sent what they had missed, and no snapshot.
+    pub resumed: u64,
     /// Connections that a room's rules, its name, or another protocol turned away.
     pub refused: u64,
     /// Connections for which the host or the room had no place.

@@ -198,7 +198,7 @@ impl Roomkeeper {
     fn knock(&mut self, id: ConnectionId) {
         let visitor = Visitor { player: EntityId::named(&id.0.to_string()), name: String::new(), room: None };
         self.lobby.connected(id, visitor);
-        let hello = ClientMessage::Hello { fingerprint: self.fingerprint, room: ROOM.into(), spectate: true };
+        let hello = ClientMessage::Hello { fingerprint: self.fingerprint, room: ROOM.into(), spectate: true, resume: None };
         self.lobby.message(id, &hello.encode());
     }
 
