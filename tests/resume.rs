@@ -271,7 +271,8 @@ fn whoever_comes_back_hears_first_of_those_who_went_and_of_each_change_once() {
     let [first, second] = [lamp, statue].map(|id| world.spawn((id, Health(7))).id());
     sim.tick();
     let world = sim.client_mut("ann").world_mut();
-    world.init_resource::<Order>().init_resource::<Heard>();
+    world.init_resource::<Order>();
+    world.init_resource::<Heard>();
     world.add_observer(|added: On<EntityAdded>, mut order: ResMut<Order>| order.0.push((true, added.id)));
     world.add_observer(|removed: On<EntityRemoved>, mut order: ResMut<Order>| order.0.push((false, removed.id)));
     world.add_observer(|changed: On<ComponentChanged<Health>>, health: Query<&Health>, mut heard: ResMut<Heard>| {
@@ -294,6 +295,22 @@ fn whoever_comes_back_hears_first_of_those_who_went_and_of_each_change_once() {
     let told = |id: EntityId| -> Vec<bool> { world.resource::<Order>().0.iter().filter(|told| told.1 == id).map(|told| told.0).collect() };
     assert_eq!(told(lamp), [false, true]);
     assert_eq!(told(statue), [true; 0]);
+}
+
+#[test]
+fn who_goes_and_comes_back_within_a_tick_is_the_same_to_those_who_stayed() {
+    let mut sim = room(1, 20, LinkConditions::PERFECT);
+    let ann = EntityId::named("ann");
+    let world = sim.client_mut("witness").world_mut();
+    world.init_resource::<Order>();
+    world.add_observer(|added: On<EntityAdded>, mut order: ResMut<Order>| order.0.push((true, added.id)));
+    world.add_observer(|removed: On<EntityRemoved>, mut order: ResMut<Order>| order.0.push((false, removed.id)));
+    sim.reconnect("ann", false).run_ticks(3);
+    let world = sim.client_of("witness").world();
+    assert_eq!(world.resource::<Order>().0, [(false, ann), (true, ann)]);
+    let entity = world.resource::<Replica>().entity(ann).unwrap();
+    assert!(world.get_entity(entity).is_ok());
+    assert_exact(&mut sim, 1);
 }
 
 #[test]
@@ -491,7 +508,9 @@ fn a_game_that_put_its_replica_away_is_sent_everything() {
     liar.run(40);
     let world = liar.app.world_mut();
     let mine: Vec<Entity> = world.resource::<Replica>().entities().map(|(_, entity)| entity).collect();
-    mine.into_iter().for_each(|entity| drop(world.despawn(entity)));
+    for entity in mine {
+        world.despawn(entity);
+    }
     world.insert_resource(Replica::default());
     liar.join(|held| {
         assert!(held.is_some(), "it could not know");

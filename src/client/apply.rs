@@ -251,10 +251,12 @@ impl Visit for Apply<'_> {
         let (mut named, mut names) = (Vec::new(), Vec::new());
         for (place, entry) in roster.into_iter().enumerate() {
             let id = entry.identity.id(room);
-            if self.replica.map.get(entry.net_id).is_some() || self.replica.by_id.contains_key(&id) {
+            if self.replica.map.get(entry.net_id).is_some() {
                 let detail = format!("entity {id} with net id {} is created twice", entry.net_id.get());
                 return Err(CodecError::Value { at: 0, detail });
             }
+            // One who left and joins again in the same tick: the one with the other number is among the deletes.
+            self.told.gone_first |= self.replica.by_id.contains_key(&id);
             // References among the new ones need the entities before their components.
             let entity = self.world.spawn_empty().id();
             self.replica.enter(entry.net_id, id, entity);
@@ -327,7 +329,9 @@ impl Visit for Apply<'_> {
         let entity = self.entity(id)?;
         self.replica.map.unset(id);
         let entity_id = self.world.get::<EntityId>(entity).copied().unwrap_or_default();
-        self.replica.by_id.remove(&entity_id);
+        if self.replica.by_id.get(&entity_id) == Some(&entity) {
+            self.replica.by_id.remove(&entity_id);
+        }
         self.told.gone.push((entity, entity_id));
         self.told.deleted.push(id.get());
         Ok(())

@@ -16,7 +16,7 @@ use super::snapshot::write_columns;
 use crate::protocol::limits::{BATCH_MESSAGE_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::protocol::{
     CREATES, DELETES, DifferenceHead, NetId, Protocol, RoomTick, RosterWriter, Rows, UPDATES, batch_message, difference_messages, place,
-    write_net_ids, write_removals, write_updates, write_varint,
+    varint_size, write_net_ids, write_removals, write_updates, write_varint,
 };
 
 /// For how many ticks batches are kept: half a minute.
@@ -83,11 +83,11 @@ impl History {
         (self.bytes, self.kept_after) = (bytes, kept_after);
     }
 
-    /// The batches after a tick, as messages, if all of them are there and no larger together than `bytes_max`.
+    /// The batches after a tick, as messages, if all of them are there and take no more than `bytes_max` together.
     fn missed(&self, after: RoomTick, bytes_max: usize) -> Option<Vec<Bytes>> {
         self.kept_after.filter(|kept_after| after >= *kept_after)?;
         let missed = || self.batches.iter().filter(|(tick, _)| *tick > after).map(|(_, batch)| batch);
-        let bytes: usize = missed().map(|batch| batch.len() + 1).sum();
+        let bytes: usize = missed().map(|batch| in_stream(batch.len() + 1)).sum();
         (bytes <= bytes_max).then(|| missed().map(batch_message).collect())
     }
 
@@ -102,7 +102,17 @@ impl History {
     }
 }
 
-/// The messages that bring a replica to the state of now, if they are no larger together than `bytes_max`: `held` is the tick of the last
+/// The bytes that a message of some size takes in the stream.
+fn in_stream(size: usize) -> usize {
+    varint_size(size as u64) + size
+}
+
+/// The bytes that messages take in the stream.
+pub(crate) fn bytes_of(messages: &[Bytes]) -> usize {
+    messages.iter().map(|message| in_stream(message.len())).sum()
+}
+
+/// The messages that bring a replica to the state of now, if they take no more than `bytes_max` together: `held` is the tick of the last
 /// batch that it has, `latest` that as of which it has all values of `latest` components.
 ///
 /// What it missed is told in order while the batches are there, facts and all; if not, or if that is more than a snapshot, one difference
@@ -116,7 +126,7 @@ pub(crate) fn catch_up(world: &mut World, held: RoomTick, latest: RoomTick, byte
         return None;
     }
     let latest = latest.min(held);
-    let fits = |messages: &Vec<Bytes>| messages.iter().map(Bytes::len).sum::<usize>() <= bytes_max;
+    let fits = |messages: &Vec<Bytes>| bytes_of(messages) <= bytes_max;
     if let Some(mut messages) = history.missed(held, bytes_max) {
         let last = world.resource::<Collector>().last_ordered;
         messages.extend(difference_messages(&write_difference(world, last, (tick, latest))?));
@@ -210,8 +220,8 @@ mod tests {
         assert_eq!(kept(&history, 998), Some(1));
         assert_eq!(kept(&history, 398), Some(301));
         assert_eq!(kept(&history, 397), None, "the batch of 398 is there, but not what was before it");
-        assert_eq!(history.missed(RoomTick(990), 5 * 6).map(|messages| messages.len()), Some(5));
-        assert_eq!(history.missed(RoomTick(990), 5 * 6 - 1), None, "more than a snapshot");
+        assert_eq!(history.missed(RoomTick(990), 5 * 7).map(|messages| messages.len()), Some(5));
+        assert_eq!(history.missed(RoomTick(990), 5 * 7 - 1), None, "more than a snapshot");
         for tick in 1_001..1_020 {
             history.keep(RoomTick(tick), Some(&Bytes::from(vec![0; KEPT_BYTES / 8])), false);
         }

@@ -52,7 +52,7 @@ pub use self::rng::RoomRng;
 pub use self::runner::{Room, RoomError, RoomInfo, RoomOptions};
 
 #[cfg(feature = "host")]
-pub(crate) use self::history::catch_up;
+pub(crate) use self::history::{bytes_of, catch_up};
 #[cfg(feature = "host")]
 pub(crate) use self::latest::{LatestValues, NEEDS_TICKS, Part};
 #[cfg(feature = "host")]

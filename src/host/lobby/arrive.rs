@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{HostedRoom, Lobby};
 use crate::host::session::{ConnectionId, Session, Stage};
 use crate::protocol::{EntityId, RoomTick, ServerMessage, snapshot_messages};
-use crate::room::{Beholder, RoomFault, catch_up};
+use crate::room::{Beholder, RoomFault, bytes_of, catch_up};
 
 /// What brings a replica to the state of a tick, by the ticks that it is at.
 type Ways = BTreeMap<(RoomTick, RoomTick), Option<Vec<Bytes>>>;
@@ -92,8 +92,7 @@ fn find_way<'w>(
     let Some(offer) = offer else { return Ok(None) };
     let at = (offer.tick, offer.latest.min(offer.tick));
     if !ways.contains_key(&at) {
-        let bytes_max = snapshot.iter().map(Bytes::len).sum();
-        let way = hosted.room.with_world(|world| catch_up(world, at.0, at.1, bytes_max))?;
+        let way = hosted.room.with_world(|world| catch_up(world, at.0, at.1, bytes_of(snapshot)))?;
         ways.insert(at, way);
     }
     Ok(ways.get(&at).and_then(Option::as_ref))
