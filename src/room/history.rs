@@ -112,7 +112,8 @@ pub(crate) fn bytes_of(messages: &[Bytes]) -> usize {
     messages.iter().map(|message| in_stream(message.len())).sum()
 }
 
-/// The messages that bring a replica to the state of now, if they take no more than `bytes_max` together: `held` is the tick of the last
+/// The messages that bring a replica to the state of now, if they take no more than `bytes_max` together, or with the batches that it missed no
+/// more than `replay_max`: `held` is the tick of the last
 /// batch that it has, `latest` that as of which it has all values of `latest` components.
 ///
 /// What it missed is told in order while the batches are there, facts and all; if not, or if that is more than a snapshot, one difference
@@ -120,21 +121,21 @@ pub(crate) fn bytes_of(messages: &[Bytes]) -> usize {
 ///
 /// # Panics
 /// If a component can't be encoded.
-pub(crate) fn catch_up(world: &mut World, held: RoomTick, latest: RoomTick, bytes_max: usize) -> Option<Vec<Bytes>> {
+pub(crate) fn catch_up(world: &mut World, held: RoomTick, latest: RoomTick, bytes_max: usize, replay_max: usize) -> Option<Vec<Bytes>> {
     let (tick, history) = (world.resource::<RoomClock>().tick, world.resource::<History>());
     if held > tick || held < history.known_after {
         return None;
     }
     let latest = latest.min(held);
-    let fits = |messages: &Vec<Bytes>| bytes_of(messages) <= bytes_max;
-    if let Some(mut messages) = history.missed(held, bytes_max) {
+    let replay_max = replay_max.max(bytes_max);
+    if let Some(mut messages) = history.missed(held, replay_max) {
         let last = world.resource::<Collector>().last_ordered;
         messages.extend(difference_messages(&write_difference(world, last, (tick, latest))?));
-        if fits(&messages) {
+        if bytes_of(&messages) <= replay_max {
             return Some(messages);
         }
     }
-    Some(difference_messages(&write_difference(world, held, (held, latest))?)).filter(fits)
+    Some(difference_messages(&write_difference(world, held, (held, latest))?)).filter(|messages| bytes_of(messages) <= bytes_max)
 }
 
 /// Encodes what differs from the state that a replica has of some ticks. `None` if that is more than any message may be.

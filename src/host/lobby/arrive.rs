@@ -9,6 +9,9 @@ use crate::host::session::{ConnectionId, Session, Stage};
 use crate::protocol::{EntityId, RoomTick, ServerMessage, snapshot_messages};
 use crate::room::{Beholder, RoomFault, bytes_of, catch_up};
 
+/// For how many replicas that are at different ticks the host works out in one tick what they missed. The others are sent the snapshot.
+const WAYS_MAX: usize = 16;
+
 /// What brings a replica to the state of a tick, by the ticks that it is at.
 type Ways = BTreeMap<(RoomTick, RoomTick), Option<Vec<Bytes>>>;
 
@@ -36,12 +39,12 @@ impl Lobby {
                 return Some(fault);
             }
         };
-        let (mut ways, mut fault) = (Ways::new(), None);
+        let (mut ways, mut fault, replay_max) = (Ways::new(), None, self.limits.replay_bytes_max);
         self.counters.joined += arriving.len() as u64;
         let joined = arriving.len();
         arriving.retain(|connection| {
             let Some(session) = sessions.get_mut(connection) else { return false };
-            let missed = find_way(hosted, session, &shared, &mut ways).unwrap_or_else(|failed| {
+            let missed = find_way(hosted, session, (&shared, replay_max), &mut ways).unwrap_or_else(|failed| {
                 fault.get_or_insert(failed);
                 None
             });
@@ -84,15 +87,15 @@ impl Lobby {
 fn find_way<'w>(
     hosted: &mut HostedRoom,
     session: &mut Session,
-    snapshot: &[Bytes],
+    (snapshot, replay_max): (&[Bytes], usize),
     ways: &'w mut Ways,
 ) -> Result<Option<&'w Vec<Bytes>>, RoomFault> {
     let (id, secretive) = (hosted.room.info().id, hosted.room.is_secretive());
     let offer = session.resume.take().filter(|offer| offer.epoch == hosted.epoch && offer.epoch != 0 && offer.room == id && !secretive);
     let Some(offer) = offer else { return Ok(None) };
     let at = (offer.tick, offer.latest.min(offer.tick));
-    if !ways.contains_key(&at) {
-        let way = hosted.room.with_world(|world| catch_up(world, at.0, at.1, bytes_of(snapshot)))?;
+    if ways.len() < WAYS_MAX && !ways.contains_key(&at) {
+        let way = hosted.room.with_world(|world| catch_up(world, at.0, at.1, bytes_of(snapshot), replay_max))?;
         ways.insert(at, way);
     }
     Ok(ways.get(&at).and_then(Option::as_ref))
