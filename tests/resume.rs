@@ -292,7 +292,9 @@ fn however_many_come_back_at_once_all_equal_the_room() {
     sim.settle();
     assert_eq!(sim.assert_converged(), 26);
     let counters = sim.lobby_mut().counters();
-    assert_eq!((counters.resumed, counters.resyncs), (16, 0), "what it costs the tick is bounded");
+    assert_eq!(counters.resyncs, 0);
+    // Some are at the same tick.
+    assert!((16..24).contains(&counters.resumed), "what it costs the tick is bounded: {}", counters.resumed);
 }
 
 #[test]

@@ -63,7 +63,6 @@ pub fn snapshot_messages(snapshot: &Bytes) -> Vec<Bytes> {
 }
 
 /// A difference as messages.
-#[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host sends"))]
 pub(crate) fn difference_messages(difference: &Bytes) -> Vec<Bytes> {
     messages(DIFFERENCE, difference)
 }

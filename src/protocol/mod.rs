@@ -10,7 +10,7 @@ mod check;
 mod chunk;
 mod codec;
 mod column;
-#[cfg_attr(not(all(feature = "client", feature = "host")), expect(dead_code, reason = "one end writes, the other reads"))]
+#[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica reads"))]
 mod difference;
 mod envelope;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
