@@ -79,6 +79,11 @@ fn rules(app: &mut App) {
     app.add_systems(FixedUpdate, ring);
 }
 
+/// Seeds; more by `PROPTEST_CASES`.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    0..std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(count)
+}
+
 /// A room with so many things that stand still, and a member.
 fn room(seed: u64, ballast: u32, link: LinkConditions, replay_bytes_max: usize) -> Sim {
     let protocol = if seed.is_multiple_of(3) { sparing } else { protocol };
@@ -218,7 +223,7 @@ fn assert_cheap(costs: &[Cost], what: &str) {
 
 #[test]
 fn who_was_away_for_a_tick_equals_the_room_and_is_sent_no_snapshot() {
-    for seed in 0..30 {
+    for seed in seeds(30) {
         let cost = away(seed, 1, 3.0, seed.is_multiple_of(2));
         assert!(cost.back < cost.new, "{cost:?}");
     }
@@ -226,7 +231,7 @@ fn who_was_away_for_a_tick_equals_the_room_and_is_sent_no_snapshot() {
 
 #[test]
 fn eight_seconds_away_cost_no_more_than_a_snapshot_or_what_was_missed() {
-    let costs: Vec<Cost> = (0..30).map(|seed| away(seed, 160, 1.5, seed.is_multiple_of(2))).collect();
+    let costs: Vec<Cost> = seeds(30).map(|seed| away(seed, 160, 1.5, seed.is_multiple_of(2))).collect();
     assert_cheap(&costs, "8 s");
 }
 
@@ -351,7 +356,7 @@ fn who_goes_and_comes_back_within_a_tick_is_the_same_to_those_who_stayed() {
 fn over_bad_links_and_cut_at_any_moment_it_comes_back_exact() {
     let link = LinkConditions { delay_millis: 60, jitter_millis: 30, loss: 0.2, ..LinkConditions::PERFECT };
     let mut resumed = 0;
-    for seed in 0..40 {
+    for seed in seeds(40) {
         let mut sim = room(seed, 60, link, 0);
         let mut rng = RoomRng::new(seed);
         for round in 0..4 {
@@ -376,8 +381,9 @@ fn over_bad_links_and_cut_at_any_moment_it_comes_back_exact() {
         assert_eq!(counters.resyncs, 0, "seed {seed}");
         resumed += counters.resumed;
     }
-    println!("{resumed} of 160 came back by what they missed");
-    assert!(resumed > 80, "{resumed}");
+    let all = seeds(40).end * 4;
+    println!("{resumed} of {all} came back by what they missed");
+    assert!(resumed * 2 > all, "{resumed} of {all}");
 }
 
 #[test]
