@@ -84,7 +84,10 @@ impl Arena {
         for member in 0..members {
             let visitor = Visitor { player: EntityId::named(&member.to_string()), name: String::new(), room: None };
             lobby.connected(ConnectionId(member), visitor);
-            lobby.message(ConnectionId(member), &ClientMessage::Hello { fingerprint, room: "arena".into(), spectate: true }.encode());
+            lobby.message(
+                ConnectionId(member),
+                &ClientMessage::Hello { fingerprint, room: "arena".into(), spectate: true, resume: None }.encode(),
+            );
         }
         let (newest, reports) = Default::default();
         let mut arena = Self { lobby, entities, rng, bytes: 0, ticks: 0, now: Duration::ZERO, newest, reports };
@@ -185,8 +188,14 @@ fn replica(room: &mut Room) -> App {
     let mut app = App::new();
     app.add_plugins(ReplicaPlugin);
     protocol(&mut app);
-    let welcome =
-        ServerMessage::Welcome { room: room.info().id, name: "arena".into(), user: EntityId::NIL, last_command: Default::default() };
+    let welcome = ServerMessage::Welcome {
+        room: room.info().id,
+        epoch: 0,
+        resumed: false,
+        name: "arena".into(),
+        user: EntityId::NIL,
+        last_command: Default::default(),
+    };
     deliver(&mut app, welcome.encode().unwrap());
     for message in snapshot_messages(&room.snapshot().unwrap()) {
         deliver(&mut app, message);

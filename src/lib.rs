@@ -69,6 +69,8 @@
 //! - A replica that has applied a batch equals the room as of that tick, bit for bit, in all synced components. With
 //!   [`RoomOptions::check`](room::RoomOptions) each batch carries a hash, and a replica that differs says which component of
 //!   which entity, with both values, and is put right.
+//! - A client that joins again with the replica that it kept equals the room afterwards as any other does. It is sent no more than a snapshot would be,
+//!   and where it is sent the batches that it missed, half a minute of them at most, it is told each fact in them once and in order.
 //! - Within a batch: create, update, delete. An entity's last values are shown before its end, however short it lived.
 //! - A fact has a number without gaps and is never taken back. A command is obeyed at most once.
 //! - The same inbox and the same seed give the same bytes, in any process on any machine, as long as the game keeps to
@@ -81,6 +83,7 @@
 //!
 //! - Values between two ticks are not seen: a component that was written twice in a tick arrives once.
 //! - A value of a `latest` component may overtake what the batches say, and some of its values are never seen: only the newest counts.
+//! - After a longer time away, or where a snapshot is less than what was missed, the facts of that time are not told.
 //! - In a room in which something is not for everybody no batch carries a hash: a replica that differs there does not notice.
 //! - What a game keeps in components that are not synced, or in resources, is not stored: see [`room::Resumed`].
 //!

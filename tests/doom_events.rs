@@ -196,7 +196,7 @@ impl Watcher {
         if self.link.status() == roomkeeper::client::LinkStatus::Connected && !self.greeted {
             self.greeted = true;
             let fingerprint = self.replica.protocol().fingerprint();
-            let hello = ClientMessage::Hello { fingerprint, room: "match".into(), spectate: true };
+            let hello = ClientMessage::Hello { fingerprint, room: "match".into(), spectate: true, resume: None };
             self.link.send(hello.encode()).unwrap();
         }
         while let Some(packet) = self.link.next_packet() {
@@ -288,6 +288,27 @@ fn bot_match(level_name: &str, bots: u64, seed: u64) -> Sim {
 
 fn over(sim: &Sim) -> bool {
     sim.facts().iter().any(|fact| ["level_won", "level_lost"].contains(fact))
+}
+
+#[test]
+fn a_player_who_was_away_from_a_match_is_sent_no_more_than_a_snapshot_or_what_it_missed() {
+    for (ticks, what) in [(160, "8 s"), (6_000, "5 min")] {
+        let received = |sim: &Sim, name: &str| sim.client_of(name).world().resource::<Connection>().received().1;
+        let mut sim = bot_match("e1m1", 3, 5);
+        sim.run_ticks(200);
+        let before = received(&sim, "bot2");
+        sim.vanish("bot1").run_ticks(ticks);
+        let missed = received(&sim, "bot2") - before;
+        sim.reconnect("bot1", false).connect("new", true);
+        sim.tick_while(|sim| !sim.client_of("bot1").is_live() || !sim.client_of("new").is_live());
+        let (back, new) = (received(&sim, "bot1"), received(&sim, "new"));
+        println!("e1m1, {what} away: {back} bytes to come back, {new} for a snapshot, {missed} for what was missed");
+        assert!(back <= new.min(missed), "{what}");
+        sim.run_ticks(20).settle();
+        assert_eq!(sim.assert_converged(), 4);
+        let counters = sim.lobby_mut().counters();
+        assert_eq!((counters.resumed, counters.resyncs), (1, 0));
+    }
 }
 
 #[test]

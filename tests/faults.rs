@@ -42,7 +42,8 @@ fn lobby() -> Lobby {
         lobby.open_room(&blueprint, RoomOptions::named(name)).unwrap();
         let fingerprint = lobby.room(name).unwrap().world().resource::<Protocol>().fingerprint();
         lobby.connected(ConnectionId(number), Visitor { player: EntityId::named(name), name: name.into(), room: None });
-        lobby.message(ConnectionId(number), &ClientMessage::Hello { fingerprint, room: name.into(), spectate: true }.encode());
+        lobby
+            .message(ConnectionId(number), &ClientMessage::Hello { fingerprint, room: name.into(), spectate: true, resume: None }.encode());
     }
     lobby
 }

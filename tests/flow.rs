@@ -177,7 +177,14 @@ impl Stage {
         let outbox = self.room.tick([Incoming::Join { user: self.user, name: "ann".into() }]).unwrap();
         assert_eq!(outbox.answers, [Answer::Join { user: self.user, verdict: Verdict::Accepted }]);
         let room = self.room.info().id;
-        let welcome = ServerMessage::Welcome { room, name: "stage".into(), user: self.user, last_command: Default::default() };
+        let welcome = ServerMessage::Welcome {
+            room,
+            epoch: 0,
+            resumed: false,
+            name: "stage".into(),
+            user: self.user,
+            last_command: Default::default(),
+        };
         self.deliver(welcome.encode().unwrap());
         for message in snapshot_messages(&self.room.snapshot().unwrap()) {
             self.trace.note("server to client: snapshot");
@@ -494,8 +501,14 @@ fn a_client_without_bevy_is_told_the_same_as_one_with_it() {
     protocol(&mut app);
     let mut headless = HeadlessReplica::new(app.world_mut().remove_resource().unwrap());
     stage.join();
-    let welcome =
-        ServerMessage::Welcome { room: stage.room.info().id, name: "stage".into(), user: EntityId::NIL, last_command: Default::default() };
+    let welcome = ServerMessage::Welcome {
+        room: stage.room.info().id,
+        epoch: 0,
+        resumed: false,
+        name: "stage".into(),
+        user: EntityId::NIL,
+        last_command: Default::default(),
+    };
     headless.deliver(Duration::ZERO, &welcome.encode().unwrap()).unwrap();
     for message in snapshot_messages(&stage.room.snapshot().unwrap()) {
         headless.deliver(Duration::ZERO, &message).unwrap();

@@ -13,8 +13,8 @@ use roomkeeper::client::Receiver;
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{
-    Admission, Angles, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, Protocol, Quantised, Ranged, Refusal,
-    Rejection, RoomId, RoomTick, ServerMessage, SmallestThree, State, write_varint,
+    Admission, Angles, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, LeaveReason, Protocol, Quantised, Ranged,
+    Refusal, Rejection, Resume, RoomId, RoomTick, ServerMessage, SmallestThree, State, write_varint,
 };
 use roomkeeper::room::{Blueprint, Level, Room, RoomOptions};
 use roomkeeper::store::{ChunkKind, Durability, Opening, SqliteStore, Store, TickRecord, Writer, WriterOptions, data_file};
@@ -262,6 +262,7 @@ struct Table {
 impl Table {
     fn new() -> Self {
         let mut lobby = Lobby::new(HostLimits::default(), false);
+        lobby.begin_epoch(7);
         lobby.open_room(&Blueprint::new(moor::protocol, moor::rules), moor::options()).unwrap();
         lobby.connected(ANN, Visitor { player: ann(), name: "Ann".into(), room: None });
         Self { lobby, receiver: Receiver::default(), now: Duration::from_secs(1) }
@@ -272,7 +273,7 @@ impl Table {
     }
 
     fn hello(&mut self, fingerprint: Fingerprint) -> Vec<u8> {
-        let hello = ClientMessage::Hello { fingerprint, room: "moor".into(), spectate: false }.encode();
+        let hello = ClientMessage::Hello { fingerprint, room: "moor".into(), spectate: false, resume: None }.encode();
         self.lobby.message(ANN, &hello);
         hello.to_vec()
     }
@@ -359,6 +360,20 @@ fn match_of_three_ticks(built: &mut Built) {
     world.entity_mut(thing).remove::<moor::Health>();
     let (_, messages) = table.tick();
     built.insert("message-batch-remove", messages[0].to_vec());
+
+    // Ann goes; somebody comes back who was there in tick 2.
+    table.lobby.disconnected(ANN, LeaveReason::Left);
+    table.receiver = Receiver::default();
+    let back = ConnectionId(2);
+    table.lobby.connected(back, Visitor { player: EntityId::named("bob"), name: "Bob".into(), room: None });
+    let resume = Resume { room: RoomId::named("moor"), epoch: 7, tick: RoomTick(2), latest: RoomTick(2) };
+    let hello = ClientMessage::Hello { fingerprint: description.fingerprint(), room: "moor".into(), spectate: true, resume: Some(resume) };
+    table.lobby.message(back, &hello.encode());
+    built.insert("message-hello-held", hello.encode().to_vec());
+    let (_, messages) = table.tick();
+    assert!(matches!(ServerMessage::decode(&messages[0]), Ok(ServerMessage::Welcome { resumed: true, .. })));
+    assert!(matches!(ServerMessage::decode(messages.last().unwrap()), Ok(ServerMessage::Difference(_))));
+    built.insert("message-difference", messages.last().unwrap().to_vec());
 }
 
 fn varint(bytes: &[u8]) -> (u64, &[u8]) {

@@ -21,6 +21,8 @@ const STEP: Duration = Duration::from_millis(50);
 
 #[derive(Component, Serialize, Deserialize)]
 struct Beat(u32);
+#[derive(Component, Serialize, Deserialize)]
+struct Mark(u32);
 #[derive(Serialize, Deserialize)]
 struct Wave(u32);
 #[derive(Clone, Serialize, Deserialize)]
@@ -28,6 +30,7 @@ struct Waved(u32);
 
 fn protocol(app: &mut App) {
     app.sync::<Beat>("beat").latest();
+    let _ = app.sync::<Mark>("mark");
     app.command::<Wave>("wave").stateless_fact::<Waved>("waved");
 }
 
@@ -60,6 +63,7 @@ impl Host {
         let public_addresses = public.into_iter().collect();
         let shard = Shard::bind(&ShardConfig { bind, public_addresses, access, limits: GatewayLimits::default() }, now).unwrap();
         let mut lobby = Lobby::new(HostLimits::default(), tokens);
+        lobby.begin_epoch(1);
         lobby.open_room(&Blueprint::new(protocol, rules), RoomOptions::named("room")).unwrap();
         let address = public.unwrap_or(shard.local_address().unwrap());
         Self { lobby, shard, key, address, now, facts: Vec::new(), waved: Vec::new() }
@@ -127,6 +131,11 @@ impl Player {
         app.add_observer(move |gone: On<EntityRemoved>| told.lock().unwrap().push(gone.id));
         let link = UdpLink::connect(&host.credentials(name, client_id), host.now).unwrap();
         Self { app, link, greeted: false, removed }
+    }
+
+    /// Connects by another socket. Nobody says goodbye by the one before.
+    fn reconnect(&mut self, host: &Host, name: &str) {
+        (self.link, self.greeted) = (UdpLink::connect(&host.credentials(name, 0), host.now).unwrap(), false);
     }
 
     fn play(&mut self, now: Duration) {
@@ -205,6 +214,35 @@ fn a_player_who_comes_again_with_a_token_takes_its_own_place_over() {
     assert!(bob.removed.lock().unwrap().is_empty() && lives(&host, "ann"));
     assert_eq!(host.lobby.member_count("room"), 2);
     assert!(first.link.status() != LinkStatus::Connected, "{:?}", first.link.status());
+}
+
+#[test]
+fn a_player_whose_network_changed_goes_on_with_what_it_has_over_udp() {
+    let mut host = Host::new(true, None);
+    let marks = |host: &mut Host, from: u32| {
+        let world = host.lobby.room_mut("room").unwrap().world_mut();
+        world.spawn_batch((from..from + 100).map(Mark));
+    };
+    marks(&mut host, 0);
+    let mut ann = joined(&mut host, "ann", 0);
+    assert!(ann.wave(1));
+    run(&mut host, &mut [&mut ann], 20);
+    // Nothing is heard of it for 3 s.
+    run(&mut host, &mut [], 30);
+    marks(&mut host, 1_000);
+    run(&mut host, &mut [], 30);
+    ann.reconnect(&host, "ann");
+    run(&mut host, &mut [&mut ann], 20);
+    assert_eq!(*ann.state(), ConnectionState::Live);
+    let counters = host.lobby.counters();
+    assert_eq!((counters.joined, counters.resumed, counters.resyncs), (2, 1, 0));
+    assert!(ann.removed.lock().unwrap().is_empty() && !host.facts.iter().any(|fact| fact == "user_left"));
+    assert!(ann.wave(2));
+    run(&mut host, &mut [&mut ann], 5);
+    assert_eq!(host.waved, [1, 2]);
+    let world = ann.app.world_mut();
+    let sum: u32 = world.query::<&Mark>().iter(world).map(|mark| mark.0).sum();
+    assert_eq!(sum, (0..100).sum::<u32>() + (1_000..1_100).sum::<u32>());
 }
 
 #[test]

@@ -276,7 +276,8 @@ impl Match {
             self.clients.retain(|_, client| client.player != Some(player));
         }
         let replica = replica(&self.blueprint);
-        let hello = ClientMessage::Hello { fingerprint: replica.protocol().fingerprint(), room: self.options.name.clone(), spectate };
+        let hello =
+            ClientMessage::Hello { fingerprint: replica.protocol().fingerprint(), room: self.options.name.clone(), spectate, resume: None };
         self.lobby.connected(connection, Visitor { player, name: name.to_owned(), room: None });
         self.lobby.message(connection, &hello.encode());
         self.clients.insert(connection, Client { player: (!spectate).then_some(player), replica, commands: 0 });

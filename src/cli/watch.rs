@@ -65,7 +65,7 @@ fn spectate(
             LinkStatus::Connected => {
                 greeted = true;
                 let fingerprint = replica.protocol().fingerprint();
-                let hello = ClientMessage::Hello { fingerprint, room: client.room.clone(), spectate: true };
+                let hello = ClientMessage::Hello { fingerprint, room: client.room.clone(), spectate: true, resume: None };
                 link.send(hello.encode())?;
             }
             LinkStatus::Disconnected(reason) => return Err(CliError::Connection(reason)),

@@ -8,9 +8,9 @@ use thiserror::Error;
 
 use super::replica::Replica;
 use crate::protocol::{
-    BatchHead, CodecError, ComponentEntry, Delivery, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId, Places,
-    Protocol, Reader, RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, VisitPart, insert_staged, part_needs, read_batch,
-    read_part, read_private, read_private_head, read_snapshot, stage,
+    BatchHead, CodecError, ComponentEntry, Delivery, DifferenceHead, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId,
+    Places, Protocol, Reader, RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, VisitPart, insert_staged, part_needs,
+    read_batch, read_difference, read_part, read_private, read_private_head, read_snapshot, stage,
 };
 
 /// Why a replica could not take a message. It must join again.
@@ -109,8 +109,22 @@ pub(crate) fn apply_first_snapshot(world: &mut World, snapshot: &[u8]) -> Result
     let head = SnapshotHead::read(&mut reader)?;
     world.resource_mut::<Replica>().versions.clear();
     let (told, ()) = visit(world, head.tick, |visitor| read_snapshot(&mut reader, visitor))?;
-    world.resource_mut::<Replica>().tick = head.tick;
-    super::check::restart(world);
+    world.resource_mut::<Replica>().completed(head.tick);
+    told.announce(world, head.tick);
+    Ok(())
+}
+
+/// Brings a replica that was away to the state of now, and tells the observers.
+pub(crate) fn apply_difference(world: &mut World, difference: &[u8]) -> Result<(), ApplyError> {
+    let mut reader = Reader::new(difference);
+    let head = DifferenceHead::read(&mut reader)?;
+    let replica_tick = world.resource::<Replica>().tick;
+    if head.from > replica_tick || head.tick < replica_tick {
+        return Err(ApplyError::Gap { tick: head.tick, after: head.from, replica: replica_tick });
+    }
+    let (mut told, ()) = visit(world, head.tick, |visitor| read_difference(head, &mut reader, visitor))?;
+    told.gone_first = true;
+    world.resource_mut::<Replica>().completed(head.tick);
     told.announce(world, head.tick);
     Ok(())
 }
@@ -152,11 +166,18 @@ pub(crate) struct Told {
     pub(crate) gone: Vec<(Entity, EntityId)>,
     removed: Vec<(usize, u32)>,
     deleted: Vec<u32>,
+    /// Those that are gone are told of first: one that is added may have the id of one of them.
+    gone_first: bool,
 }
 
 impl Told {
     /// Tells the observers, then despawns what was deleted.
-    pub(crate) fn announce(self, world: &mut World, tick: RoomTick) {
+    pub(crate) fn announce(mut self, world: &mut World, tick: RoomTick) {
+        let gone = std::mem::take(&mut self.gone);
+        let tell_gone = |world: &mut World| gone.iter().for_each(|(entity, id)| world.trigger(EntityRemoved { entity: *entity, id: *id }));
+        if self.gone_first {
+            tell_gone(world);
+        }
         // Nobody listens in most clients; asking once is cheaper than telling ten thousand times.
         if is_observed::<EntityAdded>(world) {
             for (entity, id) in self.added {
@@ -169,10 +190,10 @@ impl Told {
         for (head, fact) in self.facts {
             fact.trigger(world, head.seq, tick, head.author);
         }
-        for (entity, id) in &self.gone {
-            world.trigger(EntityRemoved { entity: *entity, id: *id });
+        if !self.gone_first {
+            tell_gone(world);
         }
-        for (entity, _) in self.gone {
+        for (entity, _) in gone {
             // One that was its child, and went with its parent, is not there any more.
             if let Ok(entity) = world.get_entity_mut(entity) {
                 entity.despawn();
@@ -230,10 +251,12 @@ impl Visit for Apply<'_> {
         let (mut named, mut names) = (Vec::new(), Vec::new());
         for (place, entry) in roster.into_iter().enumerate() {
             let id = entry.identity.id(room);
-            if self.replica.map.get(entry.net_id).is_some() || self.replica.by_id.contains_key(&id) {
+            if self.replica.map.get(entry.net_id).is_some() {
                 let detail = format!("entity {id} with net id {} is created twice", entry.net_id.get());
                 return Err(CodecError::Value { at: 0, detail });
             }
+            // One who left and joins again in the same tick: the one with the other number is among the deletes.
+            self.told.gone_first |= self.replica.by_id.contains_key(&id);
             // References among the new ones need the entities before their components.
             let entity = self.world.spawn_empty().id();
             self.replica.enter(entry.net_id, id, entity);
@@ -306,10 +329,16 @@ impl Visit for Apply<'_> {
         let entity = self.entity(id)?;
         self.replica.map.unset(id);
         let entity_id = self.world.get::<EntityId>(entity).copied().unwrap_or_default();
-        self.replica.by_id.remove(&entity_id);
+        if self.replica.by_id.get(&entity_id) == Some(&entity) {
+            self.replica.by_id.remove(&entity_id);
+        }
         self.told.gone.push((entity, entity_id));
         self.told.deleted.push(id.get());
         Ok(())
+    }
+
+    fn delete_known(&mut self, id: NetId) -> Result<(), CodecError> {
+        if self.replica.map.get(id).is_some() { self.delete(id) } else { Ok(()) }
     }
 
     fn fact(&mut self, head: FactHead, input: &mut Reader<'_>) -> Result<(), CodecError> {

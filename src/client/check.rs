@@ -13,11 +13,6 @@ use crate::protocol::{
     CodecError, Delivery, EntityId, Identity, Lost, NetId, Protocol, Reader, Rows, State, StateError, StateHash, UpdateKind, watch_losses,
 };
 
-/// Starts over: everything is hashed at the next check.
-pub(crate) fn restart(world: &mut World) {
-    world.resource_mut::<Replica>().checker = None;
-}
-
 /// Whether the replica's state has that hash. Costs a hash per value that changed since the last check, by whoever's hand.
 pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], deleted: &[u32]) -> bool {
     let checker = world.resource_mut::<Replica>().checker.take();
@@ -107,10 +102,9 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
     for entry in &mut protocol.components {
         told.changes.extend(entry.column.announcement());
     }
-    replica.tick = theirs.tick();
+    replica.completed(theirs.tick());
     replica.versions.clear();
     theirs.entities().keys().for_each(|id| replica.versions.created(*id, theirs.tick()));
-    replica.checker = None;
     *world.resource_mut::<Protocol>() = protocol;
     *world.resource_mut::<Replica>() = replica;
     for diverged in done? {

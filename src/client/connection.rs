@@ -9,14 +9,14 @@ use bytes::Bytes;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::apply::{Applied, ApplyError, apply_batch, apply_first_snapshot, apply_part, apply_private, private_head};
+use super::apply::{Applied, ApplyError, apply_batch, apply_difference, apply_first_snapshot, apply_part, apply_private, private_head};
 use super::check::reconcile;
 use super::clock::ServerClock;
 use super::inflow::{Arrival, Inflow};
 use super::replica::Replica;
 use crate::protocol::limits::{COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::protocol::{
-    Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, RoomTick, ServerMessage,
+    Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, Resume, RoomTick, ServerMessage,
     SnapshotAssembly, SnapshotChunk, VerdictMessage, encode_into,
 };
 
@@ -29,7 +29,7 @@ pub enum ConnectionState {
     /// Not in a room, and not on the way.
     #[default]
     Idle,
-    /// Has asked to join; the share of the snapshot that is in, from 0 to 1.
+    /// Has asked to join; the share of the snapshot, or of the difference to the state that it still had, that is in, from 0 to 1.
     Joining(f32),
     /// In the room.
     Live,
@@ -68,6 +68,12 @@ pub struct Connection {
     now: Duration,
     outgoing: VecDeque<Bytes>,
     assembly: SnapshotAssembly,
+    /// The difference that is on its way.
+    difference: SnapshotAssembly,
+    /// What the replica holds of the room of that name.
+    held: Option<(String, Resume)>,
+    /// What the host was offered to go on with.
+    offered: Option<Resume>,
     /// What came while the snapshot was on its way: for everybody, or for this client.
     waiting: Vec<(Bytes, bool)>,
     /// What this client is told beside the batch that follows.
@@ -82,10 +88,15 @@ pub struct Connection {
 
 impl Connection {
     /// Asks for a room. `spectate` joins without a user: the client sees everything and can do nothing.
+    ///
+    /// A client that was in the room before, and kept its [`Replica`], offers what it still holds: the host then sends what it missed, not
+    /// everything, if that is less and the room is still the same run.
     pub fn join(&mut self, protocol: &Protocol, room: &str, spectate: bool) {
-        *self = Self { now: self.now, ..Self::default() };
+        let held = self.held.take();
+        let resume = held.as_ref().filter(|(name, _)| name == room).map(|(_, resume)| *resume);
+        *self = Self { now: self.now, held, offered: resume, ..Self::default() };
         self.state = ConnectionState::Joining(0.0);
-        let hello = ClientMessage::Hello { fingerprint: protocol.fingerprint(), room: room.to_owned(), spectate };
+        let hello = ClientMessage::Hello { fingerprint: protocol.fingerprint(), room: room.to_owned(), spectate, resume };
         self.outgoing.push_back(hello.encode());
     }
 
@@ -252,9 +263,14 @@ pub(crate) fn receive(world: &mut World) {
                 ServerMessage::decode(&message).map_err(ApplyError::from).and_then(|message| handle(world, message))
             }
             Arrival::Part(tick, part) => take_part(world, tick, part),
+            Arrival::Complete(tick) => {
+                take_complete(world, tick);
+                Ok(())
+            }
         };
         if let Err(error) = handled {
-            world.resource_mut::<Replica>().live = false;
+            let mut replica = world.resource_mut::<Replica>();
+            (replica.live, replica.whole) = (false, false);
             let mut connection = world.resource_mut::<Connection>();
             connection.state = ConnectionState::Broken(error.to_string());
             connection.incoming.clear();
@@ -265,6 +281,7 @@ pub(crate) fn receive(world: &mut World) {
     if replica.live {
         replica.heard = heard;
     }
+    hold(world);
     let mut connection = world.resource_mut::<Connection>();
     if connection.told.as_ref() != Some(&connection.state) {
         let state = connection.state.clone();
@@ -273,14 +290,50 @@ pub(crate) fn receive(world: &mut World) {
     }
 }
 
+/// Takes note of what could be offered, should the connection break.
+fn hold(world: &mut World) {
+    world.resource_scope(|world, mut connection: Mut<Connection>| {
+        let replica = world.resource::<Replica>();
+        let named = |name: &String| *name == replica.room_name;
+        connection.held = replica.resumable().map(|resume| {
+            let name = connection.held.take().map(|(name, _)| name).filter(named);
+            (name.unwrap_or_else(|| replica.room_name.clone()), resume)
+        });
+    });
+}
+
+/// The client is let in: with nothing, or with what it offered.
+fn enter(world: &mut World, welcome: Replica, resumed: bool, last_command: CommandId) -> Result<(), ApplyError> {
+    let mut connection = world.resource_mut::<Connection>();
+    connection.last_command = last_command.0;
+    let offered = connection.offered.take();
+    if resumed && offered.is_none() {
+        return Err(CodecError::Value { at: 0, detail: "the server goes on with a state that it was not offered".to_owned() }.into());
+    }
+    let mut replica = world.resource_mut::<Replica>();
+    // The game may have put another one in its place meanwhile.
+    let goes_on = resumed && offered == replica.resumable();
+    (replica.room, replica.room_name, replica.user, replica.epoch) = (welcome.room, welcome.room_name, welcome.user, welcome.epoch);
+    (replica.live, replica.whole) = (goes_on, goes_on);
+    let tick = replica.tick;
+    if resumed && !goes_on {
+        world.resource_mut::<Connection>().outgoing.push_back(ClientMessage::Diverged { tick }.encode());
+    }
+    Ok(())
+}
+
+/// All values of `latest` components as of a tick came before.
+fn take_complete(world: &mut World, tick: RoomTick) {
+    if !world.resource::<Connection>().inflow.has_waiting() {
+        let mut replica = world.resource_mut::<Replica>();
+        replica.complete = replica.complete.max(tick);
+    }
+}
+
 fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
     match message {
-        ServerMessage::Welcome { room, name, user, last_command } => {
-            let mut connection = world.resource_mut::<Connection>();
-            connection.last_command = last_command.0;
-            let mut replica = world.resource_mut::<Replica>();
-            (replica.room, replica.room_name, replica.user, replica.live) = (room, name, user, false);
-            Ok(())
+        ServerMessage::Welcome { room, epoch, resumed, name, user, last_command } => {
+            enter(world, Replica { room, room_name: name, user, epoch, ..Replica::default() }, resumed, last_command)
         }
         ServerMessage::Refused(refusal) => {
             let differences = match &refusal {
@@ -292,6 +345,7 @@ fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
             Ok(())
         }
         ServerMessage::Chunk(chunk) => take_chunk(world, &chunk),
+        ServerMessage::Difference(chunk) => take_difference(world, &chunk),
         ServerMessage::Batch(batch) => take_batch(world, batch),
         ServerMessage::Private(private) => take_private(world, private),
         ServerMessage::Verdicts { tick, verdicts } => {
@@ -346,6 +400,21 @@ fn take_chunk(world: &mut World, chunk: &SnapshotChunk) -> Result<(), ApplyError
     retry_parts(world)
 }
 
+fn take_difference(world: &mut World, chunk: &SnapshotChunk) -> Result<(), ApplyError> {
+    let mut connection = world.resource_mut::<Connection>();
+    let Some(difference) = connection.difference.add(chunk)? else {
+        connection.state = ConnectionState::Joining(connection.difference.progress());
+        return Ok(());
+    };
+    if !world.resource::<Replica>().live {
+        // It is to what is not here any more: a snapshot was asked for.
+        return Ok(());
+    }
+    apply_difference(world, &difference)?;
+    world.resource_mut::<Connection>().state = ConnectionState::Live;
+    retry_parts(world)
+}
+
 /// Takes a part, or lets it wait for the batch that it needs.
 fn take_part(world: &mut World, tick: RoomTick, part: Bytes) -> Result<(), ApplyError> {
     if !world.resource::<Replica>().live || !apply_part(world, tick, &part)? {
@@ -393,6 +462,7 @@ fn take_batch(world: &mut World, batch: Bytes) -> Result<(), ApplyError> {
     match apply_batch(world, &batch, private.as_deref())? {
         Applied::Done | Applied::Duplicate => {}
         Applied::Diverged(tick) => {
+            world.resource_mut::<Replica>().whole = false;
             let mut connection = world.resource_mut::<Connection>();
             if !connection.resyncing {
                 connection.resyncing = true;

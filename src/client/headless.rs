@@ -9,8 +9,8 @@ use super::apply::{ApplyError, private_head};
 use super::clock::ServerClock;
 use super::inflow::{Arrival, Inflow};
 use crate::protocol::{
-    EntityId, Followed, Operation, PACKET, Protocol, Refusal, RoomId, RoomTick, ServerMessage, SnapshotAssembly, State, StateError,
-    VerdictMessage, Versions, part_needs,
+    CodecError, EntityId, Followed, Operation, PACKET, Protocol, Refusal, RoomId, RoomTick, ServerMessage, SnapshotAssembly, State,
+    StateError, VerdictMessage, Versions, part_needs,
 };
 
 /// What a message did to a [`HeadlessReplica`].
@@ -85,6 +85,7 @@ impl HeadlessReplica {
             match arrival {
                 Arrival::Message(message) => sights.extend(self.message(&message)?),
                 Arrival::Part(tick, part) => sights.extend(self.part(tick, part)?),
+                Arrival::Complete(_) => {}
             }
         }
         Ok(sights)
@@ -147,6 +148,8 @@ impl HeadlessReplica {
                     sights
                 }
             },
+            // It offers no state to go on with, so nobody sends it one.
+            ServerMessage::Difference(_) => return Err(CodecError::Unknown { what: "difference", value: 0, at: 0 }.into()),
             ServerMessage::Batch(batch) if self.live => {
                 let mut sights = vec![self.follow(&batch)?];
                 self.retry_parts(&mut sights)?;

@@ -40,6 +40,8 @@ pub(crate) enum Arrival {
     Message(Bytes),
     /// Values of `latest` components as of a tick.
     Part(RoomTick, Bytes),
+    /// All values of `latest` components as of that tick were in packets that came before.
+    Complete(RoomTick),
 }
 
 /// The receiving end of a host's packets.
@@ -92,7 +94,10 @@ impl Inflow {
             match frame {
                 Frame::Ordered { offset, bytes } => self.stream.put(offset, bytes),
                 Frame::Part(body) => out.push_back(Arrival::Part(tick, body)),
-                Frame::Echo { seq, hold_millis } => self.echo(now, seq, hold_millis),
+                Frame::Echo { seq, hold_millis, complete } => {
+                    self.echo(now, seq, hold_millis);
+                    out.push_back(Arrival::Complete(complete));
+                }
             }
         }
         while let Some(message) = self.stream.next_message()? {
@@ -191,6 +196,11 @@ impl Inflow {
     /// The parts that waited, to be tried again.
     pub(crate) fn waited(&mut self) -> VecDeque<(RoomTick, Bytes)> {
         std::mem::take(&mut self.waiting)
+    }
+
+    /// True if a part waits for its batch.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// The newest tick that a packet told of.
@@ -310,6 +320,7 @@ impl Receiver {
             match arrival {
                 Arrival::Message(message) => messages.push(message),
                 Arrival::Part(..) => self.parts += 1,
+                Arrival::Complete(_) => {}
             }
         }
         Ok(messages)

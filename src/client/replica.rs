@@ -4,7 +4,7 @@ use bevy_ecs::change_detection::Tick;
 use bevy_ecs::prelude::*;
 use bevy_platform::collections::HashMap;
 
-use crate::protocol::{EntityId, NetId, NetMap, RoomId, RoomTick, Rows, StateHash, Versions};
+use crate::protocol::{EntityId, NetId, NetMap, Resume, RoomId, RoomTick, Rows, StateHash, Versions};
 
 /// The client's copy of a room. A resource of the game's world, added by [`ReplicaPlugin`](super::ReplicaPlugin).
 #[derive(Resource, Debug)]
@@ -13,6 +13,12 @@ pub struct Replica {
     pub(crate) room_name: String,
     pub(crate) user: EntityId,
     pub(crate) tick: RoomTick,
+    /// Which run of the room this is a state of.
+    pub(crate) epoch: u64,
+    /// The tick as of which all values of `latest` components are here.
+    pub(crate) complete: RoomTick,
+    /// True while what is here is a whole state of the room, with which a host could go on.
+    pub(crate) whole: bool,
     pub(crate) live: bool,
     pub(crate) map: NetMap,
     pub(crate) by_id: HashMap<EntityId, Entity>,
@@ -39,6 +45,9 @@ impl Default for Replica {
             room_name: String::new(),
             user: EntityId::NIL,
             tick: RoomTick(0),
+            epoch: 0,
+            complete: RoomTick(0),
+            whole: false,
             live: false,
             map: NetMap::default(),
             by_id: HashMap::default(),
@@ -51,6 +60,20 @@ impl Default for Replica {
 }
 
 impl Replica {
+    /// Takes note that all of the room's state as of a tick is here.
+    pub(crate) fn completed(&mut self, tick: RoomTick) {
+        (self.tick, self.complete, self.whole) = (tick, tick, true);
+        // Everything is hashed at the next check.
+        self.checker = None;
+    }
+
+    /// What a host could go on with.
+    pub(crate) fn resumable(&self) -> Option<Resume> {
+        // Epoch 0 says that the host goes on with nothing.
+        let is_held = self.whole && self.epoch != 0;
+        is_held.then_some(Resume { room: self.room, epoch: self.epoch, tick: self.tick, latest: self.complete })
+    }
+
     /// The entity of the client's world that stands for an id.
     pub fn entity(&self, id: EntityId) -> Option<Entity> {
         self.by_id.get(&id).copied()

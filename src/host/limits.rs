@@ -22,6 +22,9 @@ pub struct HostLimits {
     pub mistakes_max: u32,
     /// Fewest ticks between two snapshots that one member may ask for. Default: 20. Counter: `resyncs_refused`.
     pub resync_ticks_min: u32,
+    /// Most bytes of missed batches that somebody who comes back is sent one by one although a difference or a snapshot is less: so it is told the facts of
+    /// that time, at most half a minute back. Default: 0, what is least for a member that wants to know where things stand.
+    pub replay_bytes_max: usize,
     /// How many ticks a room that goes on after its process ended waits for the users that it had. Who is not back by then has left.
     /// Default: 1,200, a minute.
     pub seat_ticks: u32,
@@ -38,6 +41,7 @@ impl Default for HostLimits {
             bytes_per_second_max: 2 << 20,
             mistakes_max: 16,
             resync_ticks_min: 20,
+            replay_bytes_max: 0,
             seat_ticks: 1_200,
         }
     }
@@ -51,6 +55,8 @@ pub struct HostCounters {
     pub connected: u64,
     /// Users and spectators that were let in.
     pub joined: u64,
+    /// Those of them that were sent what they had missed, and no snapshot.
+    pub resumed: u64,
     /// Connections that a room's rules, its name, or another protocol turned away.
     pub refused: u64,
     /// Connections for which the host or the room had no place.

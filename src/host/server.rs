@@ -93,7 +93,8 @@ impl Server {
     pub fn bind_threads(config: &ShardConfig, limits: HostLimits, threads: usize) -> Result<Self, ServerError> {
         let gateway = Gateway::bind(config, threads, unix_time)?;
         let takeover = matches!(config.access, Access::Tokens(_));
-        let lobby = Lobby::new(limits, takeover);
+        let mut lobby = Lobby::new(limits, takeover);
+        lobby.begin_epoch(unix_time().as_nanos() as u64);
         Ok(Self {
             lobby,
             gateway,

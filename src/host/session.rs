@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::delivery::Delivery;
-use crate::protocol::{EntityId, RoomTick};
+use crate::protocol::{EntityId, Resume, RoomTick};
 use crate::room::{ToldReferences, ViewerId};
 
 /// A connection, as the gateway numbers it. Never used again in one process.
@@ -43,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) stage: Stage,
     pub(crate) room: Option<String>,
     pub(crate) spectator: bool,
+    /// What it still holds of the room, as it says.
+    pub(crate) resume: Option<Resume>,
     /// The commands that came since the room's tick `commands_tick`.
     pub(crate) commands_waiting: usize,
     pub(crate) commands_tick: RoomTick,
@@ -71,6 +73,7 @@ impl Session {
             stage: Stage::Greeting,
             room: None,
             spectator: false,
+            resume: None,
             commands_waiting: 0,
             commands_tick: RoomTick(0),
             mistakes: 0,

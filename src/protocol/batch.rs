@@ -306,6 +306,10 @@ pub(crate) trait Visit {
     fn remove(&mut self, component: usize, id: NetId) -> Result<(), CodecError>;
     /// An entity is deleted.
     fn delete(&mut self, id: NetId) -> Result<(), CodecError>;
+    /// An entity is deleted, if it is known: it may have come and gone while nobody was told.
+    fn delete_known(&mut self, id: NetId) -> Result<(), CodecError> {
+        self.delete(id)
+    }
     /// A fact happened.
     fn fact(&mut self, head: FactHead, input: &mut Reader<'_>) -> Result<(), CodecError>;
     /// A note: the fact, as its place among the batch's facts, that caused an operation, as its place among the operations.
@@ -363,7 +367,7 @@ fn read_hash(reader: &mut Reader<'_>) -> Result<u64, CodecError> {
     Ok(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
 
-fn read_creates(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<usize, CodecError> {
+pub(super) fn read_creates(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<usize, CodecError> {
     let roster = read_roster(reader)?;
     let ids: Vec<NetId> = roster.iter().map(|entry| entry.net_id).collect();
     visitor.create(roster)?;
@@ -387,7 +391,7 @@ fn read_creates(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<usi
     Ok(ids.len())
 }
 
-fn read_section(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<usize, CodecError> {
+pub(super) fn read_section(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<usize, CodecError> {
     let at = reader.at();
     let tag = reader.varint_u32("section")?;
     let component = (tag / 8) as usize;

@@ -1,4 +1,4 @@
-//! A snapshot on its way: cut into pieces, each packed by itself where that makes it smaller.
+//! A snapshot on its way: cut into pieces, each packed by itself where that makes it smaller. So travels a difference, with 8 for the 3.
 //!
 //! ```text
 //! chunk := 3, size of the snapshot, place of the piece in it, 0, the piece
@@ -14,6 +14,9 @@ use super::limits::{SNAPSHOT_BYTES_MAX, SNAPSHOT_CHUNK_BYTES};
 
 /// The first byte of the message.
 pub(crate) const CHUNK: u8 = 3;
+
+/// The first byte of a piece of a difference.
+pub(crate) const DIFFERENCE: u8 = 8;
 
 /// The part of a piece that packing must save to be worth it.
 const SAVING: usize = 32;
@@ -32,8 +35,8 @@ pub struct SnapshotChunk {
 }
 
 impl SnapshotChunk {
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        out.push(CHUNK);
+    pub(crate) fn write(&self, kind: u8, out: &mut Vec<u8>) {
+        out.push(kind);
         for number in [self.size, self.at, self.packed] {
             write_varint(number as u64, out);
         }
@@ -56,6 +59,15 @@ impl SnapshotChunk {
 
 /// A snapshot as messages: made once, then shared by all that join in the tick.
 pub fn snapshot_messages(snapshot: &Bytes) -> Vec<Bytes> {
+    messages(CHUNK, snapshot)
+}
+
+/// A difference as messages.
+pub(crate) fn difference_messages(difference: &Bytes) -> Vec<Bytes> {
+    messages(DIFFERENCE, difference)
+}
+
+fn messages(kind: u8, snapshot: &Bytes) -> Vec<Bytes> {
     let mut scratch = vec![0; lz4_flex::block::get_maximum_output_size(SNAPSHOT_CHUNK_BYTES.min(snapshot.len()))];
     let places = (0..snapshot.len()).step_by(SNAPSHOT_CHUNK_BYTES);
     let messages = places.map(|at| {
@@ -67,7 +79,7 @@ pub fn snapshot_messages(snapshot: &Bytes) -> Vec<Bytes> {
             _ => (0, piece),
         };
         let mut out = Vec::with_capacity(bytes.len() + 16);
-        SnapshotChunk { size: snapshot.len(), at, packed, bytes }.write(&mut out);
+        SnapshotChunk { size: snapshot.len(), at, packed, bytes }.write(kind, &mut out);
         Bytes::from(out)
     });
     messages.collect()

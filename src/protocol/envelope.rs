@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use super::chunk::{CHUNK, SnapshotChunk};
+use super::chunk::{CHUNK, DIFFERENCE, SnapshotChunk};
 use super::codec::{CodecError, Reader, encode_into, write_text, write_varint};
 use super::fingerprint::{Description, Fingerprint};
 use super::ids::{CommandId, EntityId, RoomId, RoomTick};
@@ -12,10 +12,23 @@ use super::rejection::Rejection;
 use super::roster::read_uuid;
 
 /// The version of this format. Two that differ don't connect.
-pub const WIRE_VERSION: u64 = 3;
+pub const WIRE_VERSION: u64 = 4;
 
 /// The first byte of [`ServerMessage::Private`].
 pub(crate) const PRIVATE_MESSAGE: u8 = 7;
+
+/// What a client that comes back still holds of a room: a state that the host can bring up to date without a whole snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The room.
+    pub room: RoomId,
+    /// Which run of the room, as its welcome said.
+    pub epoch: u64,
+    /// The tick of the last batch that is in: all that is ordered is as of it.
+    pub tick: RoomTick,
+    /// The tick as of which it has all values of `latest` components, as an echo said.
+    pub latest: RoomTick,
+}
 
 /// What a client says to its host. All on the reliable channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +41,8 @@ pub enum ClientMessage {
         room: String,
         /// True to watch without being a user of the room.
         spectate: bool,
+        /// What it still holds of the room, if it was there before.
+        resume: Option<Resume>,
     },
     /// A command.
     Command {
@@ -52,12 +67,19 @@ impl ClientMessage {
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         match self {
-            Self::Hello { fingerprint, room, spectate } => {
+            Self::Hello { fingerprint, room, spectate, resume } => {
                 out.push(1);
                 write_varint(WIRE_VERSION, &mut out);
                 out.extend_from_slice(&fingerprint.0.to_le_bytes());
                 write_text(room, &mut out);
                 out.push(u8::from(*spectate));
+                out.push(u8::from(resume.is_some()));
+                if let Some(Resume { room, epoch, tick, latest }) = resume {
+                    out.extend_from_slice(room.as_uuid().as_bytes());
+                    out.extend_from_slice(&epoch.to_le_bytes());
+                    write_varint(u64::from(tick.0), &mut out);
+                    write_varint(u64::from(latest.0), &mut out);
+                }
             }
             Self::Command { id, kind, payload } => {
                 out.push(2);
@@ -87,9 +109,11 @@ impl ClientMessage {
                 if version != WIRE_VERSION {
                     return Err(CodecError::Unknown { what: "wire version", value: version, at });
                 }
-                let fingerprint = Fingerprint(u64::from_le_bytes(reader.bytes(8)?.try_into().unwrap_or_default()));
+                let fingerprint = Fingerprint(read_u64(&mut reader)?);
                 let room = reader.text("room", NAME_BYTES_MAX)?.to_owned();
-                Self::Hello { fingerprint, room, spectate: reader.byte()? != 0 }
+                let spectate = reader.byte()? != 0;
+                let resume = if reader.byte()? == 0 { None } else { Some(read_resume(&mut reader)?) };
+                Self::Hello { fingerprint, room, spectate, resume }
             }
             2 => {
                 let id = CommandId(reader.varint_u32("command id")?);
@@ -107,6 +131,16 @@ impl ClientMessage {
         reader.finish()?;
         Ok(decoded)
     }
+}
+
+fn read_resume(reader: &mut Reader<'_>) -> Result<Resume, CodecError> {
+    let room = RoomId::from_uuid(read_uuid(reader)?);
+    let epoch = read_u64(reader)?;
+    Ok(Resume { room, epoch, tick: RoomTick(reader.varint_u32("tick")?), latest: RoomTick(reader.varint_u32("tick")?) })
+}
+
+fn read_u64(reader: &mut Reader<'_>) -> Result<u64, CodecError> {
+    Ok(u64::from_le_bytes(reader.bytes(8)?.try_into().unwrap_or_default()))
 }
 
 /// Why a client is not let in, or not kept.
@@ -155,10 +189,14 @@ pub struct VerdictMessage {
 /// What a host says to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerMessage {
-    /// The client is let in; a snapshot follows.
+    /// The client is let in; a snapshot follows, or if its state is gone on with, what it missed and a difference.
     Welcome {
         /// The room's id.
         room: RoomId,
+        /// Which run of the room this is. It is another one after the room was opened anew.
+        epoch: u64,
+        /// True if the client's state is gone on with: perhaps batches, then a difference follow.
+        resumed: bool,
         /// The room's name.
         name: String,
         /// The client's user; the nil id for a spectator.
@@ -170,6 +208,8 @@ pub enum ServerMessage {
     Refused(Refusal),
     /// A piece of a snapshot.
     Chunk(SnapshotChunk),
+    /// A piece of a difference, which is cut and packed as a snapshot is.
+    Difference(SnapshotChunk),
     /// All operations of a tick.
     Batch(Bytes),
     /// What became of this client's commands in a tick.
@@ -196,9 +236,11 @@ impl ServerMessage {
     pub fn encode(&self) -> Result<Bytes, CodecError> {
         let mut out = Vec::new();
         match self {
-            Self::Welcome { room, name, user, last_command } => {
+            Self::Welcome { room, epoch, resumed, name, user, last_command } => {
                 out.push(1);
                 write_varint(u64::from(last_command.0), &mut out);
+                out.extend_from_slice(&epoch.to_le_bytes());
+                out.push(u8::from(*resumed));
                 out.extend_from_slice(room.as_uuid().as_bytes());
                 out.extend_from_slice(user.as_uuid().as_bytes());
                 write_text(name, &mut out);
@@ -207,7 +249,8 @@ impl ServerMessage {
                 out.push(2);
                 encode_into(refusal, &mut out)?;
             }
-            Self::Chunk(chunk) => chunk.write(&mut out),
+            Self::Chunk(chunk) => chunk.write(CHUNK, &mut out),
+            Self::Difference(chunk) => chunk.write(DIFFERENCE, &mut out),
             Self::Batch(batch) => return Ok(batch_message(batch)),
             Self::Verdicts { tick, verdicts } => {
                 out.push(5);
@@ -235,12 +278,15 @@ impl ServerMessage {
         let decoded = match reader.byte()? {
             1 => {
                 let last_command = CommandId(reader.varint_u32("command id")?);
+                let (epoch, resumed) = (read_u64(&mut reader)?, reader.byte()? != 0);
                 let room = RoomId::from_uuid(read_uuid(&mut reader)?);
                 let user = EntityId::from_uuid(read_uuid(&mut reader)?);
-                Self::Welcome { room, user, last_command, name: reader.text("room", NAME_BYTES_MAX)?.to_owned() }
+                let name = reader.text("room", NAME_BYTES_MAX)?.to_owned();
+                Self::Welcome { room, epoch, resumed, name, user, last_command }
             }
             2 => Self::Refused(reader.value()?),
             CHUNK => return SnapshotChunk::read(&mut reader, message).map(Self::Chunk),
+            DIFFERENCE => return SnapshotChunk::read(&mut reader, message).map(Self::Difference),
             4 => return Ok(Self::Batch(message.slice(1..))),
             PRIVATE_MESSAGE => return Ok(Self::Private(message.slice(1..))),
             5 => Self::Verdicts { tick: RoomTick(reader.varint_u32("tick")?), verdicts: reader.value()? },
@@ -269,18 +315,28 @@ mod tests {
     fn every_message_survives_the_wire() {
         let rejection = Rejection::new("no_ammo").because("reload first");
         let server = [
-            ServerMessage::Welcome { room: RoomId::named("a"), name: "a".into(), user: EntityId::named("ann"), last_command: CommandId(4) },
+            ServerMessage::Welcome {
+                room: RoomId::named("a"),
+                epoch: u64::MAX - 1,
+                resumed: true,
+                name: "a".into(),
+                user: EntityId::named("ann"),
+                last_command: CommandId(4),
+            },
             ServerMessage::Refused(Refusal::ProtocolDiffers(Description::default())),
             ServerMessage::Refused(Refusal::Rejected(rejection.clone())),
             ServerMessage::Chunk(SnapshotChunk { size: 10, at: 0, packed: 7, bytes: Bytes::from_static(b"abc") }),
+            ServerMessage::Difference(SnapshotChunk { size: 10, at: 7, packed: 0, bytes: Bytes::from_static(b"abc") }),
             ServerMessage::Batch(Bytes::from_static(b"batch")),
             ServerMessage::Verdicts { tick: RoomTick(9), verdicts: vec![VerdictMessage { id: CommandId(3), rejection: Some(rejection) }] },
         ];
         for message in server {
             assert_eq!(ServerMessage::decode(&message.encode().unwrap()), Ok(message));
         }
+        let resume = Resume { room: RoomId::named("a"), epoch: 1 << 60, tick: RoomTick(70_000), latest: RoomTick(69_990) };
         let client = [
-            ClientMessage::Hello { fingerprint: Fingerprint(7), room: "lobby".into(), spectate: true },
+            ClientMessage::Hello { fingerprint: Fingerprint(7), room: "lobby".into(), spectate: true, resume: None },
+            ClientMessage::Hello { fingerprint: Fingerprint(7), room: "lobby".into(), spectate: false, resume: Some(resume) },
             ClientMessage::Command { id: CommandId(1), kind: 2, payload: Bytes::from_static(b"payload") },
             ClientMessage::Leave,
             ClientMessage::Diverged { tick: RoomTick(70_000) },

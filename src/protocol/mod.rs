@@ -10,6 +10,8 @@ mod check;
 mod chunk;
 mod codec;
 mod column;
+#[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica reads"))]
+mod difference;
 mod envelope;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
 mod evolve;
@@ -55,7 +57,7 @@ pub use self::codec::{CodecError, Reader, write_varint};
 pub use self::column::SyncComponent;
 #[cfg(feature = "host")]
 pub(crate) use self::envelope::PRIVATE_MESSAGE;
-pub use self::envelope::{ClientMessage, Refusal, ServerMessage, VerdictMessage, WIRE_VERSION, batch_message};
+pub use self::envelope::{ClientMessage, Refusal, Resume, ServerMessage, VerdictMessage, WIRE_VERSION, batch_message};
 pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::fold::Folded;
@@ -88,21 +90,28 @@ pub(crate) use self::batch::{Visit, read_snapshot, write_private_head};
 pub(crate) use self::batch::{read_private, read_private_head};
 pub(crate) use self::built_in::register_built_in;
 pub(crate) use self::check::StateHash;
+#[cfg(feature = "host")]
+pub(crate) use self::chunk::DIFFERENCE;
+pub(crate) use self::chunk::difference_messages;
 pub(crate) use self::codec::encode_into;
 #[cfg(feature = "host")]
 pub(crate) use self::codec::write_bytes;
 #[cfg(feature = "client")]
 pub(crate) use self::column::Announcement;
+pub(crate) use self::difference::DifferenceHead;
+#[cfg(feature = "client")]
+pub(crate) use self::difference::read_difference;
 #[cfg(feature = "host")]
 pub(crate) use self::fold::{Dirty, EXISTS};
 pub(crate) use self::ids::with_ticks_moved;
+pub(crate) use self::packet::varint_size;
 #[cfg(feature = "client")]
 pub(crate) use self::packet::{Frame, REPORT_BITS_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX, read_packet};
 pub use self::packet::{PACKET, REPORT};
 #[cfg(feature = "host")]
 pub(crate) use self::packet::{PACKET_HEAD_MAX, write_echo, write_ordered_head, write_packet_head, write_part_head};
 #[cfg(any(feature = "client", feature = "host"))]
-pub(crate) use self::packet::{Report, STREAM_WINDOW_BYTES, unwrap_seq, varint_size};
+pub(crate) use self::packet::{Report, STREAM_WINDOW_BYTES, unwrap_seq};
 pub(crate) use self::part::{PartItem, PartSource};
 #[cfg(feature = "client")]
 pub(crate) use self::part::{VisitPart, part_needs, read_part};

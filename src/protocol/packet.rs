@@ -5,7 +5,7 @@
 //! frame   := kind * 2 + last, [size, unless last], body          the last frame reaches to the end of the packet
 //! body    := 0 ordered: offset, bytes                            a piece of the stream of messages
 //!          | 1 part: values of `latest` components as of the packet's tick
-//!          | 2 echo: seq (2 bytes) of the newest report, milliseconds since it came
+//!          | 2 echo: seq (2 bytes) of the newest report, milliseconds since it came, the tick as of which all `latest` values are there
 //! stream  := messages, each with its size before it
 //! report  := 17, seq (2 bytes), newest packet (2 bytes), milliseconds since it came, bits
 //! bits    := for the packet before the newest the lowest bit of the first byte, then for the one before that ..: 1 if it came
@@ -62,11 +62,12 @@ pub(crate) fn write_part_head(out: &mut Vec<u8>) {
 }
 
 /// Appends an echo, which is never the last frame.
-pub(crate) fn write_echo(seq: u16, hold_millis: u32, out: &mut Vec<u8>) {
+pub(crate) fn write_echo(seq: u16, hold_millis: u32, complete: RoomTick, out: &mut Vec<u8>) {
+    let numbers = [hold_millis, complete.0].map(u64::from);
     out.push(ECHO * 2);
-    write_varint(2 + varint_size(u64::from(hold_millis)) as u64, out);
+    write_varint(2 + numbers.iter().map(|number| varint_size(*number) as u64).sum::<u64>(), out);
     out.extend_from_slice(&seq.to_le_bytes());
-    write_varint(u64::from(hold_millis), out);
+    numbers.iter().for_each(|number| write_varint(*number, out));
 }
 
 /// The bytes that an integer takes.
@@ -97,6 +98,8 @@ pub(crate) enum Frame {
         seq: u16,
         /// How long ago.
         hold_millis: u32,
+        /// Every value of a `latest` component that had changed by this tick, and not since, is known to have arrived.
+        complete: RoomTick,
     },
 }
 
@@ -128,8 +131,9 @@ pub(crate) fn read_packet(packet: &Bytes) -> Result<(u16, RoomTick, Vec<Frame>),
             ECHO => {
                 let seq = read_u16(&mut inner)?;
                 let hold_millis = inner.varint_u32("milliseconds")?;
+                let complete = RoomTick(inner.varint_u32("tick")?);
                 inner.finish()?;
-                Frame::Echo { seq, hold_millis }
+                Frame::Echo { seq, hold_millis, complete }
             }
             kind => return Err(CodecError::Unknown { what: "kind of frame", value: u64::from(kind), at }),
         });
@@ -208,15 +212,15 @@ mod tests {
     proptest! {
         #[test]
         fn a_packet_says_what_was_written(
-            seq: u16, tick: u32, offset in 0..u64::MAX / 2, echo: Option<(u16, u32)>, bytes: Vec<u8>, part: Option<Vec<u8>>,
+            seq: u16, tick: u32, offset in 0..u64::MAX / 2, echo: Option<(u16, u32, u32)>, bytes: Vec<u8>, part: Option<Vec<u8>>,
         ) {
             let mut out = Vec::new();
             write_packet_head(u64::from(seq) + (7 << 16), RoomTick(tick), &mut out);
             prop_assert!(out.len() <= PACKET_HEAD_MAX);
             let mut frames = Vec::new();
-            if let Some((seq, hold_millis)) = echo {
-                write_echo(seq, hold_millis, &mut out);
-                frames.push(Frame::Echo { seq, hold_millis });
+            if let Some((seq, hold_millis, complete)) = echo {
+                write_echo(seq, hold_millis, RoomTick(complete), &mut out);
+                frames.push(Frame::Echo { seq, hold_millis, complete: RoomTick(complete) });
             }
             write_ordered_head(offset, part.is_some().then_some(bytes.len()), &mut out);
             out.extend_from_slice(&bytes);

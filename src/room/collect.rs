@@ -8,6 +8,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::clock::RoomClock;
+use super::history::History;
 use super::index::{EntityIndex, SlotState};
 use super::latest::LatestValues;
 use super::ledger::Ledger;
@@ -126,8 +127,11 @@ pub(crate) fn collect(world: &mut World) {
     let now = world.increment_change_tick();
     let mut latest = std::mem::take(&mut *world.resource_mut::<LatestValues>());
     let mut private = std::mem::take(&mut *world.resource_mut::<Private>());
-    let (batch, ordered) =
-        world.last_change_tick_scope(since, |world| collector.write_batch(world, &mut protocol, (&mut latest, &mut private), (since, now)));
+    let mut history = std::mem::take(&mut *world.resource_mut::<History>());
+    let (batch, ordered) = world.last_change_tick_scope(since, |world| {
+        collector.write_batch(world, &mut protocol, (&mut latest, &mut private, &mut history), (since, now))
+    });
+    *world.resource_mut::<History>() = history;
     *world.resource_mut::<LatestValues>() = latest;
     *world.resource_mut::<Private>() = private;
     for entry in protocol.components.iter().filter(|entry| entry.quantity) {
@@ -153,7 +157,7 @@ impl Collector {
         &mut self,
         world: &mut World,
         protocol: &mut Protocol,
-        (latest, private): (&mut LatestValues, &mut Private),
+        (latest, private, history): (&mut LatestValues, &mut Private, &mut History),
         (since, now): (Tick, Tick),
     ) -> (Option<Bytes>, Option<Bytes>) {
         self.columns.clear();
@@ -163,6 +167,7 @@ impl Collector {
         self.find_births_and_deaths(world);
         let (tick, index) = (world.resource::<RoomClock>().tick, world.resource::<EntityIndex>());
         latest.begin(protocol, tick, &self.roster, self.deletes.iter().map(|(id, _)| *id));
+        history.begin(tick, &self.roster, self.deletes.iter().map(|(id, _)| *id));
         private.begin(protocol, index);
         let secretive = private.secretive;
         self.public.clear();
@@ -177,6 +182,10 @@ impl Collector {
             let (is_private, index) = (private.is_private(component), world.resource::<EntityIndex>());
             self.take_latest(component, latest, |id| is_private || (secretive && index.is_restricted(NetId(id))));
             self.write_component(world, component, now, private, latest.is_latest(component));
+            if !latest.is_latest(component) {
+                let updated = self.updated.iter().map(|row| self.rows.id(*row));
+                history.changed(tick, component, updated.chain(self.removed.iter().map(|(id, _)| *id)));
+            }
         }
         latest.write_parts();
         let deletes = &self.deletes;
@@ -197,6 +206,7 @@ impl Collector {
         (self.all, self.ordered) = (all, ordered);
         self.last_batch = if batch.is_some() { tick } else { self.last_batch };
         self.last_ordered = if ordered_batch.is_some() { tick } else { self.last_ordered };
+        history.keep(tick, ordered_batch.as_ref(), secretive);
         self.settle(world);
         (batch, ordered_batch)
     }

@@ -195,6 +195,12 @@ impl LatestValues {
         })
     }
 
+    /// The net ids of which the value of a component changed after a tick, or was removed. `None` if the component is not `latest`.
+    pub(crate) fn changed_of(&self, component: usize, tick: RoomTick) -> Option<impl Iterator<Item = u32> + '_> {
+        let column = self.columns.get(usize::from(self.ordinal(component)?))?;
+        Some((0..).zip(&column.changed).filter(move |(_, changed)| **changed > tick.0).map(|(id, _)| id))
+    }
+
     /// The number of the component at a place.
     pub(crate) fn component(&self, ordinal: u8) -> usize {
         self.components.get(usize::from(ordinal)).copied().unwrap_or_default()

@@ -11,6 +11,8 @@ mod clock;
 mod collect;
 mod decision;
 mod fault;
+#[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host sends"))]
+mod history;
 mod inbox;
 mod index;
 mod intake;
@@ -50,6 +52,8 @@ pub use self::resume::{ResumeError, Resumed, Scene};
 pub use self::rng::RoomRng;
 pub use self::runner::{Room, RoomError, RoomInfo, RoomOptions};
 
+#[cfg(feature = "host")]
+pub(crate) use self::history::{bytes_of, catch_up};
 #[cfg(feature = "host")]
 pub(crate) use self::latest::{LatestValues, NEEDS_TICKS, Part};
 #[cfg(feature = "host")]

@@ -17,6 +17,7 @@ use super::clock::RoomClock;
 use super::collect::{Collector, collect};
 use super::decision::{Join, Rules, RulesAppExt};
 use super::fault::{RoomFault, catch_faults, fault_of};
+use super::history::History;
 use super::inbox::Inbox;
 use super::index::{EntityIndex, keep_index};
 use super::intake::{Members, intake};
@@ -201,6 +202,7 @@ impl Room {
         app.init_resource::<Protocol>().init_resource::<Rules>().init_resource::<RoomClock>().init_resource::<Inbox>();
         app.init_resource::<Meter>()
             .init_resource::<LatestValues>()
+            .init_resource::<History>()
             .init_resource::<Private>()
             .init_resource::<Outbox>()
             .init_resource::<Members>()

@@ -32,7 +32,8 @@ pub(crate) fn write_snapshot(world: &mut World, may_have: Option<MayHave<'_>>) -
     Bytes::from(out)
 }
 
-fn write_columns(world: &World, protocol: &mut Protocol, (ids, may_have): (&[u32], Option<MayHave<'_>>), out: &mut Vec<u8>) {
+/// Writes the columns of the entities `ids`, which ascend. Without `may_have` those are all.
+pub(super) fn write_columns(world: &World, protocol: &mut Protocol, (ids, may_have): (&[u32], Option<MayHave<'_>>), out: &mut Vec<u8>) {
     let (mut rows, count_at, mut count) = (Rows::default(), out.len(), 0_usize);
     // The number of columns is known at the end; one byte holds it in nearly every protocol.
     out.push(0);

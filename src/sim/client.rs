@@ -70,6 +70,14 @@ impl SimClient {
         Self { app, connection, player, up, reports, down, connected: true, kept: None, silent_ticks: None, bot: None }
     }
 
+    /// Puts it at the end of a new link like the last one.
+    pub(super) fn renew(&mut self, connection: ConnectionId, seed: u64) {
+        let conditions = self.down.conditions;
+        self.up = ReliableLane::new(conditions, seed);
+        (self.reports, self.down) = (Link::new(conditions, seed), Link::new(conditions, seed.wrapping_add(1)));
+        (self.connection, self.connected, self.silent_ticks) = (connection, true, None);
+    }
+
     pub(super) fn join(&mut self, room: &str, spectate: bool) {
         self.app.world_mut().resource_scope(|world, mut connection: Mut<Connection>| {
             connection.join(world.resource::<Protocol>(), room, spectate);

@@ -176,14 +176,33 @@ impl Sim {
     pub fn connect(&mut self, name: &str, spectate: bool) -> &mut Self {
         self.start();
         assert!(!self.clients.contains_key(name), "there is a client {name} already");
-        self.connections += 1;
-        let connection = ConnectionId(self.connections);
+        let (connection, seed) = self.next_connection();
         let player = EntityId::named(name);
-        let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.connections * 2);
         let mut client = SimClient::new(&self.blueprint, player, connection, self.conditions, seed);
         client.join(ROOM, spectate);
         self.clients.insert(name.to_owned(), client);
         self.lobby_mut().connected(connection, Visitor { player, name: name.to_owned(), room: None });
+        self
+    }
+
+    /// The next connection, and where the chance of its links starts.
+    fn next_connection(&mut self) -> (ConnectionId, u64) {
+        self.connections += 1;
+        let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.connections * 2);
+        (ConnectionId(self.connections), seed)
+    }
+
+    /// Lets a client that [vanished](Self::vanish), or was put out, connect again, with the replica that it kept. A connection that the host
+    /// still takes to be alive ends with it. What was on the way is lost.
+    pub fn reconnect(&mut self, name: &str, spectate: bool) -> &mut Self {
+        let (connection, seed) = self.next_connection();
+        let client = self.client_mut(name);
+        let (older, player) = (client.connected.then_some(client.connection), client.player);
+        client.renew(connection, seed);
+        client.join(ROOM, spectate);
+        let lobby = self.lobby_mut();
+        older.into_iter().for_each(|older| lobby.disconnected(older, LeaveReason::Timeout));
+        lobby.connected(connection, Visitor { player, name: name.to_owned(), room: None });
         self
     }
 
@@ -288,6 +307,7 @@ impl Sim {
             return;
         }
         let mut lobby = Lobby::new(self.limits, false);
+        lobby.begin_epoch(self.options.seed);
         if let Err(error) = lobby.open_room(&self.blueprint, self.options.clone()) {
             panic!("the room can't be built: {error}");
         }

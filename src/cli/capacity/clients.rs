@@ -118,7 +118,7 @@ impl Listener {
             LinkStatus::Connected if self.greeted => {}
             LinkStatus::Connected => {
                 self.greeted = true;
-                let hello = ClientMessage::Hello { fingerprint, room: self.room.clone(), spectate: false };
+                let hello = ClientMessage::Hello { fingerprint, room: self.room.clone(), spectate: false, resume: None };
                 self.link.send(hello.encode()).map_err(|error| error.to_string())?;
             }
         }

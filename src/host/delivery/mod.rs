@@ -106,6 +106,8 @@ struct Sent {
     twice: Option<(u64, usize)>,
     /// The values in it: a part of the room that all members share, or one for this member alone.
     part: Option<Arc<Part>>,
+    /// The tick from which on the member lacks something without that part.
+    lacking: RoomTick,
     fate: Fate,
 }
 
@@ -160,6 +162,10 @@ pub(crate) struct Delivery {
     buffer: Vec<u8>,
     source: PartSource,
     parts: Vec<Arc<Part>>,
+    /// The tick from which on the member lacks something without those parts.
+    lacking: RoomTick,
+    /// The tick as of which it is known to have all values that travel in parts.
+    complete: RoomTick,
 }
 
 impl Delivery {
@@ -190,6 +196,8 @@ impl Delivery {
             buffer: Vec::new(),
             source: PartSource::default(),
             parts: Vec::new(),
+            lacking: RoomTick(0),
+            complete: RoomTick(0),
         }
     }
 
@@ -198,7 +206,7 @@ impl Delivery {
         self.stream.push(tick, message);
     }
 
-    /// Takes note that all of the snapshot of a tick has been pushed.
+    /// Takes note that all of the snapshot of a tick has been pushed, or of the difference that takes its place.
     pub(crate) fn snapshot_pushed(&mut self, tick: RoomTick) {
         self.snapshot_end = Some(self.stream.end());
         self.snapshot_there = None;
@@ -328,7 +336,7 @@ impl Delivery {
             for item in sent.part.iter().flat_map(|part| &part.items) {
                 let stands = |ordinal: &u8| latest.is_some_and(|latest| latest.stands_since(*ordinal, item.id, sent.tick));
                 for ordinal in item.ordinals().filter(stands) {
-                    self.owed.add(item.id, ordinal, sent.tick);
+                    self.owed.add(item.id, ordinal, sent.tick, sent.lacking);
                 }
             }
         }
@@ -355,10 +363,15 @@ impl Delivery {
             self.entered.retain(|_, since| tick.0.saturating_sub(*since) < NEEDS_TICKS);
             self.entered.extend(beholder.viewers.entered(beholder.viewer).iter().map(|id: &NetId| (id.get(), tick.0)));
         }
+        self.lacking = tick;
         self.path.tick(now);
         let once = std::mem::take(&mut self.once);
         self.twice = Some(once).filter(|(_, size)| self.loss >= TWICE_FROM && (1..=TWICE_MAX).contains(size));
         self.find_losses(now, offer.as_ref().map(|offer| &*offer.latest));
+        if self.is_echo_due(now) {
+            // Before this round's values go out, of which nothing is known.
+            self.complete = self.complete_as_of();
+        }
         if self.sent.len() < UNKNOWN_MAX {
             let allowance = self.path.allowance();
             let waiting = self.stream.waiting_bytes();
@@ -386,6 +399,18 @@ impl Delivery {
         }
     }
 
+    fn is_echo_due(&self, now: Duration) -> bool {
+        self.echo.is_some() && now.saturating_sub(self.echoed) >= ECHO_EVERY
+    }
+
+    /// The tick as of which the member is known to have all values that travel in parts; 0 while a snapshot is on its way.
+    fn complete_as_of(&self) -> RoomTick {
+        let Some(given) = self.given.filter(|_| self.snapshot_end.is_none()) else { return RoomTick(0) };
+        let unknown = self.sent.iter().filter(|sent| sent.fate == Fate::Unknown && sent.part.is_some());
+        let lacking = unknown.map(|sent| sent.lacking).chain(self.owed.lacking()).min();
+        lacking.map_or(given, |lacking| given.min(RoomTick(lacking.0.saturating_sub(1))))
+    }
+
     /// Chooses the parts of the tick: the room's own, or if they are too much, or something is missing, what matters most.
     fn choose_values(&mut self, tick: RoomTick, offer: &mut Offer<'_>, allowance: usize) {
         let parts = offer.latest.parts();
@@ -406,12 +431,12 @@ impl Delivery {
                 offer.latest.fresh().for_each(|(id, ordinal)| self.owed.settle(id, ordinal));
             }
         } else if in_step {
-            offer.latest.fresh().for_each(|(id, ordinal)| self.owed.add(id, ordinal, tick));
+            offer.latest.fresh().for_each(|(id, ordinal)| self.owed.add(id, ordinal, tick, tick));
         } else {
-            offer.latest.changed_since(given).for_each(|(id, ordinal)| self.owed.add(id, ordinal, given));
+            offer.latest.changed_since(given).for_each(|(id, ordinal)| self.owed.add(id, ordinal, given, given));
         }
         if in_step {
-            offer.private.iter().for_each(|(id, ordinal)| self.owed.add(*id, *ordinal, tick));
+            offer.private.iter().for_each(|(id, ordinal)| self.owed.add(*id, *ordinal, tick, tick));
         }
         self.choose_owed(tick, offer, left);
     }
@@ -420,7 +445,7 @@ impl Delivery {
         if self.owed.is_empty() {
             return;
         }
-        self.owed.choose(tick, offer, allowance, &mut self.source);
+        self.lacking = self.owed.choose(tick, offer, allowance, &mut self.source).min(self.lacking);
         let entered = |id: u32| self.entered.get(&id).copied().unwrap_or_default();
         offer.latest.write(&mut self.source, entered, &mut self.parts);
     }
@@ -448,8 +473,8 @@ impl Delivery {
         let start = self.buffer.len();
         let seq = self.first_seq + self.sent.len() as u64;
         write_packet_head(seq, tick, &mut self.buffer);
-        if let Some((report, at)) = self.echo.filter(|_| now.saturating_sub(self.echoed) >= ECHO_EVERY) {
-            write_echo(report, now.saturating_sub(at).as_millis().min(60_000) as u32, &mut self.buffer);
+        if let Some((report, at)) = self.echo.filter(|_| self.is_echo_due(now)) {
+            write_echo(report, now.saturating_sub(at).as_millis().min(60_000) as u32, self.complete, &mut self.buffer);
             (self.echo, self.echoed) = (None, now);
         }
         let size = part.map_or(0, |part| part.body.len() + 1);
@@ -478,7 +503,7 @@ impl Delivery {
         let bytes = self.buffer.len() - start + part.map_or(0, |part| part.body.len());
         self.path.spend(bytes);
         self.last_sent = now;
-        let sent = Sent { at: now, tick, bytes, piece, twice, part: part.cloned(), fate: Fate::Unknown };
+        let sent = Sent { at: now, tick, bytes, piece, twice, part: part.cloned(), lacking: self.lacking, fate: Fate::Unknown };
         self.probed &= !sent.has_content();
         self.sent.push_back(sent);
         self.packets.push(Packet { own: (start, self.buffer.len()), shared: part.cloned() });

@@ -26,6 +26,15 @@ impl Candidate {
     }
 }
 
+/// Since when a value is owed.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    /// By which it is chosen.
+    since: RoomTick,
+    /// The member may lack what became of it from this tick on: it may have been lost more than once.
+    lacking: RoomTick,
+}
+
 /// The values that a member is owed.
 ///
 /// What has waited longest goes first, where a tick counts as many times as the game says that the component matters, and less for what is far
@@ -34,8 +43,8 @@ impl Candidate {
 /// values a tick waits for a value of priority `p` at most about `sum(priority * size) / (b * p)` ticks.
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
-    /// By net id and component: since when.
-    items: BTreeMap<(u32, u8), RoomTick>,
+    /// By net id and component.
+    items: BTreeMap<(u32, u8), Wait>,
     /// Scratch.
     candidates: Vec<Candidate>,
 }
@@ -49,10 +58,15 @@ impl Owed {
         self.items.clear();
     }
 
-    /// A value is owed since a tick.
-    pub(crate) fn add(&mut self, id: u32, ordinal: u8, since: RoomTick) {
-        let oldest = self.items.entry((id, ordinal)).or_insert(since);
-        *oldest = (*oldest).min(since);
+    /// A value is owed since a tick, and may be lacking since an earlier one.
+    pub(crate) fn add(&mut self, id: u32, ordinal: u8, since: RoomTick, lacking: RoomTick) {
+        let oldest = self.items.entry((id, ordinal)).or_insert(Wait { since, lacking });
+        *oldest = Wait { since: oldest.since.min(since), lacking: oldest.lacking.min(lacking) };
+    }
+
+    /// The tick from which on the member may lack something that it is owed.
+    pub(crate) fn lacking(&self) -> Option<RoomTick> {
+        self.items.values().map(|wait| wait.lacking).min()
     }
 
     /// A value is owed no more.
@@ -60,17 +74,18 @@ impl Owed {
         self.items.remove(&(id, ordinal));
     }
 
-    /// Puts what matters most into `source`, about `allowance` bytes of it, but at least one value. It is owed no more.
-    pub(crate) fn choose(&mut self, tick: RoomTick, offer: &mut Offer<'_>, allowance: usize, source: &mut PartSource) {
+    /// Puts what matters most into `source`, about `allowance` bytes of it, but at least one value. It is owed no more. Returns since when
+    /// the member may lack something of it.
+    pub(crate) fn choose(&mut self, tick: RoomTick, offer: &mut Offer<'_>, allowance: usize, source: &mut PartSource) -> RoomTick {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         let vantage = offer.user.and_then(|user| Vantage::of(offer.world, user));
         let mut total = 0;
-        self.items.retain(|(id, ordinal), since| {
+        self.items.retain(|(id, ordinal), wait| {
             // What is gone, or too large for a part, travels with the batches.
             let encoded = if offer.may_have(*id, *ordinal) { offer.latest.encode(offer.world, *id, *ordinal) } else { None };
             let Some(size) = encoded else { return false };
-            let (size, age) = (size + COST, u64::from(tick.0.saturating_sub(since.0)) + 1);
+            let (size, age) = (size + COST, u64::from(tick.0.saturating_sub(wait.since.0)) + 1);
             let near = vantage.map_or(Vantage::FULL, |vantage| vantage.share(offer.world, *id));
             let score = age * u64::from(offer.latest.weight(*ordinal)) * u64::from(near);
             candidates.push(Candidate { id: *id, ordinal: *ordinal, score, size });
@@ -80,11 +95,13 @@ impl Owed {
         if total > allowance {
             pick(&mut candidates, allowance);
         }
+        let mut lacking = tick;
         for Candidate { id, ordinal, .. } in &candidates {
             offer.latest.stage(source, *id, *ordinal);
-            self.settle(*id, *ordinal);
+            lacking = self.items.remove(&(*id, *ordinal)).map_or(lacking, |wait| lacking.min(wait.lacking));
         }
         self.candidates = candidates;
+        lacking
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::protocol::{PRIVATE_MESSAGE, RoomTick, STREAM_WINDOW_BYTES, varint_size, write_varint};
+use crate::protocol::{DIFFERENCE, PRIVATE_MESSAGE, RoomTick, STREAM_WINDOW_BYTES, varint_size, write_varint};
 
-/// The first byte of the messages that a snapshot makes superfluous: chunks and batches.
-const SUPERSEDED: [u8; 3] = [3, BATCH, PRIVATE_MESSAGE];
+/// The first byte of the messages that a snapshot makes superfluous: chunks, differences and batches.
+const SUPERSEDED: [u8; 4] = [3, DIFFERENCE, BATCH, PRIVATE_MESSAGE];
 
 /// The first byte of a batch.
 const BATCH: u8 = 4;

@@ -1,5 +1,6 @@
 //! Rooms by name, and who is in them. Messages in, messages out: no socket and no clock.
 
+mod arrive;
 mod serve;
 
 pub(super) use self::serve::{share_out, work_out};
@@ -12,11 +13,11 @@ use bytes::Bytes;
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::{
-    ClientMessage, CommandId, Description, EntityId, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, RoomTick, ServerMessage,
-    Taken, Trail, VerdictMessage, snapshot_messages,
+    ClientMessage, CommandId, Description, EntityId, Fingerprint, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, Resume,
+    RoomTick, ServerMessage, Taken, Trail, VerdictMessage,
 };
 use crate::room::{
-    Answer, Beholder, Blueprint, Incoming, Outbox, PrivateWriter, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict, Viewers,
+    Answer, Blueprint, Incoming, Outbox, PrivateWriter, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict, Viewers,
 };
 
 /// How long a connection that is to be closed may take to hear why.
@@ -32,6 +33,8 @@ const LOOK_AROUND_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 struct HostedRoom {
     room: Room,
+    /// Which run of the room this is; 0 if nobody can go on with what it holds of it.
+    epoch: u64,
     description: Description,
     inbox: Vec<Incoming>,
     users: BTreeMap<EntityId, ConnectionId>,
@@ -88,6 +91,8 @@ pub struct Lobby {
     looked_around: Duration,
     /// True if somebody outside of rooms is to be told something.
     restless: bool,
+    /// The epoch of the next room, if there is one.
+    epoch: Option<u64>,
 }
 
 impl Lobby {
@@ -96,7 +101,15 @@ impl Lobby {
     pub fn new(limits: HostLimits, takeover: bool) -> Self {
         let (rooms, sessions, counters, served) = Default::default();
         let (now, looked_around) = (Duration::ZERO, Duration::ZERO);
-        Self { limits, rooms, sessions, counters, now, takeover, refusing: None, served, looked_around, restless: false }
+        Self { limits, rooms, sessions, counters, now, takeover, refusing: None, served, looked_around, restless: false, epoch: None }
+    }
+
+    /// Lets clients that come back go on with what they still hold of the rooms that are opened from now on, and are sent only what they missed.
+    ///
+    /// The number must be another one in each process that ever has rooms of these names, the time for instance: rooms are given it and
+    /// those after it, and by them a client is known to hold a state of this run of the room and of no other.
+    pub fn begin_epoch(&mut self, epoch: u64) {
+        self.epoch = Some(epoch);
     }
 
     /// Tells the time, by a clock that never goes back. What happens from now on is taken to be of that time.
@@ -154,7 +167,11 @@ impl Lobby {
         let vacant = room.members().iter().collect();
         let (inbox, users, members, arriving) = Default::default();
         let (viewers, private, writer) = Default::default();
-        let hosted = HostedRoom { room, description, inbox, users, members, arriving, vacant, vacant_until, viewers, private, writer };
+        // 0 says that there is none.
+        let epoch = self.epoch.map_or(0, |epoch| epoch.max(1));
+        self.epoch = self.epoch.map(|_| epoch.wrapping_add(1));
+        let hosted =
+            HostedRoom { room, epoch, description, inbox, users, members, arriving, vacant, vacant_until, viewers, private, writer };
         self.rooms.insert(name, hosted);
         Ok(())
     }
@@ -249,8 +266,8 @@ impl Lobby {
         self.restless |= stage != Stage::Live;
         let decoded = ClientMessage::decode(message);
         match (decoded, stage) {
-            (Ok(ClientMessage::Hello { fingerprint, room, spectate }), Stage::Greeting) => {
-                self.hello(connection, fingerprint, room, spectate);
+            (Ok(ClientMessage::Hello { fingerprint, room, spectate, resume }), Stage::Greeting) => {
+                self.hello(connection, fingerprint, room, (spectate, resume));
             }
             (Ok(ClientMessage::Command { id, kind, payload }), Stage::Live) => {
                 self.command(connection, id, kind, payload);
@@ -268,7 +285,7 @@ impl Lobby {
         }
     }
 
-    fn hello(&mut self, connection: ConnectionId, fingerprint: crate::protocol::Fingerprint, room: String, spectate: bool) {
+    fn hello(&mut self, connection: ConnectionId, fingerprint: Fingerprint, room: String, (spectate, resume): (bool, Option<Resume>)) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         let name = session.visitor.room.clone().unwrap_or(room);
         let Some(hosted) = self.rooms.get_mut(&name) else {
@@ -285,7 +302,7 @@ impl Lobby {
             return self.refuse(connection, &Refusal::Rejected(Rejection::new("room_full")));
         }
         session.room = Some(name);
-        session.spectator = spectate;
+        (session.spectator, session.resume) = (spectate, resume);
         session.stage = Stage::Joining;
         let user = session.visitor.player;
         if spectate {
@@ -479,66 +496,6 @@ impl Lobby {
                 session.push(message);
             }
         }
-    }
-
-    /// Sends one snapshot, encoded once, to all that arrive in this tick or need one again.
-    fn send_snapshots(&mut self, name: &str, tick: RoomTick) -> Option<RoomFault> {
-        let hosted = self.rooms.get_mut(name)?;
-        let arriving = std::mem::take(&mut hosted.arriving);
-        let sessions = &mut self.sessions;
-        let again = hosted
-            .members
-            .iter()
-            .filter(|id| sessions.get(id).is_some_and(|session| session.wants_snapshot && session.delivery.is_drained()));
-        let again: Vec<ConnectionId> = again.copied().collect();
-        if arriving.is_empty() && again.is_empty() {
-            return None;
-        }
-        let secretive = hosted.room.is_secretive();
-        let snapshot = if secretive { Ok(Bytes::new()) } else { hosted.room.snapshot() };
-        let shared = match snapshot {
-            Ok(snapshot) => snapshot_messages(&snapshot),
-            Err(fault) => {
-                self.fail(name, &fault);
-                return Some(fault);
-            }
-        };
-        for connection in &arriving {
-            let Some(session) = sessions.get_mut(connection) else { continue };
-            let user = if session.spectator { EntityId::NIL } else { session.visitor.player };
-            let info = hosted.room.info();
-            let last_command = hosted.room.members().last_command(user);
-            let welcome = ServerMessage::Welcome { room: info.id, name: info.name.clone(), user, last_command };
-            if let Ok(welcome) = welcome.encode() {
-                session.push(welcome);
-            }
-            session.stage = Stage::Live;
-            hosted.members.insert(*connection);
-            self.counters.joined += 1;
-            tracing::info!(connection = connection.0, room = name, player = %session.visitor.player, "joined");
-        }
-        self.counters.resyncs += again.len() as u64;
-        for connection in arriving.iter().chain(&again) {
-            let Some(session) = sessions.get_mut(connection) else { continue };
-            session.wants_snapshot = false;
-            session.last_snapshot_tick = tick.0;
-            match session.viewer.filter(|_| secretive) {
-                None => shared.iter().for_each(|message| session.push(message.clone())),
-                Some(viewer) => {
-                    let (viewers, writer) = (&hosted.viewers, &mut hosted.writer);
-                    let (beholder, told) = (Beholder { viewers, viewer }, &mut session.told);
-                    match hosted.room.with_world(|world| writer.write_snapshot(world, tick, beholder, told)) {
-                        Ok(snapshot) => snapshot_messages(&snapshot).into_iter().for_each(|message| session.push(message)),
-                        Err(fault) => {
-                            self.fail(name, &fault);
-                            return Some(fault);
-                        }
-                    }
-                }
-            }
-            session.delivery.snapshot_pushed(tick);
-        }
-        None
     }
 
     /// Hands over the packets that are to be sent, each in two pieces, of which the second is the same for many members. Returns the

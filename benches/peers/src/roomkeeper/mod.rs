@@ -206,7 +206,7 @@ impl Roomkeeper {
     fn knock(&mut self, id: ConnectionId) {
         let visitor = Visitor { player: player(id.0), name: String::new(), room: None };
         self.lobby.connected(id, visitor);
-        let hello = ClientMessage::Hello { fingerprint: self.fingerprint, room: ROOM.into(), spectate: self.gaze.is_whole() };
+        let hello = ClientMessage::Hello { fingerprint: self.fingerprint, room: ROOM.into(), spectate: self.gaze.is_whole(), resume: None };
         self.lobby.message(id, &hello.encode());
     }
 
