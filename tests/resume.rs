@@ -387,6 +387,32 @@ fn over_bad_links_and_cut_at_any_moment_it_comes_back_exact() {
 }
 
 #[test]
+fn a_value_that_was_lost_again_and_again_before_the_cut_is_not_lost_for_good() {
+    let link = LinkConditions { delay_millis: 60, jitter_millis: 40, ..LinkConditions::PERFECT };
+    for seed in seeds(60) {
+        let mut sim = room(seed, 60, link, 0);
+        let mut rng = RoomRng::new(seed);
+        let mut things = vec![sim.room_mut().world_mut().spawn((Position([0.0, 0.0]), Health(1))).id()];
+        sim.run_ticks(20);
+        sim.client_mut("ann").set_link(LinkConditions { loss: 0.45, ..link });
+        for _ in 0..rng.range(20..60) {
+            // Few things move, once; and some are born, whose values wait for their batch.
+            let world = sim.room_mut().world_mut();
+            let mover = things[rng.range(0..things.len() as u32) as usize];
+            world.get_mut::<Position>(mover).unwrap().0[0] += 1.0;
+            if rng.chance(0.4) {
+                things.push(world.spawn((Position([0.0, 0.0]), Health(1))).id());
+            }
+            sim.tick();
+        }
+        sim.vanish("ann").run_ticks(10);
+        sim.reconnect("ann", true);
+        sim.client_mut("ann").set_link(link);
+        assert_exact(&mut sim, 1);
+    }
+}
+
+#[test]
 fn a_room_that_was_opened_anew_sends_a_snapshot() {
     let mut sim = room(1, 50, LinkConditions::PERFECT, 0);
     sim.run_ticks(20);
