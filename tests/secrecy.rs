@@ -8,7 +8,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::client::Replica;
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{NetId, OwnedBy, Protocol, State};
+use roomkeeper::protocol::{NetId, OwnedBy, Protocol, Removal, State};
 use roomkeeper::room::{Reach, RevealedTo, RoomRng};
 use roomkeeper::sim::{LinkConditions, Sim};
 use serde::{Deserialize, Serialize};
@@ -338,4 +338,41 @@ fn facts_and_references_tell_nobody_of_what_they_do_not_see() {
     sim.tick();
     assert_eq!((of_spy(&sim, "ben"), owner(&sim, "ben")), (None, None));
     assert!(sim.room().world().get::<OwnedBy>(crate_).is_some());
+}
+
+/// What a client was told of entities that it has no more.
+#[derive(Resource, Default)]
+struct Lost(Vec<(EntityId, Removal)>);
+
+#[test]
+fn a_client_can_tell_what_is_gone_from_what_is_out_of_its_sight() {
+    let mut sim = Sim::new(protocol, rules).seed(3);
+    sim.join("ann");
+    sim.give("ann", (Senses::new().with_reach(Reach { enter: REACH, leave: REACH }), Position([0.0, 0.0])));
+    let world = sim.client_mut("ann").world_mut();
+    world.init_resource::<Lost>();
+    world.add_observer(|lost: On<EntityRemoved>, mut all: ResMut<Lost>| all.0.push((lost.id, lost.why)));
+    let near = |x: f32| (Kind([1; 12]), Position([x, 0.0]), Audience::EVERYONE.near());
+    let [walker, victim, stranger, public] = [near(1.0), near(2.0), near(50.0), near(3.0)].map(|of| {
+        let world = sim.room_mut().world_mut();
+        world.spawn(of).id()
+    });
+    sim.room_mut().world_mut().entity_mut(public).remove::<Audience>();
+    sim.run_ticks(4);
+    let id = |sim: &Sim, entity: Entity| *sim.room().world().get::<EntityId>(entity).unwrap();
+    let [walker_id, victim_id, public_id] = [walker, victim, public].map(|entity| id(&sim, entity));
+    sim.room_mut().world_mut().get_mut::<Position>(walker).unwrap().0[0] = 40.0;
+    sim.run_ticks(4);
+    assert_eq!(sim.client_of("ann").world().resource::<Lost>().0, [(walker_id, Removal::OutOfSight)]);
+    // It comes back, and dies before her eyes; another dies where she does not see it.
+    sim.room_mut().world_mut().get_mut::<Position>(walker).unwrap().0[0] = 4.0;
+    sim.run_ticks(4);
+    assert!(sim.client_of("ann").world().resource::<Replica>().entity(walker_id).is_some());
+    for entity in [walker, victim, stranger, public] {
+        sim.room_mut().world_mut().entity_mut(entity).despawn();
+        sim.run_ticks(2);
+    }
+    let lost = &sim.client_of("ann").world().resource::<Lost>().0;
+    let gone = [walker_id, victim_id, public_id].map(|id| (id, Removal::Gone));
+    assert_eq!(lost[1..], gone);
 }

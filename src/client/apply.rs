@@ -9,8 +9,8 @@ use thiserror::Error;
 use super::replica::Replica;
 use crate::protocol::{
     BatchHead, CodecError, ComponentEntry, Delivery, DifferenceHead, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId,
-    Places, Protocol, Reader, RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, VisitPart, insert_staged, part_needs,
-    read_batch, read_difference, read_part, read_private, read_private_head, read_snapshot, stage,
+    Places, Protocol, Reader, Removal, RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, VisitPart, insert_staged,
+    part_needs, read_batch, read_difference, read_part, read_private, read_private_head, read_snapshot, stage,
 };
 
 /// Why a replica could not take a message. It must join again.
@@ -163,7 +163,7 @@ pub(crate) struct Told {
     pub(crate) added: Vec<(Entity, EntityId)>,
     pub(crate) changes: Vec<crate::protocol::Announcement>,
     facts: Vec<(FactHead, Box<dyn Fact>)>,
-    pub(crate) gone: Vec<(Entity, EntityId)>,
+    pub(crate) gone: Vec<(Entity, EntityId, Removal)>,
     removed: Vec<(usize, u32)>,
     deleted: Vec<u32>,
     /// Those that are gone are told of first: one that is added may have the id of one of them.
@@ -174,7 +174,9 @@ impl Told {
     /// Tells the observers, then despawns what was deleted.
     pub(crate) fn announce(mut self, world: &mut World, tick: RoomTick) {
         let gone = std::mem::take(&mut self.gone);
-        let tell_gone = |world: &mut World| gone.iter().for_each(|(entity, id)| world.trigger(EntityRemoved { entity: *entity, id: *id }));
+        let tell_gone = |world: &mut World| {
+            gone.iter().for_each(|(entity, id, why)| world.trigger(EntityRemoved { entity: *entity, id: *id, why: *why }));
+        };
         if self.gone_first {
             tell_gone(world);
         }
@@ -193,7 +195,7 @@ impl Told {
         if !self.gone_first {
             tell_gone(world);
         }
-        for (entity, _) in gone {
+        for (entity, ..) in gone {
             // One that was its child, and went with its parent, is not there any more.
             if let Ok(entity) = world.get_entity_mut(entity) {
                 entity.despawn();
@@ -239,6 +241,19 @@ impl Apply<'_> {
     fn entity(&self, id: NetId) -> Result<Entity, CodecError> {
         let entity = self.replica.map.get(id);
         entity.ok_or(CodecError::Unknown { what: "net id", value: u64::from(id.get()), at: 0 })
+    }
+
+    /// Takes an entity out of the replica; it is told of, and despawned, at the end.
+    fn lose(&mut self, id: NetId, why: Removal) -> Result<(), CodecError> {
+        let entity = self.entity(id)?;
+        self.replica.map.unset(id);
+        let entity_id = self.world.get::<EntityId>(entity).copied().unwrap_or_default();
+        if self.replica.by_id.get(&entity_id) == Some(&entity) {
+            self.replica.by_id.remove(&entity_id);
+        }
+        self.told.gone.push((entity, entity_id, why));
+        self.told.deleted.push(id.get());
+        Ok(())
     }
 }
 
@@ -326,15 +341,11 @@ impl Visit for Apply<'_> {
     }
 
     fn delete(&mut self, id: NetId) -> Result<(), CodecError> {
-        let entity = self.entity(id)?;
-        self.replica.map.unset(id);
-        let entity_id = self.world.get::<EntityId>(entity).copied().unwrap_or_default();
-        if self.replica.by_id.get(&entity_id) == Some(&entity) {
-            self.replica.by_id.remove(&entity_id);
-        }
-        self.told.gone.push((entity, entity_id));
-        self.told.deleted.push(id.get());
-        Ok(())
+        self.lose(id, Removal::Gone)
+    }
+
+    fn leave(&mut self, id: NetId) -> Result<(), CodecError> {
+        self.lose(id, Removal::OutOfSight)
     }
 
     fn delete_known(&mut self, id: NetId) -> Result<(), CodecError> {

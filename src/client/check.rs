@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::apply::{ApplyError, Told};
 use super::replica::{Checker, Diverged, Replica};
 use crate::protocol::{
-    CodecError, Delivery, EntityId, Identity, Lost, NetId, Protocol, Reader, Rows, State, StateError, StateHash, UpdateKind, watch_losses,
+    CodecError, Delivery, EntityId, Identity, Lost, NetId, Protocol, Reader, Removal, Rows, State, StateError, StateHash, UpdateKind,
+    watch_losses,
 };
 
 /// Whether the replica's state has that hash. Costs a hash per value that changed since the last check, by whoever's hand.
@@ -123,7 +124,7 @@ fn renumber(world: &mut World, replica: &mut Replica, theirs: &State, told: &mut
     gone.sort_unstable_by_key(|(id, _)| *id);
     for (id, entity) in gone {
         replica.by_id.remove(&id);
-        told.gone.push((entity, id));
+        told.gone.push((entity, id, Removal::Unknown));
     }
     replica.map.clear();
     for (net_id, entity_state) in theirs.entities() {

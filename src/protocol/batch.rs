@@ -31,6 +31,8 @@ pub(crate) const FACTS: u8 = 8;
 pub(crate) const NOTES: u8 = 16;
 pub(crate) const HASH: u8 = 32;
 pub(crate) const GAP: u8 = 64;
+/// Of what one member is told: entities that live on, out of its sight.
+pub(crate) const LEFT: u8 = 16;
 
 /// The kind of a section that removes a component.
 const REMOVE: u64 = 5;
@@ -252,7 +254,7 @@ impl BatchHead {
 /// Appends the head of what one member is told of a tick beside the batch for all: the same operations, facts with their numbers.
 ///
 /// ```text
-/// private := tick, flags, [creates] [updates] [deletes] [facts]
+/// private := tick, flags, [creates] [updates] [deletes] [out of sight, as deletes] [facts]
 /// facts   := count, count * (seq, kind, producer, [author], [seq - cause], payload)
 /// ```
 ///
@@ -270,7 +272,7 @@ pub(crate) fn read_private_head(reader: &mut Reader<'_>) -> Result<(BatchHead, b
     let tick = RoomTick(reader.varint_u32("tick")?);
     let at = reader.at();
     let flags = reader.byte()?;
-    if flags & !(CREATES | UPDATES | DELETES | FACTS | GAP) != 0 {
+    if flags & !(CREATES | UPDATES | DELETES | LEFT | FACTS | GAP) != 0 {
         return Err(CodecError::Unknown { what: "private flags", value: u64::from(flags), at });
     }
     Ok((BatchHead { tick, after: RoomTick(0), flags: flags & !GAP }, flags & GAP != 0))
@@ -282,6 +284,12 @@ pub(crate) fn read_private_head(reader: &mut Reader<'_>) -> Result<(BatchHead, b
 /// If it is malformed, or if the visitor says so. The visitor has then seen a part of it.
 pub(crate) fn read_private(head: BatchHead, reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<(), CodecError> {
     read_operations(head, reader, visitor)?;
+    if head.flags & LEFT != 0 {
+        let mut before = None;
+        for _ in 0..reader.count("entities out of sight", ENTITIES_MAX)? {
+            visitor.leave(read_net_id(reader, &mut before)?)?;
+        }
+    }
     if head.flags & FACTS != 0 {
         for _ in 0..reader.count("facts", FACTS_PER_TICK_MAX)? {
             let seq = FactSeq(reader.varint()?);
@@ -308,6 +316,10 @@ pub(crate) trait Visit {
     fn delete(&mut self, id: NetId) -> Result<(), CodecError>;
     /// An entity is deleted, if it is known: it may have come and gone while nobody was told.
     fn delete_known(&mut self, id: NetId) -> Result<(), CodecError> {
+        self.delete(id)
+    }
+    /// An entity is deleted here, but lives on out of this client's sight.
+    fn leave(&mut self, id: NetId) -> Result<(), CodecError> {
         self.delete(id)
     }
     /// A fact happened.

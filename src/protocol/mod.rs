@@ -68,7 +68,7 @@ pub use self::gate::{
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
 pub use self::link::{LINK_PROFILES, Link, LinkConditions, LinkParseError, QUEUE_MAX};
-pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityRemoved, Happened, Rejected};
+pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityRemoved, Happened, Rejected, Removal};
 pub use self::operation::{Op, Operation, OperationError, encode_operations};
 pub use self::quantise::{Angles, Quantised, Ranged};
 pub use self::quantity::{Amount, Quantity, Step, UpdateKind};
@@ -84,7 +84,7 @@ pub use self::wire::{Codec, Via};
 
 #[cfg(feature = "client")]
 pub(crate) use self::batch::read_batch;
-pub(crate) use self::batch::{CREATES, DELETES, FACTS, HASH, NOTES, UPDATES, write_column, write_removals, write_updates};
+pub(crate) use self::batch::{CREATES, DELETES, FACTS, HASH, LEFT, NOTES, UPDATES, write_column, write_removals, write_updates};
 pub(crate) use self::batch::{Visit, read_snapshot, write_private_head};
 #[cfg(feature = "client")]
 pub(crate) use self::batch::{read_private, read_private_head};

@@ -43,6 +43,19 @@ pub struct EntityRemoved {
     pub entity: Entity,
     /// Its id.
     pub id: EntityId,
+    /// Why.
+    pub why: Removal,
+}
+
+/// Why a replica loses an entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The room has it no more.
+    Gone,
+    /// It lives on, out of this client's sight.
+    OutOfSight,
+    /// One or the other: it was not in a snapshot that put the replica right.
+    Unknown,
 }
 
 /// Operations changed, added or removed a component of an entity that the replica already had: once a batch, however many

@@ -13,8 +13,8 @@ use super::audience::{ViewerId, Viewers};
 use super::index::EntityIndex;
 use super::snapshot::write_snapshot;
 use crate::protocol::{
-    CREATES, ComponentAudience, DELETES, FACTS, FactHead, HiddenFrom, NetId, Protocol, Recorded, RoomTick, RosterWriter, Rows, UPDATES,
-    write_column, write_net_ids, write_private_head, write_removals, write_updates, write_varint,
+    CREATES, ComponentAudience, DELETES, FACTS, FactHead, HiddenFrom, LEFT, NetId, Protocol, Recorded, RoomTick, RosterWriter, Rows,
+    UPDATES, write_column, write_net_ids, write_private_head, write_removals, write_updates, write_varint,
 };
 
 /// One value of one entity.
@@ -151,16 +151,20 @@ impl PrivateWriter {
         let columns = self.write_creates(world, &protocol, &private, beholder, told);
         let sections = self.write_sections(world, &protocol, &private, beholder, told);
         world.remove_resource::<HiddenFrom>();
-        let mut deletes: Vec<u32> = viewers.left(viewer).iter().chain(viewers.gone(viewer)).map(|id| id.get()).collect();
+        let mut deletes: Vec<u32> = viewers.gone(viewer).iter().map(|id| id.get()).collect();
         deletes.sort_unstable();
         deletes.dedup();
-        told.retain(|(_, id), _| deletes.binary_search(id).is_err());
+        let mut left: Vec<u32> = viewers.left(viewer).iter().map(|id| id.get()).filter(|id| deletes.binary_search(id).is_err()).collect();
+        left.sort_unstable();
+        left.dedup();
+        told.retain(|(_, id), _| deletes.binary_search(id).is_err() && left.binary_search(id).is_err());
         let seen = |fact: &NamedByFact| fact.named.iter().all(|id| viewers.knew(viewer, *id));
         let facts: Vec<_> = facts.iter().zip(&private.facts).filter(|(_, named)| seen(named)).collect();
         let flag = |present: bool, flag: u8| if present { flag } else { 0 };
         let flags = flag(!entered.is_empty(), CREATES)
             | flag(sections > 0, UPDATES)
             | flag(!deletes.is_empty(), DELETES)
+            | flag(!left.is_empty(), LEFT)
             | flag(!facts.is_empty(), FACTS);
         write_private_head(tick, flags, batch_follows, out);
         if !entered.is_empty() {
@@ -172,8 +176,8 @@ impl PrivateWriter {
             write_varint(sections, out);
             out.extend_from_slice(&self.updates);
         }
-        if !deletes.is_empty() {
-            write_net_ids(deletes.iter().copied(), out);
+        for ids in [&deletes, &left].into_iter().filter(|ids| !ids.is_empty()) {
+            write_net_ids(ids.iter().copied(), out);
         }
         if !facts.is_empty() {
             write_varint(facts.len() as u64, out);

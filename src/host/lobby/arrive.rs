@@ -20,13 +20,15 @@ impl Lobby {
     /// they missed, if that is less.
     pub(super) fn send_snapshots(&mut self, name: &str, tick: RoomTick) -> Option<RoomFault> {
         let hosted = self.rooms.get_mut(name)?;
+        if hosted.arriving.is_empty() && !hosted.wanting {
+            return None;
+        }
         let mut arriving = std::mem::take(&mut hosted.arriving);
         let sessions = &mut self.sessions;
-        let again = hosted
-            .members
-            .iter()
-            .filter(|id| sessions.get(id).is_some_and(|session| session.wants_snapshot && session.delivery.is_drained()));
-        let again: Vec<ConnectionId> = again.copied().collect();
+        let wants = |id: &&ConnectionId| sessions.get(id).is_some_and(|session| session.wants_snapshot);
+        let (again, later): (Vec<ConnectionId>, Vec<ConnectionId>) =
+            hosted.members.iter().filter(wants).partition(|id| sessions.get(id).is_some_and(|session| session.delivery.is_drained()));
+        hosted.wanting = !later.is_empty();
         if arriving.is_empty() && again.is_empty() {
             return None;
         }

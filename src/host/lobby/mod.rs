@@ -40,6 +40,8 @@ struct HostedRoom {
     users: BTreeMap<EntityId, ConnectionId>,
     members: BTreeSet<ConnectionId>,
     arriving: Vec<ConnectionId>,
+    /// True if a member may want a snapshot again.
+    wanting: bool,
     /// Users of a room that goes on whose clients have not come back yet.
     vacant: BTreeSet<EntityId>,
     /// The tick until which they are waited for.
@@ -170,8 +172,21 @@ impl Lobby {
         // 0 says that there is none.
         let epoch = self.epoch.map_or(0, |epoch| epoch.max(1));
         self.epoch = self.epoch.map(|_| epoch.wrapping_add(1));
-        let hosted =
-            HostedRoom { room, epoch, description, inbox, users, members, arriving, vacant, vacant_until, viewers, private, writer };
+        let hosted = HostedRoom {
+            room,
+            epoch,
+            description,
+            inbox,
+            users,
+            members,
+            arriving,
+            wanting: false,
+            vacant,
+            vacant_until,
+            viewers,
+            private,
+            writer,
+        };
         self.rooms.insert(name, hosted);
         Ok(())
     }
@@ -379,6 +394,9 @@ impl Lobby {
         }
         tracing::info!(connection = connection.0, %tick, "a replica differs from its room; it is sent a snapshot");
         session.wants_snapshot = true;
+        if let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) {
+            hosted.wanting = true;
+        }
     }
 
     /// Counts a mistake; too many close the connection.

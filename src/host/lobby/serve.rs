@@ -26,9 +26,12 @@ impl Lobby {
         let hosted = self.rooms.get_mut(name)?;
         let message = outbox.ordered.as_ref().map(batch_message);
         let too_large = message.as_ref().is_some_and(|message| message.len() > BATCH_MESSAGE_BYTES_MAX);
-        let HostedRoom { room, viewers, writer, members, .. } = hosted;
+        let HostedRoom { room, viewers, writer, members, wanting, .. } = hosted;
         let (sessions, counters, limits) = (&mut self.sessions, &mut self.counters, &self.limits);
         let secretive = room.is_secretive();
+        if message.is_none() && !secretive {
+            return None;
+        }
         let mut private = Vec::new();
         let told = room.with_world(|world| {
             for connection in &*members {
@@ -36,7 +39,7 @@ impl Lobby {
                 let changed_rights = secretive && session.viewer.is_some_and(|viewer| viewers.rights_changed(viewer));
                 if too_large || changed_rights || session.delivery.is_clogged(limits.queue_bytes_max, outbox.tick) {
                     session.delivery.drop_superseded();
-                    session.wants_snapshot = true;
+                    (session.wants_snapshot, *wanting) = (true, true);
                 }
                 if session.wants_snapshot {
                     // What happened in this tick is in the snapshot that follows.
