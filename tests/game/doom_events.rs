@@ -1,27 +1,11 @@
 //! Matches of the demo game over real UDP: all domain events happen, reach a second client, and every replica equals the room.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../src/bin/inferno/bot/mod.rs"]
-mod bot;
-#[path = "../src/bin/inferno/commands.rs"]
-mod commands;
-#[path = "../src/bin/inferno/components.rs"]
-mod components;
-#[path = "../src/bin/inferno/facts.rs"]
-mod facts;
-#[path = "../src/bin/inferno/map/mod.rs"]
-mod map;
-#[path = "../src/bin/inferno/protocol.rs"]
-mod protocol;
-#[path = "../src/bin/inferno/rules/mod.rs"]
-mod rules;
-#[path = "../src/bin/inferno/story.rs"]
-mod story;
-
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::{bot, components, facts, protocol, rules, story};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{
@@ -338,7 +322,7 @@ fn the_same_inbox_and_seed_give_the_same_bytes_in_another_process() {
         println!("digest {}", digest(5));
         return;
     }
-    let name = "the_same_inbox_and_seed_give_the_same_bytes_in_another_process";
+    let name = "doom_events::the_same_inbox_and_seed_give_the_same_bytes_in_another_process";
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env(CHILD, "1")

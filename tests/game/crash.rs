@@ -2,21 +2,6 @@
 //! go on where they were.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../src/bin/inferno/bot/mod.rs"]
-mod bot;
-#[path = "../src/bin/inferno/commands.rs"]
-mod commands;
-#[path = "../src/bin/inferno/components.rs"]
-mod components;
-#[path = "../src/bin/inferno/facts.rs"]
-mod facts;
-#[path = "../src/bin/inferno/map/mod.rs"]
-mod map;
-#[path = "../src/bin/inferno/protocol.rs"]
-mod protocol;
-#[path = "../src/bin/inferno/rules/mod.rs"]
-mod rules;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -24,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::{bot, protocol, rules};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{Connection, ConnectionState, Credentials, Replica, ReplicaPlugin, UdpPlugin, UdpTransport, replica_state};

@@ -1,30 +1,18 @@
 //! The demo game's rules, event by event: what each domain event does, and what is refused.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-#[path = "../src/bin/inferno/commands.rs"]
-mod commands;
-#[path = "../src/bin/inferno/components.rs"]
-mod components;
-#[path = "../src/bin/inferno/facts.rs"]
-mod facts;
-#[path = "../src/bin/inferno/map/mod.rs"]
-mod map;
-#[path = "../src/bin/inferno/protocol.rs"]
-mod protocol;
-#[path = "../src/bin/inferno/rules/mod.rs"]
-mod rules;
-
+use crate::commands::{Fire, Move, OpenDoor, SwitchWeapon};
+use crate::components::*;
+use crate::facts::*;
+use crate::rules::tuning::*;
+use crate::{protocol, rules};
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
-use commands::{Fire, Move, OpenDoor, SwitchWeapon};
-use components::*;
-use facts::*;
 use roomkeeper::client::Replica;
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, LeaveReason, Op, Operation, Producer, Protocol, RoomTick, State, UpdateKind};
 use roomkeeper::room::Level;
 use roomkeeper::sim::Sim;
-use rules::tuning::*;
 use serde::Serialize;
 use serde_json::json;
 

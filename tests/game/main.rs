@@ -1,0 +1,22 @@
+//! The demo game, as it is played: its rules event by event, matches over UDP, and servers that are killed.
+
+#[path = "../../src/bin/inferno/bot/mod.rs"]
+mod bot;
+#[path = "../../src/bin/inferno/commands.rs"]
+mod commands;
+#[path = "../../src/bin/inferno/components.rs"]
+mod components;
+#[path = "../../src/bin/inferno/facts.rs"]
+mod facts;
+#[path = "../../src/bin/inferno/map/mod.rs"]
+mod map;
+#[path = "../../src/bin/inferno/protocol.rs"]
+mod protocol;
+#[path = "../../src/bin/inferno/rules/mod.rs"]
+mod rules;
+#[path = "../../src/bin/inferno/story.rs"]
+mod story;
+
+mod crash;
+mod domain_events;
+mod doom_events;
