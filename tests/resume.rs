@@ -585,3 +585,66 @@ fn a_game_that_put_its_replica_away_is_sent_everything() {
     liar.run(10);
     liar.assert_equal();
 }
+
+/// How often users joined and left, as the room tells it.
+fn comings(sim: &Sim) -> (usize, usize) {
+    let count = |kind: &str| sim.facts().iter().filter(|fact| **fact == kind).count();
+    (count("user_joined"), count("user_left"))
+}
+
+#[test]
+fn a_seat_is_kept_for_who_is_away_and_no_longer() {
+    let mut sim = room(5, 10, "rtt=100ms,loss=2%".parse().unwrap(), 0);
+    sim.run_ticks(20);
+    let ann = EntityId::named("ann");
+    let entity = sim.room().entity(ann).unwrap();
+    // Eight seconds: the host gives the connection up after five, and keeps the seat.
+    sim.vanish("ann").run_ticks(160);
+    assert_eq!((sim.room().entity(ann), comings(&sim)), (Some(entity), (2, 0)));
+    sim.reconnect("ann", false).tick_while(|sim| !sim.client_of("ann").is_live());
+    sim.settle();
+    assert_eq!((sim.room().entity(ann), comings(&sim), sim.assert_converged()), (Some(entity), (2, 0), 2));
+    let counters = sim.lobby_mut().counters();
+    assert_eq!((counters.timed_out, counters.returned, counters.resyncs), (1, 1, 0));
+    // Twenty: it has left when the ten seconds are over, and joins as somebody new.
+    sim.vanish("ann").run_ticks(290);
+    assert_eq!(comings(&sim), (2, 0));
+    sim.run_ticks(20);
+    assert_eq!((sim.room().entity(ann), comings(&sim)), (None, (2, 1)));
+    sim.reconnect("ann", false).tick_while(|sim| !sim.client_of("ann").is_live());
+    assert_eq!(comings(&sim), (3, 1));
+    sim.settle();
+    assert_eq!(sim.assert_converged(), 2);
+}
+
+#[test]
+fn a_seat_that_is_kept_is_not_given_to_a_stranger() {
+    let mut sim = room(5, 10, LinkConditions::PERFECT, 0).limits(|limits| limits.members_per_room_max = 2);
+    sim.vanish("ann").run_ticks(160);
+    sim.connect("carl", false).run_ticks(10);
+    assert!(!sim.client_of("carl").is_live());
+    sim.reconnect("ann", false).tick_while(|sim| !sim.client_of("ann").is_live());
+    assert_eq!(comings(&sim), (2, 0));
+}
+
+#[test]
+fn whose_network_is_cut_for_three_seconds_goes_on_with_nothing_lost() {
+    let mut sim = room(6, 10, "rtt=80ms".parse().unwrap(), 0);
+    let mut rng = RoomRng::new(6);
+    live(&mut sim, &mut rng, 40, 3.0);
+    let rung = |sim: &Sim| sim.client_of("ann").world().resource::<Heard>().0.clone();
+    let world = sim.client_mut("ann").world_mut();
+    world.init_resource::<Heard>();
+    world.add_observer(|rang: On<Happened<Rang>>, mut heard: ResMut<Heard>| heard.0.push(rang.0));
+    live(&mut sim, &mut rng, 20, 3.0);
+    let last = *rung(&sim).last().unwrap();
+    sim.client_mut("ann").set_link("rtt=80ms,loss=100%".parse().unwrap());
+    live(&mut sim, &mut rng, 60, 3.0);
+    assert!(rung(&sim).last().unwrap() - last <= 1, "nothing came");
+    sim.client_mut("ann").set_link("rtt=80ms".parse().unwrap());
+    live(&mut sim, &mut rng, 60, 3.0);
+    sim.settle();
+    let rung = rung(&sim);
+    assert!(rung.windows(2).all(|pair| pair[1] == pair[0] + 1), "{rung:?}");
+    assert_eq!((sim.assert_converged(), sim.lobby_mut().counters().resyncs), (2, 0));
+}

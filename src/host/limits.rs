@@ -28,6 +28,9 @@ pub struct HostLimits {
     /// How many ticks a room that goes on after its process ended waits for the users that it had. Who is not back by then has left.
     /// Default: 1,200, a minute.
     pub seat_ticks: u32,
+    /// How many ticks the seat of a user is kept whose connection was lost. Who is back by then goes on as the same entity; who is not has left, by time-out.
+    /// Default: 200, ten seconds, after the five in which the transport gives up.
+    pub grace_ticks: u32,
 }
 
 impl Default for HostLimits {
@@ -43,6 +46,7 @@ impl Default for HostLimits {
             resync_ticks_min: 20,
             replay_bytes_max: 0,
             seat_ticks: 1_200,
+            grace_ticks: 200,
         }
     }
 }
@@ -63,8 +67,10 @@ pub struct HostCounters {
     pub refused_full: u64,
     /// Users that left by their own word.
     pub left: u64,
-    /// Users that were lost.
+    /// Users whose connection was lost.
     pub timed_out: u64,
+    /// Those of them that came back while their seat was kept.
+    pub returned: u64,
     /// Messages that were malformed.
     pub malformed: u64,
     /// Messages that were well-formed but had no place where they came: a command before the welcome, a second hello.

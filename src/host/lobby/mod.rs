@@ -42,10 +42,8 @@ struct HostedRoom {
     arriving: Vec<ConnectionId>,
     /// True if a member may want a snapshot again.
     wanting: bool,
-    /// Users of a room that goes on whose clients have not come back yet.
-    vacant: BTreeSet<EntityId>,
-    /// The tick until which they are waited for.
-    vacant_until: RoomTick,
+    /// Users whose clients are away: their connection was lost, or the room goes on after its process ended. Until when they are waited for.
+    vacant: BTreeMap<EntityId, RoomTick>,
     /// Who of the members sees what.
     viewers: Viewers,
     /// By viewer: what changed of which not everybody may know.
@@ -166,27 +164,14 @@ impl Lobby {
         self.check_place(&name)?;
         let description = room.world().resource::<Protocol>().describe();
         let vacant_until = RoomTick(room.tick_now().0.saturating_add(self.limits.seat_ticks));
-        let vacant = room.members().iter().collect();
+        let vacant = room.members().iter().map(|user| (user, vacant_until)).collect();
         let (inbox, users, members, arriving) = Default::default();
         let (viewers, private, writer) = Default::default();
         // 0 says that there is none.
         let epoch = self.epoch.map_or(0, |epoch| epoch.max(1));
         self.epoch = self.epoch.map(|_| epoch.wrapping_add(1));
-        let hosted = HostedRoom {
-            room,
-            epoch,
-            description,
-            inbox,
-            users,
-            members,
-            arriving,
-            wanting: false,
-            vacant,
-            vacant_until,
-            viewers,
-            private,
-            writer,
-        };
+        let hosted =
+            HostedRoom { room, epoch, description, inbox, users, members, arriving, wanting: false, vacant, viewers, private, writer };
         self.rooms.insert(name, hosted);
         Ok(())
     }
@@ -312,7 +297,9 @@ impl Lobby {
             self.counters.refused += 1;
             return self.refuse(connection, &refusal);
         }
-        if hosted.members.len() + hosted.arriving.len() >= self.limits.members_per_room_max {
+        let seats = hosted.members.len() + hosted.arriving.len() + hosted.vacant.len();
+        let is_expected = !spectate && hosted.vacant.contains_key(&session.visitor.player);
+        if seats - usize::from(is_expected) >= self.limits.members_per_room_max {
             self.counters.refused_full += 1;
             return self.refuse(connection, &Refusal::Rejected(Rejection::new("room_full")));
         }
@@ -326,7 +313,8 @@ impl Lobby {
         }
         match hosted.users.get(&user).copied() {
             // Its seat was kept: the room goes on with it.
-            None if hosted.vacant.remove(&user) => {
+            None if hosted.vacant.remove(&user).is_some() => {
+                self.counters.returned += 1;
                 hosted.users.insert(user, connection);
                 hosted.inbox.push(Incoming::Return { user });
                 hosted.arriving.push(connection);
@@ -423,7 +411,13 @@ impl Lobby {
         // A user that came back by another connection has not left.
         if !session.spectator && hosted.users.get(&user) == Some(&connection) {
             hosted.users.remove(&user);
-            hosted.inbox.push(Incoming::Leave { user, reason });
+            let is_kept = reason == LeaveReason::Timeout && self.limits.grace_ticks > 0 && hosted.room.members().contains(user);
+            if is_kept {
+                let until = hosted.room.tick_now().0.saturating_add(self.limits.grace_ticks);
+                hosted.vacant.insert(user, RoomTick(until));
+            } else {
+                hosted.inbox.push(Incoming::Leave { user, reason });
+            }
             match reason {
                 LeaveReason::Left => self.counters.left += 1,
                 LeaveReason::Timeout => self.counters.timed_out += 1,
@@ -445,9 +439,10 @@ impl Lobby {
     /// Runs one tick of a room and queues what it gives out. `None` if there is no such room.
     pub fn tick_room(&mut self, name: &str) -> Option<TickReport> {
         let hosted = self.rooms.get_mut(name)?;
-        if hosted.vacant_until <= hosted.room.tick_now() {
-            let gone = std::mem::take(&mut hosted.vacant).into_iter();
-            hosted.inbox.extend(gone.map(|user| Incoming::Leave { user, reason: LeaveReason::Timeout }));
+        let now = hosted.room.tick_now();
+        if hosted.vacant.values().any(|until| *until <= now) {
+            let gone = hosted.vacant.extract_if(.., |_, until| *until <= now);
+            hosted.inbox.extend(gone.map(|(user, _)| Incoming::Leave { user, reason: LeaveReason::Timeout }));
         }
         let incoming = std::mem::take(&mut hosted.inbox);
         match hosted.room.tick(incoming) {
