@@ -338,7 +338,7 @@ fn whoever_comes_back_hears_first_of_those_who_went_and_of_each_change_once() {
 
 #[test]
 fn who_goes_and_comes_back_within_a_tick_is_the_same_to_those_who_stayed() {
-    let mut sim = room(1, 20, LinkConditions::PERFECT, 0);
+    let mut sim = Sim::new(protocol, rules).limits(|limits| limits.grace_ticks = 0).client("ann").client("witness");
     let ann = EntityId::named("ann");
     let world = sim.client_mut("witness").world_mut();
     world.init_resource::<Order>();
@@ -588,8 +588,7 @@ fn a_game_that_put_its_replica_away_is_sent_everything() {
 
 /// How often users joined and left, as the room tells it.
 fn comings(sim: &Sim) -> (usize, usize) {
-    let count = |kind: &str| sim.facts().iter().filter(|fact| **fact == kind).count();
-    (count("user_joined"), count("user_left"))
+    (sim.facts_of::<UserJoined>().len(), sim.facts_of::<UserLeft>().len())
 }
 
 #[test]
@@ -619,7 +618,7 @@ fn a_seat_is_kept_for_who_is_away_and_no_longer() {
 
 #[test]
 fn a_seat_that_is_kept_is_not_given_to_a_stranger() {
-    let mut sim = room(5, 10, LinkConditions::PERFECT, 0).limits(|limits| limits.members_per_room_max = 2);
+    let mut sim = Sim::new(protocol, rules).limits(|limits| limits.members_per_room_max = 2).client("ann").client("bob");
     sim.vanish("ann").run_ticks(160);
     sim.connect("carl", false).run_ticks(10);
     assert!(!sim.client_of("carl").is_live());
