@@ -28,9 +28,9 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// A client that plays by itself.
 pub(super) struct Player {
-    name: String,
-    app: App,
-    brain: BotBrain,
+    pub(super) name: String,
+    pub(super) app: App,
+    pub(super) brain: BotBrain,
 }
 
 impl Player {
@@ -60,7 +60,7 @@ impl Player {
 }
 
 #[expect(clippy::disallowed_methods, reason = "bots play in real time")]
-fn instant() -> Instant {
+pub(super) fn instant() -> Instant {
     Instant::now()
 }
 

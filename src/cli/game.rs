@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::options::{Cli, CliError, Verb};
 use super::processor::require_processor;
-use super::{capacity, demo, handlers, ledger, serve, watch};
+use super::{capacity, demo, handlers, ledger, serve, swarm, watch};
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::protocol::Protocol;
 use crate::room::Blueprint;
@@ -145,6 +145,7 @@ impl Game {
             Verb::Watch(options) => watch::watch(self, options),
             Verb::Dump(options) => watch::dump(self, options),
             Verb::Bot(options) => demo::bot(self, options),
+            Verb::Swarm(options) => swarm::swarm(self, options),
             Verb::Handlers(options) => handlers::handlers(self, options),
             Verb::Ledger(options) => ledger::ledger(self, options),
             Verb::Snippet(options) => ledger::snippet(self, options),

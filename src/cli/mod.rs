@@ -12,6 +12,7 @@ mod ledger;
 mod options;
 mod processor;
 mod serve;
+mod swarm;
 mod watch;
 
 pub use self::game::{BotBrain, Game, Narrator};

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::capacity::{CapacityOptions, ClientsOptions};
 use super::game::Game;
 use super::ledger::{LedgerOptions, SnippetOptions};
+use super::swarm::SwarmOptions;
 use crate::client::{Credentials, LinkError};
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
 use crate::host::{HostKey, HostLimits, KeepError, KeepOptions, ServerError, TokenError, ViewError};
@@ -117,6 +118,8 @@ pub(super) enum Verb {
     Dump(DumpOptions),
     /// Join a room as bots that play.
     Bot(BotOptions),
+    /// Let hundreds of bots play by the rules, come and go, each a real client; and say what players would feel.
+    Swarm(SwarmOptions),
     /// List the handlers: what decides each command, what applies each fact, and what that does to components.
     Handlers(HandlersOptions),
     /// Look at what is stored: facts, any moment of any room, why it is as it is.

@@ -163,6 +163,11 @@ impl Connection {
     pub fn state(&self) -> &ConnectionState {
         &self.state
     }
+
+    /// The number of the last command that was sent.
+    pub fn last_command(&self) -> CommandId {
+        CommandId(self.last_command)
+    }
 }
 
 /// Why a command can't be sent.

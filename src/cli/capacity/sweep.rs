@@ -57,8 +57,10 @@ impl Sweep {
     /// What came of it, in a sentence.
     pub(super) fn sentence(&self, bounds: &Bounds) -> String {
         let Some(step) = self.held(bounds) else {
-            let smallest = self.steps.first().map_or(0, |step| step.plan.total());
-            return format!("{}: this machine does not hold the smallest step, of {smallest} members", self.title);
+            return match self.steps.first().map(|step| step.plan.total()) {
+                Some(smallest) => format!("{}: this machine does not hold the smallest step, of {smallest} members", self.title),
+                None => format!("{}: stopped before the first step was measured", self.title),
+            };
         };
         let Plan { rooms, members } = step.plan;
         let (least, room) = (if self.at_end { "at least " } else { "" }, if rooms == 1 { "room" } else { "rooms" });

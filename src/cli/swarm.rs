@@ -1,0 +1,217 @@
+//! `swarm`: many bots that play by the rules, each a real client, who come and go; and what players would feel.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bevy_ecs::prelude::*;
+use clap::Args;
+
+use super::demo::{Player, instant};
+use super::game::Game;
+use super::options::{CliError, ClientArguments};
+use super::serve::{say, stop_flag};
+use crate::client::{Connection, ConnectionState, Replica, UdpTransport};
+use crate::protocol::limits::TICK_MILLIS;
+use crate::protocol::{Accepted, CommandId, Rejected};
+use crate::room::RoomRng;
+
+/// How often bots take in what came. Their measures are that fine.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How often they think.
+const THINK_EVERY: Duration = Duration::from_millis(TICK_MILLIS);
+
+/// Between the starts of two bots, so that they don't all think at once.
+const STAGGER: Duration = Duration::from_millis(3);
+
+#[derive(Debug, Args)]
+pub(super) struct SwarmOptions {
+    #[command(flatten)]
+    client: ClientArguments,
+    /// How many bots.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "BOTS")]
+    bots: u32,
+    /// For how long, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
+    seconds: u64,
+    /// How long a bot stays before it leaves, in seconds on average; 0 for as long as it can.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=86_400), value_name = "SECONDS")]
+    stay: u32,
+    /// How long it is away before it joins again, in seconds on average.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=86_400), value_name = "SECONDS")]
+    away: u32,
+    /// Where their chance starts.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// The answers that came since the last look.
+#[derive(Resource, Default)]
+struct Answers(Vec<(CommandId, bool)>);
+
+/// What was felt, in milliseconds.
+#[derive(Default)]
+struct Felt {
+    joins: Vec<u32>,
+    answers: Vec<u32>,
+    ages: Vec<u32>,
+    rejected: u64,
+    left: u64,
+    lost: BTreeMap<String, u64>,
+    packets: u64,
+    bytes: u64,
+}
+
+/// A bot, in or out.
+struct Bot {
+    name: String,
+    number: u32,
+    rng: RoomRng,
+    player: Option<Player>,
+    /// When it came, or is to come.
+    since: Instant,
+    joined: bool,
+    leaves_at: Option<Instant>,
+    thinks_at: Instant,
+    asked: BTreeMap<CommandId, Instant>,
+}
+
+pub(super) fn swarm(game: &Game, options: &SwarmOptions) -> Result<(), CliError> {
+    let stop = stop_flag();
+    let started = instant();
+    let mut bots: Vec<Bot> = (0..options.bots).map(|number| Bot::new(number, options.seed, started + STAGGER * number)).collect();
+    let mut felt = Felt::default();
+    let length = Duration::from_secs(options.seconds);
+    while !stop.load(Ordering::Relaxed) && started.elapsed() < length {
+        let round = instant();
+        for bot in &mut bots {
+            bot.round(game, options, round, &mut felt)?;
+        }
+        std::thread::sleep(LOOK_EVERY.saturating_sub(round.elapsed()));
+    }
+    let inside = bots.iter().filter(|bot| bot.joined).count();
+    for bot in &mut bots {
+        bot.go(&mut felt);
+    }
+    felt.tell(options, started.elapsed(), inside);
+    match felt.joins.is_empty() {
+        true => Err(CliError::Connection(felt.lost.into_keys().next().unwrap_or_else(|| "no bot came into the room".to_owned()))),
+        false => Ok(()),
+    }
+}
+
+impl Bot {
+    fn new(number: u32, seed: u64, since: Instant) -> Self {
+        let rng = RoomRng::new(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number)));
+        let (asked, name) = (BTreeMap::new(), format!("swarm{}", number + 1));
+        Self { name, number, rng, player: None, since, joined: false, leaves_at: None, thinks_at: since, asked }
+    }
+
+    /// About so long, from half of it to one and a half.
+    fn about(&mut self, seconds: u32) -> Duration {
+        Duration::from_secs_f32(seconds as f32 * (0.5 + self.rng.unit_f32()))
+    }
+
+    fn round(&mut self, game: &Game, options: &SwarmOptions, now: Instant, felt: &mut Felt) -> Result<(), CliError> {
+        if self.player.is_none() {
+            if now >= self.since {
+                self.come(game, options, now)?;
+            }
+            return Ok(());
+        }
+        self.look(now, felt);
+        let Some(player) = &self.player else { return Ok(()) };
+        if let ConnectionState::Refused(..) | ConnectionState::Broken(_) = player.state() {
+            *felt.lost.entry(player.state().to_string()).or_default() += 1;
+            self.go(felt);
+            self.since = now + self.about(options.away.max(1));
+        } else if player.state() == &ConnectionState::Live && !self.joined {
+            self.joined = true;
+            felt.joins.push(millis(now - self.since));
+            self.leaves_at = (options.stay > 0).then(|| now + self.about(options.stay));
+        } else if self.leaves_at.is_some_and(|at| now >= at) {
+            felt.left += 1;
+            self.go(felt);
+            self.since = now + self.about(options.away);
+        }
+        Ok(())
+    }
+
+    fn come(&mut self, game: &Game, options: &SwarmOptions, now: Instant) -> Result<(), CliError> {
+        let credentials = options.client.credentials(&self.name)?;
+        let seed = options.seed.wrapping_add(u64::from(self.number));
+        let mut player = Player::connect(game, &credentials, &options.client.room, &self.name, seed)?;
+        if let Some(conditions) = options.client.link.link {
+            let seed = options.client.link.link_seed.wrapping_add(u64::from(self.number) << 32);
+            player.app.world_mut().resource_mut::<UdpTransport>().set_link(conditions, seed);
+        }
+        player.app.init_resource::<Answers>();
+        player.app.add_observer(|accepted: On<Accepted>, mut answers: ResMut<Answers>| answers.0.push((accepted.id, true)));
+        player.app.add_observer(|rejected: On<Rejected>, mut answers: ResMut<Answers>| answers.0.push((rejected.id, false)));
+        (self.since, self.thinks_at, self.player) = (now, now, Some(player));
+        Ok(())
+    }
+
+    /// Takes in what came, thinks if it is time, and notes what it felt.
+    fn look(&mut self, now: Instant, felt: &mut Felt) {
+        let Some(player) = &mut self.player else { return };
+        let thinks = self.joined && now >= self.thinks_at;
+        if thinks {
+            self.thinks_at = (self.thinks_at + THINK_EVERY).max(now);
+            let before = player.app.world().resource::<Connection>().last_command();
+            (player.brain)(player.app.world_mut());
+            let after = player.app.world().resource::<Connection>().last_command();
+            self.asked.extend((before.0 + 1..=after.0).map(|id| (CommandId(id), now)));
+        }
+        player.app.update();
+        for (id, accepted) in std::mem::take(&mut player.app.world_mut().resource_mut::<Answers>().0) {
+            felt.rejected += u64::from(!accepted);
+            felt.answers.extend(self.asked.remove(&id).map(|asked| millis(now - asked)));
+        }
+        let world = player.app.world();
+        if let Some(tick) = world.resource::<Connection>().server_tick().filter(|_| thinks) {
+            let behind = (tick - f64::from(world.resource::<Replica>().tick().0)).max(0.0);
+            felt.ages.push((behind * TICK_MILLIS as f64) as u32);
+        }
+    }
+
+    /// Hangs up.
+    fn go(&mut self, felt: &mut Felt) {
+        let Some(mut player) = self.player.take() else { return };
+        let (packets, bytes) = player.app.world().resource::<Connection>().received();
+        (felt.packets, felt.bytes) = (felt.packets + packets, felt.bytes + bytes);
+        player.hang_up();
+        (self.joined, self.leaves_at) = (false, None);
+        self.asked.clear();
+    }
+}
+
+fn millis(time: Duration) -> u32 {
+    time.as_millis().min(u32::MAX.into()) as u32
+}
+
+impl Felt {
+    fn tell(&mut self, options: &SwarmOptions, took: Duration, inside: usize) {
+        let link = options.client.link.link.map_or_else(|| "as it is".to_owned(), |link| link.to_string());
+        say(&format!("{} bots for {:.0} s, link {link}", options.bots, took.as_secs_f32()));
+        say(&format!("{} joins, {} left of their own accord, {inside} were inside in the end", self.joins.len(), self.left));
+        for (reason, times) in &self.lost {
+            say(&format!("lost {times} times: {reason}"));
+        }
+        say(&format!("{:<34}{:>8}{:>8}{:>8}{:>10}", "milliseconds", "p50", "p99", "max", "measured"));
+        row("time to join", &mut self.joins);
+        row("command sent until it is answered", &mut self.answers);
+        row("age of what is shown", &mut self.ages);
+        let per_bot = took.as_secs_f64() * f64::from(options.bots);
+        let (bytes, packets) = (self.bytes as f64 / per_bot, self.packets as f64 / per_bot);
+        say(&format!("{:.1} kB and {packets:.0} packets a second to each; {} commands rejected", bytes / 1_000.0, self.rejected));
+    }
+}
+
+fn row(what: &str, all: &mut [u32]) {
+    all.sort_unstable();
+    let at =
+        |share: usize| all.get((all.len() * share / 100).min(all.len().saturating_sub(1))).map_or_else(|| "-".to_owned(), u32::to_string);
+    say(&format!("{what:<34}{:>8}{:>8}{:>8}{:>10}", at(50), at(99), at(100), all.len()));
+}
