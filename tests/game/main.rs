@@ -20,3 +20,4 @@ mod story;
 mod crash;
 mod domain_events;
 mod doom_events;
+mod swarm;
