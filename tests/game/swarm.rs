@@ -1,5 +1,4 @@
 //! Bots from one process, who come and go over a bad link, and what they say that they felt.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
