@@ -369,6 +369,8 @@ impl Match {
 
 fn limits() -> HostLimits {
     let mut limits = HostLimits::default();
+    // Who is lost has left in the same tick.
+    limits.grace_ticks = 0;
     limits.seat_ticks = 60;
     limits
 }
