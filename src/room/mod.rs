@@ -33,6 +33,7 @@ mod runner;
 mod snapshot;
 mod user;
 
+#[cfg(feature = "host")]
 pub(crate) use self::audience::Vantage;
 pub use self::audience::{Audience, REVEALED_MAX, Reach, RevealedTo, Senses, SpectatorsSee, ViewerId, Viewers};
 pub use self::blueprint::Blueprint;

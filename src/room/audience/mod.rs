@@ -18,5 +18,7 @@ pub use self::rule::{Audience, REVEALED_MAX, Reach, RevealedTo, Senses, Spectato
 pub use self::viewers::{ViewerId, Viewers};
 
 pub(crate) use self::bits::Bits;
-pub(crate) use self::places::{NearerFirst, Vantage, add_places};
+#[cfg(feature = "host")]
+pub(crate) use self::places::Vantage;
+pub(crate) use self::places::{NearerFirst, add_places};
 pub(crate) use self::rule::watch_owners;

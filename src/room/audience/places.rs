@@ -2,12 +2,18 @@
 
 use bevy_app::App;
 use bevy_ecs::change_detection::{ContiguousRef, Tick};
+#[cfg(feature = "host")]
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
 
-use super::rule::{Senses, touch_entity};
-use crate::protocol::{EntityId, NetId, Protocol};
+#[cfg(feature = "host")]
+use super::rule::Senses;
+use super::rule::touch_entity;
+#[cfg(feature = "host")]
+use crate::protocol::EntityId;
+use crate::protocol::{NetId, Protocol};
+#[cfg(feature = "host")]
 use crate::room::index::EntityIndex;
 
 /// A place: finite, and zero in the dimensions that the game does not have.
@@ -23,15 +29,17 @@ pub(super) trait Source: Send + Sync {
 
 /// Within which distance things matter most, where not all can be sent. A resource, if the game says so.
 #[derive(Resource, Clone, Copy, Debug)]
-pub(crate) struct NearerFirst(pub(crate) f32);
+pub(crate) struct NearerFirst(#[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host asks for"))] pub(crate) f32);
 
 /// Where a member looks from, for what matters to it.
+#[cfg(feature = "host")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vantage {
     from: Place,
     square: f32,
 }
 
+#[cfg(feature = "host")]
 impl Vantage {
     /// What matters fully.
     pub(crate) const FULL: u32 = 256;
