@@ -10,7 +10,7 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 
 use super::game::{BotBrain, Game};
-use super::options::{BotOptions, CliError, DemoOptions, unauthenticated};
+use super::options::{BotOptions, CliError, ClientArguments, DemoOptions, unauthenticated};
 use super::serve::{link_server, room_time, say, stop_flag, story_line};
 use crate::client::{Connection, ConnectionState, Credentials, Replica, UdpTransport, replica_state};
 use crate::host::gateway::{Access, GatewayCounters, GatewayLimits, ShardConfig};
@@ -39,6 +39,16 @@ impl Player {
         let mut app = game.client_app();
         app.insert_resource(UdpTransport::connect(credentials, room, false)?);
         Ok(Self { name: name.to_owned(), app, brain })
+    }
+
+    /// Connects as the arguments say, over the link that they name, whose chance is this player's own.
+    pub(super) fn connect_by(game: &Game, client: &ClientArguments, name: &str, number: u32, seed: u64) -> Result<Self, CliError> {
+        let mut player = Self::connect(game, &client.credentials(name)?, &client.room, name, seed)?;
+        if let Some(conditions) = client.link.link {
+            let seed = client.link.link_seed.wrapping_add(u64::from(number) << 32);
+            player.app.world_mut().resource_mut::<UdpTransport>().set_link(conditions, seed);
+        }
+        Ok(player)
     }
 
     pub(super) fn state(&self) -> &ConnectionState {
@@ -259,13 +269,7 @@ pub(super) fn bot(game: &Game, options: &BotOptions) -> Result<(), CliError> {
     let mut players = Vec::new();
     for number in 1..=options.bots {
         let name = if number == 1 { options.name.clone() } else { format!("{}{number}", options.name) };
-        let credentials = options.client.credentials(&name)?;
-        let mut player = Player::connect(game, &credentials, &options.client.room, &name, u64::from(number))?;
-        if let Some(conditions) = options.client.link.link {
-            let seed = options.client.link.link_seed.wrapping_add(u64::from(number) << 32);
-            player.app.world_mut().resource_mut::<UdpTransport>().set_link(conditions, seed);
-        }
-        players.push(player);
+        players.push(Player::connect_by(game, &options.client, &name, number, u64::from(number))?);
     }
     let started = instant();
     let mut next = started;

@@ -11,7 +11,8 @@ use super::demo::{Player, instant};
 use super::game::Game;
 use super::options::{CliError, ClientArguments};
 use super::serve::{say, stop_flag};
-use crate::client::{Connection, ConnectionState, Replica, UdpTransport};
+use crate::client::{Connection, ConnectionState, Replica};
+use crate::host::Durations;
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{Accepted, CommandId, Rejected};
 use crate::room::RoomRng;
@@ -50,12 +51,12 @@ pub(super) struct SwarmOptions {
 #[derive(Resource, Default)]
 struct Answers(Vec<(CommandId, bool)>);
 
-/// What was felt, in milliseconds.
+/// What was felt.
 #[derive(Default)]
 struct Felt {
-    joins: Vec<u32>,
-    answers: Vec<u32>,
-    ages: Vec<u32>,
+    joins: Durations,
+    answers: Durations,
+    ages: Durations,
     rejected: u64,
     left: u64,
     lost: BTreeMap<String, u64>,
@@ -95,9 +96,9 @@ pub(super) fn swarm(game: &Game, options: &SwarmOptions) -> Result<(), CliError>
         bot.go(&mut felt);
     }
     felt.tell(options, started.elapsed(), inside);
-    match felt.joins.is_empty() {
-        true => Err(CliError::Connection(felt.lost.into_keys().next().unwrap_or_else(|| "no bot came into the room".to_owned()))),
-        false => Ok(()),
+    match felt.joins.count() {
+        0 => Err(CliError::Connection(felt.lost.into_keys().next().unwrap_or_else(|| "no bot came into the room".to_owned()))),
+        _ => Ok(()),
     }
 }
 
@@ -128,7 +129,7 @@ impl Bot {
             self.since = now + self.about(options.away.max(1));
         } else if player.state() == &ConnectionState::Live && !self.joined {
             self.joined = true;
-            felt.joins.push(millis(now - self.since));
+            felt.joins.record(now - self.since);
             self.leaves_at = (options.stay > 0).then(|| now + self.about(options.stay));
         } else if self.leaves_at.is_some_and(|at| now >= at) {
             felt.left += 1;
@@ -139,13 +140,8 @@ impl Bot {
     }
 
     fn come(&mut self, game: &Game, options: &SwarmOptions, now: Instant) -> Result<(), CliError> {
-        let credentials = options.client.credentials(&self.name)?;
         let seed = options.seed.wrapping_add(u64::from(self.number));
-        let mut player = Player::connect(game, &credentials, &options.client.room, &self.name, seed)?;
-        if let Some(conditions) = options.client.link.link {
-            let seed = options.client.link.link_seed.wrapping_add(u64::from(self.number) << 32);
-            player.app.world_mut().resource_mut::<UdpTransport>().set_link(conditions, seed);
-        }
+        let mut player = Player::connect_by(game, &options.client, &self.name, self.number, seed)?;
         player.app.init_resource::<Answers>();
         player.app.add_observer(|accepted: On<Accepted>, mut answers: ResMut<Answers>| answers.0.push((accepted.id, true)));
         player.app.add_observer(|rejected: On<Rejected>, mut answers: ResMut<Answers>| answers.0.push((rejected.id, false)));
@@ -167,12 +163,14 @@ impl Bot {
         player.app.update();
         for (id, accepted) in std::mem::take(&mut player.app.world_mut().resource_mut::<Answers>().0) {
             felt.rejected += u64::from(!accepted);
-            felt.answers.extend(self.asked.remove(&id).map(|asked| millis(now - asked)));
+            if let Some(asked) = self.asked.remove(&id) {
+                felt.answers.record(now - asked);
+            }
         }
         let world = player.app.world();
         if let Some(tick) = world.resource::<Connection>().server_tick().filter(|_| thinks) {
             let behind = (tick - f64::from(world.resource::<Replica>().tick().0)).max(0.0);
-            felt.ages.push((behind * TICK_MILLIS as f64) as u32);
+            felt.ages.record(Duration::from_millis((behind * TICK_MILLIS as f64) as u64));
         }
     }
 
@@ -187,31 +185,25 @@ impl Bot {
     }
 }
 
-fn millis(time: Duration) -> u32 {
-    time.as_millis().min(u32::MAX.into()) as u32
-}
-
 impl Felt {
-    fn tell(&mut self, options: &SwarmOptions, took: Duration, inside: usize) {
+    fn tell(&self, options: &SwarmOptions, took: Duration, inside: usize) {
         let link = options.client.link.link.map_or_else(|| "as it is".to_owned(), |link| link.to_string());
         say(&format!("{} bots for {:.0} s, link {link}", options.bots, took.as_secs_f32()));
-        say(&format!("{} joins, {} left of their own accord, {inside} were inside in the end", self.joins.len(), self.left));
+        say(&format!("{} joins, {} left of their own accord, {inside} were inside in the end", self.joins.count(), self.left));
         for (reason, times) in &self.lost {
             say(&format!("lost {times} times: {reason}"));
         }
         say(&format!("{:<34}{:>8}{:>8}{:>8}{:>10}", "milliseconds", "p50", "p99", "max", "measured"));
-        row("time to join", &mut self.joins);
-        row("command sent until it is answered", &mut self.answers);
-        row("age of what is shown", &mut self.ages);
+        row("time to join", &self.joins);
+        row("command sent until it is answered", &self.answers);
+        row("age of what is shown", &self.ages);
         let per_bot = took.as_secs_f64() * f64::from(options.bots);
         let (bytes, packets) = (self.bytes as f64 / per_bot, self.packets as f64 / per_bot);
         say(&format!("{:.1} kB and {packets:.0} packets a second to each; {} commands rejected", bytes / 1_000.0, self.rejected));
     }
 }
 
-fn row(what: &str, all: &mut [u32]) {
-    all.sort_unstable();
-    let at =
-        |share: usize| all.get((all.len() * share / 100).min(all.len().saturating_sub(1))).map_or_else(|| "-".to_owned(), u32::to_string);
-    say(&format!("{what:<34}{:>8}{:>8}{:>8}{:>10}", at(50), at(99), at(100), all.len()));
+fn row(what: &str, all: &Durations) {
+    let at = |share: f64| if all.count() == 0 { "-".to_owned() } else { all.quantile(share).as_millis().to_string() };
+    say(&format!("{what:<34}{:>8}{:>8}{:>8}{:>10}", at(0.5), at(0.99), at(1.0), all.count()));
 }

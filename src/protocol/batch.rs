@@ -21,7 +21,7 @@ use super::codec::{CodecError, Reader, write_varint};
 use super::ids::{EntityId, FactSeq, NetId, RoomTick};
 use super::limits::{ENTITIES_MAX, FACTS_PER_TICK_MAX, KINDS_MAX};
 use super::quantity::UpdateKind;
-use super::roster::{RosterEntry, read_net_id, read_roster, read_uuid, write_net_id, write_net_ids};
+use super::roster::{RosterEntry, read_net_id, read_net_ids, read_roster, read_uuid, write_net_id, write_net_ids};
 use super::rows::Rows;
 
 pub(crate) const CREATES: u8 = 1;
@@ -285,10 +285,7 @@ pub(crate) fn read_private_head(reader: &mut Reader<'_>) -> Result<(BatchHead, b
 pub(crate) fn read_private(head: BatchHead, reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<(), CodecError> {
     read_operations(head, reader, visitor)?;
     if head.flags & LEFT != 0 {
-        let mut before = None;
-        for _ in 0..reader.count("entities out of sight", ENTITIES_MAX)? {
-            visitor.leave(read_net_id(reader, &mut before)?)?;
-        }
+        read_net_ids(reader, "entities out of sight", |id| visitor.leave(id))?;
     }
     if head.flags & FACTS != 0 {
         for _ in 0..reader.count("facts", FACTS_PER_TICK_MAX)? {
@@ -364,12 +361,7 @@ pub(crate) fn read_operations(head: BatchHead, reader: &mut Reader<'_>, visitor:
         }
     }
     if head.flags & DELETES != 0 {
-        let count = reader.count("deletes", ENTITIES_MAX)?;
-        let mut before = None;
-        for _ in 0..count {
-            visitor.delete(read_net_id(reader, &mut before)?)?;
-        }
-        operations += count;
+        operations += read_net_ids(reader, "deletes", |id| visitor.delete(id))?;
     }
     Ok(operations)
 }

@@ -13,9 +13,9 @@ use super::batch::{Visit, read_creates, read_section};
 use super::codec::{CodecError, Reader, write_varint};
 use super::ids::RoomTick;
 #[cfg(feature = "client")]
-use super::limits::{ENTITIES_MAX, KINDS_MAX};
+use super::limits::KINDS_MAX;
 #[cfg(feature = "client")]
-use super::roster::read_net_id;
+use super::roster::read_net_ids;
 
 /// What stands at the beginning of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +62,7 @@ impl DifferenceHead {
 #[cfg(feature = "client")]
 pub(crate) fn read_difference(head: DifferenceHead, reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<(), CodecError> {
     if head.flags & DELETES != 0 {
-        let mut before = None;
-        for _ in 0..reader.count("deletes", ENTITIES_MAX)? {
-            visitor.delete_known(read_net_id(reader, &mut before)?)?;
-        }
+        read_net_ids(reader, "deletes", |id| visitor.delete_known(id))?;
     }
     if head.flags & CREATES != 0 {
         read_creates(reader, visitor)?;

@@ -102,6 +102,19 @@ pub(crate) fn read_net_id(reader: &mut Reader<'_>, before: &mut Option<u32>) -> 
     Ok(NetId(id))
 }
 
+/// Reads what [`write_net_ids`] wrote, and hands over one after the other. Returns how many there are. `what` they are is for errors.
+pub(crate) fn read_net_ids(
+    reader: &mut Reader<'_>,
+    what: &'static str,
+    mut take: impl FnMut(NetId) -> Result<(), CodecError>,
+) -> Result<usize, CodecError> {
+    let (count, mut before) = (reader.count(what, ENTITIES_MAX)?, None);
+    for _ in 0..count {
+        take(read_net_id(reader, &mut before)?)?;
+    }
+    Ok(count)
+}
+
 /// Writes rosters. Its buffers are kept from one to the next.
 #[derive(Debug, Default)]
 pub(crate) struct RosterWriter {

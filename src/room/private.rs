@@ -151,12 +151,14 @@ impl PrivateWriter {
         let columns = self.write_creates(world, &protocol, &private, beholder, told);
         let sections = self.write_sections(world, &protocol, &private, beholder, told);
         world.remove_resource::<HiddenFrom>();
-        let mut deletes: Vec<u32> = viewers.gone(viewer).iter().map(|id| id.get()).collect();
-        deletes.sort_unstable();
-        deletes.dedup();
-        let mut left: Vec<u32> = viewers.left(viewer).iter().map(|id| id.get()).filter(|id| deletes.binary_search(id).is_err()).collect();
-        left.sort_unstable();
-        left.dedup();
+        let ascending = |ids: &[NetId]| {
+            let mut ids: Vec<u32> = ids.iter().map(|id| id.get()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        };
+        let (deletes, mut left) = (ascending(viewers.gone(viewer)), ascending(viewers.left(viewer)));
+        left.retain(|id| deletes.binary_search(id).is_err());
         told.retain(|(_, id), _| deletes.binary_search(id).is_err() && left.binary_search(id).is_err());
         let seen = |fact: &NamedByFact| fact.named.iter().all(|id| viewers.knew(viewer, *id));
         let facts: Vec<_> = facts.iter().zip(&private.facts).filter(|(_, named)| seen(named)).collect();

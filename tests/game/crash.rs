@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use crate::server::{Server, serve};
 use crate::{bot, protocol, rules};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
@@ -22,37 +22,6 @@ use roomkeeper::store::{Archive, SqliteStore};
 const KILLS: u32 = 50;
 /// More commands of each player than this are reported as stored.
 const MANY: usize = 100;
-
-/// What a server process said when it started.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-    went_on_at: Option<u32>,
-    found: Vec<String>,
-}
-
-#[expect(clippy::zombie_processes, reason = "where it does not wait, the test fails")]
-fn serve(data: &Path) -> Server {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_inferno"))
-        .args(["serve", "--bind", "127.0.0.1:0", "--data"])
-        .arg(data)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let (mut went_on_at, mut found) = (None, Vec::new());
-    for line in BufReader::new(process.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if let Some((_, tick)) = line.split_once(", tick ") {
-            went_on_at = Some(tick.parse().unwrap());
-        } else if let Some((_, address)) = line.split_once(" on udp ") {
-            return Server { process, address: address.parse().unwrap(), went_on_at, found };
-        } else {
-            found.push(line);
-        }
-    }
-    panic!("the server did not start: {found:?}");
-}
 
 /// The commands that were reported as stored, with their ticks.
 #[derive(Resource, Default)]
@@ -121,7 +90,7 @@ fn a_server_that_is_killed_fifty_times_loses_nothing_that_it_reported_as_stored(
     let mut players = [Player::new("ann", 1), Player::new("bob", 2)];
     let (mut last, mut came_back) = (None::<u32>, 0);
     for kill in 0..KILLS {
-        let mut server = serve(&data);
+        let mut server = serve(Some(&data));
         assert!(server.found.is_empty(), "kill {kill}: {:?}", server.found);
         assert!(server.went_on_at >= last, "kill {kill}: at {:?} after {last:?}", server.went_on_at);
         for (number, player) in players.iter_mut().enumerate() {
@@ -136,7 +105,7 @@ fn a_server_that_is_killed_fifty_times_loses_nothing_that_it_reported_as_stored(
     }
     println!("{came_back} of {} connections got into the room before their server was killed; stored up to tick {last:?}", KILLS * 2);
     assert!(came_back > KILLS as usize / 2, "{came_back}");
-    let server = serve(&data);
+    let server = serve(Some(&data));
     for (number, player) in players.iter_mut().enumerate() {
         player.connect(server.address, 9_000 + number as u64);
     }

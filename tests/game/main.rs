@@ -20,4 +20,5 @@ mod story;
 mod crash;
 mod domain_events;
 mod doom_events;
+mod server;
 mod swarm;

@@ -1,26 +1,28 @@
 //! Bots from one process, who come and go over a bad link, and what they say that they felt.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-/// A server that ends with its test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::server::serve;
 
 #[test]
 fn a_swarm_comes_and_goes_and_says_what_players_would_feel() {
-    let serve = Command::new(env!("CARGO_BIN_EXE_inferno")).args(["serve", "--bind", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn();
-    let mut server = Server(serve.unwrap());
-    let lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
-    let address = lines.map_while(Result::ok).find_map(|line| Some(line.split_once(" on udp ")?.1.to_owned())).unwrap();
+    let server = serve(None);
     let swarm = Command::new(env!("CARGO_BIN_EXE_inferno"))
-        .args(["swarm", "--server", &address, "--bots", "8", "--seconds", "8", "--stay", "2", "--away", "1", "--link", "wifi"])
+        .args([
+            "swarm",
+            "--server",
+            &server.address.to_string(),
+            "--bots",
+            "8",
+            "--seconds",
+            "8",
+            "--stay",
+            "2",
+            "--away",
+            "1",
+            "--link",
+            "wifi",
+        ])
         .output()
         .unwrap();
     let told = String::from_utf8(swarm.stdout).unwrap();

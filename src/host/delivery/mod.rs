@@ -52,9 +52,6 @@ const ECHO_EVERY: Duration = Duration::from_millis(240);
 /// What share of packets must get lost for little pieces of the stream to go out twice, in two packets: what is in order waits for what was lost.
 const TWICE_FROM: f32 = 0.02;
 
-/// Over how many packets that share is taken, about.
-const LOSS_OVER: f32 = 64.0;
-
 /// Most bytes of a tick's stream that go out twice.
 const TWICE_MAX: usize = 160;
 
@@ -129,8 +126,6 @@ struct Packet {
 pub(crate) struct Delivery {
     stream: OutStream,
     path: Path,
-    /// What share of packets gets lost.
-    loss: f32,
     /// What went out of the stream in this round, for the first time.
     once: (u64, usize),
     /// What goes out for the second time with the next packet.
@@ -173,7 +168,6 @@ impl Delivery {
         Self {
             stream: OutStream::default(),
             path: Path::new(now, rate_max),
-            loss: 0.0,
             once: (0, 0),
             twice: None,
             sent: VecDeque::new(),
@@ -278,7 +272,6 @@ impl Delivery {
                 (self.reorder, self.reordered) = ((self.reorder * 2).min(REORDER_MAX), now);
             }
             sent.fate = Fate::Arrived;
-            self.loss -= self.loss / LOSS_OVER;
             self.newest_arrived = self.newest_arrived.max(sent.at);
             self.path.arrived(sent.bytes);
             for (start, size) in [sent.piece, sent.twice].into_iter().flatten() {
@@ -328,7 +321,6 @@ impl Delivery {
             }
             sent.fate = if overtaken { Fate::Overtaken } else { Fate::TimedOut };
             timed_out |= !overtaken;
-            self.loss += (1.0 - self.loss) / LOSS_OVER;
             self.path.lost();
             if let Some((start, size)) = sent.piece {
                 self.stream.lost(start, size);
@@ -366,7 +358,7 @@ impl Delivery {
         self.lacking = tick;
         self.path.tick(now);
         let once = std::mem::take(&mut self.once);
-        self.twice = Some(once).filter(|(_, size)| self.loss >= TWICE_FROM && (1..=TWICE_MAX).contains(size));
+        self.twice = Some(once).filter(|(_, size)| self.path.loss() >= TWICE_FROM && (1..=TWICE_MAX).contains(size));
         self.find_losses(now, offer.as_ref().map(|offer| &*offer.latest));
         if self.is_echo_due(now) {
             // Before this round's values go out, of which nothing is known.

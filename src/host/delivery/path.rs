@@ -35,6 +35,9 @@ const SEARCH_AHEAD: f64 = 2.5;
 /// What a packet costs besides its bytes: IP and UDP, and the transport's head and authentication code.
 pub(crate) const PACKET_OVERHEAD: usize = 28 + 26;
 
+/// Over how many packets the share of those lost is taken, about.
+const LOSS_OVER: f32 = 64.0;
+
 /// What is known of a way.
 #[derive(Debug)]
 pub(crate) struct Path {
@@ -64,6 +67,8 @@ pub(crate) struct Path {
     arrived: u32,
     lost: u32,
     arrived_bytes: usize,
+    /// What share of packets gets lost, over the last [`LOSS_OVER`] or so.
+    loss: f32,
     /// Bytes a second that arrived, in the last two full counts.
     carried: [f64; 2],
 }
@@ -89,6 +94,7 @@ impl Path {
             arrived: 0,
             lost: 0,
             arrived_bytes: 0,
+            loss: 0.0,
             carried: [0.0; 2],
         }
     }
@@ -142,12 +148,19 @@ impl Path {
     /// A packet arrived.
     pub(crate) fn arrived(&mut self, bytes: usize) {
         self.arrived += 1;
+        self.loss -= self.loss / LOSS_OVER;
         self.arrived_bytes += bytes + PACKET_OVERHEAD;
     }
 
     /// A packet was lost.
     pub(crate) fn lost(&mut self) {
         self.lost += 1;
+        self.loss += (1.0 - self.loss) / LOSS_OVER;
+    }
+
+    /// What share of packets gets lost at present.
+    pub(crate) fn loss(&self) -> f32 {
+        self.loss
     }
 
     /// A packet's way there and back took so long.
