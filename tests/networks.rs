@@ -302,3 +302,23 @@ fn without_loss_the_bytes_are_the_same_at_every_round_trip() {
     // Echoes of reports, by which clients measure the round trip, are all that may differ.
     assert!(bytes.iter().all(|(_, of)| (of / bytes[0].1 - 1.0).abs() < 0.01), "{bytes:?}");
 }
+
+#[test]
+fn however_long_the_way_is_values_come_and_are_as_old_as_it_is() {
+    // A satellite, and a way on which packets wait for seconds: nothing is known of it before the first seem to be lost.
+    for delay_millis in [350, 600, 1_500] {
+        let link = LinkConditions { delay_millis, ..LinkConditions::PERFECT };
+        let mut sim = Sim::new(protocol, rules).link(link).client("ann");
+        let movers: Vec<Entity> = (0..50).map(|_| sim.room_mut().world_mut().spawn((Position([0.0; 2]), Health(7))).id()).collect();
+        for _ in 0..300 {
+            let world = sim.room_mut().world_mut();
+            movers.iter().for_each(|mover| world.get_mut::<Position>(*mover).unwrap().0[0] += 1.0);
+            sim.tick();
+        }
+        let there = sim.room().world().get::<Position>(movers[0]).unwrap().0[0];
+        let world = sim.client_mut("ann").world_mut();
+        let oldest = world.query::<&Position>().iter(world).map(|position| there - position.0[0]).fold(0.0, f32::max);
+        println!("{delay_millis} ms each way: {oldest} ticks old");
+        assert!(oldest <= delay_millis as f32 / 50.0 + 2.0, "{delay_millis} ms each way: {oldest} ticks old");
+    }
+}

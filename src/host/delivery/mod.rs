@@ -288,7 +288,7 @@ impl Delivery {
 
     /// Lets go of packets whose fate is known.
     fn forget(&mut self, now: Duration) {
-        let patience = self.path.timeout() * 2;
+        let patience = self.path.patience();
         let done = |sent: &Sent| match sent.fate {
             Fate::Unknown => false,
             Fate::Arrived => true,

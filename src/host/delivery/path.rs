@@ -35,6 +35,9 @@ const SEARCH_AHEAD: f64 = 2.5;
 /// What a packet costs besides its bytes: IP and UDP, and the transport's head and authentication code.
 pub(crate) const PACKET_OVERHEAD: usize = 28 + 26;
 
+/// For how long packets are remembered at most, in seconds: about as long as a connection lasts without a word.
+const MEMORY_MAX: f64 = 5.0;
+
 /// Over how many packets the share of those lost is taken, about.
 const LOSS_OVER: f32 = 64.0;
 
@@ -51,6 +54,8 @@ pub(crate) struct Path {
     least_counted: f64,
     /// When a round trip was last measured.
     heard: Duration,
+    /// For how long packets that seem to be lost are remembered at least, in seconds: it grows while none is heard of.
+    memory: f64,
     rate: f64,
     rate_max: f64,
     tokens: f64,
@@ -82,6 +87,7 @@ impl Path {
             least_since: now,
             least_counted: f64::INFINITY,
             heard: now,
+            memory: 0.0,
             rate: RATE_FIRST.min(rate_max),
             rate_max,
             tokens: 16.0 * 1024.0,
@@ -112,6 +118,12 @@ impl Path {
     /// After how long without an answer a packet is taken to be lost: RFC 6298, and a tick for each side's rounds.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs_f64(self.smoothed.unwrap_or(0.2) + (4.0 * self.deviation).max(0.02) + 0.1)
+    }
+
+    /// For how long a packet that seems to be lost is remembered: it may only be late. On a way that is longer than was thought all of them are, and
+    /// if they were forgotten before word of them came, nobody would ever learn how long it is.
+    pub(crate) fn patience(&self) -> Duration {
+        (self.timeout() * 2).max(Duration::from_secs_f64(self.memory))
     }
 
     /// A tick begins: the rate allows more.
@@ -166,7 +178,7 @@ impl Path {
     /// A packet's way there and back took so long.
     pub(crate) fn round_trip(&mut self, now: Duration, trip: Duration) {
         let trip = trip.as_secs_f64();
-        self.heard = now;
+        (self.heard, self.memory) = (now, 0.0);
         self.least_counted = self.least_counted.min(trip);
         match self.smoothed {
             None => (self.smoothed, self.deviation) = (Some(trip), trip / 2.0),
@@ -220,6 +232,7 @@ impl Path {
 
     /// Packets are missing. If nothing at all came back for long, the way may be blocked.
     pub(crate) fn timed_out(&mut self, now: Duration) {
+        self.memory = (self.patience().as_secs_f64() * 1.5).min(MEMORY_MAX);
         let silent = now.saturating_sub(self.heard.max(self.cut));
         if silent > self.timeout() * 2 {
             self.cut(now, 0.0);
