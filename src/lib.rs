@@ -61,8 +61,8 @@
 //! assert_eq!(sim.assert_converged(), 2); // both clients hold exactly what the room holds
 //! ```
 //!
-//! A binary is `Game::new("shooter", protocol, rules).run()` (see [`cli`]), which gives it the verbs `serve`, `demo`,
-//! `watch`, `bot`, `ledger`, `snippet` and `token`.
+//! A binary is `Game::new("shooter", protocol, rules).run()` (see [`cli`]), which gives it the verbs `play`, `serve`,
+//! `demo`, `watch`, `bot`, `ledger`, `snippet` and `token`.
 //!
 //! # What is promised
 //!
@@ -90,7 +90,8 @@
 //! # Features
 //!
 //! `client` is the replica and its transport; `host` is lobby, gateway and server. Both are on by default. The simulation
-//! kit and the command line need both. A game's client takes `default-features = false, features = ["client"]`.
+//! kit and the command line need both. `terminal`, on by default too, lets the command line draw a game: see
+//! [`Game::view`](cli::Game::view). A game's client takes `default-features = false, features = ["client"]`.
 #![warn(unreachable_pub)]
 
 #[cfg(all(feature = "client", feature = "host"))]
@@ -101,6 +102,8 @@ pub mod client;
 pub mod host;
 #[cfg(any(feature = "client", feature = "host"))]
 pub mod net;
+#[cfg(feature = "client")]
+pub mod predict;
 #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica does with a column"))]
 pub mod protocol;
 pub mod room;

@@ -191,7 +191,7 @@ fn bare_room() -> (Room, EntityId) {
 }
 
 fn command(user: EntityId, id: u32, kind: usize, payload: &[u8]) -> Incoming {
-    Incoming::Command { user, id: CommandId(id), kind, payload: Bytes::copy_from_slice(payload) }
+    Incoming::Command { user, id: CommandId(id), kind, seen: None, payload: Bytes::copy_from_slice(payload) }
 }
 
 fn codes(room: &mut Room, incoming: Vec<Incoming>) -> Vec<String> {

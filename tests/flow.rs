@@ -203,9 +203,9 @@ impl Stage {
     fn tick(&mut self) -> Vec<Recorded> {
         let mut incoming = Vec::new();
         while let Some(message) = self.app.world_mut().resource_mut::<Connection>().next_outgoing() {
-            let ClientMessage::Command { id, kind, payload } = ClientMessage::decode(&message).unwrap() else { panic!("a command") };
+            let ClientMessage::Command { id, kind, seen, payload } = ClientMessage::decode(&message).unwrap() else { panic!("a command") };
             self.trace.note("client to server: command");
-            incoming.push(Incoming::Command { user: self.user, id, kind, payload });
+            incoming.push(Incoming::Command { user: self.user, id, kind, seen, payload });
         }
         let outbox = self.room.tick(incoming).unwrap();
         for answer in outbox.answers {
@@ -291,7 +291,14 @@ fn a_handler_an_applier_and_the_patching_of_state_can_each_be_tested_alone() {
     world.init_resource::<Trace>();
     let author = world.spawn_empty().id();
     let command = Push { thing: "bell".into(), by: 0, player: String::new(), tick: 0 };
-    let issued = Issued { command, author, author_id: EntityId::named("ann"), id: Default::default(), tick: Default::default() };
+    let issued = Issued {
+        command,
+        author,
+        author_id: EntityId::named("ann"),
+        id: Default::default(),
+        tick: Default::default(),
+        seen: Default::default(),
+    };
     let decision: Decision = world.run_system_once_with(decide_push, issued).unwrap();
     assert_eq!(decision.unwrap_err().code, "no_push");
     // The applier: an observer of the fact.
@@ -516,9 +523,9 @@ fn a_client_without_bevy_is_told_the_same_as_one_with_it() {
     stage.trace.take();
     stage.issue(4);
     while let Some(message) = stage.app.world_mut().resource_mut::<Connection>().next_outgoing() {
-        let ClientMessage::Command { id, kind, payload } = ClientMessage::decode(&message).unwrap() else { panic!("a command") };
+        let ClientMessage::Command { id, kind, seen, payload } = ClientMessage::decode(&message).unwrap() else { panic!("a command") };
         let visitor = stage.room.world_mut().spawn((EntityId::named("lamp"), Name::new("lamp"), Position(1))).id();
-        let batch = stage.room.tick([Incoming::Command { user: stage.user, id, kind, payload }]).unwrap().batch.unwrap();
+        let batch = stage.room.tick([Incoming::Command { user: stage.user, id, kind, seen, payload }]).unwrap().batch.unwrap();
         let message = batch_message(&batch);
         let sights = headless.deliver(Duration::ZERO, &message).unwrap();
         let [Sight::Batch(followed)] = &sights[..] else { panic!("{sights:?}") };

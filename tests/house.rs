@@ -34,12 +34,13 @@ fn code(text: &str) -> String {
 #[test]
 fn arrows_point_one_way() {
     let forbidden = [
-        ("src/protocol", vec!["room", "client", "store", "host", "sim", "cli", "net"]),
+        ("src/protocol", vec!["room", "client", "store", "host", "sim", "cli", "net", "predict"]),
         ("src/net", vec!["room", "client", "store", "host", "sim", "cli"]),
-        ("src/room", vec!["client", "store", "host", "sim", "cli", "net"]),
-        ("src/client", vec!["room", "store", "host", "sim", "cli"]),
-        ("src/store", vec!["room", "client", "host", "sim", "cli", "net"]),
-        ("src/host", vec!["client", "sim", "cli"]),
+        ("src/room", vec!["client", "store", "host", "sim", "cli", "net", "predict"]),
+        ("src/client", vec!["room", "store", "host", "sim", "cli", "predict"]),
+        ("src/predict", vec!["store", "host", "sim", "cli", "net"]),
+        ("src/store", vec!["room", "client", "host", "sim", "cli", "net", "predict"]),
+        ("src/host", vec!["client", "sim", "cli", "predict"]),
         ("src/sim", vec!["cli"]),
     ];
     for (folder, others) in forbidden {
@@ -53,7 +54,7 @@ fn arrows_point_one_way() {
 
 #[test]
 fn rooms_know_no_clock_no_socket_no_thread_and_no_hash_order() {
-    for folder in ["src/protocol", "src/room", "src/sim"] {
+    for folder in ["src/protocol", "src/room", "src/predict", "src/sim"] {
         for (name, text) in files(folder) {
             for word in
                 ["Instant", "SystemTime", "std::net", "std::thread", "std::collections::HashMap", "std::collections::HashSet", "getrandom"]

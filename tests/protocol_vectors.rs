@@ -14,7 +14,7 @@ use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{
     Admission, Angles, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, LeaveReason, Protocol, Quantised, Ranged,
-    Refusal, Rejection, Resume, RoomId, RoomTick, ServerMessage, SmallestThree, State, write_varint,
+    Refusal, Rejection, Resume, RoomId, RoomTick, SeenTick, ServerMessage, SmallestThree, State, write_varint,
 };
 use roomkeeper::room::{Blueprint, Level, Room, RoomOptions};
 use roomkeeper::store::{ChunkKind, Durability, Opening, SqliteStore, Store, TickRecord, Writer, WriterOptions, data_file};
@@ -232,7 +232,8 @@ fn codecs(built: &mut Built) {
 }
 
 fn messages(built: &mut Built) {
-    let command = ClientMessage::Command { id: CommandId(3), kind: 0, payload: Bytes::from_static(&[20]) };
+    let command =
+        ClientMessage::Command { id: CommandId(3), kind: 0, seen: Some(SeenTick(299 * 256 + 64)), payload: Bytes::from_static(&[20]) };
     built.insert("message-leave", ClientMessage::Leave.encode().to_vec());
     built.insert("message-diverged", ClientMessage::Diverged { tick: RoomTick(300) }.encode().to_vec());
     built.insert("message-command", command.encode().to_vec());
@@ -335,7 +336,7 @@ fn match_of_three_ticks(built: &mut Built) {
 
     // Two commands, of which one is refused; a thing is born, a door opens and another one goes.
     for (id, by) in [(1, 20), (2, 0)] {
-        let command = ClientMessage::Command { id: CommandId(id), kind: 0, payload: vec![by * 2].into() };
+        let command = ClientMessage::Command { id: CommandId(id), kind: 0, seen: None, payload: vec![by * 2].into() };
         table.lobby.message(ANN, &command.encode());
     }
     let room = table.lobby.room("moor").unwrap();
@@ -404,7 +405,7 @@ fn stored(built: &mut Built) {
             std::thread::yield_now();
         }
     };
-    let command = |id, by: u8| Incoming::Command { user: ann(), id: CommandId(id), kind: 0, payload: vec![by * 2].into() };
+    let command = |id, by: u8| Incoming::Command { user: ann(), id: CommandId(id), kind: 0, seen: None, payload: vec![by * 2].into() };
     record(room.opening().clone().into());
     record(room.tick([Incoming::Join { user: ann(), name: "Ann".into() }]).unwrap().into());
     record(room.tick([command(1, 20), command(2, 0)]).unwrap().into());

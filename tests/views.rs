@@ -297,7 +297,7 @@ impl Match {
         let (connection, client) = self.clients.iter_mut().find(|(_, client)| client.player == player).unwrap();
         client.commands += 1;
         let (id, kind) = (CommandId(client.commands), client.replica.protocol().command_names().position(|kind| kind == "pick").unwrap());
-        self.lobby.message(*connection, &ClientMessage::Command { id, kind, payload: Bytes::new() }.encode());
+        self.lobby.message(*connection, &ClientMessage::Command { id, kind, seen: None, payload: Bytes::new() }.encode());
     }
 
     fn tick(&mut self) -> RoomTick {

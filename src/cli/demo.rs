@@ -35,15 +35,28 @@ pub(super) struct Player {
 
 impl Player {
     pub(super) fn connect(game: &Game, credentials: &Credentials, room: &str, name: &str, seed: u64) -> Result<Self, CliError> {
-        let brain = game.bot.as_ref().ok_or(CliError::NoBot)?(seed);
-        let mut app = game.client_app();
+        Self::connect_in(game.client_app(), game.brain(seed)?, (credentials, room), name)
+    }
+
+    /// Connects in an app that has this game's protocol.
+    fn connect_in(mut app: App, brain: BotBrain, (credentials, room): (&Credentials, &str), name: &str) -> Result<Self, CliError> {
         app.insert_resource(UdpTransport::connect(credentials, room, false)?);
         Ok(Self { name: name.to_owned(), app, brain })
     }
 
     /// Connects as the arguments say, over the link that they name, whose chance is this player's own.
     pub(super) fn connect_by(game: &Game, client: &ClientArguments, name: &str, number: u32, seed: u64) -> Result<Self, CliError> {
-        let mut player = Self::connect(game, &client.credentials(name)?, &client.room, name, seed)?;
+        Self::connect_by_in((game.client_app(), game.brain(seed)?), client, name, number)
+    }
+
+    /// The same in an app that has this game's protocol.
+    pub(super) fn connect_by_in(
+        (app, brain): (App, BotBrain),
+        client: &ClientArguments,
+        name: &str,
+        number: u32,
+    ) -> Result<Self, CliError> {
+        let mut player = Self::connect_in(app, brain, (&client.credentials(name)?, &client.room), name)?;
         if let Some(conditions) = client.link.link {
             let seed = client.link.link_seed.wrapping_add(u64::from(number) << 32);
             player.app.world_mut().resource_mut::<UdpTransport>().set_link(conditions, seed);
@@ -56,7 +69,7 @@ impl Player {
     }
 
     pub(super) fn play(&mut self) {
-        if *self.state() == ConnectionState::Live {
+        if self.state().is_in_room() {
             (self.brain)(self.app.world_mut());
         }
         self.app.update();
@@ -75,7 +88,7 @@ pub(super) fn instant() -> Instant {
 }
 
 /// Sleeps until the next round.
-fn until(next: &mut Instant) {
+pub(super) fn until(next: &mut Instant) {
     *next += ROUND;
     std::thread::sleep(next.saturating_duration_since(instant()));
 }
@@ -195,7 +208,7 @@ fn play(
         }
         for player in &mut players {
             player.play();
-            if let ConnectionState::Refused(..) | ConnectionState::Broken(_) = player.state() {
+            if player.state().is_over() {
                 return Err(CliError::Connection(format!("{}: {}", player.name, player.state())));
             }
         }

@@ -1,6 +1,5 @@
 //! A game, as its binary runs it.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,10 +9,15 @@ use bevy_ecs::prelude::*;
 use clap::{CommandFactory, FromArgMatches};
 use serde_json::Value;
 
+use super::aside::Aside;
 use super::options::{Cli, CliError, Verb};
+use super::picture::View;
 use super::processor::require_processor;
+#[cfg(feature = "terminal")]
+use super::view;
 use super::{capacity, demo, handlers, ledger, serve, swarm, watch};
 use crate::client::{ReplicaPlugin, UdpPlugin};
+use crate::predict::PredictPlugin;
 use crate::protocol::Protocol;
 use crate::room::Blueprint;
 
@@ -47,6 +51,7 @@ pub struct Game {
     pub(super) level: Option<PathBuf>,
     pub(super) bot: Option<MakeBot>,
     pub(super) narrator: Option<Narrator>,
+    pub(super) view: Option<View>,
     pub(super) ends: Vec<String>,
     pub(super) kinds: Vec<String>,
 }
@@ -66,7 +71,7 @@ impl Game {
     ) -> Self {
         require_processor();
         let blueprint = Blueprint::new(protocol, rules);
-        Self { name, blueprint, level: None, bot: None, narrator: None, ends: Vec::new(), kinds: Vec::new() }
+        Self { name, blueprint, level: None, bot: None, narrator: None, view: None, ends: Vec::new(), kinds: Vec::new() }
     }
 
     /// The level that rooms start with unless `--level` names another.
@@ -87,6 +92,13 @@ impl Game {
     #[must_use]
     pub fn narrator(mut self, narrator: Narrator) -> Self {
         self.narrator = Some(narrator);
+        self
+    }
+
+    /// Shows the game in a terminal, and lets somebody play it there: `play`, `watch --view` and `ledger view` need it.
+    #[must_use]
+    pub fn view(mut self, view: View) -> Self {
+        self.view = Some(view);
         self
     }
 
@@ -131,17 +143,22 @@ impl Game {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 print_error(&error);
-                ExitCode::FAILURE
+                // Whoever has no terminal has said something that can't be, as one who named an unknown verb.
+                if matches!(error, CliError::NoTerminal(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
             }
         }
     }
 
     fn verb(&self, verb: &Verb) -> Result<(), CliError> {
         match verb {
+            #[cfg(feature = "terminal")]
+            Verb::Play(options) => view::play(self, options),
             Verb::Serve(options) => serve::serve(self, options),
             Verb::Demo(options) => demo::demo(self, options),
             Verb::Capacity(options) => capacity::capacity(self, options),
             Verb::CapacityClients(options) => capacity::clients(self, options),
+            #[cfg(feature = "terminal")]
+            Verb::Watch(options) if options.view => view::watch(self, options),
             Verb::Watch(options) => watch::watch(self, options),
             Verb::Dump(options) => watch::dump(self, options),
             Verb::Bot(options) => demo::bot(self, options),
@@ -155,12 +172,32 @@ impl Game {
 
     /// A client's app with this game's protocol, a replica, and UDP.
     pub(super) fn client_app(&self) -> App {
+        self.app_with(|_| {})
+    }
+
+    /// The same for somebody at a screen: with what the game shows smoothly, and for one who plays with the prediction.
+    pub(super) fn player_app(&self, plays: bool) -> App {
+        self.app_with(|app| {
+            self.view.iter().for_each(|view| (view.client)(app));
+            if plays {
+                app.add_plugins(PredictPlugin::of(self.blueprint.clone()));
+            }
+        })
+    }
+
+    fn app_with(&self, add: impl FnOnce(&mut App)) -> App {
         let mut app = App::new();
         app.add_plugins((ReplicaPlugin, UdpPlugin));
         self.blueprint.add_protocol(&mut app);
+        add(&mut app);
         app.finish();
         app.cleanup();
         app
+    }
+
+    /// A bot, if the game has any.
+    pub(super) fn brain(&self, seed: u64) -> Result<BotBrain, CliError> {
+        Ok(self.bot.as_ref().ok_or(CliError::NoBot)?(seed))
     }
 
     /// This game's protocol by itself.
@@ -188,6 +225,5 @@ fn start_log(filter: &str) {
     let filter =
         tracing_subscriber::EnvFilter::try_new(quiet(filter)).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet("warn")));
     // It fails where a test has set one already, which is then as good.
-    let colours = std::io::stderr().is_terminal();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(Aside::has_colours()).with_writer(|| Aside).try_init();
 }

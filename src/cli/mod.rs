@@ -1,20 +1,26 @@
-//! The verbs that every game's binary gets: `serve`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `snippet`, `token`.
+//! The verbs that every game's binary gets: `play`, `serve`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `snippet`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!
 //! May use: everything. Prints: nothing else in the library does.
 
+mod aside;
 mod capacity;
 mod demo;
 mod game;
 mod handlers;
 mod ledger;
 mod options;
+mod picture;
 mod processor;
+mod recorded;
 mod serve;
 mod swarm;
+#[cfg(feature = "terminal")]
+mod view;
 mod watch;
 
 pub use self::game::{BotBrain, Game, Narrator};
 pub use self::options::CliError;
+pub use self::picture::{Actor, Ending, Eyes, Form, Gauge, Key, Keys, Picture, Pilot, Shape, Spot, Tint, View};
 pub use self::processor::require_processor;

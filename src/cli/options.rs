@@ -10,6 +10,8 @@ use super::capacity::{CapacityOptions, ClientsOptions};
 use super::game::Game;
 use super::ledger::{LedgerOptions, SnippetOptions};
 use super::swarm::SwarmOptions;
+#[cfg(feature = "terminal")]
+use super::view::PlayOptions;
 use crate::client::{Credentials, LinkError};
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
 use crate::host::{HostKey, HostLimits, KeepError, KeepOptions, ServerError, TokenError, ViewError};
@@ -48,6 +50,14 @@ pub enum CliError {
     /// The game has no bot.
     #[error("this game has no bots; its `main` gives one by `Game::bot`")]
     NoBot,
+    /// The game can't be drawn.
+    #[error("this game can't be drawn; its `main` says how by `Game::view`")]
+    NoView,
+    /// There is no terminal to draw in.
+    #[error(
+        "`{0}` needs a terminal: its standard input and output must both be one. Without: `watch --format story` tells a match, `bot` plays, `ledger at` prints a moment"
+    )]
+    NoTerminal(&'static str),
     /// An argument is none.
     #[error("{what}: {detail}")]
     Argument {
@@ -103,6 +113,9 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
+    /// Play in the terminal: on a server of your own, or on another.
+    #[cfg(feature = "terminal")]
+    Play(PlayOptions),
     /// Run a dedicated server until it is stopped.
     Serve(ServeOptions),
     /// Play a match: a server and bots in one process, over real UDP, telling the story as it happens.
@@ -112,7 +125,7 @@ pub(super) enum Verb {
     /// Be the clients of `capacity`, until the standard input ends.
     #[command(hide = true)]
     CapacityClients(ClientsOptions),
-    /// Join a room as a spectator and print what happens.
+    /// Join a room as a spectator and print what happens, or look at it.
     Watch(WatchOptions),
     /// Print the state of a room once, as JSON.
     Dump(DumpOptions),
@@ -321,6 +334,21 @@ pub(super) struct WatchOptions {
     /// How to print.
     #[arg(long, value_enum, default_value_t = WatchFormat::Json)]
     pub(super) format: WatchFormat,
+    /// The server: another way to say `--server`.
+    #[arg(value_name = "ADDRESS", conflicts_with = "server")]
+    pub(super) address: Option<String>,
+    /// Look at it in the terminal instead.
+    #[cfg(feature = "terminal")]
+    #[arg(long, conflicts_with = "format")]
+    pub(super) view: bool,
+}
+
+impl WatchOptions {
+    /// How to get to the room.
+    pub(super) fn client(&self) -> ClientArguments {
+        let server = self.address.clone().unwrap_or_else(|| self.client.server.clone());
+        ClientArguments { server, ..self.client.clone() }
+    }
 }
 
 /// How a state is arranged.

@@ -1,6 +1,7 @@
 //! `swarm`: many bots that play by the rules, each a real client, who come and go; and what players would feel.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,11 @@ use clap::Args;
 use super::demo::{Player, instant};
 use super::game::Game;
 use super::options::{CliError, ClientArguments};
+use super::recorded::{Part, parts, player_of};
 use super::serve::{say, stop_flag};
-use crate::client::{Connection, ConnectionState, Replica};
+use crate::client::{Connection, Replica, ShownTime};
 use crate::host::Durations;
+use crate::predict::Prediction;
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{Accepted, CommandId, Rejected};
 use crate::room::RoomRng;
@@ -42,9 +45,18 @@ pub(super) struct SwarmOptions {
     /// How long it is away before it joins again, in seconds on average.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=86_400), value_name = "SECONDS")]
     away: u32,
+    /// How many of them are whole clients as players have them, which predict what they do and show others between the ticks. It costs more.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=1_000), value_name = "BOTS")]
+    whole: u32,
     /// Where their chance starts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Let them ask for what the players of a recorded match asked for, each of them again and again: the match in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    from: Option<PathBuf>,
+    /// The match's room, if the folder has more than one.
+    #[arg(long, value_name = "ROOM", requires = "from")]
+    recorded: Option<String>,
 }
 
 /// The answers that came since the last look.
@@ -57,6 +69,9 @@ struct Felt {
     joins: Durations,
     answers: Durations,
     ages: Durations,
+    drawn: Durations,
+    /// Of the commands that were predicted, those that came out otherwise, and all.
+    corrected: (u64, u64),
     rejected: u64,
     left: u64,
     lost: BTreeMap<String, u64>,
@@ -68,6 +83,8 @@ struct Felt {
 struct Bot {
     name: String,
     number: u32,
+    /// What it asks for, if it does not think itself.
+    part: Option<Part>,
     rng: RoomRng,
     player: Option<Player>,
     /// When it came, or is to come.
@@ -80,8 +97,14 @@ struct Bot {
 
 pub(super) fn swarm(game: &Game, options: &SwarmOptions) -> Result<(), CliError> {
     let stop = stop_flag();
+    let parts = match &options.from {
+        Some(data) => parts(game, data, options.recorded.as_deref())?,
+        None => Vec::new(),
+    };
     let started = instant();
-    let mut bots: Vec<Bot> = (0..options.bots).map(|number| Bot::new(number, options.seed, started + STAGGER * number)).collect();
+    let part = |number: u32| parts.get(number as usize % parts.len().max(1)).cloned();
+    let bot = |number| Bot::new((number, part(number)), options.seed, started + STAGGER * number);
+    let mut bots: Vec<Bot> = (0..options.bots).map(bot).collect();
     let mut felt = Felt::default();
     let length = Duration::from_secs(options.seconds);
     while !stop.load(Ordering::Relaxed) && started.elapsed() < length {
@@ -103,10 +126,10 @@ pub(super) fn swarm(game: &Game, options: &SwarmOptions) -> Result<(), CliError>
 }
 
 impl Bot {
-    fn new(number: u32, seed: u64, since: Instant) -> Self {
+    fn new((number, part): (u32, Option<Part>), seed: u64, since: Instant) -> Self {
         let rng = RoomRng::new(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number)));
         let (asked, name) = (BTreeMap::new(), format!("swarm{}", number + 1));
-        Self { name, number, rng, player: None, since, joined: false, leaves_at: None, thinks_at: since, asked }
+        Self { name, number, part, rng, player: None, since, joined: false, leaves_at: None, thinks_at: since, asked }
     }
 
     /// About so long, from half of it to one and a half.
@@ -123,11 +146,11 @@ impl Bot {
         }
         self.look(now, felt);
         let Some(player) = &self.player else { return Ok(()) };
-        if let ConnectionState::Refused(..) | ConnectionState::Broken(_) = player.state() {
+        if player.state().is_over() {
             *felt.lost.entry(player.state().to_string()).or_default() += 1;
             self.go(felt);
             self.since = now + self.about(options.away.max(1));
-        } else if player.state() == &ConnectionState::Live && !self.joined {
+        } else if player.state().is_in_room() && !self.joined {
             self.joined = true;
             felt.joins.record(now - self.since);
             self.leaves_at = (options.stay > 0).then(|| now + self.about(options.stay));
@@ -141,7 +164,9 @@ impl Bot {
 
     fn come(&mut self, game: &Game, options: &SwarmOptions, now: Instant) -> Result<(), CliError> {
         let seed = options.seed.wrapping_add(u64::from(self.number));
-        let mut player = Player::connect_by(game, &options.client, &self.name, self.number, seed)?;
+        let app = if self.number < options.whole { game.player_app(true) } else { game.client_app() };
+        let brain = self.part.as_ref().map_or_else(|| game.brain(seed), |part| Ok(player_of(part)))?;
+        let mut player = Player::connect_by_in((app, brain), &options.client, &self.name, self.number)?;
         player.app.init_resource::<Answers>();
         player.app.add_observer(|accepted: On<Accepted>, mut answers: ResMut<Answers>| answers.0.push((accepted.id, true)));
         player.app.add_observer(|rejected: On<Rejected>, mut answers: ResMut<Answers>| answers.0.push((rejected.id, false)));
@@ -169,8 +194,10 @@ impl Bot {
         }
         let world = player.app.world();
         if let Some(tick) = world.resource::<Connection>().server_tick().filter(|_| thinks) {
-            let behind = (tick - f64::from(world.resource::<Replica>().tick().0)).max(0.0);
-            felt.ages.record(Duration::from_millis((behind * TICK_MILLIS as f64) as u64));
+            let age = |shown: f64| Duration::from_secs_f64((tick - shown).max(0.0) * TICK_MILLIS as f64 / 1_000.0);
+            felt.ages.record(age(f64::from(world.resource::<Replica>().tick().0)));
+            let drawn = world.get_resource::<ShownTime>().and_then(ShownTime::tick);
+            drawn.into_iter().for_each(|drawn| felt.drawn.record(age(drawn)));
         }
     }
 
@@ -179,6 +206,10 @@ impl Bot {
         let Some(mut player) = self.player.take() else { return };
         let (packets, bytes) = player.app.world().resource::<Connection>().received();
         (felt.packets, felt.bytes) = (felt.packets + packets, felt.bytes + bytes);
+        if let Some(prediction) = player.app.world().get_resource::<Prediction>() {
+            felt.corrected.0 += prediction.corrected;
+            felt.corrected.1 += prediction.confirmed + prediction.rejected.0;
+        }
         player.hang_up();
         (self.joined, self.leaves_at) = (false, None);
         self.asked.clear();
@@ -197,8 +228,11 @@ impl Felt {
         row("time to join", &self.joins);
         row("command sent until it is answered", &self.answers);
         row("age of what is shown", &self.ages);
+        row("age of others as they are drawn", &self.drawn);
         let per_bot = took.as_secs_f64() * f64::from(options.bots);
         let (bytes, packets) = (self.bytes as f64 / per_bot, self.packets as f64 / per_bot);
+        let share = 100.0 * self.corrected.0 as f64 / self.corrected.1.max(1) as f64;
+        say(&format!("{} of {} predicted commands corrected ({share:.1} %)", self.corrected.0, self.corrected.1));
         say(&format!("{:.1} kB and {packets:.0} packets a second to each; {} commands rejected", bytes / 1_000.0, self.rejected));
     }
 }

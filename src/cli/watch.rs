@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(super) fn watch(game: &Game, options: &WatchOptions) -> Result<(), CliError> {
     let mut watcher = Watcher { game, format: options.format, names: BTreeMap::new() };
-    spectate(game, &options.client, |replica, sight| watcher.see(replica, sight).map(|()| ControlFlow::Continue(())))
+    spectate(game, &options.client(), |replica, sight| watcher.see(replica, sight).map(|()| ControlFlow::Continue(())))
 }
 
 /// Prints the state of a room once.
@@ -119,7 +119,9 @@ impl Watcher<'_> {
     fn batch(&mut self, state: &State, followed: &Followed) {
         let tick = state.tick();
         for fact in &followed.facts {
-            if let Ok(joined) = serde_json::from_value::<UserJoined>(fact.json.clone()) {
+            if fact.name == "user_joined"
+                && let Ok(joined) = serde_json::from_value::<UserJoined>(fact.json.clone())
+            {
                 self.names.insert(joined.user, joined.name);
             }
             if self.format == WatchFormat::Story {

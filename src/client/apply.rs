@@ -6,7 +6,9 @@
 use bevy_ecs::prelude::*;
 use thiserror::Error;
 
-use super::replica::Replica;
+use super::interpolate::follow;
+use super::journal::Touches;
+use super::replica::{AnyHappened, Replica};
 use crate::protocol::{
     BatchHead, CodecError, ComponentEntry, Delivery, DifferenceHead, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId,
     Places, Protocol, Reader, Removal, RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, VisitPart, insert_staged,
@@ -109,7 +111,9 @@ pub(crate) fn apply_first_snapshot(world: &mut World, snapshot: &[u8]) -> Result
     let head = SnapshotHead::read(&mut reader)?;
     world.resource_mut::<Replica>().versions.clear();
     let (told, ()) = visit(world, head.tick, |visitor| read_snapshot(&mut reader, visitor))?;
-    world.resource_mut::<Replica>().completed(head.tick);
+    let mut replica = world.resource_mut::<Replica>();
+    replica.completed(head.tick);
+    replica.touches.iter_mut().for_each(Touches::everything);
     told.announce(world, head.tick);
     Ok(())
 }
@@ -124,7 +128,9 @@ pub(crate) fn apply_difference(world: &mut World, difference: &[u8]) -> Result<(
     }
     let (mut told, ()) = visit(world, head.tick, |visitor| read_difference(head, &mut reader, visitor))?;
     told.gone_first = true;
-    world.resource_mut::<Replica>().completed(head.tick);
+    let mut replica = world.resource_mut::<Replica>();
+    replica.completed(head.tick);
+    replica.touches.iter_mut().for_each(Touches::everything);
     told.announce(world, head.tick);
     Ok(())
 }
@@ -149,6 +155,7 @@ fn visit<T>(
     };
     let read = read(&mut visitor);
     let mut told = visitor.told;
+    follow(world, &protocol, tick, told.added.iter().map(|(entity, _)| *entity));
     for entry in &mut protocol.components {
         told.changes.extend(entry.column.announcement());
     }
@@ -161,6 +168,8 @@ fn visit<T>(
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) added: Vec<(Entity, EntityId)>,
+    /// Those of them that were there ahead of the room, and told.
+    pub(crate) adopted: Vec<Entity>,
     pub(crate) changes: Vec<crate::protocol::Announcement>,
     facts: Vec<(FactHead, Box<dyn Fact>)>,
     pub(crate) gone: Vec<(Entity, EntityId, Removal)>,
@@ -182,15 +191,18 @@ impl Told {
         }
         // Nobody listens in most clients; asking once is cheaper than telling ten thousand times.
         if is_observed::<EntityAdded>(world) {
-            for (entity, id) in self.added {
+            for (entity, id) in self.added.into_iter().filter(|(entity, _)| !self.adopted.contains(entity)) {
                 world.trigger(EntityAdded { entity, id });
             }
         }
         for announce in self.changes {
             announce(world);
         }
+        let plainly = is_observed::<AnyHappened>(world);
         for (head, fact) in self.facts {
+            let plain = if plainly { as_plain(world, &head, &*fact, tick) } else { None };
             fact.trigger(world, head.seq, tick, head.author);
+            plain.into_iter().for_each(|plain| world.trigger(plain));
         }
         if !self.gone_first {
             tell_gone(world);
@@ -203,6 +215,11 @@ impl Told {
         }
         world.flush();
     }
+}
+
+fn as_plain(world: &World, head: &FactHead, fact: &dyn Fact, tick: RoomTick) -> Option<AnyHappened> {
+    let name = world.resource::<Protocol>().facts.get(head.kind)?.name.clone();
+    Some(AnyHappened { name, json: fact.to_json().ok()?, seq: head.seq, tick })
 }
 
 fn is_observed<E: Event>(world: &mut World) -> bool {
@@ -252,6 +269,9 @@ impl Apply<'_> {
             self.replica.by_id.remove(&entity_id);
         }
         self.told.gone.push((entity, entity_id, why));
+        if let Some(touches) = &mut self.replica.touches {
+            touches.gone(entity);
+        }
         self.told.deleted.push(id.get());
         Ok(())
     }
@@ -273,7 +293,12 @@ impl Visit for Apply<'_> {
             // One who left and joins again in the same tick: the one with the other number is among the deletes.
             self.told.gone_first |= self.replica.by_id.contains_key(&id);
             // References among the new ones need the entities before their components.
-            let entity = self.world.spawn_empty().id();
+            let adopted = self.replica.adopt(self.world, self.protocol, id);
+            self.told.adopted.extend(adopted);
+            let entity = adopted.unwrap_or_else(|| self.world.spawn_empty().id());
+            if let Some(touches) = &mut self.replica.touches {
+                touches.added(entity);
+            }
             self.replica.enter(entry.net_id, id, entity);
             self.replica.versions.created(entry.net_id, self.tick);
             self.told.added.push((entity, id));
@@ -326,6 +351,9 @@ impl Visit for Apply<'_> {
         if entry.delivery == Delivery::Latest && !self.replica.versions.in_order(component, id, self.tick) {
             return entry.column.skip(input);
         }
+        if let Some(touches) = &mut self.replica.touches {
+            touches.value(component, entity);
+        }
         entry.column.update(self.world, entity, kind, input, &self.replica.map)
     }
 
@@ -336,6 +364,9 @@ impl Visit for Apply<'_> {
             return Ok(());
         }
         entry.column.remove(self.world, entity);
+        if let Some(touches) = &mut self.replica.touches {
+            touches.value(component, entity);
+        }
         self.told.removed.push((component, id.get()));
         Ok(())
     }
@@ -370,6 +401,9 @@ impl VisitPart for Apply<'_> {
         let Some(entity) = self.replica.map.get(id) else { return entry.column.skip(input) };
         if !self.replica.versions.supersedes(component, id, self.tick) {
             return entry.column.skip(input);
+        }
+        if let Some(touches) = &mut self.replica.touches {
+            touches.value(component, entity);
         }
         entry.column.update(self.world, entity, UpdateKind::Set, input, &self.replica.map)
     }

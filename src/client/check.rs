@@ -7,11 +7,13 @@ use bevy_ecs::change_detection::Tick;
 use bevy_ecs::prelude::*;
 use serde_json::Value;
 
-use super::apply::{ApplyError, Told};
+use super::apply::{ApplyError, Told, apply_first_snapshot};
+use super::interpolate::follow;
+use super::journal::Touches;
 use super::replica::{Checker, Diverged, Replica};
 use crate::protocol::{
-    CodecError, Delivery, EntityId, Identity, Lost, NetId, Protocol, Reader, Removal, Rows, State, StateError, StateHash, UpdateKind,
-    watch_losses,
+    CodecError, Delivery, EntityId, FactSeq, Identity, Lost, NetId, Protocol, Reader, Removal, RoomTick, Rows, State, StateError,
+    StateHash, UpdateKind, watch_losses,
 };
 
 /// Whether the replica's state has that hash. Costs a hash per value that changed since the last check, by whoever's hand.
@@ -80,6 +82,41 @@ fn forget_lost(world: &mut World, protocol: &Protocol, hash: &mut StateHash, now
     }
 }
 
+/// Puts a replica to a state that comes from elsewhere than a host, a store's for instance: a world in which a recorded match is looked at as a
+/// live one is. What differs is told to observers; facts are not.
+///
+/// # Errors
+/// If the state is of another protocol.
+pub fn show_state(world: &mut World, state: &State, tick: RoomTick) -> Result<(), ApplyError> {
+    let snapshot = state.to_snapshot(world.resource::<Protocol>(), tick, FactSeq(1));
+    let mut replica = world.resource_mut::<Replica>();
+    (replica.room, replica.heard) = (state.room(), tick);
+    if replica.is_empty() {
+        apply_first_snapshot(world, &snapshot)?;
+    } else {
+        reconcile(world, &snapshot, false)?;
+    }
+    world.resource_mut::<Replica>().live = true;
+    Ok(())
+}
+
+/// Takes everything out of a replica: a client that leaves a room for good has nothing of it in its world any more. Observers are told of each
+/// entity that goes. Entering another room does it too.
+///
+/// # Errors
+/// If the replica can't be read.
+pub fn clear_replica(world: &mut World) -> Result<(), ApplyError> {
+    let replica = world.resource::<Replica>();
+    if !replica.is_empty() {
+        let (state, tick) = (State::new(replica.room), replica.tick);
+        let snapshot = state.to_snapshot(world.resource::<Protocol>(), tick, FactSeq(1));
+        reconcile(world, &snapshot, false)?;
+    }
+    let mut replica = world.resource_mut::<Replica>();
+    (replica.live, replica.whole) = (false, false);
+    Ok(())
+}
+
 /// Puts a replica that holds something to the state of a snapshot: only what differs is touched, and told.
 /// With `report`, each difference is told as [`Diverged`] first.
 pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Result<(), ApplyError> {
@@ -92,7 +129,8 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let mut replica = std::mem::take(&mut *world.resource_mut::<Replica>());
     let mut told = Told::default();
-    renumber(world, &mut replica, &theirs, &mut told);
+    renumber(world, &protocol, &mut replica, &theirs, &mut told);
+    replica.touches.iter_mut().for_each(Touches::everything);
     let ours = state_of(world, &mut protocol, &replica);
     let done = ours.and_then(|ours| {
         let diverged = if report { differences(&protocol, &ours, &theirs) } else { Vec::new() };
@@ -100,6 +138,7 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
         become_theirs(world, &mut protocol, &replica, &new, (&ours, &theirs))?;
         Ok(diverged)
     });
+    follow(world, &protocol, theirs.tick(), told.added.iter().map(|(entity, _)| *entity));
     for entry in &mut protocol.components {
         told.changes.extend(entry.column.announcement());
     }
@@ -117,7 +156,7 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
 
 /// Gives every entity of the snapshot its net id, spawning those that are missing, and lets go of those that the snapshot
 /// does not have.
-fn renumber(world: &mut World, replica: &mut Replica, theirs: &State, told: &mut Told) {
+fn renumber(world: &mut World, protocol: &Protocol, replica: &mut Replica, theirs: &State, told: &mut Told) {
     let keep: BTreeSet<EntityId> = theirs.entities().values().map(|entity| entity.identity.id(theirs.room())).collect();
     let mut gone: Vec<(EntityId, Entity)> =
         replica.by_id.iter().filter(|(id, _)| !keep.contains(*id)).map(|(id, entity)| (*id, *entity)).collect();
@@ -131,7 +170,9 @@ fn renumber(world: &mut World, replica: &mut Replica, theirs: &State, told: &mut
         let id = entity_state.identity.id(theirs.room());
         let known = replica.by_id.get(&id).copied().filter(|entity| world.get_entity(*entity).is_ok());
         let entity = known.unwrap_or_else(|| {
-            let entity = world.spawn((id, *net_id)).id();
+            let adopted = replica.adopt(world, protocol, id);
+            told.adopted.extend(adopted);
+            let entity = adopted.unwrap_or_else(|| world.spawn((id, *net_id)).id());
             if let Identity::Named(name) = &entity_state.identity {
                 world.entity_mut(entity).insert(Name::new(name.clone()));
             }

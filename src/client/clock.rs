@@ -5,8 +5,16 @@ use std::time::Duration;
 use crate::protocol::RoomTick;
 use crate::protocol::limits::TICK_MILLIS;
 
-/// How many samples of each kind are kept: about five seconds of packets.
+/// For how many ticks it is kept how early packets came.
 const SAMPLES: usize = 128;
+
+/// For how many ticks it is kept how late they came.
+const LATE_SAMPLES: usize = 64;
+
+/// If so many ticks in a row came later than the earliest by more than this, in microseconds, the host has stood still meanwhile, and what was
+/// before tells nothing any more.
+const STALLED_SAMPLES: usize = 12;
+const STALLED: i64 = 2 * TICK_MILLIS as i64 * 1_000;
 
 /// How many measured round trips are kept.
 const TRIPS: usize = 32;
@@ -18,8 +26,12 @@ const TRIPS: usize = 32;
 /// of the least round trip is what it was on the way.
 #[derive(Clone, Debug, Default)]
 pub struct ServerClock {
-    /// For the last packets: arrival, less the time of the packet's tick, in milliseconds.
+    /// For the last ticks: the arrival of the first of their packets, less the time of the tick, in microseconds.
     offsets: Ring<i64, SAMPLES>,
+    /// The same of the last of their packets.
+    late: Ring<i64, LATE_SAMPLES>,
+    /// The same of both for the newest tick.
+    newest: Option<(RoomTick, i64, i64)>,
     trips: Ring<Duration, TRIPS>,
     smoothed: Option<Duration>,
 }
@@ -49,12 +61,71 @@ impl<T: Copy + Ord, const N: usize> Ring<T, N> {
     fn least(&self) -> Option<T> {
         self.values.iter().min().copied()
     }
+
+    /// The last `count` values, the newest first.
+    fn newest(&self, count: usize) -> impl Iterator<Item = T> + '_ {
+        let (newer, older) = (self.values.iter().take(self.at), self.values.iter().skip(self.at));
+        newer.rev().chain(older.rev()).take(count).copied()
+    }
+
+    /// Forgets all but the last `count`.
+    fn keep(&mut self, count: usize) {
+        let kept: Vec<T> = self.newest(count).collect();
+        *self = Self::default();
+        kept.into_iter().rev().for_each(|value| self.push(value));
+    }
+
+    /// The value than which the share is not larger.
+    fn quantile(&self, share: f64) -> Option<T> {
+        let mut values = self.values.clone();
+        let at = (values.len() as f64 * share) as usize;
+        (at < values.len()).then(|| *values.select_nth_unstable(at).1)
+    }
 }
 
 impl ServerClock {
     /// Takes note that a packet of a tick arrived. Times are of a clock of the client's own that never goes back.
     pub(crate) fn tick_came(&mut self, now: Duration, tick: RoomTick) {
-        self.offsets.push(now.as_micros() as i64 - i64::from(tick.0) * TICK_MILLIS as i64 * 1_000);
+        // Packets that belong to no tick say nothing of it.
+        if tick.0 == 0 {
+            return;
+        }
+        let offset = now.as_micros() as i64 - i64::from(tick.0) * TICK_MILLIS as i64 * 1_000;
+        match &mut self.newest {
+            Some((newest, first, last)) if *newest == tick => (*first, *last) = (offset.min(*first), offset.max(*last)),
+            Some((newest, ..)) if *newest > tick => self.late.push(offset),
+            newest => {
+                if let Some((_, first, last)) = newest.replace((tick, offset, offset)) {
+                    self.offsets.push(first);
+                    self.late.push(last);
+                    self.notice_stall();
+                }
+            }
+        }
+    }
+
+    /// A host that fell behind leaves ticks out, or makes them longer: room time stood still, and every tick comes later than it would have.
+    fn notice_stall(&mut self) {
+        let (count, recent) = (self.offsets.values.len(), self.offsets.newest(STALLED_SAMPLES).min());
+        if count > STALLED_SAMPLES && recent.zip(self.earliest()).is_some_and(|(recent, earliest)| recent - earliest > STALLED) {
+            self.offsets.keep(STALLED_SAMPLES);
+            self.late.keep(STALLED_SAMPLES);
+        }
+    }
+
+    fn earliest(&self) -> Option<i64> {
+        self.offsets.least().into_iter().chain(self.newest.map(|(_, first, _)| first)).min()
+    }
+
+    /// The tick whose packets come now if nothing delays them, with a fraction.
+    pub(crate) fn arriving_tick(&self, now: Duration) -> Option<f64> {
+        Some((now.as_micros() as i64 - self.earliest()?) as f64 / (TICK_MILLIS as f64 * 1_000.0))
+    }
+
+    /// How much later than the earliest packets 19 of 20 ticks are here, in ticks.
+    pub(crate) fn lateness(&self) -> f64 {
+        let late = self.late.quantile(0.95).zip(self.earliest()).map_or(0, |(late, earliest)| late - earliest);
+        late.max(0) as f64 / (TICK_MILLIS as f64 * 1_000.0)
     }
 
     /// Takes note of a round trip, without the time that either side let it wait.
@@ -75,8 +146,7 @@ impl ServerClock {
     /// [`Connection::set_now`]: super::Connection::set_now
     pub fn server_tick(&self, now: Duration) -> Option<f64> {
         let on_the_way = self.trips.least().unwrap_or_default().as_micros() as i64 / 2;
-        let since_tick_zero = now.as_micros() as i64 - self.offsets.least()? + on_the_way;
-        Some(since_tick_zero as f64 / (TICK_MILLIS as f64 * 1_000.0))
+        Some(self.arriving_tick(now)? + on_the_way as f64 / (TICK_MILLIS as f64 * 1_000.0))
     }
 }
 
@@ -106,5 +176,23 @@ mod tests {
         }
         assert!(worst < 0.5, "{worst} ticks");
         assert!(clock.rtt().unwrap() < Duration::from_millis(160));
+    }
+
+    #[test]
+    fn a_host_that_stood_still_or_is_slow_is_known_to_be_so_within_a_second() {
+        let mut clock = ServerClock::default();
+        let mut at = Duration::from_secs(5);
+        for tick in 1..2_000_u32 {
+            at += Duration::from_millis(match tick {
+                500 => 1_050,
+                1_000..1_500 => 65,
+                _ => TICK_MILLIS,
+            });
+            clock.tick_came(at, RoomTick(tick));
+            let off = clock.arriving_tick(at).unwrap() - f64::from(tick);
+            let settled = !(500..520).contains(&tick);
+            assert!(!settled || (0.0..6.5).contains(&off), "{off} ticks off in {tick}");
+        }
+        assert!((clock.arriving_tick(at).unwrap() - 1_999.0).abs() < 0.01);
     }
 }

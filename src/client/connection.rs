@@ -10,54 +10,25 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::apply::{Applied, ApplyError, apply_batch, apply_difference, apply_first_snapshot, apply_part, apply_private, private_head};
-use super::check::reconcile;
+use super::check::{clear_replica, reconcile};
 use super::clock::ServerClock;
 use super::inflow::{Arrival, Inflow};
+use super::journal::{Journal, Note};
 use super::replica::Replica;
+use super::shown::ShownTime;
+use super::state::{ConnectionChanged, ConnectionState, Unanswered};
 use crate::protocol::limits::{COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::protocol::{
-    Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, Resume, RoomTick, ServerMessage,
-    SnapshotAssembly, SnapshotChunk, VerdictMessage, encode_into,
+    Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, Resume, RoomTick, SeenTick,
+    ServerMessage, SnapshotAssembly, SnapshotChunk, VerdictMessage, encode_into,
 };
 
-/// How many accepted commands a client remembers until they are said to be stored.
+/// How many accepted commands a client remembers until they are said to be stored, and how many until they are answered.
 const ACCEPTED_MAX: usize = 4_096;
+const UNANSWERED_MAX: usize = 4_096;
 
-/// Where a client stands.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum ConnectionState {
-    /// Not in a room, and not on the way.
-    #[default]
-    Idle,
-    /// Has asked to join; the share of the snapshot, or of the difference to the state that it still had, that is in, from 0 to 1.
-    Joining(f32),
-    /// In the room.
-    Live,
-    /// The host said no, or put the client out. For another protocol, the lines name what differs.
-    Refused(Refusal, Vec<String>),
-    /// The connection broke, or the host said what can't be.
-    Broken(String),
-}
-
-impl std::fmt::Display for ConnectionState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Idle => f.write_str("not connected"),
-            Self::Joining(share) => write!(f, "joining, {:.0} %", share * 100.0),
-            Self::Live => f.write_str("in the room"),
-            Self::Refused(refusal, differences) if differences.is_empty() => refusal.fmt(f),
-            Self::Refused(refusal, differences) => write!(f, "{refusal}: {}", differences.join("; ")),
-            Self::Broken(reason) => f.write_str(reason),
-        }
-    }
-}
-
-/// The state of the connection changed.
-#[derive(Event, Clone, Debug, PartialEq)]
-pub struct ConnectionChanged {
-    /// What it is now.
-    pub state: ConnectionState,
-}
+/// From so long a silence of the host on the client says that it is [degraded](ConnectionState::Degraded). Hosts say something four times a second.
+const DEGRADED_AFTER: Duration = Duration::from_secs(1);
 
 /// The client's end of the conversation. A resource, added by [`ReplicaPlugin`](super::ReplicaPlugin).
 #[derive(Resource, Debug, Default)]
@@ -83,7 +54,13 @@ pub struct Connection {
     resyncing: bool,
     /// Commands that were accepted, and not yet said to be stored.
     accepted: VecDeque<(CommandId, RoomTick)>,
+    /// Commands that were sent and not answered.
+    unanswered: VecDeque<CommandId>,
+    /// For how long nothing has come from the host, as far as what carries the messages tells.
+    silence: Duration,
     told: Option<ConnectionState>,
+    /// Kept for a prediction.
+    pub(crate) journal: Option<Journal>,
 }
 
 impl Connection {
@@ -94,13 +71,15 @@ impl Connection {
     pub fn join(&mut self, protocol: &Protocol, room: &str, spectate: bool) {
         let held = self.held.take();
         let resume = held.as_ref().filter(|(name, _)| name == room).map(|(_, resume)| *resume);
-        *self = Self { now: self.now, held, offered: resume, ..Self::default() };
+        let (mut journal, unanswered, told) = (self.journal.take(), std::mem::take(&mut self.unanswered), self.told.take());
+        journal.iter_mut().for_each(|journal| journal.notes.push(Note::Joined));
+        *self = Self { now: self.now, held, offered: resume, journal, unanswered, told, ..Self::default() };
         self.state = ConnectionState::Joining(0.0);
         let hello = ClientMessage::Hello { fingerprint: protocol.fingerprint(), room: room.to_owned(), spectate, resume };
         self.outgoing.push_back(hello.encode());
     }
 
-    /// Says goodbye.
+    /// Says goodbye. The replica stays as it is until another room is entered, or it is [cleared](super::clear_replica).
     pub fn leave(&mut self) {
         self.outgoing.push_back(ClientMessage::Leave.encode());
         self.state = ConnectionState::Idle;
@@ -111,6 +90,26 @@ impl Connection {
         if !matches!(self.state, ConnectionState::Refused(..) | ConnectionState::Idle) {
             self.state = ConnectionState::Broken(reason.into());
         }
+    }
+
+    /// Notes that it is on the way to a host.
+    pub(crate) fn connecting(&mut self) {
+        self.state = ConnectionState::Connecting;
+    }
+
+    /// Notes that what carried the messages is gone, and that it is tried again, after so many times before.
+    pub(crate) fn reconnecting(&mut self, tried: u32) {
+        self.state = ConnectionState::Reconnecting(tried);
+    }
+
+    /// Tells for how long nothing has come from the host. Without it the client never counts as degraded.
+    pub fn set_silence(&mut self, silence: Duration) {
+        self.silence = silence;
+    }
+
+    /// For how long nothing has come from the host.
+    pub fn silence(&self) -> Duration {
+        self.silence
     }
 
     /// Tells the time, by a clock that never goes back. What is delivered and asked for from now on is taken to be of that time.
@@ -143,9 +142,29 @@ impl Connection {
         self.inflow.clock().server_tick(self.now)
     }
 
+    /// The clock's time now.
+    pub(crate) fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// What came, and what did not.
+    pub(crate) fn inflow(&self) -> &Inflow {
+        &self.inflow
+    }
+
     /// How many packets came since the client joined, and how many bytes they were.
     pub fn received(&self) -> (u64, u64) {
         self.inflow.received()
+    }
+
+    /// How many of the newest packets did not come or have not come yet, and how many those are: a thousand at most.
+    pub fn missing(&self) -> (usize, usize) {
+        self.inflow.missing()
+    }
+
+    /// The number of the last command that was sent; 0 before the first.
+    pub fn last_command(&self) -> CommandId {
+        CommandId(self.last_command)
     }
 
     /// True if a packet with that number, as the host counts, is here. For simulations.
@@ -164,9 +183,9 @@ impl Connection {
         &self.state
     }
 
-    /// The number of the last command that was sent.
-    pub fn last_command(&self) -> CommandId {
-        CommandId(self.last_command)
+    /// True if something arrived that was not applied yet.
+    pub(crate) fn has_incoming(&self) -> bool {
+        !self.incoming.is_empty()
     }
 }
 
@@ -205,6 +224,7 @@ pub struct Issue<'w> {
     protocol: Res<'w, Protocol>,
     replica: Res<'w, Replica>,
     connection: ResMut<'w, Connection>,
+    shown: Option<Res<'w, ShownTime>>,
 }
 
 impl Issue<'_> {
@@ -213,30 +233,59 @@ impl Issue<'_> {
         &self.connection.state
     }
 
-    /// Sends a command. The answer comes as [`Accepted`] or [`Rejected`] with the same number.
+    /// The moment of the room that the player sees: the [shown](ShownTime) one, or where nothing is interpolated the newest.
+    pub fn seen(&self) -> SeenTick {
+        let shown = self.shown.as_ref().and_then(|shown| shown.tick());
+        shown.map_or_else(|| SeenTick::of(self.replica.tick()), SeenTick::from_ticks)
+    }
+
+    /// Sends a command, with the moment that the player [sees](Self::seen). The answer comes as [`Accepted`] or [`Rejected`] with the same number.
     ///
     /// # Errors
     /// If it can't be sent; nothing was.
     pub fn send<C: Serialize + 'static>(&mut self, command: &C) -> Result<CommandId, IssueError> {
         let kind = self.protocol.command_index(std::any::TypeId::of::<C>());
         let kind = kind.ok_or(IssueError::Unknown(std::any::type_name::<C>()))?;
-        if self.connection.state != ConnectionState::Live {
-            return Err(IssueError::NotLive(self.connection.state.to_string()));
-        }
-        if self.replica.user.is_nil() {
-            return Err(IssueError::Spectator);
-        }
+        self.check()?;
         let mut payload = Vec::new();
         encode_into(command, &mut payload)?;
+        self.send_encoded(kind, payload.into())
+    }
+
+    /// The same for a command that is encoded already, by its number in the protocol: one that was recorded, for instance.
+    ///
+    /// # Errors
+    /// If it can't be sent; nothing was.
+    pub fn send_encoded(&mut self, kind: usize, payload: Bytes) -> Result<CommandId, IssueError> {
+        self.check()?;
+        if kind >= self.protocol.commands.len() {
+            return Err(IssueError::Unknown("with that number"));
+        }
         if payload.len() > COMMAND_BYTES_MAX {
             let detail = format!("{} bytes, at most {COMMAND_BYTES_MAX} allowed", payload.len());
             return Err(CodecError::Encode { detail }.into());
         }
-        let connection = &mut *self.connection;
+        let (seen, connection) = (Some(self.seen()), &mut *self.connection);
         connection.last_command += 1;
         let id = CommandId(connection.last_command);
-        connection.outgoing.push_back(ClientMessage::Command { id, kind, payload: payload.into() }.encode());
+        let server_tick = connection.server_tick();
+        if let Some(journal) = &mut connection.journal {
+            journal.notes.push(Note::Issued { id, kind, seen, payload: payload.clone(), server_tick });
+        }
+        if connection.unanswered.len() >= UNANSWERED_MAX {
+            connection.unanswered.pop_front();
+        }
+        connection.unanswered.push_back(id);
+        connection.outgoing.push_back(ClientMessage::Command { id, kind, seen, payload }.encode());
         Ok(id)
+    }
+
+    /// Whether commands can be sent at all.
+    fn check(&self) -> Result<(), IssueError> {
+        if !self.connection.state.is_in_room() {
+            return Err(IssueError::NotLive(self.connection.state.to_string()));
+        }
+        if self.replica.user.is_nil() { Err(IssueError::Spectator) } else { Ok(()) }
     }
 }
 
@@ -257,11 +306,16 @@ impl Issue<'_> {
 /// # }
 /// ```
 pub fn in_room(connection: Res<Connection>) -> bool {
-    connection.state == ConnectionState::Live
+    connection.state.is_in_room()
 }
 
 /// Applies every message that arrived.
 pub(crate) fn receive(world: &mut World) {
+    let connection = world.resource::<Connection>();
+    let hooks = connection.journal.as_ref().filter(|_| connection.has_incoming()).map(|journal| (journal.before, journal.after_each));
+    if let Some((before, _)) = hooks {
+        before(world);
+    }
     while let Some(message) = world.resource_mut::<Connection>().incoming.pop_front() {
         let handled = match message {
             Arrival::Message(message) => {
@@ -280,6 +334,9 @@ pub(crate) fn receive(world: &mut World) {
             connection.state = ConnectionState::Broken(error.to_string());
             connection.incoming.clear();
         }
+        if let Some((_, after_each)) = hooks {
+            after_each(world);
+        }
     }
     let heard = world.resource::<Connection>().inflow.heard();
     let mut replica = world.resource_mut::<Replica>();
@@ -288,6 +345,11 @@ pub(crate) fn receive(world: &mut World) {
     }
     hold(world);
     let mut connection = world.resource_mut::<Connection>();
+    match (&connection.state, connection.silence >= DEGRADED_AFTER) {
+        (ConnectionState::Live, true) => connection.state = ConnectionState::Degraded,
+        (ConnectionState::Degraded, false) => connection.state = ConnectionState::Live,
+        _ => {}
+    }
     if connection.told.as_ref() != Some(&connection.state) {
         let state = connection.state.clone();
         connection.told = Some(state.clone());
@@ -309,8 +371,13 @@ fn hold(world: &mut World) {
 
 /// The client is let in: with nothing, or with what it offered.
 fn enter(world: &mut World, welcome: Replica, resumed: bool, last_command: CommandId) -> Result<(), ApplyError> {
+    if world.resource::<Replica>().room != welcome.room {
+        clear_replica(world)?;
+    }
     let mut connection = world.resource_mut::<Connection>();
     connection.last_command = last_command.0;
+    let unanswered = std::mem::take(&mut connection.unanswered);
+    connection.journal.iter_mut().for_each(|journal| journal.notes.push(Note::Joined));
     let offered = connection.offered.take();
     if resumed && offered.is_none() {
         return Err(CodecError::Value { at: 0, detail: "the server goes on with a state that it was not offered".to_owned() }.into());
@@ -324,6 +391,7 @@ fn enter(world: &mut World, welcome: Replica, resumed: bool, last_command: Comma
     if resumed && !goes_on {
         world.resource_mut::<Connection>().outgoing.push_back(ClientMessage::Diverged { tick }.encode());
     }
+    unanswered.into_iter().for_each(|id| world.trigger(Unanswered { id, arrived: id <= last_command }));
     Ok(())
 }
 
@@ -355,6 +423,10 @@ fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
         ServerMessage::Private(private) => take_private(world, private),
         ServerMessage::Verdicts { tick, verdicts } => {
             for VerdictMessage { id, rejection } in verdicts {
+                if let Some(journal) = &mut world.resource_mut::<Connection>().journal {
+                    journal.notes.push(Note::Verdict { id, tick, accepted: rejection.is_none() });
+                }
+                world.resource_mut::<Connection>().unanswered.retain(|waiting| *waiting != id);
                 match rejection {
                     None => {
                         let mut connection = world.resource_mut::<Connection>();

@@ -30,6 +30,10 @@ const REPEATS: usize = 3;
 /// How many packets before the newest are remembered.
 const REMEMBERED: u64 = REPORT_BITS_BYTES_MAX as u64 * 8;
 
+/// Of how many packets the share that was lost is told, and how many of the newest may still be on their way.
+const LOSS_PACKETS: usize = 256;
+const LOSS_SKIPPED: usize = 4;
+
 /// Most parts that wait for the batches that they need.
 const WAITING_PARTS_MAX: usize = 512;
 
@@ -42,6 +46,15 @@ pub(crate) enum Arrival {
     Part(RoomTick, Bytes),
     /// All values of `latest` components as of that tick were in packets that came before.
     Complete(RoomTick),
+}
+
+/// Where packets were missing when the one after them came, in ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gaps {
+    /// Since here none is.
+    pub(crate) whole_since: u32,
+    /// From where to where none was before.
+    pub(crate) before: (u32, u32),
 }
 
 /// The receiving end of a host's packets.
@@ -63,6 +76,7 @@ pub(crate) struct Inflow {
     unreported: bool,
     gap: bool,
     heard: RoomTick,
+    gaps: Gaps,
     clock: ServerClock,
     packets: u64,
     bytes: u64,
@@ -85,6 +99,10 @@ impl Inflow {
             if let Frame::Ordered { offset, bytes } = frame {
                 self.stream.check(*offset, bytes.len())?;
             }
+        }
+        if self.newest.is_none_or(|newest| seq > newest + 1) {
+            let (before, until) = (self.gaps.whole_since, self.heard.0);
+            self.gaps = Gaps { whole_since: self.heard.max(tick).0, before: (before, until) };
         }
         self.note(seq, now);
         (self.packets, self.bytes) = (self.packets + 1, self.bytes + packet.len() as u64);
@@ -114,6 +132,11 @@ impl Inflow {
             Some(back) if back >= REMEMBERED => true,
             Some(back) => self.came.get(back as usize).copied().unwrap_or(false),
         }
+    }
+
+    /// How many of the newest packets, so many, did not come, or not yet.
+    pub(crate) fn missing(&self) -> (usize, usize) {
+        (self.came.iter().filter(|came| !**came).count(), self.came.len())
     }
 
     fn note(&mut self, seq: u64, now: Duration) {
@@ -206,6 +229,18 @@ impl Inflow {
     /// The newest tick that a packet told of.
     pub(crate) fn heard(&self) -> RoomTick {
         self.heard
+    }
+
+    /// Where packets are missing.
+    pub(crate) fn gaps(&self) -> Gaps {
+        self.gaps
+    }
+
+    /// The share of the last packets that did not come; those that may still be on their way are not counted.
+    pub(crate) fn loss(&self) -> f64 {
+        let settled = || self.came.iter().skip(LOSS_SKIPPED).take(LOSS_PACKETS);
+        let missing = settled().filter(|came| !**came).count();
+        missing as f64 / settled().count().max(LOSS_PACKETS / 4) as f64
     }
 
     /// What is known of the server's time.

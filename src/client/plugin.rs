@@ -12,6 +12,8 @@ use crate::protocol::{Protocol, register_built_in};
 pub enum ReplicaSystems {
     /// Messages that arrived are applied and the observers told. In `PreUpdate`, so that `Update` sees the newest state.
     Receive,
+    /// What is [interpolated](super::InterpolateAppExt) goes on to this frame. In `PreUpdate`, after `Receive`.
+    Show,
 }
 
 /// Keeps a replica of a room in the game's own world. Add it before the game's protocol.

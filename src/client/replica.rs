@@ -1,10 +1,15 @@
 //! The client's copy of a room: real components on real entities of the game's own world.
 
 use bevy_ecs::change_detection::Tick;
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_platform::collections::HashMap;
 
-use crate::protocol::{EntityId, NetId, NetMap, Resume, RoomId, RoomTick, Rows, StateHash, Versions};
+use super::journal::{Ahead, Predicted, Touches};
+use crate::protocol::{EntityId, FactSeq, NetId, NetMap, Protocol, Resume, RoomId, RoomTick, Rows, StateHash, Versions};
+
+/// The id of a room without a name, [`RoomId::named`]`("")`: worked out once, since a replica is taken out of its world at each message.
+const NOWHERE: RoomId = RoomId::from_uuid(uuid::Uuid::from_u128(0x0a68_eb57_c88a_5f34_9e9d_27f8_5e68_af4f));
 
 /// The client's copy of a room. A resource of the game's world, added by [`ReplicaPlugin`](super::ReplicaPlugin).
 #[derive(Resource, Debug)]
@@ -28,6 +33,10 @@ pub struct Replica {
     pub(crate) versions: Versions,
     /// The newest tick that the host spoke of.
     pub(crate) heard: RoomTick,
+    /// What messages did, kept for a prediction.
+    pub(crate) touches: Option<Touches>,
+    /// What a prediction has created that the room has not yet.
+    pub(crate) ahead: Ahead,
 }
 
 /// What a replica keeps to compare itself with the hashes on the batches.
@@ -41,7 +50,7 @@ pub(crate) struct Checker {
 impl Default for Replica {
     fn default() -> Self {
         Self {
-            room: RoomId::named(""),
+            room: NOWHERE,
             room_name: String::new(),
             user: EntityId::NIL,
             tick: RoomTick(0),
@@ -55,6 +64,8 @@ impl Default for Replica {
             batches: 0,
             versions: Versions::default(),
             heard: RoomTick(0),
+            touches: None,
+            ahead: Ahead::default(),
         }
     }
 }
@@ -76,7 +87,7 @@ impl Replica {
 
     /// The entity of the client's world that stands for an id.
     pub fn entity(&self, id: EntityId) -> Option<Entity> {
-        self.by_id.get(&id).copied()
+        self.by_id.get(&id).or_else(|| self.ahead.get(&id)).copied()
     }
 
     /// The client's own user, whose entity its commands come from; the nil id for a spectator.
@@ -141,6 +152,16 @@ impl Replica {
         self.map.reserve(entities);
     }
 
+    /// The entity that was created ahead of the room's with that id, if one was: bare, to become the room's.
+    pub(crate) fn adopt(&mut self, world: &mut World, protocol: &Protocol, id: EntityId) -> Option<Entity> {
+        let entity = self.ahead.remove(&id)?;
+        for entry in &protocol.components {
+            entry.column.strip(world, entity);
+        }
+        world.get_entity_mut(entity).ok()?.remove::<(Predicted, Disabled)>();
+        Some(entity)
+    }
+
     pub(crate) fn enter(&mut self, net_id: NetId, id: EntityId, entity: Entity) {
         self.map.set(net_id, entity);
         self.by_id.insert(id, entity);
@@ -162,4 +183,28 @@ pub struct Diverged {
     pub ours: Option<serde_json::Value>,
     /// The value in the room, as JSON; nothing if it has none.
     pub theirs: Option<serde_json::Value>,
+}
+
+/// A fact of whatever kind happened: as plain data, for what shows any game's facts. Comes after [`Happened`](crate::protocol::Happened), and
+/// costs nothing where nobody observes it.
+#[derive(Event, Clone, Debug, PartialEq)]
+pub struct AnyHappened {
+    /// Its wire name.
+    pub name: String,
+    /// What it says.
+    pub json: serde_json::Value,
+    /// Its number in the room's ledger.
+    pub seq: FactSeq,
+    /// The tick in which it happened.
+    pub tick: RoomTick,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_of_no_name_has_the_id_of_no_name() {
+        assert_eq!(NOWHERE, RoomId::named(""));
+    }
 }

@@ -1,24 +1,74 @@
 //! Carries a [`Connection`] over encrypted UDP.
 
+use std::hash::{BuildHasher, RandomState};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 
-use super::connection::{Connection, ConnectionState};
+use super::connection::Connection;
 use super::plugin::ReplicaSystems;
+use super::reconnect::{Broken, Remedy};
+use super::state::ConnectionState;
 use super::udp::{Credentials, LinkError, LinkStatus, UdpLink};
 use crate::protocol::limits::TICK_MILLIS;
-use crate::protocol::{LinkConditions, Protocol};
+use crate::protocol::{LinkConditions, Protocol, Refusal};
 
-/// A [`UdpLink`] as a resource, and what it joins. Insert it to connect; remove it to hang up.
-#[derive(Resource, Debug)]
+/// How long a client tries to come back by default: longer than a host keeps the seat, so that it joins anew where it can't go on.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Fetches credentials for coming back, as from a game's back end: it is asked each frame until it has them, or knows why it has none.
+pub type Renew = Box<dyn FnMut() -> Poll<Result<Credentials, String>> + Send + Sync>;
+
+/// A [`UdpLink`] as a resource, and what it joins. Insert it to connect; [hang up](Self::hang_up) and remove it to leave; put another one in its
+/// place to go to another room.
+///
+/// If the connection breaks while the client is in the room it comes back by itself, with what its replica still holds: see
+/// [`ConnectionState::Reconnecting`]. The first time nobody was in, and it says why not at once.
+///
+/// ```no_run
+/// // Not run: it needs a host.
+/// use bevy_app::prelude::*;
+/// use roomkeeper::client::{Credentials, ReplicaPlugin, UdpPlugin, UdpTransport};
+/// # fn protocol(_: &mut App) {}
+/// # fn fetch_token() -> std::task::Poll<Result<Vec<u8>, String>> { std::task::Poll::Pending }
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let mut app = App::new();
+///     app.add_plugins((ReplicaPlugin, UdpPlugin));
+///     protocol(&mut app);
+///     let mut transport = UdpTransport::connect(&Credentials::Token(std::fs::read("token")?), "lobby", false)?;
+///     // A token is good for one connection. For the next the game's back end gives another one.
+///     transport.renew_by(|| fetch_token().map_ok(Credentials::Token));
+///     app.insert_resource(transport);
+///     Ok(())
+/// }
+/// ```
+#[derive(Resource)]
 pub struct UdpTransport {
     link: UdpLink,
+    credentials: Credentials,
     room: String,
     spectate: bool,
     greeted: bool,
+    /// The client was in the room by this transport.
+    came_in: bool,
     last_flush: Duration,
+    renew: Option<Renew>,
+    patience: Duration,
+    broken: Option<Broken>,
+    /// A try to mend it is on its way.
+    trying: bool,
+}
+
+impl std::fmt::Debug for UdpTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UdpTransport")
+            .field("link", &self.link)
+            .field("room", &self.room)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
+    }
 }
 
 impl UdpTransport {
@@ -28,7 +78,30 @@ impl UdpTransport {
     /// If the system gives no socket, or the credentials are malformed.
     pub fn connect(credentials: &Credentials, room: &str, spectate: bool) -> Result<Self, LinkError> {
         let link = UdpLink::connect(credentials, unix_time())?;
-        Ok(Self { link, room: room.to_owned(), spectate, greeted: false, last_flush: Duration::ZERO })
+        Ok(Self {
+            link,
+            credentials: credentials.clone(),
+            room: room.to_owned(),
+            spectate,
+            greeted: false,
+            came_in: false,
+            last_flush: Duration::ZERO,
+            renew: None,
+            patience: PATIENCE,
+            broken: None,
+            trying: false,
+        })
+    }
+
+    /// Says where credentials for coming back are from. Without it a client that came with a token tries that one again, which is of use only while
+    /// it is valid; one that came unauthenticated needs none.
+    pub fn renew_by(&mut self, renew: impl FnMut() -> Poll<Result<Credentials, String>> + Send + Sync + 'static) {
+        self.renew = Some(Box::new(renew));
+    }
+
+    /// For how long it tries to come back; a minute, if nobody says otherwise. With zero it does not try.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Puts a simulated link before the host, in both directions.
@@ -41,10 +114,80 @@ impl UdpTransport {
         self.link.status()
     }
 
-    /// Sends what is queued at once and hangs up.
+    /// Sends what is queued at once and hangs up. It does not come back.
     pub fn hang_up(&mut self) {
+        self.patience = Duration::ZERO;
         self.link.flush();
         self.link.disconnect();
+    }
+
+    fn fresh_credentials(&mut self) -> Poll<Result<Credentials, String>> {
+        if let Some(renew) = &mut self.renew {
+            return renew();
+        }
+        let mut credentials = self.credentials.clone();
+        if let Credentials::Unauthenticated { admission, .. } = &mut credentials {
+            // To each connection its own number.
+            admission.client_id = RandomState::new().hash_one(admission.client_id);
+        }
+        Poll::Ready(Ok(credentials))
+    }
+
+    /// The link is gone: tries again, if somebody was in.
+    fn mend(&mut self, now: Duration, reason: String, connection: &mut Connection) {
+        let is_done = matches!(connection.state(), ConnectionState::Idle) || connection.state().is_over();
+        if is_done || !self.came_in || self.patience.is_zero() {
+            return connection.lost(reason);
+        }
+        let trying = std::mem::take(&mut self.trying);
+        let broken = match &mut self.broken {
+            none @ None => none.insert(Broken::new(now, reason)),
+            Some(broken) => {
+                if trying {
+                    broken.failed(now, reason);
+                }
+                broken
+            }
+        };
+        connection.reconnecting(broken.tried());
+        match broken.remedy(now, self.patience) {
+            Remedy::Wait => {}
+            Remedy::GiveUp => {
+                connection.lost(format!("{}; it was tried again {} times", broken.reason, broken.tried()));
+                (self.broken, self.came_in) = (None, false);
+            }
+            Remedy::Try => self.retry(now),
+        }
+    }
+
+    /// Connects anew, over the same socket: who is known by its address stays known.
+    fn retry(&mut self, now: Duration) {
+        let begun = match self.fresh_credentials() {
+            Poll::Pending => return,
+            Poll::Ready(Err(why)) => Err(why),
+            Poll::Ready(Ok(credentials)) => self.link.restart(&credentials, now).map_err(|error| error.to_string()),
+        };
+        match (begun, &mut self.broken) {
+            (Ok(()), _) => (self.trying, self.greeted) = (true, false),
+            (Err(why), Some(broken)) => broken.failed(now, why),
+            (Err(_), None) => {}
+        }
+    }
+
+    /// The link stands.
+    fn stand(&mut self, connection: &mut Connection, protocol: &Protocol) {
+        if !self.greeted {
+            self.greeted = true;
+            connection.join(protocol, &self.room, self.spectate);
+        } else if connection.state().is_in_room() {
+            (self.came_in, self.trying, self.broken) = (true, false, None);
+        } else if let (ConnectionState::Refused(Refusal::Rejected(why), _), Some(broken)) = (connection.state(), &self.broken)
+            && why.code == "already_joined"
+        {
+            // By the connection that broke, of which the host does not know yet that it did.
+            connection.reconnecting(broken.tried());
+            self.link.disconnect();
+        }
     }
 }
 
@@ -73,20 +216,13 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
     while let Some(packet) = transport.link.next_packet() {
         connection.deliver(packet);
     }
-    match transport.link.status() {
+    let status = transport.link.status();
+    connection.set_silence(if status == LinkStatus::Connected { transport.link.silence() } else { Duration::ZERO });
+    match status {
+        LinkStatus::Connecting if transport.broken.is_none() => connection.connecting(),
         LinkStatus::Connecting => {}
-        LinkStatus::Connected if !transport.greeted => {
-            transport.greeted = true;
-            connection.join(&protocol, &transport.room, transport.spectate);
-        }
-        LinkStatus::Connected => {}
-        LinkStatus::Disconnected(reason) => {
-            if !transport.greeted && *connection.state() == ConnectionState::Idle {
-                transport.greeted = true;
-                connection.join(&protocol, &transport.room, transport.spectate);
-            }
-            connection.lost(reason);
-        }
+        LinkStatus::Connected => transport.stand(&mut connection, &protocol),
+        LinkStatus::Disconnected(reason) => transport.mend(now, reason, &mut connection),
     }
 }
 

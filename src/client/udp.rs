@@ -14,8 +14,11 @@ use thiserror::Error;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
     Admission, AdmissionError, CHANNEL, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, LinkConditions, PayloadFrom, PayloadGate,
-    TRANSPORT_ID, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
+    TIMEOUT_SECONDS, TRANSPORT_ID, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
 };
+
+/// The silence after which a connection counts as broken.
+const TIMEOUT: Duration = Duration::from_secs(TIMEOUT_SECONDS.unsigned_abs() as u64);
 
 /// Most packets that wait to be taken. The oldest go first: a reader so slow is better served by the newest.
 const PACKETS_WAITING_MAX: usize = 4_096;
@@ -75,6 +78,8 @@ pub struct UdpLink {
     packets: VecDeque<Bytes>,
     now: Duration,
     refused: u64,
+    /// Nothing has come for too long. A token says how long that is, but who comes without one goes by the transport's own idea of it.
+    silent: bool,
 }
 
 impl std::fmt::Debug for UdpLink {
@@ -109,7 +114,28 @@ impl UdpLink {
 
     fn new(socket: Box<dyn DatagramSocket>, netcode: NetcodeClient, now: Duration) -> Self {
         let (renet, gate) = (RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
-        Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0 }
+        Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0, silent: false }
+    }
+
+    /// Begins to connect anew, over the same socket where the host's address allows it. What was on its way is lost.
+    ///
+    /// # Errors
+    /// If the system gives no socket, or the credentials are malformed; the link is then as it was.
+    pub fn restart(&mut self, credentials: &Credentials, now: Duration) -> Result<(), LinkError> {
+        let netcode = netcode_client(credentials, now)?;
+        if netcode.server_addr().is_ipv4() != self.netcode.server_addr().is_ipv4() {
+            *self = Self::connect(credentials, now)?;
+            return Ok(());
+        }
+        (self.netcode, self.renet, self.gate) = (netcode, RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
+        self.packets.clear();
+        (self.now, self.silent) = (now, false);
+        Ok(())
+    }
+
+    /// For how long nothing has come from the host, not even that it is still there.
+    pub fn silence(&self) -> Duration {
+        self.netcode.time_since_last_received_packet()
     }
 
     /// Puts a simulated link before the host, in both directions.
@@ -160,6 +186,10 @@ impl UdpLink {
         }
         if self.netcode.is_connected() {
             self.renet.set_connected();
+        }
+        if !self.silent && self.netcode.disconnect_reason().is_none() && self.silence() > TIMEOUT {
+            self.silent = true;
+            self.disconnect();
         }
     }
 
@@ -212,6 +242,9 @@ impl UdpLink {
 
     /// Where the link stands.
     pub fn status(&self) -> LinkStatus {
+        if self.silent {
+            return LinkStatus::Disconnected(format!("nothing has come from the server for {TIMEOUT_SECONDS} s"));
+        }
         if let Some(reason) = self.netcode.disconnect_reason() {
             return LinkStatus::Disconnected(reason.to_string());
         }

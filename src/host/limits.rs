@@ -10,7 +10,8 @@ pub struct HostLimits {
     pub members_per_room_max: usize,
     /// Most rooms. More are not created. Default: 1,000.
     pub rooms_max: usize,
-    /// Most commands of one member that wait for one tick. More are dropped. Default: 64. Counter: `commands_dropped`.
+    /// Most commands of one member that wait for one tick. More are dropped, and rejected as `too_many_commands`. Default: 64. Counter:
+    /// `commands_dropped`.
     pub commands_waiting_max: usize,
     /// Most bytes that wait to be sent to one member, besides a snapshot. One with more has its batches dropped, and is sent a snapshot when
     /// it can take one. Default: 4 MiB. Counter: `resyncs`.

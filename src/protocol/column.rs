@@ -32,6 +32,9 @@ pub(crate) trait Column: Send + Sync {
     /// Gathers every row that changed after `since`. `structural` says that entities were created or deleted since: references
     /// that led nowhere may lead somewhere now, and the other way round.
     fn changed(&mut self, world: &World, since: Tick, now: Tick, structural: bool, out: &mut Rows) -> Result<(), CodecError>;
+    /// Gathers the net ids of all rows that changed after `since`, each with the tick of the change.
+    #[cfg(feature = "client")]
+    fn changed_ids(&mut self, world: &World, since: Tick, now: Tick, out: &mut Vec<(u32, Tick)>);
     /// Appends the values of all rows, if the world has them in tables in exactly the order of `ids`. False, and nothing
     /// appended, if it does not.
     fn all_in_order(&mut self, world: &World, ids: &[u32], out: &mut Vec<u8>) -> Result<bool, CodecError>;
@@ -65,10 +68,17 @@ pub(crate) trait Column: Send + Sync {
         input: &mut Reader<'_>,
         map: &NetMap,
     ) -> Result<(), CodecError>;
+    /// Gives an entity a value, and tells nobody.
+    #[cfg(feature = "client")]
+    fn put(&self, world: &mut World, entity: Entity, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
+    /// Removes the component, and tells nobody.
+    fn strip(&self, world: &mut World, entity: Entity);
     /// Removes the component.
     fn remove(&mut self, world: &mut World, entity: Entity);
     /// What triggers [`ComponentChanged`] for all that was updated and removed since this was last called, in that order.
     fn announcement(&mut self) -> Option<Announcement>;
+    /// Appends the entities that were updated, or lost it, since [`announcement`](Self::announcement) was last called.
+    fn touched(&self, out: &mut Vec<Entity>);
     /// True if values may refer to entities.
     fn refers(&self) -> bool;
     /// Reads past one value.
@@ -242,6 +252,29 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         Ok(())
     }
 
+    #[cfg(feature = "client")]
+    fn changed_ids(&mut self, world: &World, since: Tick, now: Tick, out: &mut Vec<(u32, Tick)>) {
+        let age_max = now.get().wrapping_sub(since.get());
+        let is_new = |tick: &Tick| now.get().wrapping_sub(tick.get()) < age_max;
+        let Ok(tables) = self.dense.contiguous_iter(world) else {
+            let rows = self.rows.query(world);
+            out.extend(rows.iter().map(|(id, value)| (id.0, value.last_changed())).filter(|(_, tick)| is_new(tick)));
+            return;
+        };
+        for (ids, values) in tables {
+            let ticks = values.changed_ticks_slice();
+            let (_, summary) = ContiguousRef::split(values);
+            if summary.summary_tick_is_changed() == Some(false) {
+                continue;
+            }
+            for (ids, ticks) in ids.chunks(64).zip(ticks.chunks(64)) {
+                if ticks.iter().fold(false, |any, tick| any | is_new(tick)) {
+                    out.extend(ids.iter().zip(ticks).filter(|(_, tick)| is_new(tick)).map(|(id, tick)| (id.0, *tick)));
+                }
+            }
+        }
+    }
+
     fn all_in_order(&mut self, world: &World, ids: &[u32], out: &mut Vec<u8>) -> Result<bool, CodecError> {
         let (start, mut left) = (out.len(), ids);
         if C::REFERS {
@@ -367,6 +400,26 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         Ok(())
     }
 
+    #[cfg(feature = "client")]
+    fn put(&self, world: &mut World, entity: Entity, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError> {
+        let Some(value) = self.wire.decode(input, map)? else {
+            self.strip(world, entity);
+            return Ok(());
+        };
+        if let Err(value) = (self.write)(world, entity, value)
+            && let Ok(mut entity) = world.get_entity_mut(entity)
+        {
+            entity.insert(value);
+        }
+        Ok(())
+    }
+
+    fn strip(&self, world: &mut World, entity: Entity) {
+        if let Ok(mut target) = world.get_entity_mut(entity) {
+            target.remove::<T>();
+        }
+    }
+
     fn remove(&mut self, world: &mut World, entity: Entity) {
         if let Ok(mut target) = world.get_entity_mut(entity)
             && let Some(old) = target.take::<T>()
@@ -394,6 +447,10 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
                 world.trigger(ComponentChanged { entity, id, old, removed });
             }
         }))
+    }
+
+    fn touched(&self, out: &mut Vec<Entity>) {
+        out.extend(self.notices.iter().map(|(entity, _)| *entity));
     }
 
     fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError> {

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::chunk::{CHUNK, DIFFERENCE, SnapshotChunk};
 use super::codec::{CodecError, Reader, encode_into, write_text, write_varint};
 use super::fingerprint::{Description, Fingerprint};
-use super::ids::{CommandId, EntityId, RoomId, RoomTick};
+use super::ids::{CommandId, EntityId, RoomId, RoomTick, SeenTick};
 use super::limits::{COMMAND_BYTES_MAX, NAME_BYTES_MAX};
 use super::rejection::Rejection;
 use super::roster::read_uuid;
 
 /// The version of this format. Two that differ don't connect.
-pub const WIRE_VERSION: u64 = 4;
+pub const WIRE_VERSION: u64 = 5;
 
 /// The first byte of [`ServerMessage::Private`].
 pub(crate) const PRIVATE_MESSAGE: u8 = 7;
@@ -50,6 +50,8 @@ pub enum ClientMessage {
         id: CommandId,
         /// The kind, as an index into the protocol.
         kind: usize,
+        /// The moment of the room that its author saw.
+        seen: Option<SeenTick>,
         /// The command, encoded.
         payload: Bytes,
     },
@@ -81,10 +83,11 @@ impl ClientMessage {
                     write_varint(u64::from(latest.0), &mut out);
                 }
             }
-            Self::Command { id, kind, payload } => {
+            Self::Command { id, kind, seen, payload } => {
                 out.push(2);
                 write_varint(u64::from(id.0), &mut out);
                 write_varint(*kind as u64, &mut out);
+                write_varint(seen.map_or(0, |seen| seen.0), &mut out);
                 out.extend_from_slice(payload);
             }
             Self::Leave => out.push(3),
@@ -118,11 +121,17 @@ impl ClientMessage {
             2 => {
                 let id = CommandId(reader.varint_u32("command id")?);
                 let kind = reader.varint_u32("kind of command")? as usize;
+                let (at, seen) = (reader.at(), reader.varint()?);
+                if seen > SeenTick::MAX.0 {
+                    return Err(CodecError::TooLarge { what: "seen tick", value: seen, max: SeenTick::MAX.0, at });
+                }
+                // Nothing is to be seen before a room's first tick is over.
+                let seen = Some(SeenTick(seen)).filter(|seen| seen.0 > 0);
                 let (at, size) = (reader.at(), reader.rest().len());
                 if size > COMMAND_BYTES_MAX {
                     return Err(CodecError::TooLarge { what: "command size", value: size as u64, max: COMMAND_BYTES_MAX as u64, at });
                 }
-                return Ok(Self::Command { id, kind, payload: message.slice(at..) });
+                return Ok(Self::Command { id, kind, seen, payload: message.slice(at..) });
             }
             3 => Self::Leave,
             4 => Self::Diverged { tick: RoomTick(reader.varint_u32("tick")?) },
@@ -337,7 +346,8 @@ mod tests {
         let client = [
             ClientMessage::Hello { fingerprint: Fingerprint(7), room: "lobby".into(), spectate: true, resume: None },
             ClientMessage::Hello { fingerprint: Fingerprint(7), room: "lobby".into(), spectate: false, resume: Some(resume) },
-            ClientMessage::Command { id: CommandId(1), kind: 2, payload: Bytes::from_static(b"payload") },
+            ClientMessage::Command { id: CommandId(1), kind: 2, seen: None, payload: Bytes::from_static(b"payload") },
+            ClientMessage::Command { id: CommandId(2), kind: 2, seen: Some(SeenTick::MAX), payload: Bytes::new() },
             ClientMessage::Leave,
             ClientMessage::Diverged { tick: RoomTick(70_000) },
         ];

@@ -112,6 +112,47 @@ impl EntityId {
     }
 }
 
+/// A moment of a room's time as somebody saw it, in 256ths of a tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SeenTick(pub u64);
+
+impl SeenTick {
+    /// How many there are in a tick.
+    pub const PER_TICK: u64 = 256;
+
+    /// The last one there is.
+    pub const MAX: Self = Self((u32::MAX as u64 + 1) * Self::PER_TICK - 1);
+
+    /// The moment at which a tick is over: what its batch says.
+    pub const fn of(tick: RoomTick) -> Self {
+        Self(tick.0 as u64 * Self::PER_TICK)
+    }
+
+    /// A time in ticks, with a fraction.
+    pub fn from_ticks(ticks: f64) -> Self {
+        // A saturating cast: what is no number is the beginning.
+        Self((ticks * Self::PER_TICK as f64) as u64).min(Self::MAX)
+    }
+
+    /// The tick that was over last.
+    pub const fn tick(self) -> RoomTick {
+        let tick = self.0 / Self::PER_TICK;
+        RoomTick(if tick > u32::MAX as u64 { u32::MAX } else { tick as u32 })
+    }
+
+    /// How much of the next one had passed, from 0 to 1.
+    pub fn share(self) -> f32 {
+        (self.0 % Self::PER_TICK) as f32 / Self::PER_TICK as f32
+    }
+
+    /// So many 256ths of a tick earlier.
+    #[must_use]
+    pub const fn back(self, by: u64) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+}
+
 /// The UUID of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(Uuid);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! taken   := kind, rest, verdict
-//! rest    := user, name | user, reason | user, command id, kind of command, payload
+//! rest    := user, name | user, reason | user, command id, kind of command, [seen,] payload
 //!          | label, tick, members, state as JSON text | changes to undo as JSON text | user
 //! verdict := 0 (none was given) | 1 (accepted) | 2, code, detail
 //! ```
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::built_in::LeaveReason;
 use super::codec::{CodecError, Reader, write_bytes, write_text, write_varint};
-use super::ids::{CommandId, EntityId, FactSeq, RoomTick};
+use super::ids::{CommandId, EntityId, FactSeq, RoomTick, SeenTick};
 use super::limits::{COMMAND_BYTES_MAX, REJECTION_CODE_BYTES_MAX, REJECTION_DETAIL_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use super::rejection::Rejection;
 use super::roster::read_uuid;
@@ -43,6 +43,8 @@ pub enum Incoming {
         id: CommandId,
         /// The kind, as an index into the protocol.
         kind: usize,
+        /// The moment of the room that its author saw, as its client says. Untrusted. Older rooms did not record it.
+        seen: Option<SeenTick>,
         /// The command, encoded. Untrusted.
         payload: Bytes,
     },
@@ -125,11 +127,12 @@ impl Taken {
                 write_id(*user, out);
                 out.push(*reason as u8);
             }
-            Incoming::Command { user, id, kind, payload } => {
-                out.push(2);
+            Incoming::Command { user, id, kind, seen, payload } => {
+                out.push(if seen.is_some() { 6 } else { 2 });
                 write_id(*user, out);
                 write_varint(u64::from(id.0), out);
                 write_varint(*kind as u64, out);
+                seen.iter().for_each(|seen| write_varint(seen.0, out));
                 // What is longer was rejected unread; the rest of it says no more.
                 write_bytes(payload.get(..COMMAND_BYTES_MAX + 1).unwrap_or(payload), out);
             }
@@ -169,14 +172,9 @@ impl Taken {
     pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self, CodecError> {
         let at = input.at();
         let incoming = match input.byte()? {
+            kind @ (2 | 6) => read_command(input, kind == 6)?,
             0 => Incoming::Join { user: read_id(input)?, name: input.text("name of a user", SNAPSHOT_BYTES_MAX)?.to_owned() },
             1 => Incoming::Leave { user: read_id(input)?, reason: read_reason(input)? },
-            2 => {
-                let (user, id) = (read_id(input)?, CommandId(input.varint_u32("command")?));
-                let kind = input.varint_u32("kind of command")? as usize;
-                let size = input.count("bytes of a command", COMMAND_BYTES_MAX + 1)?;
-                Incoming::Command { user, id, kind, payload: Bytes::copy_from_slice(input.bytes(size)?) }
-            }
             3 => {
                 let label = input.text("label", SNAPSHOT_BYTES_MAX)?.to_owned();
                 let saved_at = RoomTick(input.varint_u32("tick")?);
@@ -204,6 +202,14 @@ impl Taken {
         };
         Ok(Self { incoming, verdict })
     }
+}
+
+fn read_command(input: &mut Reader<'_>, is_seen: bool) -> Result<Incoming, CodecError> {
+    let (user, id) = (read_id(input)?, CommandId(input.varint_u32("command")?));
+    let kind = input.varint_u32("kind of command")? as usize;
+    let seen = if is_seen { Some(SeenTick(input.varint()?).min(SeenTick::MAX)) } else { None };
+    let size = input.count("bytes of a command", COMMAND_BYTES_MAX + 1)?;
+    Ok(Incoming::Command { user, id, kind, seen, payload: Bytes::copy_from_slice(input.bytes(size)?) })
 }
 
 fn read_reason(input: &mut Reader<'_>) -> Result<LeaveReason, CodecError> {

@@ -21,6 +21,7 @@ mod gate;
 mod ids;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
 mod incoming;
+mod interpolation;
 pub mod limits;
 mod link;
 mod named;
@@ -65,8 +66,9 @@ pub use self::gate::{
     DATAGRAM_BYTES_MAX, DatagramKind, From as PayloadFrom, PayloadGate, RAW_BYTES_MAX, RAW_KINDS, datagram_kind, is_acknowledgement,
     is_packet, is_raw,
 };
-pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick};
+pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick, SeenTick};
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
+pub use self::interpolation::Interpolation;
 pub use self::link::{LINK_PROFILES, Link, LinkConditions, LinkParseError, QUEUE_MAX};
 pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityRemoved, Happened, Rejected, Removal};
 pub use self::operation::{Op, Operation, OperationError, encode_operations};

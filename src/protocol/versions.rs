@@ -26,7 +26,8 @@ impl Versions {
         }
     }
 
-    fn of(&self, component: usize, id: NetId) -> u32 {
+    /// As of which tick a value is.
+    pub(crate) fn of(&self, component: usize, id: NetId) -> u32 {
         let at = id.get() as usize;
         let value = self.values.get(component).and_then(|values| values.get(at)).copied().unwrap_or_default();
         value.max(self.created.get(at).copied().unwrap_or_default())

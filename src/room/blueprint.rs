@@ -54,6 +54,15 @@ impl Blueprint {
         Room::resume(options, scene, standing, &*self.protocol, &*self.rules)
     }
 
+    /// Builds a room's world for a prediction.
+    ///
+    /// # Errors
+    /// See [`Room::new`].
+    #[cfg(feature = "client")]
+    pub(crate) fn shadow(&self) -> Result<super::shadow::Shadow, RoomError> {
+        super::shadow::Shadow::new(&*self.protocol, &*self.rules)
+    }
+
     /// The protocol by itself, as the rooms have it: for reading what they stored.
     pub fn protocol(&self) -> Arc<Protocol> {
         let build = || {

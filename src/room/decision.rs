@@ -11,7 +11,7 @@ use bevy_ecs::system::{IntoObserverSystem, ReadOnlySystem};
 use serde::Serialize;
 
 use super::audience::{NearerFirst, add_places};
-use crate::protocol::{CommandId, EntityId, Fact, Happened, Payload, Rejection, RoomTick};
+use crate::protocol::{CommandId, EntityId, Fact, Happened, Payload, Rejection, RoomTick, SeenTick};
 
 /// A command with what the room knows of its author. Dereferences to the command.
 #[derive(Clone, Debug)]
@@ -26,6 +26,9 @@ pub struct Issued<C> {
     pub id: CommandId,
     /// The tick that runs.
     pub tick: RoomTick,
+    /// The moment of the room that its author saw: as its client says, but not before what the room [looks back](super::RewindAppExt) to, nor after
+    /// the tick that runs. That is what it is where the client says nothing.
+    pub seen: SeenTick,
 }
 
 impl<C> Issued<C> {
@@ -107,9 +110,9 @@ where
     S: ReadOnlySystem<In = In<Issued<C>>, Out = Decision>,
 {
     fn decide(&mut self, world: &World, issue: Issued<Box<dyn Any + Send + Sync>>) -> Decision {
-        let Issued { command, author, author_id, id, tick } = issue;
+        let Issued { command, author, author_id, id, tick, seen } = issue;
         let Ok(command) = command.downcast::<C>() else { return reject(Rejection::INTERNAL) };
-        let issued = Issued { command: *command, author, author_id, id, tick };
+        let issued = Issued { command: *command, author, author_id, id, tick, seen };
         match self.0.run_readonly(issued, world) {
             Ok(decision) => decision,
             Err(error) => {

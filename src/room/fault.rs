@@ -58,3 +58,19 @@ pub(crate) fn fault_of(payload: Box<dyn Any + Send>, tick: RoomTick) -> RoomFaul
 pub(crate) fn catch_faults(world: &mut World) {
     world.insert_resource(bevy_ecs::error::FallbackErrorHandler(handle));
 }
+
+/// Installs a handler for what is only tried: errors of the game's systems are no news, as they come again with each try.
+#[cfg(feature = "client")]
+pub(super) fn catch_faults_quietly(world: &mut World) {
+    fn handle_quietly(mut error: BevyError, context: ErrorContext) {
+        match error.take_payload() {
+            None => tracing::debug!(place = %context.name(), "{} failed: {error}", context.kind()),
+            Some(payload) if payload.is::<Located>() => resume_unwind(payload),
+            Some(payload) => {
+                let place = format!("{} {}", context.kind(), context.name());
+                resume_unwind(Box::new(Located { place, message: panic_text(&*payload) }))
+            }
+        }
+    }
+    world.insert_resource(bevy_ecs::error::FallbackErrorHandler(handle_quietly));
+}

@@ -15,9 +15,11 @@ use super::ledger::{Origin, record};
 use super::meter::Meter;
 use super::outbox::{Answer, Outbox};
 use super::reset::{reset, revert};
+use super::rewind::RewindLimit;
 use crate::protocol::limits::{COMMAND_BYTES_MAX, COMMANDS_PER_TICK_MAX, USER_NAME_BYTES_MAX};
 use crate::protocol::{
-    CommandId, EntityId, Incoming, LeaveReason, OwnedBy, Payload, Producer, Protocol, Rejection, Taken, UserJoined, UserLeft, Verdict,
+    CommandId, EntityId, Incoming, LeaveReason, OwnedBy, Payload, Producer, Protocol, Rejection, SeenTick, Taken, UserJoined, UserLeft,
+    Verdict,
 };
 
 /// What the room knows of a user who joined.
@@ -66,7 +68,7 @@ pub(crate) fn intake(world: &mut World) {
         let verdict = match &item {
             Incoming::Join { user, name } => Some(join(world, *user, name)),
             Incoming::Leave { user, reason } => leave(world, *user, *reason),
-            Incoming::Command { user, id, kind, payload } => command(world, *user, *id, *kind, payload),
+            Incoming::Command { user, id, kind, seen, payload } => command(world, *user, *id, (*kind, *seen, payload)),
             Incoming::Reset { label, saved_at, members, state } => Some(reset(world, label, *saved_at, members, state)),
             Incoming::Revert { seq, changes } => Some(revert(world, *seq, changes)),
             Incoming::Return { .. } => None,
@@ -110,7 +112,7 @@ fn decide_join(world: &mut World, user: EntityId, name: &str) -> Decision {
     };
     let command: Box<dyn std::any::Any + Send + Sync> = Box::new(Join { user, name: name.to_owned() });
     let tick = world.resource::<RoomClock>().tick;
-    let issue = Issued { command, author: Entity::PLACEHOLDER, author_id: user, id: CommandId(0), tick };
+    let issue = Issued { command, author: Entity::PLACEHOLDER, author_id: user, id: CommandId(0), tick, seen: SeenTick::of(tick) };
     let decision = handler.decide(world, issue);
     world.resource_mut::<Rules>().handlers.insert(TypeId::of::<Join>(), handler);
     decision
@@ -123,7 +125,10 @@ fn leave(world: &mut World, user: EntityId, reason: LeaveReason) -> Option<Verdi
     Some(Verdict::Accepted)
 }
 
-fn command(world: &mut World, user: EntityId, id: CommandId, kind: usize, payload: &Bytes) -> Option<Verdict> {
+/// What a command is, apart from who asks for it: its kind, what its author saw, and itself.
+pub(super) type Asked<'a> = (usize, Option<SeenTick>, &'a Bytes);
+
+fn command(world: &mut World, user: EntityId, id: CommandId, asked: Asked<'_>) -> Option<Verdict> {
     let mut members = world.resource_mut::<Members>();
     let member = members.by_id.get_mut(&user)?;
     // A number that was seen is a copy on the way: it was answered, and obeying it again would be wrong.
@@ -133,7 +138,7 @@ fn command(world: &mut World, user: EntityId, id: CommandId, kind: usize, payloa
     member.last_command = id;
     member.commands_this_tick += 1;
     let decision = match member.commands_this_tick {
-        0..=COMMANDS_PER_TICK_MAX => decide(world, user, id, kind, payload),
+        0..=COMMANDS_PER_TICK_MAX => decide(world, user, id, asked),
         _ => reject("too_many_commands"),
     };
     Some(match decision {
@@ -148,7 +153,7 @@ fn command(world: &mut World, user: EntityId, id: CommandId, kind: usize, payloa
     })
 }
 
-fn decide(world: &mut World, user: EntityId, id: CommandId, kind: usize, payload: &Bytes) -> Decision {
+pub(super) fn decide(world: &mut World, user: EntityId, id: CommandId, (kind, seen, payload): Asked<'_>) -> Decision {
     if payload.len() > COMMAND_BYTES_MAX {
         return Err(Rejection::new("too_large").because(format!("{} bytes, at most {COMMAND_BYTES_MAX} allowed", payload.len())));
     }
@@ -169,7 +174,8 @@ fn decide(world: &mut World, user: EntityId, id: CommandId, kind: usize, payload
         Ok(()) => {
             let tick = world.resource::<RoomClock>().tick;
             let began = world.resource::<Meter>().now();
-            let decision = handler.decide(world, Issued { command, author, author_id: user, id, tick });
+            let seen = world.resource::<RewindLimit>().clamp(seen, tick);
+            let decision = handler.decide(world, Issued { command, author, author_id: user, id, tick, seen });
             world.resource_mut::<Meter>().count_command(kind, began, decision.is_err());
             decision
         }

@@ -28,8 +28,11 @@ mod patch;
 mod private;
 mod reset;
 mod resume;
+mod rewind;
 mod rng;
 mod runner;
+#[cfg(feature = "client")]
+mod shadow;
 mod snapshot;
 mod user;
 
@@ -50,8 +53,13 @@ pub use self::meter::{HandlerInfo, HandlerOf};
 pub use self::outbox::{Answer, Outbox};
 pub use self::patch::Patch;
 pub use self::resume::{ResumeError, Resumed, Scene};
+pub use self::rewind::{REWIND_DEFAULT, REWIND_MAX, Rewind, RewindAppExt};
+#[cfg(feature = "client")]
+pub(crate) use self::rewind::{stood, turn_back_pasts};
 pub use self::rng::RoomRng;
-pub use self::runner::{Room, RoomError, RoomInfo, RoomOptions};
+pub use self::runner::{PredictedUpdate, Room, RoomError, RoomInfo, RoomOptions};
+#[cfg(feature = "client")]
+pub(crate) use self::shadow::{Birth, Foreign, Shadow, Touched, guard};
 
 #[cfg(feature = "host")]
 pub(crate) use self::history::{bytes_of, catch_up};

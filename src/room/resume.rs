@@ -99,7 +99,8 @@ fn set_time(world: &mut World, standing: &Standing) {
     }
 }
 
-fn fill(world: &mut World, state: &State, standing: &Standing) -> Result<Vec<u8>, CodecError> {
+/// Fills an empty world with a state. Gives the snapshot of it.
+pub(super) fn fill(world: &mut World, state: &State, standing: &Standing) -> Result<Vec<u8>, CodecError> {
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let snapshot = state.to_snapshot(&protocol, standing.tick, standing.next_seq);
     let mut reader = Reader::new(&snapshot);

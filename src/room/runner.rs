@@ -29,6 +29,7 @@ use super::meter::{HandlerInfo, Meter, handlers};
 use super::outbox::Outbox;
 use super::private::Private;
 use super::resume::{ResumeError, Scene, resume, settle};
+use super::rewind::RewindLimit;
 use super::rng::RoomRng;
 use super::snapshot::write_snapshot;
 use super::user::{despawn_user, spawn_user};
@@ -102,7 +103,21 @@ pub struct RoomInfo {
 
 /// The phases of a tick that a game can't fill itself.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
-struct RoomEnd;
+pub(super) struct RoomEnd;
+
+/// A schedule that a room never runs, but a client that predicts does: once for each tick between two commands, after the commands of the tick. For
+/// what a player's own things do by themselves, its bullet's flight for instance; what runs in it on the server is added to `FixedUpdate` besides.
+///
+/// ```
+/// use bevy_app::prelude::*;
+/// use roomkeeper::room::PredictedUpdate;
+/// fn fly() {}
+/// fn rules(app: &mut App) {
+///     app.add_systems(FixedUpdate, fly).add_systems(PredictedUpdate, fly);
+/// }
+/// ```
+#[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PredictedUpdate;
 
 /// One Bevy world with its own schedule, tick, ledger and members. `Send`, and it never waits: an inbox in, an outbox out.
 ///
@@ -189,7 +204,7 @@ impl Room {
         Ok(room)
     }
 
-    fn build(options: &RoomOptions, protocol: impl FnOnce(&mut App), rules: impl FnOnce(&mut App)) -> Result<Self, RoomError> {
+    pub(super) fn build(options: &RoomOptions, protocol: impl FnOnce(&mut App), rules: impl FnOnce(&mut App)) -> Result<Self, RoomError> {
         let mut app = App::new();
         let id = options.id.unwrap_or_else(|| RoomId::named(&options.name));
         let world = app.world_mut();
@@ -206,6 +221,7 @@ impl Room {
             .init_resource::<Private>()
             .init_resource::<Outbox>()
             .init_resource::<Members>()
+            .init_resource::<RewindLimit>()
             .init_resource::<Ledger>();
         app.insert_resource(Time::<()>::default()).insert_resource(Time::<Virtual>::default());
         app.insert_resource(Time::<Fixed>::from_hz(f64::from(TICKS_PER_SECOND)));
@@ -246,6 +262,12 @@ impl Room {
             self.fault = Some(fault.clone());
             fault
         })
+    }
+
+    /// The world of a room that never ticks.
+    #[cfg(feature = "client")]
+    pub(super) fn into_world(mut self) -> World {
+        std::mem::take(self.app.world_mut())
     }
 
     /// Lets facts be applied that were recorded elsewhere; what their observers record is taken to be among them.

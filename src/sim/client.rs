@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::link::ReliableLane;
 use crate::client::{Connection, ConnectionState, Diverged, Replica, ReplicaPlugin};
 use crate::host::ConnectionId;
+use crate::predict::{Mispredicted, PredictPlugin, Prediction};
 use crate::protocol::{Accepted, CommandId, EntityAdded, EntityId, EntityRemoved, Link, LinkConditions, Protocol, Rejected};
 use crate::room::Blueprint;
 
@@ -25,6 +26,8 @@ pub struct Told {
     pub removed: Vec<EntityId>,
     /// The differences to the room that were found.
     pub diverged: Vec<Diverged>,
+    /// The predictions that were wrong.
+    pub mispredicted: Vec<Mispredicted>,
 }
 
 /// What a client does by itself each tick, before its commands are sent.
@@ -54,10 +57,20 @@ impl std::fmt::Debug for SimClient {
 }
 
 impl SimClient {
-    pub(super) fn new(blueprint: &Blueprint, player: EntityId, connection: ConnectionId, conditions: LinkConditions, seed: u64) -> Self {
+    pub(super) fn new(
+        (blueprint, predicts): (&Blueprint, bool),
+        player: EntityId,
+        connection: ConnectionId,
+        conditions: LinkConditions,
+        seed: u64,
+    ) -> Self {
         let mut app = App::new();
         app.add_plugins(ReplicaPlugin).init_resource::<Told>();
+        if predicts {
+            app.add_plugins(PredictPlugin::of(blueprint.clone()));
+        }
         blueprint.add_protocol(&mut app);
+        app.add_observer(|wrong: On<Mispredicted>, mut told: ResMut<Told>| told.mispredicted.push((*wrong).clone()));
         app.add_observer(|accepted: On<Accepted>, mut told: ResMut<Told>| told.accepted.push(accepted.id));
         app.add_observer(|rejected: On<Rejected>, mut told: ResMut<Told>| told.rejected.push((*rejected).clone()));
         app.add_observer(|added: On<EntityAdded>, mut told: ResMut<Told>| told.added.push(added.id));
@@ -106,7 +119,7 @@ impl SimClient {
 
     /// True if it holds the room's state.
     pub fn is_live(&self) -> bool {
-        *self.state() == ConnectionState::Live && self.world().resource::<Replica>().is_live()
+        self.state().is_in_room() && self.world().resource::<Replica>().is_live()
     }
 
     /// The id of its player, and of the player's entity.
@@ -122,6 +135,11 @@ impl SimClient {
     /// The packets that were kept.
     pub fn packets(&self) -> &[Bytes] {
         self.kept.as_deref().unwrap_or_default()
+    }
+
+    /// What became of its predictions. It predicts if [`Sim::predicting`](super::Sim::predicting) was called before it came.
+    pub fn prediction(&self) -> &Prediction {
+        self.world().resource::<Prediction>()
     }
 
     /// What it was told.
@@ -145,6 +163,21 @@ impl SimClient {
         connection.set_now(now);
         if let Some(report) = connection.next_report().filter(|_| self.silent_ticks.is_none()) {
             self.reports.send(now, report);
+        }
+    }
+
+    /// Draws a frame: takes in what has arrived up to a time, runs the app, sends what it says.
+    pub(super) fn frame(&mut self, now: Duration) {
+        self.receive(now);
+        self.app.update();
+        self.say(now.as_millis() as u64);
+    }
+
+    /// Sends what it has to say, at a time in milliseconds.
+    pub(super) fn say(&mut self, now: u64) {
+        let mut connection = self.app.world_mut().resource_mut::<Connection>();
+        while let Some(message) = connection.next_outgoing() {
+            self.up.send(now, message);
         }
     }
 

@@ -74,7 +74,9 @@ pub struct Sim {
     blueprint: Blueprint,
     options: RoomOptions,
     conditions: LinkConditions,
+    predicting: bool,
     limits: HostLimits,
+    frames_per_second: Option<u32>,
     lobby: Option<Lobby>,
     clients: BTreeMap<String, SimClient>,
     connections: u64,
@@ -103,7 +105,9 @@ impl Sim {
             blueprint,
             options: RoomOptions { check: true, ..RoomOptions::named(ROOM) },
             conditions: LinkConditions::PERFECT,
+            predicting: false,
             limits: HostLimits::default(),
+            frames_per_second: None,
             lobby: None,
             clients: BTreeMap::new(),
             connections: 0,
@@ -143,10 +147,25 @@ impl Sim {
         self
     }
 
+    /// Lets the clients that come from now on predict what their commands do. See [`predict`](crate::predict).
+    #[must_use]
+    pub fn predicting(mut self) -> Self {
+        self.predicting = true;
+        self
+    }
+
     /// Other limits of the host.
     #[must_use]
     pub fn limits(mut self, change: impl FnOnce(&mut HostLimits)) -> Self {
         change(&mut self.limits);
+        self
+    }
+
+    /// Lets the clients draw so often between the ticks, as a game does, and not once with each tick. Commands go out with the frames, bots
+    /// run before the frames of a tick.
+    #[must_use]
+    pub fn frames(mut self, per_second: u32) -> Self {
+        self.frames_per_second = Some(per_second).filter(|per_second| *per_second > 0);
         self
     }
 
@@ -178,7 +197,7 @@ impl Sim {
         assert!(!self.clients.contains_key(name), "there is a client {name} already");
         let (connection, seed) = self.next_connection();
         let player = EntityId::named(name);
-        let mut client = SimClient::new(&self.blueprint, player, connection, self.conditions, seed);
+        let mut client = SimClient::new((&self.blueprint, self.predicting), player, connection, self.conditions, seed);
         client.join(ROOM, spectate);
         self.clients.insert(name.to_owned(), client);
         self.lobby_mut().connected(connection, Visitor { player, name: name.to_owned(), room: None });
@@ -263,10 +282,20 @@ impl Sim {
         self.send_up();
         self.tick_room();
         self.send_down();
-        for client in self.clients.values_mut() {
-            client.app.update();
+        if self.frames_per_second.is_none() {
+            self.clients.values_mut().for_each(|client| client.app.update());
         }
         self
+    }
+
+    /// Draws the frames between two ticks. The first is half a frame after time began, so that none falls together with a tick.
+    fn draw(&mut self, from: u64, to: u64) {
+        let Some(rate) = self.frames_per_second.map(u64::from) else { return };
+        let nth = |millis: u64| (millis * rate * 2 + 1_000) / 2_000;
+        for frame in nth(from)..nth(to) {
+            let at = Duration::from_micros((frame * 2 + 1) * 500_000 / rate);
+            self.clients.values_mut().filter(|client| client.connected).for_each(|client| client.frame(at));
+        }
     }
 
     /// Runs some ticks.
@@ -322,15 +351,15 @@ impl Sim {
         let sent = self.millis;
         self.millis += TICK_MILLIS;
         let now = self.millis;
-        let Some(lobby) = &mut self.lobby else { return };
         for client in self.clients.values_mut().filter(|client| client.connected) {
             if let Some(bot) = &mut client.bot {
                 bot(client.app.world_mut());
             }
-            let mut connection = client.app.world_mut().resource_mut::<crate::client::Connection>();
-            while let Some(message) = connection.next_outgoing() {
-                client.up.send(sent, message);
-            }
+            client.say(sent);
+        }
+        self.draw(sent, now);
+        let Some(lobby) = &mut self.lobby else { return };
+        for client in self.clients.values_mut().filter(|client| client.connected) {
             client.receive(Duration::from_millis(now));
             if let Some(silent) = &mut client.silent_ticks {
                 *silent += 1;

@@ -304,6 +304,15 @@ impl Archive {
     /// # Errors
     /// If they can't be read.
     pub fn names(&mut self, name: &str) -> Result<BTreeMap<EntityId, String>, StoreError> {
+        let mut names = self.names_of_things(name)?;
+        let room = self.room(name)?;
+        let facts = self.facts_of(&room, FactSeq(1), usize::MAX)?;
+        names.extend(facts.iter().filter_map(StoredFact::joined).map(|joined| (joined.user, joined.name)));
+        Ok(names)
+    }
+
+    /// The same without the names that users told when they joined, which stand in the facts.
+    pub(crate) fn names_of_things(&mut self, name: &str) -> Result<BTreeMap<EntityId, String>, StoreError> {
         let room = self.room(name)?;
         let mut names: BTreeMap<EntityId, String> = BTreeMap::new();
         if let Some((_, text)) = &room.header.level
@@ -312,8 +321,6 @@ impl Archive {
             names.extend(level.into_keys().map(|name| (EntityId::parse(&name), name)));
         }
         names.extend(self.store.components(room.key)?.into_keys().map(|name| (EntityId::parse(&name), name)));
-        let facts = self.facts_of(&room, FactSeq(1), usize::MAX)?;
-        names.extend(facts.iter().filter_map(StoredFact::joined).map(|joined| (joined.user, joined.name)));
         Ok(names)
     }
 

@@ -251,7 +251,7 @@ pub(crate) fn write_refusal(protocol: &Protocol, tick: RoomTick, taken: &Taken, 
     let Some(Verdict::Rejected(rejection)) = &taken.verdict else { return false };
     let (author, kind, command, data) = match &taken.incoming {
         Incoming::Join { user, name } => (*user, "join", None, Value::from(name.as_str())),
-        Incoming::Command { user, id, kind, payload } => {
+        Incoming::Command { user, id, kind, payload, .. } => {
             let entry = protocol.commands.get(*kind);
             let data = entry.and_then(|entry| (entry.to_json)(payload).ok()).unwrap_or_default();
             (*user, entry.map_or("unknown", |entry| entry.name.as_str()), Some(id.0), data)

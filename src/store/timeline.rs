@@ -235,7 +235,7 @@ impl Archive {
         let (Some(author), Some(command)) = (fact.author, fact.command) else { return Ok(None) };
         let ticks = self.ticks_of(room, fact.tick, fact.tick)?;
         let found = ticks.iter().flat_map(|kept| &kept.taken).find_map(|taken| match &taken.incoming {
-            Incoming::Command { user, id, kind, payload } if *user == author && *id == command => Some((*kind, payload)),
+            Incoming::Command { user, id, kind, payload, .. } if *user == author && *id == command => Some((*kind, payload)),
             _ => None,
         });
         let Some((kind, payload)) = found else { return Ok(None) };
@@ -325,6 +325,7 @@ impl Cursor<'_> {
     /// # Errors
     /// If it is not kept.
     pub fn seek(&mut self, tick: RoomTick) -> Result<(), StoreError> {
+        self.refresh()?;
         if tick < self.tick || tick.0 - self.tick.0 > WINDOW {
             self.archive.check_tick(&self.room, tick)?;
             (self.state, _) = self.archive.stand_at(&self.room, tick)?;
@@ -337,11 +338,18 @@ impl Cursor<'_> {
         Ok(())
     }
 
+    /// The room may have gone on, and been sealed, since it was read.
+    fn refresh(&mut self) -> Result<(), StoreError> {
+        self.room = self.archive.room(&self.room.header.name)?;
+        Ok(())
+    }
+
     /// Goes on by so many ticks, or back. Stops at the ends of what is kept. Returns the tick that it is at.
     ///
     /// # Errors
     /// If what is stored can't be read.
     pub fn advance(&mut self, ticks: i64) -> Result<RoomTick, StoreError> {
+        self.refresh()?;
         let (first, last) = self.archive.kept_ticks(&self.room)?;
         let wanted = i64::from(self.tick.0).saturating_add(ticks).clamp(i64::from(first.0), i64::from(last.0));
         self.seek(RoomTick(wanted as u32))?;
@@ -355,6 +363,7 @@ impl Cursor<'_> {
     pub fn forward(&mut self) -> Result<Followed, StoreError> {
         let next = RoomTick(self.tick.0.saturating_add(1));
         if self.loaded.is_none_or(|(from, to)| !(from..=to).contains(&next)) {
+            self.refresh()?;
             self.archive.check_tick(&self.room, next)?;
             let end = RoomTick(next.0.saturating_add(WINDOW - 1)).min(self.archive.kept_ticks(&self.room)?.1);
             let ticks = self.archive.ticks_of(&self.room, next, end)?;

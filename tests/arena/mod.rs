@@ -137,7 +137,7 @@ pub fn script(room: &Room, tick: u32) -> Vec<Incoming> {
         bytes::Bytes::from(bytes)
     };
     let (ann, bob) = (EntityId::named("ann"), EntityId::named("bob"));
-    let command = |user, id, kind, payload| Incoming::Command { user, id: CommandId(id), kind, payload };
+    let command = |user, id, kind, payload| Incoming::Command { user, id: CommandId(id), kind, seen: None, payload };
     match tick % 100 {
         5 => vec![Incoming::Join { user: ann, name: "ann".to_owned() }],
         10 => vec![Incoming::Join { user: bob, name: "bob".to_owned() }],

@@ -1,4 +1,4 @@
-//! The demo game, as it is played: its rules event by event, matches over UDP, and servers that are killed.
+//! The demo game, as it is played: its rules event by event, its geometry and its picture, matches over UDP, and servers that are killed.
 
 #[path = "../../src/bin/inferno/bot/mod.rs"]
 mod bot;
@@ -8,6 +8,8 @@ mod commands;
 mod components;
 #[path = "../../src/bin/inferno/facts.rs"]
 mod facts;
+#[path = "../foreseen/mod.rs"]
+mod foreseen;
 #[path = "../../src/bin/inferno/map/mod.rs"]
 mod map;
 #[path = "../../src/bin/inferno/protocol.rs"]
@@ -16,9 +18,13 @@ mod protocol;
 mod rules;
 #[path = "../../src/bin/inferno/story.rs"]
 mod story;
+#[path = "../../src/bin/inferno/view/mod.rs"]
+mod view;
 
 mod crash;
 mod domain_events;
 mod doom_events;
+mod geometry;
+mod prediction;
 mod server;
 mod swarm;

@@ -11,13 +11,18 @@
 use crate::map::Point;
 use bevy_ecs::prelude::*;
 use roomkeeper::prelude::{EntityId, Quantity};
-use roomkeeper::protocol::RoomTick;
+use roomkeeper::protocol::{Interpolation, RoomTick};
 use serde::{Deserialize, Serialize};
 
 /// Where a thing is, in level units; the middle of it. Wire name: `position`, latest.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[component(summary_tick)]
 pub struct Position(pub Point);
+
+/// How things get from one place to the next: a room that looks back finds them there. Nothing walks or flies further than this in a tick.
+pub fn positions() -> Interpolation<Position> {
+    Interpolation::linear(|position: &Position| position.0, Position).teleport_beyond(2.0)
+}
 
 /// Where a thing faces, in radians counter-clockwise from the x axis. Wire name: `rotation`, latest.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -219,6 +224,10 @@ pub struct Bullet {
     /// The player who fired.
     pub fired_by: EntityId,
 }
+
+/// How far back the player who fired saw the world, in 256ths of a tick: the bullet strikes where monsters were then. Wire name: `hindsight`.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hindsight(pub u32);
 
 /// Whether a bullet still flies. Wire name: `bullet_state`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

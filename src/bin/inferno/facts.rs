@@ -38,6 +38,9 @@ pub struct BulletFired {
     pub from: Point,
     /// A direction of length one.
     pub direction: Point,
+    /// How far back the player saw the world, in 256ths of a tick. Older ledgers do not say.
+    #[serde(default)]
+    pub behind: u32,
 }
 
 /// A door opened. Wire name: `door_opened`.

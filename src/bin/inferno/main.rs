@@ -10,6 +10,7 @@ mod map;
 mod protocol;
 mod rules;
 mod story;
+mod view;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         .level(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json"))
         .bot(bot::brain)
         .narrator(story::narrate)
+        .view(view::view())
         .kinds(&["monster", "avatar", "item", "door", "fireball", "bullet", "wall"])
         .ends_with(&["level_won", "level_lost"])
         .run()

@@ -7,6 +7,7 @@ use crate::components::*;
 use crate::facts::*;
 use bevy_app::App;
 use roomkeeper::prelude::{OwnedBy, ProtocolAppExt};
+use roomkeeper::protocol::User;
 
 /// Adds the protocol. The server and every client do.
 pub fn add(app: &mut App) {
@@ -36,6 +37,8 @@ fn things(app: &mut App) {
 
 fn creatures(app: &mut App) {
     let _ = app.sync::<Avatar>("avatar");
+    // Who comes later, or looks at a moment of a match, is to know the names too.
+    let _ = app.sync::<User>("user");
     app.sync::<Health>("health").quantity();
     app.sync::<Ammo>("ammo").quantity();
     let _ = app.sync::<Weapon>("weapon");
@@ -50,6 +53,7 @@ fn creatures(app: &mut App) {
     let _ = app.sync::<Fireball>("fireball");
     let _ = app.sync::<FireballState>("fireball_state");
     let _ = app.sync::<Bullet>("bullet");
+    let _ = app.sync::<Hindsight>("hindsight");
     let _ = app.sync::<BulletState>("bullet_state");
     let _ = app.sync::<Direction>("direction");
     let _ = app.sync::<Origin>("origin");

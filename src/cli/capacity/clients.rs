@@ -169,9 +169,11 @@ impl Crowd<'_> {
         let mut news = News { at: at.as_micros() as u64, cpu, ..News::default() };
         let listeners = self.listeners.iter().map(|listener| (listener.live, listener.over.clone()));
         let bots = self.bots.iter().map(|bot| match bot.state() {
-            ConnectionState::Live => (true, None),
+            ConnectionState::Live | ConnectionState::Degraded => (true, None),
             state @ (ConnectionState::Refused(..) | ConnectionState::Broken(_)) => (false, Some(state.to_string())),
-            ConnectionState::Idle | ConnectionState::Joining(_) => (false, None),
+            ConnectionState::Idle | ConnectionState::Connecting | ConnectionState::Joining(_) | ConnectionState::Reconnecting(_) => {
+                (false, None)
+            }
         });
         for (live, over) in listeners.chain(bots) {
             news.live += u32::from(live);

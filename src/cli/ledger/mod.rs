@@ -4,6 +4,8 @@ mod options;
 mod reading;
 mod working;
 
+#[cfg(feature = "terminal")]
+pub(super) use self::options::TickArgument as Tick;
 pub(super) use self::options::{LedgerOptions, SnippetOptions};
 
 use std::path::Path;
@@ -17,7 +19,7 @@ use crate::protocol::RoomTick;
 use crate::store::{Archive, SqliteStore, StoreError};
 
 /// Opens stored data for reading, and finds the room: the one that is named, or the only one there is.
-fn open(game: &Game, data: &Path, room: Option<&str>) -> Result<(Archive, String), CliError> {
+pub(super) fn open(game: &Game, data: &Path, room: Option<&str>) -> Result<(Archive, String), CliError> {
     let mut archive = Archive::new(Box::new(SqliteStore::read(data)?), game.blueprint.protocol());
     if let Some(room) = room {
         archive.room(room)?;
@@ -60,9 +62,17 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
     if let LedgerVerb::Import { file } = &options.verb {
         return working::import(game, data, options.room.as_deref(), file);
     }
+    #[cfg(feature = "terminal")]
+    if let LedgerVerb::View { name, at } = &options.verb {
+        let (mut states, room) = open(game, data, name.as_deref().or(options.room.as_deref()))?;
+        let (mut facts, _) = open(game, data, Some(&room))?;
+        return super::view::scrub(game, (&mut states, &mut facts), &room, at.map(|at| at.0));
+    }
     let (mut archive, room) = open(game, data, options.room.as_deref())?;
     let (archive, json) = (&mut archive, options.json);
     match &options.verb {
+        #[cfg(feature = "terminal")]
+        LedgerVerb::View { .. } => Ok(()),
         LedgerVerb::Rooms | LedgerVerb::Import { .. } => Ok(()),
         LedgerVerb::Tail { from, lines } => reading::tail(game, archive, &room, *from, *lines, json),
         LedgerVerb::Story { vtt } => reading::story(game, archive, &room, *vtt, json),

@@ -12,6 +12,13 @@ use crate::protocol::RoomTick;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct TickArgument(pub(super) RoomTick);
 
+#[cfg(feature = "terminal")]
+impl TickArgument {
+    pub(in crate::cli) fn tick(self) -> RoomTick {
+        self.0
+    }
+}
+
 impl FromStr for TickArgument {
     type Err = String;
 
@@ -86,6 +93,15 @@ pub(super) enum LedgerVerb {
         /// As subtitles, in the form of WebVTT.
         #[arg(long)]
         vtt: bool,
+    },
+    /// Look at the match in the terminal, at any moment, forwards and backwards.
+    #[cfg(feature = "terminal")]
+    View {
+        /// The room, where there are several.
+        name: Option<String>,
+        /// The tick to begin with; the first one if none is named.
+        #[arg(long)]
+        at: Option<TickArgument>,
     },
     /// Print facts.
     Facts {

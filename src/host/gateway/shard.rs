@@ -18,9 +18,12 @@ use super::exchange::Post;
 use crate::host::session::ConnectionId;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
-    Admission, CHANNEL, DATAGRAM_BYTES_MAX, DatagramKind, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TRANSPORT_ID,
-    connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
+    Admission, CHANNEL, DATAGRAM_BYTES_MAX, DatagramKind, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TIMEOUT_SECONDS,
+    TRANSPORT_ID, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
 };
+
+/// After so long a silence a client is taken to be gone.
+const SILENCE_MAX: Duration = Duration::from_secs(TIMEOUT_SECONDS.unsigned_abs() as u64);
 
 /// How long after the last datagram to a client the transport sends a keep-alive.
 const KEEP_ALIVE: Duration = Duration::from_millis(250);
@@ -486,8 +489,7 @@ impl Shard {
 
     /// Forgets strangers that asked to connect and never went on.
     fn give_up_on_the_silent(&mut self) {
-        let timeout = Duration::from_secs(crate::protocol::TIMEOUT_SECONDS.unsigned_abs().into());
-        let oldest = self.now.saturating_sub(timeout);
+        let oldest = self.now.saturating_sub(SILENCE_MAX);
         let given_up: Vec<SocketAddr> = self.pending.iter().filter(|(_, since)| **since < oldest).map(|(address, _)| *address).collect();
         for address in given_up {
             self.pending.remove(&address);
@@ -514,22 +516,25 @@ impl Shard {
 
     /// Lets the transport say that a client is silent, or keep the connection alive; and closes what is over.
     fn look_after(&mut self, id: u64) {
-        let gone = match self.netcode.update_client(id) {
-            ServerResult::PacketToSend { addr, payload } => {
-                transmit(&mut *self.socket, &mut self.counters, addr, payload);
-                if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.sent = self.now;
-                }
-                false
-            }
-            ServerResult::ClientDisconnected { addr, payload, .. } => {
-                if let Some(payload) = payload {
+        // The transport itself goes by the client's token, and who came without one has an idea of its own.
+        let is_silent = self.netcode.time_since_last_received_packet(id).is_some_and(|silence| silence > SILENCE_MAX);
+        let gone = is_silent
+            || match self.netcode.update_client(id) {
+                ServerResult::PacketToSend { addr, payload } => {
                     transmit(&mut *self.socket, &mut self.counters, addr, payload);
+                    if let Some(peer) = self.peers.get_mut(&id) {
+                        peer.sent = self.now;
+                    }
+                    false
                 }
-                true
-            }
-            _ => false,
-        };
+                ServerResult::ClientDisconnected { addr, payload, .. } => {
+                    if let Some(payload) = payload {
+                        transmit(&mut *self.socket, &mut self.counters, addr, payload);
+                    }
+                    true
+                }
+                _ => false,
+            };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if gone || peer.closing || !self.renet.is_connected(id) {
             self.gone(id, Gone::Lost);

@@ -14,7 +14,7 @@ use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::{
     ClientMessage, CommandId, Description, EntityId, Fingerprint, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, Resume,
-    RoomTick, ServerMessage, Taken, Trail, VerdictMessage,
+    RoomTick, SeenTick, ServerMessage, Taken, Trail, VerdictMessage,
 };
 use crate::room::{
     Answer, Blueprint, Incoming, Outbox, PrivateWriter, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict, Viewers,
@@ -269,8 +269,8 @@ impl Lobby {
             (Ok(ClientMessage::Hello { fingerprint, room, spectate, resume }), Stage::Greeting) => {
                 self.hello(connection, fingerprint, room, (spectate, resume));
             }
-            (Ok(ClientMessage::Command { id, kind, payload }), Stage::Live) => {
-                self.command(connection, id, kind, payload);
+            (Ok(ClientMessage::Command { id, kind, seen, payload }), Stage::Live) => {
+                self.command(connection, id, (kind, seen, payload));
             }
             (Ok(ClientMessage::Leave), _) => self.leave(connection),
             (Ok(ClientMessage::Diverged { tick }), Stage::Live) => self.diverged(connection, tick),
@@ -340,7 +340,7 @@ impl Lobby {
         }
     }
 
-    fn command(&mut self, connection: ConnectionId, id: CommandId, kind: usize, payload: Bytes) {
+    fn command(&mut self, connection: ConnectionId, id: CommandId, (kind, seen, payload): (usize, Option<SeenTick>, Bytes)) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
         if session.spectator {
@@ -351,19 +351,17 @@ impl Lobby {
         if session.commands_tick != tick {
             (session.commands_tick, session.commands_waiting) = (tick, 0);
         }
-        if session.commands_waiting >= self.limits.commands_waiting_max {
-            self.counters.commands_dropped += 1;
-            return;
-        }
-        if let Some(why) = &self.refusing {
-            let verdicts = vec![VerdictMessage { id, rejection: Some(why.clone()) }];
+        let flooded = session.commands_waiting >= self.limits.commands_waiting_max;
+        // Who is not answered waits for an answer. One answer a command is all that it costs.
+        if let Some(why) = flooded.then(|| Rejection::new("too_many_commands")).or_else(|| self.refusing.clone()) {
+            let verdicts = vec![VerdictMessage { id, rejection: Some(why) }];
             self.counters.commands_dropped += 1;
             session.push(ServerMessage::Verdicts { tick, verdicts }.encode().unwrap_or_default());
             return;
         }
         session.commands_waiting += 1;
         self.counters.commands += 1;
-        hosted.inbox.push(Incoming::Command { user: session.visitor.player, id, kind, payload });
+        hosted.inbox.push(Incoming::Command { user: session.visitor.player, id, kind, seen, payload });
     }
 
     fn leave(&mut self, connection: ConnectionId) {

@@ -66,7 +66,8 @@ pub fn brain(seed: u64) -> Box<dyn FnMut(&mut World)> {
     })
 }
 
-fn send(wishes: In<Vec<Wish>>, mut issue: Issue) {
+/// Sends what is wished for.
+pub fn send(wishes: In<Vec<Wish>>, mut issue: Issue) {
     for wish in wishes.0 {
         // A command that can't be sent, because the connection just ended, need not be.
         let _ = match wish {

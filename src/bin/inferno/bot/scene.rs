@@ -3,6 +3,7 @@
 use crate::components::*;
 use crate::map::{Point, Rect, Solids};
 use bevy_ecs::prelude::*;
+use roomkeeper::client::Shown;
 use roomkeeper::prelude::{EntityId, OwnedBy};
 
 /// The level as one player sees it.
@@ -138,10 +139,11 @@ fn read_level(world: &mut World, scene: &mut Scene) {
 }
 
 fn read_creatures(world: &mut World, me: EntityId, scene: &mut Scene) {
-    let mut monsters = world.query::<(&EntityId, &Position, &MonsterState, &Visibility)>();
+    let mut monsters = world.query::<(&EntityId, &Position, Option<&Shown<Position>>, &MonsterState, &Visibility)>();
     let mut seen: Vec<_> = monsters.iter(world).filter(|(.., seen)| seen.0).collect();
     seen.sort_by_key(|(id, ..)| **id);
-    scene.monsters = seen.into_iter().map(|(_, at, state, _)| (at.0, *state)).collect();
+    // Who looks at a screen aims at what is there: the room looks back to that.
+    scene.monsters = seen.into_iter().map(|(_, at, shown, state, _)| (shown.map_or(at.0, |shown| shown.0.0), *state)).collect();
     let mut balls = world.query::<(&EntityId, &Position, &Direction, &FireballState)>();
     let mut flying: Vec<_> = balls.iter(world).filter(|(.., state)| **state == FireballState::Flying).collect();
     flying.sort_by_key(|(id, ..)| **id);

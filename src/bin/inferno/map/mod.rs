@@ -80,6 +80,3 @@ pub fn turned(direction: Point, wanted: Point, turn: [f32; 2]) -> Point {
     let raw = [direction[0] * cos - direction[1] * sin, direction[0] * sin + direction[1] * cos];
     unit(raw).unwrap_or(direction)
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,7 +11,8 @@ use crate::facts::*;
 use crate::map::{Point, add, distance, facing, scale, segment_meets_circle, sub, turned, unit};
 use bevy_ecs::prelude::*;
 use roomkeeper::prelude::{Decision, EntityId, EntityIndex, Happened, Issued, OwnedBy, Patch, Recorder, RoomClock, Ttl, accept, reject};
-use roomkeeper::protocol::{Owns, RoomTick};
+use roomkeeper::protocol::{Owns, RoomTick, SeenTick};
+use roomkeeper::room::Rewind;
 
 /// Decides `fire`.
 pub fn decide_fire(asked: In<Issued<Fire>>, actors: Actors, players: Query<(&Position, &Weapon, &Ammo, &ReadyAt)>) -> Decision {
@@ -23,7 +24,8 @@ pub fn decide_fire(asked: In<Issued<Fire>>, actors: Actors, players: Query<(&Pos
     } else if ammo.0 < discharge(weapon.0).rounds {
         reject("no_ammo")
     } else {
-        accept(BulletFired { player: asked.author_id, bullet: asked.new_id(0), weapon: weapon.0, from: at.0, direction })
+        let behind = SeenTick::of(asked.tick).0.saturating_sub(asked.seen.0) as u32;
+        accept(BulletFired { player: asked.author_id, bullet: asked.new_id(0), weapon: weapon.0, from: at.0, direction, behind })
     }
 }
 
@@ -46,7 +48,7 @@ pub fn spawn_bullet(
     }
     commands.spawn((
         fired.bullet,
-        (Bullet { damage: weapon.damage, fired_by: fired.player }, BulletState::Flying),
+        (Bullet { damage: weapon.damage, fired_by: fired.player }, BulletState::Flying, Hindsight(fired.behind)),
         (Position(fired.from), Direction(fired.direction), Origin { at: fired.from, since: fired.tick }),
         Ttl::millis(weapon.flight_ticks * TICK_MILLIS),
     ));
@@ -161,12 +163,14 @@ pub fn bend_fireball(
     *origin = Origin { at: moved.at, since: moved.tick };
 }
 
-/// Moves bullets and records which monsters they strike.
+/// Moves bullets and records which monsters they strike. A bullet flies through the world that its player saw: all its flight long it is as far
+/// behind. Walls and doors are where they are.
 pub fn fly_bullets(
     clock: Res<RoomClock>,
     obstacles: Obstacles,
-    monsters: Query<(&EntityId, &Position, &MonsterState, Option<&Visibility>), (With<Monster>, Without<Bullet>)>,
-    mut bullets: Query<(Entity, &EntityId, &Bullet, &mut BulletState, &mut Position, &Direction, &Origin)>,
+    past: Rewind<Position>,
+    monsters: Query<(Entity, &EntityId, &Position, &MonsterState, Option<&Visibility>), (With<Monster>, Without<Bullet>)>,
+    mut bullets: Query<(Entity, &EntityId, (&Bullet, &Hindsight), &mut BulletState, &mut Position, &Direction, &Origin)>,
     mut record: Recorder,
     mut commands: Commands,
 ) {
@@ -175,15 +179,18 @@ pub fn fly_bullets(
     }
     let solids = obstacles.now();
     let awake = monsters.iter().filter(|(.., state, seen)| **state != MonsterState::Dying && seen.is_none_or(|seen| seen.0));
-    let bodies: Vec<_> = awake.map(|(id, at, ..)| (*id, at.0)).collect();
+    let awake: Vec<_> = awake.map(|(entity, id, at, ..)| (entity, *id, at)).collect();
     let mut order: Vec<_> = bullets.iter().map(|(entity, id, ..)| (*id, entity)).collect();
     order.sort_unstable();
     for (id, entity) in order {
-        let Ok((_, _, bullet, mut state, mut at, direction, origin)) = bullets.get_mut(entity) else { continue };
+        let Ok((_, _, (bullet, hindsight), mut state, mut at, direction, origin)) = bullets.get_mut(entity) else { continue };
         if *state != BulletState::Flying {
             continue;
         }
         let to = in_flight(origin, direction, BULLET_STEP, clock.tick());
+        let moment = SeenTick::of(clock.tick()).back(u64::from(hindsight.0));
+        let then = |(body, id, now): &(Entity, EntityId, &Position)| Some((*id, past.at(*body, moment, now)?.0));
+        let bodies: Vec<_> = awake.iter().filter_map(then).collect();
         let struck = strike(at.0, to, solids.first_hit(at.0, to), &bodies, MONSTER_RADIUS);
         at.set_if_neq(Position(struck.as_ref().map_or(to, |strike| strike.at)));
         match struck.map(|strike| strike.body) {

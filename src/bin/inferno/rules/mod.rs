@@ -16,7 +16,7 @@ pub mod monsters;
 pub mod movement;
 pub mod tuning;
 
-use crate::components::{Bullet, Door, DoorState, Fireball, Monster, Position, Status, Tag, Wall};
+use crate::components::{Bullet, Door, DoorState, Fireball, Monster, Position, Status, Tag, Wall, positions};
 use crate::map::{Rect, Solids};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
@@ -24,12 +24,15 @@ use bevy_ecs::schedule::ScheduleConfigs;
 use bevy_ecs::system::{ScheduleSystem, SystemParam};
 use roomkeeper::prelude::RulesAppExt;
 use roomkeeper::protocol::Rejection;
+use roomkeeper::room::{PredictedUpdate, RewindAppExt};
 
 /// The rules, as the server adds them.
 pub fn add(app: &mut App) {
     decide(app);
     apply(app);
-    app.add_systems(FixedUpdate, simulate());
+    app.rewindable(positions()).add_systems(FixedUpdate, simulate());
+    // What a client that predicts lets happen between two commands of its player: monsters and doors are not its own.
+    app.add_systems(PredictedUpdate, combat::fly_bullets.run_if(level::is_on));
 }
 
 /// The handlers of the commands, one for each kind.

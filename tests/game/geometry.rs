@@ -1,4 +1,6 @@
-use super::*;
+//! The geometry of the level: what hides, what stops, which way leads around.
+
+use crate::map::*;
 
 /// A small generator of its own: the tests need many cases, not good randomness.
 struct Cases(u64);

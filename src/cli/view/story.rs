@@ -1,0 +1,94 @@
+//! What a client hears, as lines: the facts of its room as a story, and what is refused to it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+
+use super::super::game::Game;
+use super::super::serve::room_time;
+use crate::client::{AnyHappened, Replica};
+use crate::protocol::{Accepted, EntityId, Rejected, User, UserJoined};
+
+/// How many lines are remembered.
+const LINES_MAX: usize = 50;
+
+/// How many names of users are remembered, some of whom may be gone.
+const NAMES_MAX: usize = 10_000;
+
+/// What was heard since the last look.
+#[derive(Resource, Default)]
+struct Heard {
+    facts: Vec<AnyHappened>,
+    refused: Vec<String>,
+    /// The last command that was answered.
+    answered: u32,
+}
+
+/// Lets a client's app listen.
+pub(super) fn listen(app: &mut App) {
+    app.init_resource::<Heard>();
+    app.add_observer(|fact: On<AnyHappened>, mut heard: ResMut<Heard>| heard.facts.push(fact.event().clone()));
+    app.add_observer(|accepted: On<Accepted>, mut heard: ResMut<Heard>| heard.answered = accepted.id.0);
+    app.add_observer(|rejected: On<Rejected>, mut heard: ResMut<Heard>| {
+        heard.answered = rejected.id.0;
+        let detail = if rejected.detail.is_empty() { String::new() } else { format!(": {}", rejected.detail) };
+        heard.refused.push(format!("{}{detail}", rejected.code.replace('_', " ")));
+    });
+}
+
+/// The last command that was answered.
+pub(super) fn answered(world: &World) -> u32 {
+    world.resource::<Heard>().answered
+}
+
+/// The story as a client hears it.
+#[derive(Default)]
+pub(super) struct Story {
+    pub(super) lines: VecDeque<String>,
+    names: BTreeMap<EntityId, String>,
+}
+
+impl Story {
+    pub(super) fn push(&mut self, line: String) {
+        if self.lines.len() >= LINES_MAX {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    /// Takes in what was heard since the last time.
+    pub(super) fn take(&mut self, game: &Game, world: &mut World) {
+        let mut heard = world.resource_mut::<Heard>();
+        let (facts, refused) = (std::mem::take(&mut heard.facts), std::mem::take(&mut heard.refused));
+        for fact in facts {
+            if fact.name == "user_joined"
+                && self.names.len() < NAMES_MAX
+                && let Ok(joined) = serde_json::from_value::<UserJoined>(fact.json.clone())
+            {
+                self.names.insert(joined.user, joined.name);
+            }
+            let who = |id: &str| self.names.get(&EntityId::parse(id)).cloned().unwrap_or_else(|| name_in(world, EntityId::parse(id)));
+            if let Some(sentence) = game.tell(&fact.name, &fact.json, &who) {
+                self.push(format!("{} {sentence}", room_time(fact.tick.0)));
+            }
+        }
+        for why in refused {
+            let line = format!("      refused: {why}");
+            // Who leans on a key is told once.
+            if self.lines.back() != Some(&line) {
+                self.push(line);
+            }
+        }
+    }
+}
+
+/// How people call an entity of a replica.
+fn name_in(world: &World, id: EntityId) -> String {
+    let entity = world.resource::<Replica>().entity(id);
+    let named = entity.and_then(|entity| {
+        let user = world.get::<User>(entity).map(|user| user.name.clone());
+        user.or_else(|| world.get::<Name>(entity).map(|name| name.as_str().to_owned()))
+    });
+    named.unwrap_or_else(|| id.to_string())
+}

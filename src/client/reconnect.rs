@@ -1,0 +1,84 @@
+//! When a connection that broke is tried again: at once, then less and less often, and not for ever.
+
+use std::time::Duration;
+
+/// How long it waits after the first try that failed, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(4);
+
+/// A connection that broke.
+#[derive(Clone, Debug)]
+pub(super) struct Broken {
+    since: Duration,
+    /// Why, as of the last try.
+    pub(super) reason: String,
+    tried: u32,
+    due: Duration,
+}
+
+/// What is to be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Nothing yet.
+    Wait,
+    /// To try.
+    Try,
+    /// To leave it.
+    GiveUp,
+}
+
+impl Broken {
+    /// It broke now.
+    pub(super) fn new(now: Duration, reason: String) -> Self {
+        Self { since: now, reason, tried: 0, due: now }
+    }
+
+    /// How many tries failed.
+    pub(super) fn tried(&self) -> u32 {
+        self.tried
+    }
+
+    /// A try failed.
+    pub(super) fn failed(&mut self, now: Duration, reason: String) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.tried.min(8)).min(PAUSE_MAX);
+        self.tried = self.tried.saturating_add(1);
+        (self.reason, self.due) = (reason, now.saturating_add(pause));
+    }
+
+    /// What is to be done now by somebody who has so much patience.
+    pub(super) fn remedy(&self, now: Duration, patience: Duration) -> Remedy {
+        if now.saturating_sub(self.since) > patience {
+            Remedy::GiveUp
+        } else if now >= self.due {
+            Remedy::Try
+        } else {
+            Remedy::Wait
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_tried_at_once_then_less_often_and_given_up_in_the_end() {
+        let (began, patience) = (Duration::from_secs(100), Duration::from_secs(30));
+        let mut broken = Broken::new(began, "cut".to_owned());
+        let (mut now, mut tries) = (began, Vec::new());
+        loop {
+            match broken.remedy(now, patience) {
+                Remedy::GiveUp => break,
+                Remedy::Try => {
+                    tries.push((now - began).as_millis());
+                    broken.failed(now, "still".to_owned());
+                }
+                Remedy::Wait => {}
+            }
+            now += Duration::from_millis(10);
+        }
+        assert_eq!(tries.get(..6), Some(&[0, 250, 750, 1_750, 3_750, 7_750][..]));
+        assert_eq!((tries.len(), broken.tried(), broken.reason.as_str()), (11, 11, "still"));
+        assert!(now - began > patience && now - began < patience + Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,316 @@
+//! Clients of which the network goes away, over real UDP and in real time: they say so, come back by themselves, and go on.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::task::Poll;
+use std::time::Duration;
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce;
+use roomkeeper::client::{
+    Connection, ConnectionChanged, ConnectionState, Credentials, Diverged, Issue, Replica, ReplicaPlugin, UdpPlugin, UdpTransport,
+    Unanswered, clear_replica, unix_time,
+};
+use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
+use roomkeeper::host::{HostKey, HostLimits, Server, TokenIssuer};
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{Admission, CommandId, UserLeft};
+use roomkeeper::room::{Blueprint, RoomInfo, RoomOptions};
+use serde::{Deserialize, Serialize};
+
+#[derive(Component, Serialize, Deserialize)]
+struct Mark(String);
+#[derive(Component, Serialize, Deserialize)]
+struct Waves(u32);
+#[derive(Serialize, Deserialize)]
+struct Wave;
+#[derive(Clone, Serialize, Deserialize)]
+struct Waved(EntityId);
+/// Told in every tenth tick, with the tick.
+#[derive(Clone, Serialize, Deserialize)]
+struct Rang(u32);
+
+fn protocol(app: &mut App) {
+    let _ = app.sync::<Mark>("mark");
+    let _ = app.sync::<Waves>("waves");
+    app.command::<Wave>("wave").fact::<Waved>("waved").stateless_fact::<Rang>("rang");
+}
+
+fn rules(app: &mut App) {
+    app.add_systems(Startup, |info: Res<RoomInfo>, mut commands: Commands| {
+        commands.spawn(Mark(info.name.clone()));
+    });
+    app.apply(|joined: On<Happened<UserJoined>>, mut commands: Commands| {
+        commands.spawn((joined.user, Waves(0)));
+    });
+    app.apply(|left: On<Happened<UserLeft>>, index: Res<EntityIndex>, mut commands: Commands| {
+        if let Some(who) = index.entity(left.user) {
+            commands.entity(who).despawn();
+        }
+    });
+    app.decide(|wave: In<Issued<Wave>>| accept(Waved(wave.author_id)));
+    app.apply(|waved: On<Happened<Waved>>, index: Res<EntityIndex>, mut all: Query<&mut Waves>| {
+        index.entity(waved.0).and_then(|who| all.get_mut(who).ok()).into_iter().for_each(|mut waves| waves.0 += 1);
+    });
+    app.add_systems(FixedUpdate, |clock: Res<RoomClock>, mut record: Recorder| {
+        if clock.tick().0.is_multiple_of(10) {
+            record.fact(Rang(clock.tick().0));
+        }
+    });
+}
+
+/// What the client was told.
+#[derive(Resource, Default)]
+struct Told {
+    states: Vec<ConnectionState>,
+    rang: Vec<u32>,
+    unanswered: Vec<(CommandId, bool)>,
+}
+
+/// A server, a client, and between them a network that can be cut.
+struct Stage {
+    server: Server,
+    outside: UdpSocket,
+    inside: UdpSocket,
+    client: Option<SocketAddr>,
+    is_cut: bool,
+    app: App,
+}
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+impl Stage {
+    fn new(access: Access, limits: HostLimits) -> Self {
+        let (outside, inside) = (socket(), socket());
+        let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        let public_addresses = vec![outside.local_addr().unwrap()];
+        let mut server = Server::bind(&ShardConfig { bind, public_addresses, access, limits: GatewayLimits::default() }, limits).unwrap();
+        let blueprint = Blueprint::new(protocol, rules);
+        for room in ["hall", "cellar"] {
+            server.open_room(&blueprint, RoomOptions { check: true, ..RoomOptions::named(room) }).unwrap();
+        }
+        let mut app = App::new();
+        app.add_plugins((ReplicaPlugin, UdpPlugin)).init_resource::<Told>();
+        protocol(&mut app);
+        app.add_observer(|changed: On<ConnectionChanged>, mut told: ResMut<Told>| {
+            // How far it is in, and how often it was tried, is beside the point.
+            let is_new = told.states.last().map(std::mem::discriminant) != Some(std::mem::discriminant(&changed.state));
+            is_new.then(|| told.states.push(changed.state.clone()));
+        });
+        app.add_observer(|rang: On<Happened<Rang>>, mut told: ResMut<Told>| told.rang.push(rang.0));
+        app.add_observer(|lost: On<Unanswered>, mut told: ResMut<Told>| told.unanswered.push((lost.id, lost.arrived)));
+        app.add_observer(|diverged: On<Diverged>| panic!("{:?}", *diverged));
+        Self { server, outside, inside, client: None, is_cut: false, app }
+    }
+
+    fn open() -> Self {
+        Self::new(Access::Loopback, HostLimits::default())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.outside.local_addr().unwrap()
+    }
+
+    fn connect(&mut self, room: &str, client_id: u64) {
+        let admission = Admission { client_id, player: EntityId::named("ann"), name: "ann".to_owned(), room: None };
+        let credentials = Credentials::Unauthenticated { server: self.address(), admission };
+        self.app.insert_resource(UdpTransport::connect(&credentials, room, false).unwrap());
+    }
+
+    fn carry(&mut self) {
+        let (mut datagram, server) = ([0; 2_048], self.server.local_address().unwrap());
+        while let Ok((size, from)) = self.outside.recv_from(&mut datagram) {
+            self.client = Some(from);
+            if !self.is_cut {
+                self.inside.send_to(datagram.get(..size).unwrap(), server).unwrap();
+            }
+        }
+        while let Ok((size, _)) = self.inside.recv_from(&mut datagram) {
+            if let Some(client) = self.client.filter(|_| !self.is_cut) {
+                let _ = self.outside.send_to(datagram.get(..size).unwrap(), client);
+            }
+        }
+    }
+
+    fn round(&mut self) {
+        self.carry();
+        self.server.round(&mut |_, _, _| {});
+        self.carry();
+        self.app.update();
+        std::thread::sleep(Duration::from_millis(4));
+    }
+
+    /// Lets so much time pass.
+    fn pass(&mut self, time: Duration) {
+        let until = unix_time() + time;
+        while unix_time() < until {
+            self.round();
+        }
+    }
+
+    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let until = unix_time() + Duration::from_secs(20);
+        while !is_so(self) {
+            assert!(unix_time() < until, "{what}: it never came to that; {}", self.state());
+            self.round();
+        }
+    }
+
+    fn cut(&mut self, time: Duration) {
+        self.is_cut = true;
+        self.pass(time);
+        self.is_cut = false;
+    }
+
+    fn state(&self) -> &ConnectionState {
+        self.app.world().resource::<Connection>().state()
+    }
+
+    fn until_in(&mut self) {
+        self.until("in the room", |stage| *stage.state() == ConnectionState::Live);
+    }
+
+    fn wave(&mut self) {
+        self.app.world_mut().run_system_once(|mut issue: Issue| issue.send(&Wave).map(drop)).unwrap().unwrap();
+    }
+
+    fn waves(&self) -> Option<u32> {
+        let world = self.app.world();
+        world.get::<Waves>(world.resource::<Replica>().user_entity()?).map(|waves| waves.0)
+    }
+
+    fn told(&self) -> &Told {
+        self.app.world().resource::<Told>()
+    }
+
+    fn told_states(&self) -> Vec<String> {
+        self.told().states.iter().map(|state| format!("{state:?}").split(['(', '{']).next().unwrap().to_owned()).collect()
+    }
+
+    fn marks(&mut self) -> Vec<String> {
+        let world = self.app.world_mut();
+        world.query::<&Mark>().iter(world).map(|mark| mark.0.clone()).collect()
+    }
+}
+
+#[test]
+fn who_is_cut_off_for_three_seconds_is_told_so_and_goes_on_with_nothing_lost() {
+    let mut stage = Stage::open();
+    stage.connect("hall", 1);
+    stage.until_in();
+    stage.wave();
+    stage.until("a wave", |stage| stage.waves() == Some(1));
+    stage.cut(Duration::from_secs(3));
+    assert_eq!(*stage.state(), ConnectionState::Degraded);
+    assert!(stage.app.world().resource::<Connection>().silence() > Duration::from_secs(2));
+    // Whoever is degraded is in the room: what is asked for arrives late.
+    stage.wave();
+    stage.until("another wave", |stage| stage.waves() == Some(2));
+    stage.pass(Duration::from_secs(1));
+    assert_eq!(stage.told_states(), ["Connecting", "Joining", "Live", "Degraded", "Live"]);
+    let rang = &stage.told().rang;
+    assert!(rang.len() > 7 && rang.windows(2).all(|pair| pair[1] == pair[0] + 10), "{rang:?}");
+    assert!(stage.told().unanswered.is_empty());
+}
+
+#[test]
+fn who_is_cut_off_for_longer_comes_back_by_itself_to_its_seat_and_learns_what_never_arrived() {
+    let mut stage = Stage::open();
+    stage.connect("hall", 1);
+    stage.until_in();
+    stage.wave();
+    stage.until("a wave", |stage| stage.waves() == Some(1));
+    stage.is_cut = true;
+    stage.wave();
+    stage.cut(Duration::from_secs(7));
+    assert!(matches!(stage.state(), ConnectionState::Reconnecting(_)), "{}", stage.state());
+    stage.until_in();
+    stage.pass(Duration::from_millis(500));
+    assert_eq!(stage.told_states(), ["Connecting", "Joining", "Live", "Degraded", "Reconnecting", "Joining", "Live"]);
+    // It is the same seat: what it did before counts, and it was not sent everything.
+    assert_eq!((stage.waves(), stage.server.counters().0.resumed), (Some(1), 1));
+    assert_eq!(stage.told().unanswered, [(CommandId(2), false)]);
+    stage.wave();
+    stage.until("another wave", |stage| stage.waves() == Some(2));
+}
+
+#[test]
+fn who_is_away_for_longer_than_the_seat_is_kept_joins_anew() {
+    let mut limits = HostLimits::default();
+    limits.grace_ticks = 10;
+    let mut stage = Stage::new(Access::Loopback, limits);
+    stage.connect("hall", 1);
+    stage.until_in();
+    stage.wave();
+    stage.until("a wave", |stage| stage.waves() == Some(1));
+    stage.cut(Duration::from_secs(8));
+    stage.until_in();
+    assert_eq!(stage.waves(), Some(0), "it is another one");
+    stage.wave();
+    stage.until("a wave", |stage| stage.waves() == Some(1));
+}
+
+#[test]
+fn whose_server_stays_away_is_told_after_a_while_how_often_it_was_tried() {
+    let mut stage = Stage::open();
+    stage.connect("hall", 1);
+    stage.app.world_mut().resource_mut::<UdpTransport>().set_patience(Duration::from_secs(2));
+    stage.until_in();
+    stage.is_cut = true;
+    stage.until("given up", |stage| stage.state().is_over());
+    let ConnectionState::Broken(why) = stage.state() else { panic!("{}", stage.state()) };
+    assert!(why.contains("it was tried again"), "{why}");
+    // A game that asks anew gets in.
+    stage.is_cut = false;
+    stage.connect("hall", 2);
+    stage.until_in();
+}
+
+#[test]
+fn a_token_for_the_way_back_is_fetched_from_whoever_gives_them() {
+    let key = HostKey::random().unwrap();
+    let mut stage = Stage::new(Access::Tokens(key), HostLimits::default());
+    let issuer = TokenIssuer { key, addresses: vec![stage.address()], expire_seconds: 30 };
+    let token = move || issuer.issue(EntityId::named("ann"), "ann", None, unix_time()).map(Credentials::Token);
+    let mut transport = UdpTransport::connect(&token().unwrap(), "hall", false).unwrap();
+    // The first answer is that there is none yet, the second that there is none; then there is one.
+    let mut asked = 0;
+    transport.renew_by(move || {
+        asked += 1;
+        match asked {
+            1..20 => Poll::Pending,
+            20 => Poll::Ready(Err("the back end has a cold".to_owned())),
+            _ => Poll::Ready(token().map_err(|error| error.to_string())),
+        }
+    });
+    stage.app.insert_resource(transport);
+    stage.until_in();
+    stage.cut(Duration::from_secs(6));
+    stage.until_in();
+    assert_eq!(stage.server.counters().0.resumed, 1);
+}
+
+#[test]
+fn a_client_leaves_goes_to_another_room_and_comes_back_without_being_started_again() {
+    let mut stage = Stage::open();
+    for (visit, room) in ["hall", "cellar", "hall"].into_iter().enumerate() {
+        stage.connect(room, visit as u64 + 1);
+        stage.until_in();
+        assert_eq!((stage.marks(), stage.waves()), (vec![room.to_owned()], Some(0)), "of the room before nothing is left");
+        stage.wave();
+        stage.until("a wave", |stage| stage.waves() == Some(1));
+        stage.app.world_mut().resource_mut::<Connection>().leave();
+        stage.round();
+        stage.app.world_mut().resource_mut::<UdpTransport>().hang_up();
+        stage.until("out", |stage| stage.server.lobby().member_count(room) == 0);
+        assert_eq!(*stage.state(), ConnectionState::Idle);
+    }
+    assert_eq!(stage.marks(), ["hall"], "it stays until it is cleared");
+    clear_replica(stage.app.world_mut()).unwrap();
+    assert!(stage.marks().is_empty() && stage.app.world().resource::<Replica>().is_empty());
+}
