@@ -279,6 +279,9 @@ fn who_vanishes_is_gone_after_the_time_out_once_for_everybody_with_at_most_three
     let writer = log.clone();
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).with_writer(move || writer.clone()).finish();
+    // With one subscriber alone, whichever thread logs from a place first decides for all whether that place is listened to, and the threads of the
+    // other tests have none.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     tracing::subscriber::with_default(subscriber, || {
         let mut host = Host::new(true, None);
         let mut ann = joined(&mut host, "ann", 0);
