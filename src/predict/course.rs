@@ -37,8 +37,9 @@ pub(super) struct Course {
     laps: VecDeque<Lap>,
     /// Changes of the tick that runs count from here.
     pub(super) since: Tick,
-    /// Something may have changed in it.
-    pub(super) is_lively: bool,
+    /// What changed in it, and whether anything else may have.
+    pub(super) open: Vec<Cell>,
+    pub(super) is_vague: bool,
     /// All up to the end of this tick is as the room says, and so are these values as of it.
     base: u32,
     ground: BTreeMap<Cell, Option<Vec<u8>>>,
@@ -52,7 +53,8 @@ impl Default for Course {
         Self {
             laps: VecDeque::new(),
             since: Tick::new(0),
-            is_lively: false,
+            open: Vec::new(),
+            is_vague: false,
             base: 0,
             ground: BTreeMap::new(),
             foreign: Foreign::new(),
@@ -64,13 +66,15 @@ impl Default for Course {
 impl Course {
     /// Begins anew after a tick.
     pub(super) fn begin(&mut self, since: Tick, base: u32) {
-        *self = Self { since, base, is_lively: true, ..Self::default() };
+        *self = Self { since, base, is_vague: true, ..Self::default() };
     }
 
     /// A tick of the shadow has ended.
     pub(super) fn close(&mut self, shadow: &mut Shadow, tick: u32) {
         let mut lap = Lap { tick, cells: Vec::new(), plain: true };
-        if std::mem::take(&mut self.is_lively) || shadow.has_update() {
+        let is_lively = std::mem::take(&mut self.is_vague) || !self.open.is_empty();
+        self.open.clear();
+        if is_lively || shadow.has_update() {
             let touched = shadow.touched(self.since, &self.foreign);
             self.since = touched.until;
             let world = shadow.world();

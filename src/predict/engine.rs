@@ -371,9 +371,13 @@ impl Predictor {
 
     /// All that the shadow has otherwise than the room.
     fn all_touched(&mut self) -> Touched {
-        let mut touched = self.shadow.touched(self.course.since, &self.course.foreign);
+        let mut touched = match self.course.is_vague {
+            true => self.shadow.touched(self.course.since, &self.course.foreign),
+            false => self.shadow.came_and_went(),
+        };
         let world = self.shadow.world();
-        touched.rows.extend(self.course.cells().filter(|(_, twin)| world.get_entity(*twin).is_ok()));
+        let known = self.course.cells().chain(self.course.open.iter().copied());
+        touched.rows.extend(known.filter(|(_, twin)| world.get_entity(*twin).is_ok()));
         // What the room's own values have not replaced yet.
         let index = world.resource::<EntityIndex>();
         let laid = self.pending.iter().filter(|pending| pending.is_in).flat_map(|pending| &pending.rows).filter(|row| !row.settled);
@@ -467,14 +471,15 @@ impl Predictor {
             pending.rows.clear();
             return;
         }
-        self.course.is_lively = true;
         let born = self.shadow.born_after(births).into_iter().filter(|birth| !birth.minted);
         pending.births.extend(born.clone().map(|birth| birth.id));
         if known {
+            self.course.is_vague = true;
             return;
         }
         pending.is_recorded = false;
         let rows = self.shadow.touched(mark, &self.course.foreign).rows;
+        self.course.open.extend(&rows);
         let world = self.shadow.world();
         let protocol = world.resource::<Protocol>();
         let row = |component: usize, id: EntityId| Row { component, id, value: None, settled: false };

@@ -245,6 +245,16 @@ impl Shadow {
         born_after(self.world.resource::<EntityIndex>(), known)
     }
 
+    /// Births and deaths since the changes were forgotten.
+    pub(crate) fn came_and_went(&self) -> Touched {
+        let index = self.world.resource::<EntityIndex>();
+        let born = born_after(index, 0);
+        let dead = index.deaths.iter().filter_map(|death| index.slot(death.id));
+        let new: EntityHashSet = born.iter().map(|birth| birth.entity).collect();
+        let dead = dead.filter(|slot| !new.contains(&slot.entity)).map(|slot| (slot.id, slot.entity));
+        Touched { dead: dead.collect(), born, ..Touched::default() }
+    }
+
     /// Everything that changed after a change tick, but for what the room alone moves; births and deaths since the changes were forgotten.
     pub(crate) fn touched(&mut self, since: Tick, foreign: &Foreign) -> Touched {
         let (ids, world) = (&mut self.ids, &mut self.world);
