@@ -76,10 +76,15 @@ impl Player {
     }
 
     pub(super) fn hang_up(&mut self) {
-        self.app.world_mut().resource_mut::<Connection>().leave();
-        self.app.update();
-        self.app.world_mut().resource_mut::<UdpTransport>().hang_up();
+        hang_up(&mut self.app);
     }
+}
+
+/// Lets a client say goodbye.
+pub(super) fn hang_up(app: &mut App) {
+    app.world_mut().resource_mut::<Connection>().leave();
+    app.update();
+    app.world_mut().resource_mut::<UdpTransport>().hang_up();
 }
 
 #[expect(clippy::disallowed_methods, reason = "bots play in real time")]

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use super::game::Game;
 use super::options::{CliError, LinkArguments, ServeOptions, TokenOptions};
 use crate::client::unix_time;
 use crate::host::{HostKey, Lobby, Server, ServerError, TickReport, TokenIssuer};
-use crate::protocol::{EntityId, User};
+use crate::protocol::{EntityId, User, UserJoined};
 use crate::room::{EntityIndex, Recorded, RoomOptions};
 
 /// A flag that Ctrl-C, SIGTERM and SIGHUP set.
@@ -19,6 +22,11 @@ pub(super) fn stop_flag() -> Arc<AtomicBool> {
     // It fails where it was set before, by an earlier verb in the same process; that one then keeps its own.
     let _ = ctrlc::set_handler(move || set.store(true, Ordering::Relaxed));
     stop
+}
+
+/// Who joined, if that is what a fact says.
+pub(super) fn joined(fact: &str, json: &Value) -> Option<UserJoined> {
+    (fact == "user_joined").then(|| UserJoined::deserialize(json).ok()).flatten()
 }
 
 /// Prints a line. A reader that closed its end, `head` for instance, stops nothing.

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::game::Game;
 use super::options::{CliError, ClientArguments, DumpBy, DumpOptions, WatchFormat, WatchOptions};
-use super::serve::{room_time, say, stop_flag};
+use super::serve::{joined, room_time, say, stop_flag};
 use crate::client::{HeadlessReplica, LinkStatus, Sight, UdpLink, unix_time};
-use crate::protocol::{ClientMessage, EntityId, Followed, Names, Operation, State, UserJoined};
+use crate::protocol::{ClientMessage, EntityId, Followed, Names, Operation, State};
 
 /// How often a spectator looks, well within a tick.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -119,9 +119,7 @@ impl Watcher<'_> {
     fn batch(&mut self, state: &State, followed: &Followed) {
         let tick = state.tick();
         for fact in &followed.facts {
-            if fact.name == "user_joined"
-                && let Ok(joined) = serde_json::from_value::<UserJoined>(fact.json.clone())
-            {
+            if let Some(joined) = joined(&fact.name, &fact.json) {
                 self.names.insert(joined.user, joined.name);
             }
             if self.format == WatchFormat::Story {

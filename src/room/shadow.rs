@@ -257,13 +257,13 @@ impl Shadow {
 
     /// Everything that changed after a change tick, but for what the room alone moves; births and deaths since the changes were forgotten.
     pub(crate) fn touched(&mut self, since: Tick, foreign: &Foreign) -> Touched {
+        let mut touched = self.came_and_went();
         let (ids, world) = (&mut self.ids, &mut self.world);
-        let mut touched = Touched { until: world.increment_change_tick(), ..Touched::default() };
-        let now = touched.until;
+        let now = world.increment_change_tick();
+        touched.until = now;
         let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
         world.last_change_tick_scope(since, |world| {
             let index = world.resource::<EntityIndex>();
-            touched.born = born_after(index, 0);
             let new: EntityHashSet = touched.born.iter().map(|birth| birth.entity).collect();
             let row = |component: usize, id: NetId| {
                 let slot = index.slot(id).filter(|slot| !matches!(slot.state, SlotState::Buried | SlotState::Free));
@@ -279,8 +279,6 @@ impl Shadow {
             touched.rows.extend(world.resource::<Lost>().rows.iter().filter_map(|lost| row(lost.component, lost.id)));
             touched.rows.sort_unstable();
             touched.rows.dedup();
-            let dead = index.deaths.iter().filter_map(|death| index.slot(death.id)).filter(|slot| !new.contains(&slot.entity));
-            touched.dead.extend(dead.map(|slot| (slot.id, slot.entity)));
         });
         *world.resource_mut::<Protocol>() = protocol;
         touched

@@ -325,8 +325,8 @@ impl Cursor<'_> {
     /// # Errors
     /// If it is not kept.
     pub fn seek(&mut self, tick: RoomTick) -> Result<(), StoreError> {
-        self.refresh()?;
         if tick < self.tick || tick.0 - self.tick.0 > WINDOW {
+            self.refresh()?;
             self.archive.check_tick(&self.room, tick)?;
             (self.state, _) = self.archive.stand_at(&self.room, tick)?;
             self.tick = tick;

@@ -8,7 +8,7 @@ use bevy_ecs::prelude::*;
 use ratatui::crossterm::event::{Event, MouseButton, MouseEventKind};
 use ratatui::layout::Rect;
 
-use super::super::demo::instant;
+use super::super::demo::{hang_up, instant};
 use super::super::game::Game;
 use super::super::options::{CliError, ClientArguments};
 use super::super::picture::{Ending, Eyes, Key, Keys, Picture, Pilot, Tint, View};
@@ -138,10 +138,7 @@ impl<'a> Live<'a> {
 
     /// Says goodbye.
     pub(super) fn hang_up(&mut self) {
-        let world = self.app.world_mut();
-        world.resource_mut::<Connection>().leave();
-        self.app.update();
-        self.app.world_mut().resource_mut::<UdpTransport>().hang_up();
+        hang_up(&mut self.app);
     }
 
     fn state(&self) -> &ConnectionState {

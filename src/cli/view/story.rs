@@ -6,9 +6,9 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 
 use super::super::game::Game;
-use super::super::serve::room_time;
+use super::super::serve::{joined, room_time};
 use crate::client::{AnyHappened, Replica};
-use crate::protocol::{Accepted, EntityId, Rejected, User, UserJoined};
+use crate::protocol::{Accepted, EntityId, Rejected, User};
 
 /// How many lines are remembered.
 const LINES_MAX: usize = 50;
@@ -62,9 +62,8 @@ impl Story {
         let mut heard = world.resource_mut::<Heard>();
         let (facts, refused) = (std::mem::take(&mut heard.facts), std::mem::take(&mut heard.refused));
         for fact in facts {
-            if fact.name == "user_joined"
-                && self.names.len() < NAMES_MAX
-                && let Ok(joined) = serde_json::from_value::<UserJoined>(fact.json.clone())
+            if self.names.len() < NAMES_MAX
+                && let Some(joined) = joined(&fact.name, &fact.json)
             {
                 self.names.insert(joined.user, joined.name);
             }
