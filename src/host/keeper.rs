@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::lobby::{Lobby, TickReport};
+use super::lobby::{Lobby, PastAnswer, TickReport};
+use super::past::PastReader;
 use crate::protocol::{Protocol, Rejection, RoomId, RoomTick, State};
 use crate::room::{Blueprint, Level, Outbox, Room, RoomError, RoomOptions, Scene};
 use crate::store::{
@@ -50,6 +52,9 @@ pub struct Keeper {
     reader: Box<dyn Store>,
     handles: BTreeMap<String, (Handle, Option<RoomTick>)>,
     found: Vec<String>,
+    /// By room: the protocol that it is stored by. They outlive the rooms, whose past may still be watched.
+    protocols: BTreeMap<String, Arc<Protocol>>,
+    past: Option<PastReader>,
 }
 
 impl std::fmt::Debug for dyn Store {
@@ -117,7 +122,7 @@ impl Keeper {
         let mut found = Vec::new();
         let reader = store.reader()?;
         let writer = Writer::start(store, options, |finding| found.push(finding))?;
-        Ok(Self { writer, reader, handles: BTreeMap::new(), found })
+        Ok(Self { writer, reader, handles: BTreeMap::new(), found, protocols: BTreeMap::new(), past: None })
     }
 
     /// What was found missing or damaged, a sentence each.
@@ -153,6 +158,7 @@ impl Keeper {
             handle.record(room.opening().clone().into());
             (room, handle)
         };
+        self.protocols.insert(room.info().name.clone(), blueprint.protocol());
         self.handles.insert(room.info().name.clone(), (handle, None));
         Ok(room)
     }
@@ -209,6 +215,27 @@ impl Keeper {
         });
         lobby.refuse_commands(why);
         pressure == Pressure::Full
+    }
+
+    /// Lets what is stored be read for those who watch the past of rooms, and hands over what was read.
+    pub fn attend_pasts(&mut self, lobby: &mut Lobby) {
+        let requests = lobby.past_requests();
+        if self.past.is_none() && !requests.is_empty() {
+            match self.reader.reader() {
+                Ok(reader) => self.past = Some(PastReader::start(reader)),
+                Err(error) => tracing::error!(%error, "the past of rooms can't be read"),
+            }
+        }
+        for request in requests {
+            let protocol = self.protocols.get(&request.room).cloned();
+            let asked = self
+                .past
+                .as_ref()
+                .zip(protocol)
+                .map_or_else(|| Err(PastAnswer::nobody(&request)), |(past, protocol)| past.ask(request.clone(), protocol));
+            asked.err().into_iter().for_each(|failed| lobby.past_answer(failed));
+        }
+        self.past.iter().flat_map(PastReader::answers).for_each(|answer| lobby.past_answer(answer));
     }
 
     /// The writer.

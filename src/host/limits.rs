@@ -32,6 +32,12 @@ pub struct HostLimits {
     /// How many ticks the seat of a user is kept whose connection was lost. Who is back by then goes on as the same entity; who is not has left, by time-out.
     /// Default: 200, ten seconds, after the five in which the transport gives up.
     pub grace_ticks: u32,
+    /// Most pasts of rooms that are watched at a time: those who are as far behind the same room share one. Each costs some memory, a reader of the
+    /// store, and no tick of the room. More are refused as `pasts_full`. Default: 16. Counter: `refused`.
+    pub pasts_max: usize,
+    /// By how many ticks those who only watch are behind a room at least. What they see is then too old to be of use to who plays. Less is refused
+    /// as `too_close`. Default: 0, they may watch the present.
+    pub spectators_behind_min: u32,
 }
 
 impl Default for HostLimits {
@@ -48,6 +54,8 @@ impl Default for HostLimits {
             replay_bytes_max: 0,
             seat_ticks: 1_200,
             grace_ticks: 200,
+            pasts_max: 16,
+            spectators_behind_min: 0,
         }
     }
 }

@@ -11,6 +11,7 @@ mod limits;
 mod lobby;
 mod pace;
 mod pacer;
+mod past;
 mod rerun;
 mod server;
 mod session;
@@ -19,7 +20,7 @@ mod view;
 
 pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, rebuild};
 pub use self::limits::{HostCounters, HostLimits};
-pub use self::lobby::{Lobby, TickReport};
+pub use self::lobby::{Lobby, PastAnswer, PastRequest, TickReport};
 pub use self::pace::{Durations, Pace};
 pub use self::pacer::{CATCH_UP_TICKS_MAX, Due, Pacer};
 pub use self::rerun::{Difference, Edit, FromFacts, Rerun, fork, rebuild_from_facts, rerun};

@@ -25,6 +25,9 @@ const DATAGRAMS_PER_ROUND_MAX: usize = 20_000;
 /// How long the host sleeps at most, so that it notices a stop.
 const NAP_MAX: Duration = Duration::from_millis(25);
 
+/// When in the 50 ms the past is shown.
+const PAST_PHASE: Duration = Duration::from_millis(25);
+
 /// How often members are served while the rooms stand still.
 const SETTLE_ROUND: Duration = Duration::from_millis(20);
 
@@ -62,6 +65,8 @@ pub struct Server {
     skipped: u64,
     pace: Pace,
     keeper: Option<Keeper>,
+    /// When those who watch the past of rooms are shown its next tick.
+    pasts: Pacer,
     /// Since when the rooms stand still because the store is full.
     halted: bool,
 }
@@ -104,6 +109,7 @@ impl Server {
             skipped: 0,
             pace: Pace::default(),
             keeper: None,
+            pasts: Pacer::new(Duration::ZERO, PAST_PHASE),
             halted: false,
         })
     }
@@ -113,7 +119,13 @@ impl Server {
     /// # Errors
     /// If the data can't be read or written, or another process has it.
     pub fn keep(&mut self, options: &KeepOptions) -> Result<&mut Keeper, ServerError> {
-        Ok(self.keeper.insert(Keeper::open(options)?))
+        Ok(self.keep_by(Keeper::open(options)?))
+    }
+
+    /// The same by a keeper that is open already: one that keeps rooms in memory, for instance.
+    pub fn keep_by(&mut self, keeper: Keeper) -> &mut Keeper {
+        self.lobby.can_read_pasts();
+        self.keeper.insert(keeper)
     }
 
     /// What keeps the rooms, if anything does.
@@ -245,13 +257,15 @@ impl Server {
                 self.pace.busy.record(self.started.elapsed().saturating_sub(begins));
             }
         }
-        if any_due || self.pacers.is_empty() {
+        let shows_past = self.show_pasts();
+        if any_due || shows_past || self.pacers.is_empty() {
             self.send();
         }
         if any_due {
             self.pace.rounds.record(self.started.elapsed().saturating_sub(begun));
         }
-        let next = self.pacers.values().map(Pacer::next).min();
+        let past = self.lobby.has_pasts().then(|| self.pasts.next());
+        let next = self.pacers.values().map(Pacer::next).chain(past).min();
         let tick = next.map_or(NAP_MAX, |next| next.saturating_sub(self.started.elapsed()));
         self.gateway.next_due().map_or(tick, |due| tick.min(due.saturating_sub(unix_time())))
     }
@@ -272,6 +286,16 @@ impl Server {
                 keeper.close(name);
             }
         }
+    }
+
+    /// Shows those who watch the past of rooms its next tick. True if it was time.
+    fn show_pasts(&mut self) -> bool {
+        let due = self.pasts.due(self.started.elapsed()).ticks > 0 && self.lobby.has_pasts();
+        if due {
+            self.lobby.tick_pasts();
+            self.keeper.iter_mut().for_each(|keeper| keeper.attend_pasts(&mut self.lobby));
+        }
+        due
     }
 
     /// Lets rooms stand still while the store can't take any more.

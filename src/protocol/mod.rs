@@ -24,6 +24,7 @@ mod incoming;
 mod interpolation;
 pub mod limits;
 mod link;
+mod moment;
 mod named;
 mod notice;
 mod operation;
@@ -70,6 +71,7 @@ pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
 pub use self::interpolation::Interpolation;
 pub use self::link::{LINK_PROFILES, Link, LinkConditions, LinkParseError, QUEUE_MAX};
+pub use self::moment::{Moment, When};
 pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityRemoved, Happened, Rejected, Removal};
 pub use self::operation::{Op, Operation, OperationError, encode_operations};
 pub use self::quantise::{Angles, Quantised, Ranged};

@@ -40,7 +40,7 @@ pub(crate) struct History {
     /// All batches after this tick are there. `None` before the first tick.
     kept_after: Option<RoomTick>,
     /// What happened after this tick is known, and everybody was told the same.
-    known_after: RoomTick,
+    pub(super) known_after: RoomTick,
 }
 
 impl History {

@@ -340,6 +340,12 @@ impl Room {
         self.world().resource::<Private>().secretive
     }
 
+    /// The first tick from which on everybody might know everything, as far as this process knows.
+    #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host asks"))]
+    pub(crate) fn public_since(&self) -> RoomTick {
+        self.world().resource::<History>().known_after
+    }
+
     /// The tick that ran last.
     pub fn tick_now(&self) -> RoomTick {
         self.world().resource::<RoomClock>().tick

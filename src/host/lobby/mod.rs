@@ -1,8 +1,10 @@
 //! Rooms by name, and who is in them. Messages in, messages out: no socket and no clock.
 
 mod arrive;
+mod past;
 mod serve;
 
+pub use self::past::{PastAnswer, PastRequest};
 pub(super) use self::serve::{share_out, work_out};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,11 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::past::Pasts;
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::{
-    ClientMessage, CommandId, Description, EntityId, Fingerprint, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, Resume,
-    RoomTick, SeenTick, ServerMessage, Taken, Trail, VerdictMessage,
+    ClientMessage, CommandId, Description, EntityId, Fingerprint, LeaveReason, Moment, Protocol, REPORT, Refusal, Rejection, Report,
+    Resume, RoomTick, SeenTick, ServerMessage, Taken, Trail, VerdictMessage,
 };
 use crate::room::{
     Answer, Blueprint, Incoming, Outbox, PrivateWriter, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict, Viewers,
@@ -93,15 +96,29 @@ pub struct Lobby {
     restless: bool,
     /// The epoch of the next room, if there is one.
     epoch: Option<u64>,
+    pasts: Pasts,
 }
 
 impl Lobby {
     /// A lobby without rooms. `takeover`: a player who connects again, say after a change of network, takes the place of
     /// its older connection; without it, it is refused while that lives. Say no where players are not authenticated.
     pub fn new(limits: HostLimits, takeover: bool) -> Self {
-        let (rooms, sessions, counters, served) = Default::default();
+        let (rooms, sessions, counters, served, pasts) = Default::default();
         let (now, looked_around) = (Duration::ZERO, Duration::ZERO);
-        Self { limits, rooms, sessions, counters, now, takeover, refusing: None, served, looked_around, restless: false, epoch: None }
+        Self {
+            limits,
+            rooms,
+            sessions,
+            counters,
+            now,
+            takeover,
+            refusing: None,
+            served,
+            looked_around,
+            restless: false,
+            epoch: None,
+            pasts,
+        }
     }
 
     /// Lets clients that come back go on with what they still hold of the rooms that are opened from now on, and are sent only what they missed.
@@ -287,7 +304,13 @@ impl Lobby {
 
     fn hello(&mut self, connection: ConnectionId, fingerprint: Fingerprint, room: String, (spectate, resume): (bool, Option<Resume>)) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
-        let name = session.visitor.room.clone().unwrap_or(room);
+        let bound = session.visitor.room.clone();
+        // Who may come into a room may look back at it.
+        let moment = Moment::parse(&room).filter(|moment| bound.as_ref().is_none_or(|bound| bound == moment.room));
+        if let Some(moment) = moment.filter(|_| !self.rooms.contains_key(&room)) {
+            return self.hello_past(connection, fingerprint, moment, spectate);
+        }
+        let name = bound.unwrap_or(room);
         let Some(hosted) = self.rooms.get_mut(&name) else {
             self.counters.refused += 1;
             return self.refuse(connection, &Refusal::NoSuchRoom(name));
@@ -296,6 +319,10 @@ impl Lobby {
             let refusal = Refusal::ProtocolDiffers(hosted.description.clone());
             self.counters.refused += 1;
             return self.refuse(connection, &refusal);
+        }
+        if let Err(why) = if spectate { Self::check_present(&self.limits, &name) } else { Ok(()) } {
+            self.counters.refused += 1;
+            return self.refuse(connection, &why);
         }
         let seats = hosted.members.len() + hosted.arriving.len() + hosted.vacant.len();
         let is_expected = !spectate && hosted.vacant.contains_key(&session.visitor.player);
@@ -342,11 +369,11 @@ impl Lobby {
 
     fn command(&mut self, connection: ConnectionId, id: CommandId, (kind, seen, payload): (usize, Option<SeenTick>, Bytes)) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
-        let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
         if session.spectator {
             self.counters.out_of_turn += 1;
             return self.mistake(connection, "a command of a spectator");
         }
+        let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
         let tick = hosted.room.tick_now();
         if session.commands_tick != tick {
             (session.commands_tick, session.commands_waiting) = (tick, 0);
@@ -373,7 +400,8 @@ impl Lobby {
 
     fn diverged(&mut self, connection: ConnectionId, tick: RoomTick) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
-        let now = session.room.as_ref().and_then(|name| self.rooms.get(name)).map_or(0, |hosted| hosted.room.tick_now().0);
+        let name = session.room.as_deref().unwrap_or_default();
+        let now = self.rooms.get(name).map(|hosted| hosted.room.tick_now()).or_else(|| self.pasts.position(name)).unwrap_or_default().0;
         if now.saturating_sub(session.last_snapshot_tick) < self.limits.resync_ticks_min {
             self.counters.resyncs_refused += 1;
             return;
@@ -400,7 +428,8 @@ impl Lobby {
     /// Takes a connection out of its room, and its user with it.
     fn detach(&mut self, connection: ConnectionId, reason: LeaveReason) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
-        let Some(hosted) = session.room.take().and_then(|name| self.rooms.get_mut(&name)) else { return };
+        let Some(name) = session.room.take().filter(|name| !self.pasts.leave(name, connection)) else { return };
+        let Some(hosted) = self.rooms.get_mut(&name) else { return };
         tracing::info!(connection = connection.0, ?reason, player = %session.visitor.player, "left");
         hosted.members.remove(&connection);
         session.viewer.take().into_iter().for_each(|viewer| hosted.viewers.remove(viewer));

@@ -1,0 +1,118 @@
+//! A thread that reads what is stored of rooms, for those who watch their past.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+
+use super::lobby::{PastAnswer, PastRequest};
+use crate::protocol::{Protocol, RoomTick, snapshot_messages};
+use crate::store::{Archive, Store, StoreError};
+
+/// How many ticks are read at once.
+const TICKS_AT_ONCE: u32 = 200;
+
+/// How many bytes of batches are handed over at once, but for the last one.
+const BYTES_AT_ONCE: usize = 4 << 20;
+
+/// Reads the past of rooms off the thread that ticks them. It ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct PastReader {
+    requests: Option<Sender<(PastRequest, Arc<Protocol>)>>,
+    answers: Receiver<PastAnswer>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PastReader {
+    pub(super) fn start(store: Box<dyn Store>) -> Self {
+        let (requests, asked) = channel::<(PastRequest, Arc<Protocol>)>();
+        let (answer, answers) = channel();
+        let thread = std::thread::Builder::new().name("past".to_owned()).spawn(move || {
+            let mut archives = BTreeMap::new();
+            for (request, protocol) in asked {
+                let read = read(&*store, &mut archives, &request, protocol);
+                let failed = |error: StoreError| PastAnswer { failed: Some(error.to_string()), ..PastAnswer::default() };
+                let read = PastAnswer { serial: request.serial, ..read.unwrap_or_else(failed) };
+                if answer.send(read).is_err() {
+                    break;
+                }
+            }
+        });
+        // Without the thread every request fails, and says so.
+        Self { requests: Some(requests), answers, thread: thread.ok() }
+    }
+
+    pub(super) fn ask(&self, request: PastRequest, protocol: Arc<Protocol>) -> Result<(), PastAnswer> {
+        let nobody = PastAnswer::nobody(&request);
+        let sent = self.requests.as_ref().map(|requests| requests.send((request, protocol)));
+        if matches!(sent, Some(Ok(()))) { Ok(()) } else { Err(nobody) }
+    }
+
+    pub(super) fn answers(&self) -> impl Iterator<Item = PastAnswer> + '_ {
+        self.answers.try_iter()
+    }
+}
+
+impl Drop for PastReader {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        // One that panicked has said so.
+        self.thread.take().map(JoinHandle::join).into_iter().for_each(drop);
+    }
+}
+
+fn read(
+    store: &dyn Store,
+    archives: &mut BTreeMap<String, Archive>,
+    request: &PastRequest,
+    protocol: Arc<Protocol>,
+) -> Result<PastAnswer, StoreError> {
+    let name = &request.room;
+    if !archives.contains_key(name) {
+        archives.insert(name.clone(), Archive::new(store.reader()?, protocol));
+    }
+    let Some(archive) = archives.get_mut(name) else { return Ok(PastAnswer::default()) };
+    let answer = read_room(archive, request);
+    if answer.is_err() {
+        // With a fresh connection the next one may fare better.
+        archives.remove(name);
+    }
+    answer
+}
+
+fn read_room(archive: &mut Archive, request: &PastRequest) -> Result<PastAnswer, StoreError> {
+    let name = &request.room;
+    let head = archive.head(name)?.map_or(RoomTick(0), |head| head.tick);
+    if request.after > head {
+        // It is not stored yet.
+        return Ok(PastAnswer { read_to: request.after, at_end: true, ..PastAnswer::default() });
+    }
+    let first = archive.first_kept(name)?;
+    let mut answer = PastAnswer::default();
+    if let Some(tick) = request.snapshot {
+        let tick = tick.max(first);
+        let (state, standing) = archive.standing_at(name, tick)?;
+        let snapshot = Bytes::from(state.to_snapshot(archive.protocol(), tick, standing.next_seq));
+        answer.snapshot = Some((tick, snapshot_messages(&snapshot)));
+    }
+    // What is not kept any more is in the snapshot that comes first.
+    let after = request.after.max(first);
+    let end = RoomTick(after.0.saturating_add(TICKS_AT_ONCE)).min(head);
+    answer.read_to = end;
+    let mut bytes = 0;
+    if after < end {
+        for kept in archive.ticks(name, RoomTick(after.0 + 1), end)? {
+            let Some(batch) = kept.batch else { continue };
+            bytes += batch.len();
+            answer.batches.push((kept.tick, batch));
+            if bytes >= BYTES_AT_ONCE {
+                answer.read_to = kept.tick;
+                break;
+            }
+        }
+    }
+    answer.at_end = answer.read_to >= head;
+    Ok(answer)
+}
