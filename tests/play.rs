@@ -62,8 +62,12 @@ impl Drop for Server {
 }
 
 fn serve(level: &str) -> Server {
-    let mut process =
-        Command::new(INFERNO).args(["serve", "--bind", "127.0.0.1:0", "--level", level]).stdout(Stdio::piped()).spawn().unwrap();
+    serve_with(level, &[])
+}
+
+fn serve_with(level: &str, more: &[&str]) -> Server {
+    let arguments = ["serve", "--bind", "127.0.0.1:0", "--level", level];
+    let mut process = Command::new(INFERNO).args(arguments).args(more).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let address = lines.find_map(|line| Some(line.unwrap().split_once(" on udp ")?.1.to_owned())).unwrap();
     Server(process, address)
@@ -126,8 +130,15 @@ fn who_is_killed_is_told_so_and_what_can_be_done() {
     let level = file("trap.json", TRAP);
     let mut terminal = inferno(&["play", "--name", "ann", "--level", &level]);
     terminal.wait_for("a monster", |screen| screen.contains("B!"));
-    let screen = terminal.wait_for_text("the level is lost.");
+    // First it is shown once more, from five seconds before on.
+    terminal.wait_for("the last seconds", |screen| screen.contains("once more   k goes on") && screen.contains("B!"));
+    let page = |screen: &str| screen.contains("the level is lost.") && screen.contains("k shows the last seconds once more");
+    let screen = terminal.wait_for("the end of it", page);
     assert!(screen.contains("r plays again, q leaves") && screen.contains("ann is killed."), "{screen}");
+    terminal.keys("k");
+    terminal.wait_for("the last seconds again", |screen| screen.contains("once more   k goes on") && screen.contains("B!"));
+    terminal.keys("k");
+    terminal.wait_for("the end of it", page);
     terminal.keys("\x1b");
     assert_eq!(terminal.end(), 0);
 }
@@ -151,6 +162,37 @@ fn a_spectator_sees_who_plays_on_a_server_and_an_unknown_room_is_refused() {
     assert!(screen.contains("r tries again, q leaves"), "{screen}");
     stranger.keys("q");
     assert_eq!(stranger.end(), 0);
+}
+
+#[test]
+fn who_watches_goes_back_in_time_and_on_again_where_the_server_keeps_it() {
+    let level = file("corridor_watched.json", CORRIDOR);
+    let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("watched");
+    let _ = std::fs::remove_dir_all(&data);
+    for kept in [true, false] {
+        let keeping = ["--data", data.to_str().unwrap()];
+        let server = serve_with(&level, if kept { &keeping } else { &[] });
+        let mut player = inferno(&["play", &server.1, "--name", "ann"]);
+        player.wait_for("the level", |screen| place(screen) == 3.0);
+        player.hold('d');
+        player.wait_for("a walk", |screen| place(screen) > 4.0);
+        player.let_go('d');
+        let mut spectator = inferno(&["watch", "--view", &server.1]);
+        spectator.wait_for("the player", |screen| place(screen) > 4.0);
+        spectator.keys("[");
+        if kept {
+            // Less than ten seconds have passed: it is at the beginning, and sees her come.
+            spectator.wait_for("the player in the past", |screen| screen.contains("s late") && place(screen) == 3.0);
+        } else {
+            spectator.wait_for_text("this server does not keep what happened");
+        }
+        spectator.keys("]");
+        spectator.wait_for("the present", |screen| !screen.contains("late") && place(screen) > 4.0);
+        spectator.keys("q");
+        assert_eq!(spectator.end(), 0);
+        player.keys("qq");
+        assert_eq!(player.end(), 0);
+    }
 }
 
 #[test]

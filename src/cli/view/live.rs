@@ -15,11 +15,13 @@ use super::super::picture::{Ending, Eyes, Key, Keys, Picture, Pilot, Tint, View}
 use super::canvas::Camera;
 use super::frame::{Frame, Page, places};
 use super::keyboard::{Keyboard, leaves};
+use super::replay::Replay;
 use super::screen::Screen;
 use super::story::{Story, answered, listen};
 use crate::client::{Connection, ConnectionState, Replica, UdpTransport};
 use crate::predict::Prediction;
-use crate::protocol::EntityId;
+use crate::protocol::limits::TICKS_PER_SECOND;
+use crate::protocol::{EntityId, Moment, When};
 
 /// How often somebody steers: once per tick.
 const TICK: Duration = Duration::from_millis(50);
@@ -66,6 +68,14 @@ pub(super) struct Live<'a> {
     ending: Option<Ending>,
     /// Whether the room is this process's own: then another match can be had.
     is_own: bool,
+    /// How to get to the room, and as whom.
+    client: ClientArguments,
+    name: String,
+    /// By how many ticks one who watches is behind.
+    behind: u32,
+    /// How who plays came to its end, as it is seen once more; and of whom, until which tick.
+    replay: Option<Replay>,
+    fell: Option<(EntityId, u32)>,
     /// Where the room is, for the panel.
     place: String,
     story: Story,
@@ -87,8 +97,17 @@ impl<'a> Live<'a> {
             transport.set_link(conditions, client.link.link_seed);
         }
         app.insert_resource(transport);
+        let (mut client, mut behind) = (client.clone(), 0);
+        if let Some(Moment { room, when: When::Ago(ticks) }) = Moment::parse(&client.room) {
+            (client.room, behind) = (room.to_owned(), ticks);
+        }
         Ok(Self {
             game,
+            client,
+            name: name.to_owned(),
+            behind,
+            replay: None,
+            fell: None,
             view: game.view.ok_or(CliError::NoView)?,
             app,
             pilot,
@@ -124,6 +143,9 @@ impl<'a> Live<'a> {
             }
             self.app.update();
             self.story.take(self.game, self.app.world_mut());
+            if self.replay.as_mut().is_some_and(|replay| !replay.update()) {
+                self.end_replay();
+            }
             if now >= next_draw {
                 next_draw = now + DRAW;
                 self.look();
@@ -138,6 +160,7 @@ impl<'a> Live<'a> {
 
     /// Says goodbye.
     pub(super) fn hang_up(&mut self) {
+        self.end_replay();
         hang_up(&mut self.app);
     }
 
@@ -163,7 +186,7 @@ impl<'a> Live<'a> {
         let (user, tick) = (replica.user(), replica.tick().0);
         let mut draw = |of: EntityId| (self.view.draw)(self.app.world_mut(), &Eyes { of, tick });
         let own = draw(user);
-        self.ending = own.ending.clone().filter(|_| !user.is_nil());
+        let ending = own.ending.clone().filter(|_| !user.is_nil());
         self.picture = if self.follow.is_nil() || self.follow == user { own } else { draw(self.follow) };
         // One who watches follows somebody from the start, and somebody else when that one leaves.
         if self.picture.focus.is_none() {
@@ -171,6 +194,55 @@ impl<'a> Live<'a> {
             self.follow = first.map_or(EntityId::NIL, |actor| actor.id);
         }
         self.camera.follow(self.picture.focus);
+        let falls = ending.as_ref().filter(|_| self.pilot.is_some() && self.fell.is_none()).map(|ending| ending.tint);
+        self.ending = ending;
+        if let Some(tint) = falls {
+            self.fell = Some((user, tick));
+            // Who won saw it.
+            if tint == Tint::Red {
+                self.see_again();
+            }
+        }
+        self.replay.iter_mut().for_each(|replay| replay.look(&self.view));
+    }
+
+    /// Shows once more how it ended, where the server keeps what happened.
+    fn see_again(&mut self) {
+        let Some(fell) = self.fell.filter(|_| self.can_see_again()) else { return };
+        self.end_replay();
+        match Replay::begin(self.game, &self.client, &self.name, fell, self.camera) {
+            Ok(replay) => self.replay = Some(replay),
+            Err(error) => tracing::warn!(%error, "the last seconds can't be seen again"),
+        }
+    }
+
+    /// Whether it can be asked for. A token lets in but once.
+    fn can_see_again(&self) -> bool {
+        self.fell.is_some() && self.client.token.is_none()
+    }
+
+    fn end_replay(&mut self) {
+        self.replay.take().into_iter().for_each(Replay::end);
+    }
+
+    /// Goes back in time, or on.
+    fn go_back(&mut self, seconds: i64) {
+        let ticks = seconds.saturating_mul(i64::from(TICKS_PER_SECOND));
+        let newest = self.app.world().resource::<Replica>().tick().0.saturating_add(self.behind);
+        let behind = i64::from(self.behind).saturating_add(ticks).clamp(0, i64::from(newest)) as u32;
+        let room = if behind == 0 { self.client.room.clone() } else { format!("{}@-{}s", self.client.room, behind / TICKS_PER_SECOND) };
+        let transport = self.client.credentials(&self.name).and_then(|credentials| Ok(UdpTransport::connect(&credentials, &room, true)?));
+        match transport {
+            Ok(mut transport) => {
+                if let Some(conditions) = self.client.link.link {
+                    transport.set_link(conditions, self.client.link.link_seed);
+                }
+                hang_up(&mut self.app);
+                self.app.insert_resource(transport);
+                self.behind = behind;
+            }
+            Err(error) => tracing::warn!(%error, "the way to another moment is closed"),
+        }
     }
 
     /// Takes in what happened at the terminal.
@@ -217,7 +289,17 @@ impl<'a> Live<'a> {
     fn press(&mut self, key: Key) -> Option<Next> {
         let watches = self.pilot.is_none();
         let over = std::mem::replace(&mut self.over, Over::Nothing);
+        if self.replay.is_some() {
+            // Not by the keys that who died was holding.
+            if matches!(key, Key::Char('k' | 'q') | Key::Escape | Key::Enter) {
+                self.end_replay();
+            }
+            return None;
+        }
         match key {
+            Key::Char('[') if watches => self.go_back(10),
+            Key::Char(']') if watches => self.go_back(-10),
+            Key::Char('k') if self.ending.is_some() => self.see_again(),
             Key::Escape if over == Over::Keys => {}
             Key::Char('q') | Key::Escape if over == Over::Leave || !self.is_at_stake() => return Some(Next::Leave),
             Key::Char('q') | Key::Escape => self.over = Over::Leave,
@@ -247,17 +329,12 @@ impl<'a> Live<'a> {
     fn frame(&self) -> Frame<'_> {
         let footer = match self.pilot {
             Some(_) => " ? keys   q leave   + - zoom".to_owned(),
-            None => " ? keys   q leave   tab follow another   wasd pan   0 back   + - zoom".to_owned(),
+            None => " ? keys   q leave   tab follow another   wasd pan   0 back   + - zoom   [ ] 10 s back, on".to_owned(),
         };
-        Frame {
-            picture: &self.picture,
-            camera: self.camera,
-            story: &self.story.lines,
-            figures: self.figures(),
-            footer,
-            bar: None,
-            page: self.page(),
-        }
+        let again = self.replay.as_ref().and_then(Replay::shown);
+        let footer = if again.is_some() { " how it ended, once more   k goes on".to_owned() } else { footer };
+        let (picture, camera) = again.unwrap_or((&self.picture, self.camera));
+        Frame { picture, camera, story: &self.story.lines, figures: self.figures(), footer, bar: None, page: self.page() }
     }
 
     /// What is known of the network.
@@ -284,7 +361,8 @@ impl<'a> Live<'a> {
             let prediction = world.resource::<Prediction>();
             figures.push(("corrected", format!("{} of {}", prediction.corrected, prediction.confirmed)));
         } else {
-            figures.push(("you", "watch".to_owned()));
+            let late = if self.behind == 0 { "watch".to_owned() } else { format!("watch, {} s late", self.behind / TICKS_PER_SECOND) };
+            figures.push(("you", late));
         }
         figures
     }
@@ -322,17 +400,23 @@ impl<'a> Live<'a> {
             }
             Over::Keys => {
                 let more = [("+ -", "zoom"), ("q, Esc, Ctrl-C", "leave"), ("?", "close this")];
-                let watching = [("tab", "follow another"), ("wasd, arrows", "pan"), ("0", "back")];
+                let watching = [("tab", "follow another"), ("wasd, arrows", "pan"), ("0", "back"), ("[ ]", "10 s back in time, and on")];
                 let keys = if self.pilot.is_some() { self.view.keys } else { &watching };
                 let lines = keys.iter().chain(&more).map(|(key, what)| format!("{key:<16} {what}")).collect();
                 return Some(Page { title: format!("{}: keys", self.game.name), lines, tint: Tint::Cyan });
             }
+        }
+        if self.replay.is_some() {
+            return None;
         }
         // One who watches reads it in the story, and so does one who follows somebody.
         let ending = self.ending.as_ref().filter(|_| self.follow.is_nil())?;
         let mut lines = what_next("plays again");
         if !ending.of_all {
             lines.push("the others go on: tab follows them".to_owned());
+        }
+        if self.can_see_again() {
+            lines.push("k shows the last seconds once more".to_owned());
         }
         Some(Page { title: ending.text.clone(), lines, tint: ending.tint })
     }

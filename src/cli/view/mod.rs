@@ -12,6 +12,7 @@ mod options;
 mod own;
 mod play;
 mod record;
+mod replay;
 mod screen;
 mod scrub;
 mod story;

@@ -10,8 +10,8 @@ use super::super::game::Game;
 use super::super::options::{CliError, unauthenticated};
 use super::options::PlayOptions;
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
-use crate::host::{HostLimits, KeepOptions, Server};
-use crate::store::WriterReport;
+use crate::host::{HostLimits, KeepOptions, Keeper, Server};
+use crate::store::{MemoryStore, WriterOptions, WriterReport};
 
 /// A server that runs until it is dropped.
 pub(super) struct Own {
@@ -37,6 +37,9 @@ impl Own {
             let is_free = |name: &String| stored.iter().all(|header| header.name != *name);
             let mut names = std::iter::once(room.name.clone()).chain((2..).map(|nth: u64| format!("{}-{nth}", room.name)));
             room.name = names.find(is_free).unwrap_or_default();
+        } else {
+            // In memory, so that the last seconds can be seen again.
+            server.keep_by(Keeper::start(Box::new(MemoryStore::default()), WriterOptions::default())?);
         }
         let (name, seed) = (room.name.clone(), room.seed);
         server.open_room(&game.blueprint, room)?;
