@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use thiserror::Error;
 
 use super::lobby::{Lobby, PastAnswer, TickReport};
 use super::past::PastReader;
 use crate::protocol::{Protocol, Rejection, RoomId, RoomTick, State};
-use crate::room::{Blueprint, Level, Outbox, Room, RoomError, RoomOptions, Scene};
+use crate::room::{Blueprint, Incoming, Level, Outbox, Room, RoomError, RoomOptions, Scene};
 use crate::store::{
     Archive, Durability, Handle, Opening, Pressure, Recovered, RecoveredScene, RoomHeader, SqliteStore, Store, StoreError, TickRecord,
     Writer, WriterOptions, WriterReport,
@@ -50,11 +51,56 @@ impl KeepOptions {
 pub struct Keeper {
     writer: Writer,
     reader: Box<dyn Store>,
-    handles: BTreeMap<String, (Handle, Option<RoomTick>)>,
+    rooms: BTreeMap<String, KeptRoom>,
     found: Vec<String>,
     /// By room: the protocol that it is stored by. They outlive the rooms, whose past may still be watched.
     protocols: BTreeMap<String, Arc<Protocol>>,
-    past: Option<PastReader>,
+    past: Option<Arc<PastReader>>,
+    answers: (Sender<PastAnswer>, Receiver<PastAnswer>),
+}
+
+/// A room's end of the writer.
+#[derive(Debug)]
+pub(super) struct KeptRoom {
+    handle: Handle,
+    /// The tick of which the members were told that it is stored.
+    told: Option<RoomTick>,
+    pub(super) protocol: Arc<Protocol>,
+}
+
+impl KeptRoom {
+    /// Hands a tick over. The report keeps nothing of it but its tick.
+    pub(super) fn record(&self, report: &mut TickReport) {
+        if report.fault.is_some() {
+            return;
+        }
+        self.handle.record(TickRecord {
+            tick: report.tick,
+            batch: report.batch.take(),
+            facts: std::mem::take(&mut report.facts),
+            taken: std::mem::take(&mut report.taken),
+            trail: std::mem::take(&mut report.trail),
+        });
+    }
+
+    /// The last tick that is stored.
+    pub(super) fn durable(&self) -> Option<RoomTick> {
+        self.handle.durable()
+    }
+
+    /// Tells the members of the room what is stored meanwhile.
+    pub(super) fn tell_durable(&mut self, room: &str, lobby: &mut Lobby) {
+        let durable = self.handle.durable();
+        if let Some(tick) = durable.filter(|_| durable > self.told) {
+            self.told = durable;
+            lobby.durable(room, tick);
+        }
+    }
+
+    /// Nothing more comes of it.
+    pub(super) fn close(self) {
+        self.handle.close();
+    }
 }
 
 impl std::fmt::Debug for dyn Store {
@@ -122,7 +168,8 @@ impl Keeper {
         let mut found = Vec::new();
         let reader = store.reader()?;
         let writer = Writer::start(store, options, |finding| found.push(finding))?;
-        Ok(Self { writer, reader, handles: BTreeMap::new(), found, protocols: BTreeMap::new(), past: None })
+        let (rooms, protocols) = Default::default();
+        Ok(Self { writer, reader, rooms, found, protocols, past: None, answers: channel() })
     }
 
     /// What was found missing or damaged, a sentence each.
@@ -158,55 +205,41 @@ impl Keeper {
             handle.record(room.opening().clone().into());
             (room, handle)
         };
-        self.protocols.insert(room.info().name.clone(), blueprint.protocol());
-        self.handles.insert(room.info().name.clone(), (handle, None));
+        let name = &room.info().name;
+        self.protocols.insert(name.clone(), blueprint.protocol());
+        self.rooms.insert(name.clone(), KeptRoom { handle, told: None, protocol: blueprint.protocol() });
         Ok(room)
     }
 
     /// Hands a tick over. The report keeps nothing of it but its tick.
     pub fn record(&mut self, room: &str, report: &mut TickReport) {
-        let Some((handle, _)) = self.handles.get(room).filter(|_| report.fault.is_none()) else { return };
-        handle.record(TickRecord {
-            tick: report.tick,
-            batch: report.batch.take(),
-            facts: std::mem::take(&mut report.facts),
-            taken: std::mem::take(&mut report.taken),
-            trail: std::mem::take(&mut report.trail),
-        });
+        self.rooms.get(room).into_iter().for_each(|kept| kept.record(report));
     }
 
     /// A room's end of the writer, for who ticks rooms without a [`Lobby`].
     pub fn handle(&self, room: &str) -> Option<Handle> {
-        self.handles.get(room).map(|(handle, _)| handle.clone())
+        self.rooms.get(room).map(|kept| kept.handle.clone())
+    }
+
+    /// Hands a room's end of the writer over to who runs the room.
+    pub(super) fn give_away(&mut self, room: &str) -> Option<KeptRoom> {
+        self.rooms.remove(room)
     }
 
     /// Forgets a room that is gone.
     pub fn close(&mut self, room: &str) {
-        if let Some((handle, _)) = self.handles.remove(room) {
-            handle.close();
-        }
+        self.rooms.remove(room).into_iter().for_each(KeptRoom::close);
     }
 
     /// Tells the members of a room what is stored meanwhile.
     pub fn tell_durable(&mut self, room: &str, lobby: &mut Lobby) {
-        let Some((handle, told)) = self.handles.get_mut(room) else { return };
-        let durable = handle.durable();
-        if let Some(tick) = durable.filter(|_| durable > *told) {
-            *told = durable;
-            lobby.durable(room, tick);
-        }
+        self.rooms.get_mut(room).into_iter().for_each(|kept| kept.tell_durable(room, lobby));
     }
 
     /// Takes up what was asked through the data, and lets commands be refused while the store is behind. True if the rooms are to stand
     /// still.
     pub fn attend(&mut self, lobby: &mut Lobby) -> bool {
-        for asked in self.writer.asked() {
-            let answer = match lobby.push(&asked.room, asked.incoming) {
-                true => "done",
-                false => "refused: the room is not open",
-            };
-            self.writer.answer(asked.id, answer);
-        }
+        self.take_up(|room, incoming| lobby.push(room, incoming));
         let pressure = self.writer.pressure();
         let why = (pressure > Pressure::Easy).then(|| {
             let detail = self.writer.failing().unwrap_or_else(|| "it is slower than the game".to_owned());
@@ -217,25 +250,41 @@ impl Keeper {
         pressure == Pressure::Full
     }
 
-    /// Lets what is stored be read for those who watch the past of rooms, and hands over what was read.
-    pub fn attend_pasts(&mut self, lobby: &mut Lobby) {
-        let requests = lobby.past_requests();
-        if self.past.is_none() && !requests.is_empty() {
+    /// Takes up what was asked through the data. `push` puts it into a room's inbox, if that is open.
+    pub(super) fn take_up(&mut self, mut push: impl FnMut(&str, Incoming) -> bool) {
+        for asked in self.writer.asked() {
+            let answer = match push(&asked.room, asked.incoming) {
+                true => "done",
+                false => "refused: the room is not open",
+            };
+            self.writer.answer(asked.id, answer);
+        }
+    }
+
+    /// What reads the past of rooms.
+    pub(super) fn past_reader(&mut self) -> Option<Arc<PastReader>> {
+        if self.past.is_none() {
             match self.reader.reader() {
-                Ok(reader) => self.past = Some(PastReader::start(reader)),
+                Ok(reader) => self.past = Some(Arc::new(PastReader::start(reader))),
                 Err(error) => tracing::error!(%error, "the past of rooms can't be read"),
             }
         }
-        for request in requests {
+        self.past.clone()
+    }
+
+    /// Lets what is stored be read for those who watch the past of rooms, and hands over what was read.
+    pub fn attend_pasts(&mut self, lobby: &mut Lobby) {
+        for request in lobby.past_requests() {
             let protocol = self.protocols.get(&request.room).cloned();
-            let asked = self
-                .past
-                .as_ref()
-                .zip(protocol)
-                .map_or_else(|| Err(PastAnswer::nobody(&request)), |(past, protocol)| past.ask(request.clone(), protocol));
+            let asked = match self.past_reader().zip(protocol) {
+                Some((past, protocol)) => past.ask(request, protocol, self.answers.0.clone()),
+                None => Err(PastAnswer::nobody(&request)),
+            };
             asked.err().into_iter().for_each(|failed| lobby.past_answer(failed));
         }
-        self.past.iter().flat_map(PastReader::answers).for_each(|answer| lobby.past_answer(answer));
+        while let Ok(answer) = self.answers.1.try_recv() {
+            lobby.past_answer(answer);
+        }
     }
 
     /// The writer.

@@ -6,6 +6,10 @@
 
 mod delivery;
 pub mod gateway;
+#[cfg(unix)]
+mod handle;
+#[cfg(unix)]
+mod hosting;
 mod keeper;
 mod limits;
 mod lobby;
@@ -13,11 +17,19 @@ mod pace;
 mod pacer;
 mod past;
 mod rerun;
+#[cfg(unix)]
+mod scheduler;
 mod server;
 mod session;
+#[cfg(unix)]
+mod task;
 mod token;
 mod view;
 
+#[cfg(unix)]
+pub use self::handle::{HostHandle, OrderError, RoomInfo};
+#[cfg(unix)]
+pub use self::hosting::{Host, HostOptions, Template};
 pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, rebuild};
 pub use self::limits::{HostCounters, HostLimits};
 pub use self::lobby::{Lobby, PastAnswer, PastRequest, TickReport};
@@ -26,5 +38,7 @@ pub use self::pacer::{CATCH_UP_TICKS_MAX, Due, Pacer};
 pub use self::rerun::{Difference, Edit, FromFacts, Rerun, fork, rebuild_from_facts, rerun};
 pub use self::server::{Server, ServerError};
 pub use self::session::{ConnectionId, Visitor};
+#[cfg(unix)]
+pub use self::task::{OnTick, RoomStatus};
 pub use self::token::{HostKey, TokenError, TokenIssuer};
 pub use self::view::{ViewError, view_of};

@@ -42,6 +42,14 @@ impl Durations {
         self.max = self.max.max(duration);
     }
 
+    /// Counts what another one counted.
+    pub fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(other.buckets.iter()).for_each(|(ours, theirs)| *ours = ours.saturating_add(*theirs));
+        self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
+        self.max = self.max.max(other.max);
+    }
+
     /// The duration that a share of them, 0.0 to 1.0, did not exceed: at most a sixteenth too much, never too little. Zero if there are
     /// none.
     pub fn quantile(&self, share: f64) -> Duration {
@@ -97,6 +105,16 @@ pub struct Pace {
     pub rounds: Durations,
     /// How many ticks were given up because the host was too late.
     pub skipped: u64,
+}
+
+impl Pace {
+    /// Counts what another one counted.
+    pub fn add(&mut self, other: &Self) {
+        self.late.add(&other.late);
+        self.busy.add(&other.busy);
+        self.rounds.add(&other.rounds);
+        self.skipped += other.skipped;
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -17,41 +17,37 @@ const TICKS_AT_ONCE: u32 = 200;
 /// How many bytes of batches are handed over at once, but for the last one.
 const BYTES_AT_ONCE: usize = 4 << 20;
 
-/// Reads the past of rooms off the thread that ticks them. It ends when it is dropped.
+/// A request, the protocol of its room, and where the answer goes.
+type Asked = (PastRequest, Arc<Protocol>, Sender<PastAnswer>);
+
+/// Reads the past of rooms off the threads that tick them. It ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct PastReader {
-    requests: Option<Sender<(PastRequest, Arc<Protocol>)>>,
-    answers: Receiver<PastAnswer>,
+    requests: Option<Sender<Asked>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl PastReader {
     pub(super) fn start(store: Box<dyn Store>) -> Self {
-        let (requests, asked) = channel::<(PastRequest, Arc<Protocol>)>();
-        let (answer, answers) = channel();
+        let (requests, asked) = channel::<Asked>();
         let thread = std::thread::Builder::new().name("past".to_owned()).spawn(move || {
             let mut archives = BTreeMap::new();
-            for (request, protocol) in asked {
+            for (request, protocol, answer) in asked {
                 let read = read(&*store, &mut archives, &request, protocol);
                 let failed = |error: StoreError| PastAnswer { failed: Some(error.to_string()), ..PastAnswer::default() };
                 let read = PastAnswer { serial: request.serial, ..read.unwrap_or_else(failed) };
-                if answer.send(read).is_err() {
-                    break;
-                }
+                // Who is gone meanwhile has no use for it.
+                let _ = answer.send(read);
             }
         });
         // Without the thread every request fails, and says so.
-        Self { requests: Some(requests), answers, thread: thread.ok() }
+        Self { requests: Some(requests), thread: thread.ok() }
     }
 
-    pub(super) fn ask(&self, request: PastRequest, protocol: Arc<Protocol>) -> Result<(), PastAnswer> {
+    pub(super) fn ask(&self, request: PastRequest, protocol: Arc<Protocol>, answer: Sender<PastAnswer>) -> Result<(), PastAnswer> {
         let nobody = PastAnswer::nobody(&request);
-        let sent = self.requests.as_ref().map(|requests| requests.send((request, protocol)));
+        let sent = self.requests.as_ref().map(|requests| requests.send((request, protocol, answer)));
         if matches!(sent, Some(Ok(()))) { Ok(()) } else { Err(nobody) }
-    }
-
-    pub(super) fn answers(&self) -> impl Iterator<Item = PastAnswer> + '_ {
-        self.answers.try_iter()
     }
 }
 

@@ -16,7 +16,7 @@ use clap::Args;
 
 pub(super) use self::clients::{ClientsOptions, clients};
 use self::step::{Bench, Plan};
-use self::sweep::{Bounds, sweep};
+use self::sweep::{Bounds, single, sweep};
 use super::game::Game;
 use super::options::{CliError, RoomArguments};
 use super::serve::{say, stop_flag};
@@ -36,6 +36,12 @@ pub(super) struct CapacityOptions {
     /// How many members each room has while the rooms become more.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "MEMBERS")]
     members_per_room: u32,
+    /// Measure this many rooms, and no growth.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=2_048), value_name = "ROOMS")]
+    rooms: Option<u32>,
+    /// Have one room more, which burns so much of the processor in each of its ticks, and is not judged: it is to harm no other.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=50), value_name = "MILLIS")]
+    burn: Option<u64>,
     /// How long each step is measured, in seconds, after 2 s in which it settles.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
     seconds: u64,
@@ -48,8 +54,8 @@ pub(super) struct CapacityOptions {
     /// Don't go beyond so many members in all.
     #[arg(long, default_value_t = MEMBERS_MAX, value_parser = clap::value_parser!(u32).range(1..=2_048), value_name = "MEMBERS")]
     members_max: u32,
-    /// With how many threads the gateway works; 0 for none of its own. Unless it is given: none up to 256 members, then one for each 128.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=16), value_name = "N")]
+    /// With how many threads the gateway works. Unless it is given: one up to 256 members, then one for each 128.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "N")]
     gateway_threads: Option<u8>,
     /// The level file; the game's own if none is named.
     #[arg(long, value_name = "FILE")]
@@ -74,7 +80,7 @@ impl CapacityOptions {
         }
         let by_threads = match self.gateway_threads {
             None => MEMBERS_MAX,
-            Some(0 | 1) => 256,
+            Some(1) => 256,
             Some(threads) => u32::from(threads) * step::MEMBERS_PER_THREAD,
         };
         let limits = [
@@ -100,14 +106,20 @@ pub(super) fn capacity(game: &Game, options: &CapacityOptions) -> Result<(), Cli
         threads: options.gateway_threads,
         warm_up: if options.quick { Duration::from_millis(200) } else { WARM_UP },
         measured: if options.quick { Duration::from_millis(500) } else { Duration::from_secs(options.seconds) },
+        burn: options.burn.map(Duration::from_millis),
         stop: &stop,
     };
     let preface = preface(&bench, &bounds);
     preface.iter().for_each(|line| say(line));
     let members = if options.quick { 4 } else { options.members_per_room.min(bounds.members_max) };
-    let by_rooms = sweep(&bench, &bounds, &format!("rooms of {members} members"), 1, &|rooms| Plan { rooms, members })?;
-    let by_members = sweep(&bench, &bounds, "one room", 8, &|members| Plan { rooms: 1, members })?;
-    let sweeps = [by_rooms, by_members];
+    let title = format!("rooms of {members} members");
+    let sweeps = match options.rooms {
+        Some(rooms) => vec![single(&bench, &bounds, &title, Plan { rooms, members })?],
+        None => vec![
+            sweep(&bench, &bounds, &title, 1, &|rooms| Plan { rooms, members })?,
+            sweep(&bench, &bounds, "one room", 8, &|members| Plan { rooms: 1, members })?,
+        ],
+    };
     let sentences: Vec<String> = sweeps.iter().map(|sweep| sweep.sentence(&bounds)).collect();
     say("");
     sentences.iter().for_each(|line| say(line));
@@ -133,7 +145,8 @@ fn preface(bench: &Bench, bounds: &Bounds) -> Vec<String> {
     };
     let idle = system::wake_ups(bench.warm_up).quantile(0.99);
     let verdict = if bounds.judged && idle * 2 >= bounds.late { ": it is too busy to say what it holds" } else { "" };
-    vec![
+    let burns = bench.burn.map(|burn| format!("Beside them a room burns {} ms in each of its ticks.", burn.as_millis()));
+    let mut preface = vec![
         format!("{} on {cores} cores. The clients run in another process of the same machine, and take their part of it.", bench.game.name),
         format!(
             "Without a load, a thread that only sleeps wakes up to {:.2} ms late in 99 of 100 times{verdict}.",
@@ -141,5 +154,7 @@ fn preface(bench: &Bench, bounds: &Bounds) -> Vec<String> {
         ),
         members,
         judged,
-    ]
+    ];
+    preface.extend(burns);
+    preface
 }

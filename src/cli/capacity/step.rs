@@ -7,22 +7,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use bevy_app::prelude::*;
+
 use super::clients::{News, room_name};
 use super::system::{cpu_time, instant};
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
-use crate::host::{HostLimits, Pace, Server};
-use crate::room::RoomOptions;
+use crate::host::{Host, HostLimits, HostOptions, Pace};
+use crate::room::{Blueprint, RoomOptions};
 
-/// How long the host sleeps at most, as [`Server::run`] does.
-const NAP_MAX: Duration = Duration::from_millis(25);
+/// How long the thread that leads people sleeps at most, as [`Host::run`] lets it.
+const NAP_MAX: Duration = Duration::from_millis(20);
 
 /// How long all clients may take to get in, besides a tick's third for each.
 const JOIN_TIME: Duration = Duration::from_secs(15);
 
 /// How many members a thread of the gateway is given: half of what it may have, since the system spreads them by chance.
 pub(super) const MEMBERS_PER_THREAD: u32 = 128;
+
+/// The room that burns what it can.
+const BURNER: &str = "burner";
+
+fn is_judged(room: &str) -> bool {
+    room != BURNER
+}
+
+/// Is busy for so long.
+fn spin(time: Duration) {
+    let begun = instant();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
 
 /// How large a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +54,10 @@ impl Plan {
         self.rooms * self.members
     }
 
-    /// With how many threads the gateway works, unless the command line says: none of its own as long as one shard is enough.
+    /// With how many threads the gateway works, unless the command line says: one as long as one shard is enough.
     pub(super) fn threads(self, wanted: Option<u8>) -> usize {
         let enough = match self.total() {
-            0..=256 => 0,
+            0..=256 => 1,
             many => many.div_ceil(MEMBERS_PER_THREAD).min(16) as usize,
         };
         wanted.map_or(enough, usize::from)
@@ -55,6 +72,8 @@ pub(super) struct Bench<'a> {
     pub(super) threads: Option<u8>,
     pub(super) warm_up: Duration,
     pub(super) measured: Duration,
+    /// How much of the processor a room beside the others burns in each of its ticks.
+    pub(super) burn: Option<Duration>,
     pub(super) stop: &'a AtomicBool,
 }
 
@@ -134,7 +153,7 @@ impl Drop for Clients {
 
 /// Runs the server for a time, or until `enough`.
 fn drive(
-    server: &mut Server,
+    server: &mut Host,
     clients: &mut Clients,
     time: Duration,
     stop: &AtomicBool,
@@ -142,14 +161,14 @@ fn drive(
 ) -> Result<(), CliError> {
     let begun = instant();
     while begun.elapsed() < time && !stop.load(Ordering::Relaxed) && !enough(clients.hear()?) {
-        let wait = server.round(&mut |_, _, _| {});
-        std::thread::sleep(wait.min(NAP_MAX));
+        server.round();
+        std::thread::park_timeout(NAP_MAX);
     }
     Ok(())
 }
 
 impl Bench<'_> {
-    fn server(&self, plan: Plan, threads: usize) -> Result<Server, CliError> {
+    fn server(&self, plan: Plan, threads: usize) -> Result<Host, CliError> {
         let config = ShardConfig {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             public_addresses: Vec::new(),
@@ -159,13 +178,20 @@ impl Bench<'_> {
         let limits = HostLimits {
             sessions_max: plan.total() as usize,
             members_per_room_max: plan.members as usize,
-            rooms_max: plan.rooms as usize,
+            rooms_max: plan.rooms as usize + 1,
             ..HostLimits::default()
         };
-        let mut server = Server::bind_threads(&config, limits, threads)?;
+        let options = HostOptions { limits, gateway_threads: threads, ..HostOptions::default() };
+        let mut server = Host::bind(&config, options)?;
         for number in 0..plan.rooms {
             let room = RoomOptions { name: room_name(number), seed: self.room.seed.wrapping_add(u64::from(number)), ..self.room.clone() };
             server.open_room(&self.game.blueprint, room)?;
+        }
+        if let Some(burn) = self.burn {
+            let rules = move |app: &mut App| {
+                app.add_systems(FixedUpdate, move || spin(burn));
+            };
+            server.open_room(&Blueprint::new(|_: &mut App| {}, rules), RoomOptions::named(BURNER))?;
         }
         Ok(server)
     }
@@ -181,13 +207,13 @@ impl Bench<'_> {
         drive(server, clients, join_time, self.stop, |news| news.live == total || news.lost > 0)?;
         drive(server, clients, self.warm_up, self.stop, |news| news.live < total)?;
         let (from, cpu_before, sent_before) = (clients.latest.clone(), cpu_time(), server.counters().1.bytes_out);
-        drop(server.take_pace());
+        drop(server.take_pace(is_judged));
         let begun = instant();
         drive(server, clients, self.measured, self.stop, |news| news.live < total)?;
-        let (seconds, pace) = (begun.elapsed().as_secs_f64(), server.take_pace());
+        let (seconds, pace) = (begun.elapsed().as_secs_f64(), server.take_pace(is_judged));
         let (cpu_after, sent) = (cpu_time(), server.counters().1.bytes_out - sent_before);
         let news = &clients.latest;
-        let there: usize = (0..plan.rooms).map(|number| server.lobby().member_count(&room_name(number))).sum();
+        let there: usize = server.rooms().iter().map(|room| room.status.members).sum();
         // A process that has no time to tell anything has told nothing.
         let told = news.at.checked_sub(from.at).filter(|micros| *micros > 0);
         let clients_cpu = |before: u64, after: u64| Some(after.saturating_sub(before) as f64 / told? as f64);

@@ -112,6 +112,14 @@ pub(super) fn sweep(bench: &Bench, bounds: &Bounds, title: &str, first: u32, pla
     Ok(sweep)
 }
 
+/// Measures one load.
+pub(super) fn single(bench: &Bench, bounds: &Bounds, title: &str, plan: Plan) -> Result<Sweep, CliError> {
+    say(&format!("\n{title}\n{}", heading()));
+    let mut sweep = Sweep { title: title.to_owned(), steps: Vec::new(), at_end: false };
+    measure(bench, bounds, plan, &mut sweep)?;
+    Ok(sweep)
+}
+
 /// Measures a step, and once more if it was not held: whatever else a machine does can make one run bad, and none good.
 fn measure(bench: &Bench, bounds: &Bounds, plan: Plan, sweep: &mut Sweep) -> Result<bool, CliError> {
     let mut last = None;

@@ -14,19 +14,16 @@ use super::event::GatewayEvent;
 use crate::host::session::ConnectionId;
 use crate::protocol::LinkConditions;
 
-/// Most rounds that a thread lies behind. The host goes on adding to the one that it could not hand over.
-const ROUNDS_MAX: usize = 4;
-
 /// Most events that wait for the host. A thread that has more stops receiving, and the system drops what does not fit the socket.
 const EVENTS_MAX: usize = 65_536;
 
-/// Most bytes of packets in one round. More are lost.
-const ROUND_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of packets that wait for a thread. More are lost.
+const ROUND_BYTES_MAX: usize = 16 << 20;
 
 /// Most datagrams that wait for the thread that they belong to. More are lost.
 const FORWARDED_MAX: usize = 4_096;
 
-/// What the host has for one thread since the last flush.
+/// What there is to send for one thread since it last looked.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     pub(super) link: Option<(LinkConditions, u64)>,
@@ -51,6 +48,19 @@ impl Round {
         self.packets.iter().map(|(connection, range)| (*connection, self.bytes.get(range.clone()).unwrap_or_default()))
     }
 
+    /// Takes over what another round has, as far as it fits.
+    fn append(&mut self, other: &Round) {
+        self.link = other.link.or(self.link);
+        self.closes.extend_from_slice(&other.closes);
+        for (connection, packet) in other.packets() {
+            self.add_packet(connection, &[packet]);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.link.is_none() && self.closes.is_empty() && self.packets.is_empty()
+    }
+
     fn clear(&mut self) {
         self.link = None;
         self.closes.clear();
@@ -62,13 +72,13 @@ impl Round {
 /// What passes between the host's thread and one of the gateway's.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    rounds: Mutex<VecDeque<Round>>,
-    spare: Mutex<Vec<Round>>,
+    round: Mutex<Round>,
     events: Mutex<Vec<GatewayEvent>>,
     forwarded: Mutex<VecDeque<(SocketAddr, Vec<u8>)>>,
     counters: Mutex<GatewayCounters>,
     waker: Waker,
     stop: AtomicBool,
+    reader: Mutex<Option<std::thread::Thread>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,8 +87,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Exchange {
     pub(super) fn new(waker: Waker) -> Self {
-        let (rounds, spare, events, forwarded, counters) = Default::default();
-        Self { rounds, spare, events, forwarded, counters, waker, stop: AtomicBool::new(false) }
+        let (round, events, forwarded, counters, reader) = Default::default();
+        Self { round, events, forwarded, counters, waker, stop: AtomicBool::new(false), reader }
     }
 
     fn wake(&self) {
@@ -95,28 +105,36 @@ impl Exchange {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The host hands over a round, and is given an empty one; or none is taken, and it stays as it is.
+    /// Hands over what is to be sent, and empties it. Many threads may do so: what each has follows on what it had before.
     pub(super) fn hand_over(&self, round: &mut Round) {
-        let mut rounds = lock(&self.rounds);
-        if rounds.len() < ROUNDS_MAX {
-            let empty = lock(&self.spare).pop().unwrap_or_default();
-            rounds.push_back(std::mem::replace(round, empty));
+        if round.is_empty() {
+            return;
         }
-        drop(rounds);
+        let mut waiting = lock(&self.round);
+        if waiting.is_empty() {
+            std::mem::swap(&mut *waiting, round);
+        } else {
+            waiting.append(round);
+        }
+        drop(waiting);
+        round.clear();
         self.wake();
     }
 
-    pub(super) fn next_round(&self) -> Option<Round> {
-        lock(&self.rounds).pop_front()
+    /// What is to be sent goes into `round`, which must be empty. False if there is nothing.
+    pub(super) fn take_round(&self, round: &mut Round) -> bool {
+        round.clear();
+        let mut waiting = lock(&self.round);
+        let any = !waiting.is_empty();
+        if any {
+            std::mem::swap(&mut *waiting, round);
+        }
+        any
     }
 
-    /// The thread gives a round back, to be filled again.
-    pub(super) fn give_back(&self, mut round: Round) {
-        round.clear();
-        let mut spare = lock(&self.spare);
-        if spare.len() < ROUNDS_MAX {
-            spare.push(round);
-        }
+    /// Who is to be woken when there is something to tell.
+    pub(super) fn wake_reader(&self, reader: std::thread::Thread) {
+        *lock(&self.reader) = Some(reader);
     }
 
     /// The thread tells what happened. False if the host has too much to read already; nothing is then taken.
@@ -124,8 +142,13 @@ impl Exchange {
         *lock(&self.counters) = counters;
         let mut waiting = lock(&self.events);
         let room = waiting.len() < EVENTS_MAX;
+        let news = room && !events.is_empty();
         if room {
             waiting.append(events);
+        }
+        drop(waiting);
+        if news {
+            lock(&self.reader).iter().for_each(std::thread::Thread::unpark);
         }
         room
     }

@@ -9,6 +9,8 @@ use super::config::{THREADS_MAX, listen_shared};
 use super::counters::GatewayCounters;
 use super::event::GatewayEvent;
 #[cfg(unix)]
+use super::outlet::Outlet;
+#[cfg(unix)]
 use super::pool::Pool;
 use super::shard::Shard;
 use crate::host::session::ConnectionId;
@@ -106,6 +108,32 @@ impl Gateway {
             Kind::Inline(shard) => shard.set_link(conditions, seed),
             #[cfg(unix)]
             Kind::Threads(pool, _) => pool.set_link(conditions, seed),
+        }
+    }
+
+    /// The way out for those who send from threads of their own; none if it has none itself.
+    #[cfg(unix)]
+    pub(in crate::host) fn outlet(&self) -> Option<Outlet> {
+        match &self.0 {
+            Kind::Inline(_) => None,
+            Kind::Threads(pool, _) => Some(pool.outlet()),
+        }
+    }
+
+    /// Which of its threads has a client.
+    #[cfg(unix)]
+    pub(in crate::host) fn thread_of(&self, connection: ConnectionId) -> Option<usize> {
+        match &self.0 {
+            Kind::Inline(_) => None,
+            Kind::Threads(pool, _) => pool.thread_of(connection),
+        }
+    }
+
+    /// Wakes this thread whenever a thread of the gateway has something to tell.
+    #[cfg(unix)]
+    pub(in crate::host) fn wake_reader(&self, reader: &std::thread::Thread) {
+        if let Kind::Threads(pool, _) = &self.0 {
+            pool.wake_reader(reader);
         }
     }
 

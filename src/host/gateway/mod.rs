@@ -13,6 +13,8 @@ mod event;
 mod exchange;
 mod front;
 #[cfg(unix)]
+mod outlet;
+#[cfg(unix)]
 mod pool;
 mod shard;
 #[cfg(unix)]
@@ -22,4 +24,6 @@ pub use self::config::{Access, BindError, ShardConfig};
 pub use self::counters::{GatewayCounters, GatewayLimits};
 pub use self::event::{GatewayEvent, Gone};
 pub use self::front::Gateway;
+#[cfg(unix)]
+pub(super) use self::outlet::Outlet;
 pub use self::shard::Shard;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::counters::GatewayCounters;
 use super::event::{GatewayEvent, Gone};
 use super::exchange::{Exchange, Post, Round};
+use super::outlet::Outlet;
 use super::shard::Shard;
 use super::threads::Seat;
 use crate::host::session::ConnectionId;
@@ -155,6 +156,21 @@ impl Pool {
         if let Some(thread) = self.threads.get_mut(number) {
             thread.round.closes.push(connection);
         }
+    }
+
+    /// The way out for those who send from threads of their own.
+    pub(super) fn outlet(&self) -> Outlet {
+        Outlet::new(self.threads.iter().map(|thread| Arc::clone(&thread.exchange)).collect())
+    }
+
+    /// Which thread has a client.
+    pub(super) fn thread_of(&self, connection: ConnectionId) -> Option<usize> {
+        self.clients.get(&connection).copied()
+    }
+
+    /// Wakes a thread whenever there is something to tell.
+    pub(super) fn wake_reader(&self, reader: &std::thread::Thread) {
+        self.threads.iter().for_each(|thread| thread.exchange.wake_reader(reader.clone()));
     }
 
     /// Hands each thread what it is to send.

@@ -18,6 +18,9 @@ const NAP_MAX: Duration = Duration::from_millis(25);
 /// How long it waits for a socket that the system does not know, or for a host that has too much to read.
 const GLANCE: Duration = Duration::from_millis(1);
 
+/// How often it acknowledges, and keeps connections alive: once per tick.
+const FLUSH_EVERY: Duration = Duration::from_millis(45);
+
 /// Most datagrams between two looks at what the host has.
 const DATAGRAMS_AT_ONCE: usize = 1_024;
 
@@ -63,6 +66,7 @@ impl Worker {
         let mut ready = Events::with_capacity(8);
         let mut told = true;
         let mut taken = 0;
+        let (mut round, mut flushed) = (Round::default(), Duration::ZERO);
         while !self.exchange.is_stopped() {
             let due = self.shard.next_due().map_or(self.nap, |due| due.saturating_sub((self.clock)()));
             let wait = if taken >= DATAGRAMS_AT_ONCE { Duration::ZERO } else { due.min(self.nap) };
@@ -76,9 +80,13 @@ impl Worker {
                 }
                 taken = self.shard.receive(now, DATAGRAMS_AT_ONCE);
             }
-            while let Some(round) = self.exchange.next_round() {
+            while self.exchange.take_round(&mut round) {
                 self.round(&round, now);
-                self.exchange.give_back(round);
+            }
+            // However many rooms send at however many times.
+            if now >= flushed + FLUSH_EVERY {
+                flushed = now;
+                self.shard.flush(now);
             }
             self.events.extend(self.shard.drain_events());
             told = self.exchange.tell(&mut self.events, self.shard.counters());
@@ -95,6 +103,8 @@ impl Worker {
             self.shard.send_packet(connection, packet);
         }
         round.closes.iter().for_each(|connection| self.shard.disconnect(*connection));
-        self.shard.flush(now);
+        if !round.closes.is_empty() {
+            self.shard.flush(now);
+        }
     }
 }

@@ -243,6 +243,43 @@ impl Lobby {
         self.rooms.get(name).map_or(0, |hosted| hosted.members.len())
     }
 
+    /// The tick of a room, how many members and spectators it has, and for how many users it waits.
+    pub(crate) fn standing_of(&self, name: &str) -> (RoomTick, usize, usize) {
+        let standing = |hosted: &HostedRoom| (hosted.room.tick_now(), hosted.members.len(), hosted.vacant.len());
+        self.rooms.get(name).map(standing).unwrap_or_default()
+    }
+
+    /// Whether who comes again takes its own place over.
+    pub(crate) fn takes_over(&self) -> bool {
+        self.takeover
+    }
+
+    /// True if a connection is about to be closed.
+    pub(crate) fn is_closing(&self, connection: ConnectionId) -> bool {
+        self.sessions.get(&connection).is_some_and(|session| session.stage == Stage::Closing)
+    }
+
+    /// True if anybody is connected.
+    pub fn has_sessions(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
+    /// Puts a user out of a room, and says why. False if it is not there.
+    pub fn kick(&mut self, name: &str, user: EntityId, why: &str) -> bool {
+        let found = self.rooms.get(name).and_then(|hosted| hosted.users.get(&user)).copied();
+        if let Some(connection) = found {
+            self.counters.kicked += 1;
+            self.turn_away(connection, LeaveReason::Kicked, &Refusal::Kicked(why.to_owned()));
+        }
+        found.is_some()
+    }
+
+    /// Takes a connection out of its room, tells it why, and closes it when that is sent.
+    pub fn turn_away(&mut self, connection: ConnectionId, reason: LeaveReason, why: &Refusal) {
+        self.detach(connection, reason);
+        self.refuse(connection, why);
+    }
+
     /// What was counted.
     pub fn counters(&self) -> HostCounters {
         self.counters
@@ -420,8 +457,7 @@ impl Lobby {
         session.mistakes += 1;
         if session.mistakes > self.limits.mistakes_max {
             self.counters.kicked += 1;
-            self.detach(connection, LeaveReason::Kicked);
-            self.refuse(connection, &Refusal::Kicked("too many malformed messages".to_owned()));
+            self.turn_away(connection, LeaveReason::Kicked, &Refusal::Kicked("too many malformed messages".to_owned()));
         }
     }
 

@@ -1,0 +1,207 @@
+//! The way to a host from other threads: what an operator sees of it, and orders.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::gateway::GatewayCounters;
+use super::limits::HostCounters;
+use super::lobby::Lobby;
+use super::task::{Mail, RoomStatus};
+use crate::protocol::EntityId;
+use crate::room::{Incoming, Room};
+
+/// How long an answer is waited for. A room that stands in its game's code gives none.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why an order was not obeyed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum OrderError {
+    /// There is no such room, or it has just ended.
+    #[error("there is no room {0:?}")]
+    NoRoom(String),
+    /// The host, or the room, does not answer.
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    NoAnswer,
+    /// The host has stopped.
+    #[error("the host has stopped")]
+    Stopped,
+    /// It can't be done.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What there is to know of a room.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RoomInfo {
+    /// Its name.
+    pub name: String,
+    /// The template that it was made from; empty if from none.
+    pub template: String,
+    /// How many players are connected and were led there, some of whom may not be in yet.
+    pub seats: usize,
+    /// How many it takes.
+    pub seats_max: usize,
+    /// It is at rest in the store: who asks for it wakes it.
+    pub is_resting: bool,
+    /// How it does.
+    pub status: RoomStatus,
+}
+
+impl RoomInfo {
+    pub(super) fn resting(name: &str, template: &str) -> Self {
+        let (name, template, status) = (name.to_owned(), template.to_owned(), RoomStatus::default());
+        Self { name, template, seats: 0, seats_max: 0, is_resting: true, status }
+    }
+}
+
+/// What a host is told by other threads.
+pub(super) enum Order {
+    Rooms(Sender<Vec<RoomInfo>>),
+    Counters(Sender<(usize, (HostCounters, GatewayCounters))>),
+    Open { room: String, template: String, answer: Sender<Result<(), String>> },
+    Close { room: String, why: String, answer: Sender<bool> },
+    Mail { room: String, mail: Mail, answer: Sender<bool> },
+    Refuse,
+}
+
+/// The way to a [`Host`](super::Host) from other threads.
+#[derive(Clone)]
+pub struct HostHandle {
+    orders: Sender<Order>,
+    host: Arc<Mutex<Thread>>,
+}
+
+impl std::fmt::Debug for HostHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HostHandle")
+    }
+}
+
+impl HostHandle {
+    pub(super) fn new(orders: Sender<Order>, host: Arc<Mutex<Thread>>) -> Self {
+        Self { orders, host }
+    }
+
+    fn wake(&self) {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner).unpark();
+    }
+
+    fn order<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<T, OrderError> {
+        let (answer, answers) = channel();
+        self.orders.send(order(answer)).map_err(|_| OrderError::Stopped)?;
+        self.wake();
+        answers.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => OrderError::NoAnswer,
+            RecvTimeoutError::Disconnected => OrderError::Stopped,
+        })
+    }
+
+    /// The rooms, and how each does.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn rooms(&self) -> Result<Vec<RoomInfo>, OrderError> {
+        self.order(Order::Rooms)
+    }
+
+    /// How many are connected, and what was counted.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn counters(&self) -> Result<(usize, (HostCounters, GatewayCounters)), OrderError> {
+        self.order(Order::Counters)
+    }
+
+    /// Opens a room from a template.
+    ///
+    /// # Errors
+    /// If it can't be opened.
+    pub fn open(&self, room: &str, template: &str) -> Result<(), OrderError> {
+        let (room, template) = (room.to_owned(), template.to_owned());
+        self.order(|answer| Order::Open { room, template, answer })?.map_err(OrderError::Refused)
+    }
+
+    /// Closes a room; its members are told why.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn close(&self, room: &str, why: &str) -> Result<(), OrderError> {
+        let (name, why) = (room.to_owned(), why.to_owned());
+        let closed = self.order(|answer| Order::Close { room: name, why, answer })?;
+        closed.then_some(()).ok_or_else(|| OrderError::NoRoom(room.to_owned()))
+    }
+
+    fn mail(&self, room: &str, mail: Mail) -> Result<(), OrderError> {
+        let name = room.to_owned();
+        let sent = self.order(|answer| Order::Mail { room: name, mail, answer })?;
+        sent.then_some(()).ok_or_else(|| OrderError::NoRoom(room.to_owned()))
+    }
+
+    /// Puts a user out of a room, if it is there.
+    ///
+    /// # Errors
+    /// If there is no such room.
+    pub fn kick(&self, room: &str, user: EntityId, why: &str) -> Result<(), OrderError> {
+        self.mail(room, Mail::Kick(user, why.to_owned()))
+    }
+
+    /// Lets a room stand still, or go on. Nothing happens in it meanwhile: what is timed by its ticks waits.
+    ///
+    /// # Errors
+    /// If there is no such room.
+    pub fn pause(&self, room: &str, paused: bool) -> Result<(), OrderError> {
+        self.mail(room, Mail::Pause(paused))
+    }
+
+    /// Lets a room that stands still go on by so many ticks.
+    ///
+    /// # Errors
+    /// If there is no such room.
+    pub fn step(&self, room: &str, ticks: u32) -> Result<(), OrderError> {
+        self.mail(room, Mail::Step(ticks))
+    }
+
+    /// Puts something into a room's inbox.
+    ///
+    /// # Errors
+    /// If there is no such room.
+    pub fn push(&self, room: &str, incoming: Incoming) -> Result<(), OrderError> {
+        self.mail(room, Mail::Push(incoming))
+    }
+
+    /// Looks into a room, between two of its ticks, on the thread that runs it: the room waits for it.
+    ///
+    /// # Errors
+    /// If there is no such room, or it does not answer.
+    pub fn look<T: Send + 'static>(&self, room: &str, look: impl FnOnce(&mut Room) -> T + Send + 'static) -> Result<T, OrderError> {
+        let (answer, answers) = channel();
+        let name = room.to_owned();
+        let ask = move |lobby: &mut Lobby| {
+            if let Some(room) = lobby.room_mut(&name) {
+                // Who asked and is gone has no use for the answer.
+                let _ = answer.send(look(room));
+            }
+        };
+        self.mail(room, Mail::Ask(Box::new(ask)))?;
+        answers.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => OrderError::NoAnswer,
+            RecvTimeoutError::Disconnected => OrderError::NoRoom(room.to_owned()),
+        })
+    }
+
+    /// Refuses newcomers from now on: the host is about to stop.
+    ///
+    /// # Errors
+    /// If it has stopped.
+    pub fn refuse_newcomers(&self) -> Result<(), OrderError> {
+        self.orders.send(Order::Refuse).map_err(|_| OrderError::Stopped)?;
+        self.wake();
+        Ok(())
+    }
+}

@@ -1,0 +1,615 @@
+//! A host on all cores: every room runs by itself, and who comes is led to the room that it wants.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use super::gateway::{Access, BindError, Gateway, GatewayCounters, GatewayEvent, Gone, Outlet, ShardConfig};
+use super::handle::{HostHandle, Order, RoomInfo};
+use super::keeper::{KeepError, KeepOptions, Keeper};
+use super::limits::{HostCounters, HostLimits};
+use super::lobby::Lobby;
+use super::pace::Pace;
+use super::pacer::Pacer;
+use super::scheduler::Scheduler;
+use super::server::ServerError;
+use super::session::{ConnectionId, Visitor};
+use super::task::{Berth, Gear, Mail, OnTick, Task, Weather};
+use crate::protocol::{ClientMessage, LeaveReason, LinkConditions, Moment, Refusal};
+use crate::room::{Blueprint, RoomError, RoomOptions};
+use crate::store::{Pressure, WriterReport};
+
+/// How long the thread that leads people sleeps at most. It is woken by the gateway, by orders, and by rooms that end.
+const NAP_MAX: Duration = Duration::from_millis(20);
+
+/// How often it looks after the store, and after those who are in no room.
+const LOOK_AROUND_EVERY: Duration = Duration::from_millis(20);
+
+/// How often it looks for rooms that nobody is in.
+const LOOK_FOR_EMPTY_EVERY: Duration = Duration::from_secs(1);
+
+/// What rooms are made from.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// The game.
+    pub blueprint: Blueprint,
+    /// What a room of it is created from, but for its name.
+    pub options: RoomOptions,
+    /// How many members and spectators a room of it has at most; as many as the host's limits say if it does not.
+    pub members_max: Option<usize>,
+    /// Whether a room of it is created when somebody asks for `NAME/...`, where `NAME` is the template's.
+    pub on_demand: bool,
+}
+
+impl Template {
+    /// A game's rooms as they are by default. None are created on demand.
+    pub fn new(blueprint: Blueprint, options: RoomOptions) -> Self {
+        Self { blueprint, options, members_max: None, on_demand: false }
+    }
+}
+
+/// How a host works.
+#[derive(Clone, Copy, Debug)]
+pub struct HostOptions {
+    /// What it allows.
+    pub limits: HostLimits,
+    /// How many threads send, receive and encrypt: 1 to 16, each for up to 256 clients.
+    pub gateway_threads: usize,
+    /// How many threads run rooms. 0 for as many as there are cores.
+    pub room_threads: usize,
+    /// After which time a room that nobody is in, and that is kept, goes to rest in the store; whoever asks for it wakes it. One that was created on
+    /// demand and is not kept ends.
+    pub rest_after: Option<Duration>,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self { limits: HostLimits::default(), gateway_threads: 1, room_threads: 0, rest_after: None }
+    }
+}
+
+/// A room that is open.
+struct Place {
+    berth: Arc<Berth>,
+    template: Template,
+    template_name: String,
+    /// Players who were led there and are connected.
+    seats: usize,
+    /// Everybody who was led there and is connected.
+    visitors: usize,
+    /// It was told to end, and whether it may be woken again.
+    ending: Option<bool>,
+}
+
+impl Place {
+    fn seats_max(&self, limits: &HostLimits) -> usize {
+        self.template.members_max.unwrap_or(limits.members_per_room_max)
+    }
+}
+
+/// Where a connection is.
+struct Route {
+    visitor: Visitor,
+    thread: usize,
+    /// The room that it was led to, and whether as a player.
+    room: Option<(String, bool)>,
+    /// Its hello, if it waits until a room has ended, so that it can be woken.
+    waits: Option<(String, Bytes)>,
+}
+
+/// A host of many rooms on one UDP port, with all cores at work. For one that is driven by its caller on one thread see [`Server`](super::Server).
+///
+/// Each room runs by itself on whichever thread is free, so none waits for another, and one that takes long is run apart. Who connects says which
+/// room it wants: a room by its name; `NAME/x`, which is created if the [template](Self::template) `NAME` allows it; or `NAME/*`, any room of that
+/// template with a free seat, or a new one.
+pub struct Host {
+    gateway: Gateway,
+    outlet: Outlet,
+    options: HostOptions,
+    /// Those who are in no room.
+    foyer: Lobby,
+    routes: BTreeMap<ConnectionId, Route>,
+    places: BTreeMap<String, Place>,
+    /// Rooms at rest, and the names of their templates.
+    resting: BTreeMap<String, String>,
+    templates: BTreeMap<String, Template>,
+    scheduler: Scheduler,
+    over: Receiver<String>,
+    orders: (Sender<Order>, Receiver<Order>),
+    keeper: Option<Keeper>,
+    weather: Arc<Weather>,
+    on_tick: Option<OnTick>,
+    /// The thread that leads people, for those who wake it; nobody knows of it before the first round.
+    thread: Arc<Mutex<Thread>>,
+    is_known: bool,
+    opened: u64,
+    looked_around: Duration,
+    looked_for_empty: Duration,
+    draining: bool,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("rooms", &self.places.len()).field("connections", &self.routes.len()).finish_non_exhaustive()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+impl Host {
+    /// Listens. Its threads wait until [`run`](Self::run) or [`round`](Self::round) is called.
+    ///
+    /// # Errors
+    /// If the address can't be had, or anybody could reach it and that is not allowed; if the system gives no threads.
+    pub fn bind(config: &ShardConfig, options: HostOptions) -> Result<Self, ServerError> {
+        let gateway = Gateway::bind(config, options.gateway_threads.max(1), unix_time)?;
+        let outlet = gateway.outlet().ok_or(BindError::TooManyThreads(0))?;
+        let threads = match options.room_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let (over, hears) = channel();
+        let scheduler = Scheduler::start(threads, over);
+        let scheduler = scheduler.map_err(|error| BindError::Socket { address: config.bind, error })?;
+        let foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
+        let (routes, places, resting, templates, weather) = Default::default();
+        Ok(Self {
+            gateway,
+            outlet,
+            options,
+            foyer,
+            routes,
+            places,
+            resting,
+            templates,
+            scheduler,
+            over: hears,
+            orders: channel(),
+            keeper: None,
+            weather,
+            on_tick: None,
+            thread: Arc::new(Mutex::new(std::thread::current())),
+            is_known: false,
+            opened: 0,
+            looked_around: Duration::ZERO,
+            looked_for_empty: Duration::ZERO,
+            draining: false,
+        })
+    }
+
+    /// Keeps the rooms that are opened from now on, and brings them back if they were stored.
+    ///
+    /// # Errors
+    /// If the data can't be read or written, or another process has it.
+    pub fn keep(&mut self, options: &KeepOptions) -> Result<&mut Keeper, ServerError> {
+        Ok(self.keep_by(Keeper::open(options)?))
+    }
+
+    /// The same by a keeper that is open already.
+    pub fn keep_by(&mut self, keeper: Keeper) -> &mut Keeper {
+        self.keeper.insert(keeper)
+    }
+
+    /// What keeps the rooms, if anything does.
+    pub fn keeper(&mut self) -> Option<&mut Keeper> {
+        self.keeper.as_mut()
+    }
+
+    /// Lets somebody hear of every tick of the rooms that are opened from now on. It is called on the threads that run them: what it does, a room
+    /// waits for.
+    pub fn on_tick(&mut self, hears: OnTick) {
+        self.on_tick = Some(hears);
+    }
+
+    /// Makes a template known: rooms can be [opened](Self::open) from it, and if it says so, are on demand.
+    pub fn template(&mut self, name: &str, template: Template) {
+        self.templates.insert(name.to_owned(), template);
+    }
+
+    /// Opens a room from a template.
+    ///
+    /// # Errors
+    /// If there is no such template, or the room can't be built.
+    pub fn open(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
+        let unknown =
+            || ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec![format!("there is no template {template:?}")]) };
+        let found = self.templates.get(template).cloned().ok_or_else(unknown)?;
+        self.open_place(room, template, found)
+    }
+
+    /// Opens a room with options of its own.
+    ///
+    /// # Errors
+    /// If it can't be built.
+    pub fn open_room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<(), ServerError> {
+        let name = options.name.clone();
+        self.open_place(&name, "", Template::new(blueprint.clone(), options))
+    }
+
+    fn open_place(&mut self, name: &str, template_name: &str, template: Template) -> Result<(), ServerError> {
+        let failed = |error| ServerError::Room { name: name.to_owned(), error };
+        let limits = HostLimits {
+            members_per_room_max: template.members_max.unwrap_or(self.options.limits.members_per_room_max),
+            ..self.options.limits
+        };
+        if self.places.contains_key(name) {
+            return Err(failed(RoomError::Rules(vec![format!("there is a room {name:?} already")])));
+        }
+        if self.places.len() >= limits.rooms_max {
+            return Err(failed(RoomError::Rules(vec![format!("{} rooms are as many as the host may have", self.places.len())])));
+        }
+        let options = RoomOptions { name: name.to_owned(), ..template.options.clone() };
+        let (mut lobby, mut kept, mut past) = (Lobby::new(limits, self.foyer.takes_over()), None, None);
+        lobby.begin_epoch(unix_time().as_nanos() as u64);
+        match &mut self.keeper {
+            None => lobby.open_room(&template.blueprint, options).map_err(failed)?,
+            Some(keeper) => {
+                let room = keeper.room(&template.blueprint, options).map_err(|error| match error {
+                    KeepError::Room(error) => failed(error),
+                    error => ServerError::Keep(error),
+                })?;
+                lobby.admit_room(room).map_err(failed)?;
+                (kept, past) = (keeper.give_away(name), keeper.past_reader());
+            }
+        }
+        // The golden ratio spreads any number of rooms evenly.
+        let phase = Duration::from_micros((self.opened * 30_902) % 50_000);
+        self.opened += 1;
+        let berth = Berth::new(name);
+        let gear = Gear { outlet: self.outlet.clone(), kept, past, weather: self.weather.clone(), on_tick: self.on_tick.clone() };
+        self.scheduler.add(Task::new(berth.clone(), lobby, Pacer::new(self.scheduler.now(), phase), gear));
+        self.resting.remove(name);
+        let template_name = template_name.to_owned();
+        self.places.insert(name.to_owned(), Place { berth, template, template_name, seats: 0, visitors: 0, ending: None });
+        Ok(())
+    }
+
+    /// Puts a simulated link before each client, in both directions.
+    pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        self.gateway.set_link(conditions, seed);
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.gateway.local_address()
+    }
+
+    /// The way to it from other threads.
+    pub fn handle(&self) -> HostHandle {
+        HostHandle::new(self.orders.0.clone(), self.thread.clone())
+    }
+
+    /// The rooms, and how each does.
+    pub fn rooms(&self) -> Vec<RoomInfo> {
+        let open = self.places.iter().map(|(name, place)| RoomInfo {
+            name: name.clone(),
+            template: place.template_name.clone(),
+            seats: place.seats,
+            seats_max: place.seats_max(&self.options.limits),
+            is_resting: false,
+            status: place.berth.status(),
+        });
+        let resting = self.resting.iter().map(|(name, template)| RoomInfo::resting(name, template));
+        open.chain(resting).collect()
+    }
+
+    /// How rooms kept their time, those that are wanted all together, since this was last asked of them.
+    pub fn take_pace(&mut self, wanted: impl Fn(&str) -> bool) -> Pace {
+        let mut pace = Pace::default();
+        let wanted = self.places.iter().filter(|(name, _)| wanted(name));
+        wanted.for_each(|(_, place)| pace.add(&place.berth.take_pace()));
+        pace
+    }
+
+    /// What was counted: by those who lead people, and by the gateway. What rooms count is in their [status](Self::rooms).
+    pub fn counters(&self) -> (HostCounters, GatewayCounters) {
+        (self.foyer.counters(), self.gateway.counters())
+    }
+
+    /// How many are connected.
+    pub fn connections(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Runs until `stop`; then rooms are told to end, and it returns once all have, or after so long.
+    pub fn run(&mut self, stop: &AtomicBool, within: Duration) {
+        while !stop.load(Ordering::Relaxed) {
+            self.round();
+            std::thread::park_timeout(NAP_MAX);
+        }
+        self.drain(within);
+    }
+
+    /// Refuses newcomers, tells all who are there that the host stops, and waits until all rooms have ended, or for so long. True if all have.
+    pub fn drain(&mut self, within: Duration) -> bool {
+        self.draining = true;
+        let begun = instant();
+        for place in self.places.values_mut().filter(|place| place.ending.is_none()) {
+            place.ending = Some(false);
+            place.berth.send(Mail::End(Refusal::ShuttingDown));
+        }
+        while !self.places.is_empty() && begun.elapsed() < within {
+            self.round();
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        self.places.is_empty()
+    }
+
+    /// Writes what is to be kept and stops keeping.
+    pub fn stop_keeping(&mut self) -> Option<WriterReport> {
+        self.keeper.take().map(Keeper::stop)
+    }
+
+    /// Leads those who have come, hears what rooms and others have to say. To be called some times in 50 ms.
+    pub fn round(&mut self) {
+        self.tell_where_it_is();
+        let now = self.scheduler.now();
+        self.foyer.advance(now);
+        self.gateway.receive(unix_time(), usize::MAX);
+        let events: Vec<GatewayEvent> = self.gateway.drain_events().collect();
+        events.into_iter().for_each(|event| self.lead(event));
+        while let Ok(order) = self.orders.1.try_recv() {
+            self.obey(order);
+        }
+        while let Ok(name) = self.over.try_recv() {
+            self.ended(&name);
+        }
+        if now >= self.looked_around + LOOK_AROUND_EVERY {
+            self.looked_around = now;
+            self.attend_store();
+            self.attend_foyer();
+        }
+        if now >= self.looked_for_empty + LOOK_FOR_EMPTY_EVERY {
+            self.looked_for_empty = now;
+            self.put_to_rest();
+        }
+        self.gateway.flush(unix_time());
+    }
+
+    /// Lets those who have something to say know which thread to wake.
+    fn tell_where_it_is(&mut self) {
+        let here = std::thread::current();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_known || thread.id() != here.id() {
+            self.is_known = true;
+            self.gateway.wake_reader(&here);
+            self.scheduler.wake(&here);
+            *thread = here;
+        }
+    }
+
+    fn lead(&mut self, event: GatewayEvent) {
+        match event {
+            GatewayEvent::Connected(connection, admission) => {
+                let visitor = Visitor { player: admission.player, name: admission.name, room: admission.room };
+                let thread = self.gateway.thread_of(connection).unwrap_or_default();
+                self.foyer.connected(connection, visitor.clone());
+                let full = self.routes.len() >= self.options.limits.sessions_max;
+                self.routes.insert(connection, Route { visitor, thread, room: None, waits: None });
+                let why = if self.draining { Some(Refusal::ShuttingDown) } else { full.then_some(Refusal::HostFull) };
+                why.into_iter().for_each(|why| self.foyer.turn_away(connection, LeaveReason::Left, &why));
+            }
+            GatewayEvent::Message(connection, message) | GatewayEvent::Packet(connection, message) => {
+                let Some(route) = self.routes.get(&connection) else { return };
+                match route.room.as_ref().and_then(|(room, _)| self.places.get(room)) {
+                    Some(place) => place.berth.send(Mail::Message(connection, message)),
+                    None => self.knock(connection, message),
+                }
+            }
+            GatewayEvent::Disconnected(connection, how) => {
+                let reason = match how {
+                    Gone::Left => LeaveReason::Left,
+                    Gone::Lost => LeaveReason::Timeout,
+                    Gone::Closed => LeaveReason::Kicked,
+                };
+                self.gone(connection, reason);
+            }
+        }
+    }
+
+    fn gone(&mut self, connection: ConnectionId, reason: LeaveReason) {
+        let Some(route) = self.routes.remove(&connection) else { return };
+        let room = route.room.and_then(|(room, plays)| Some((self.places.get_mut(&room)?, plays)));
+        match room {
+            Some((place, plays)) => {
+                place.visitors = place.visitors.saturating_sub(1);
+                place.seats = place.seats.saturating_sub(usize::from(plays));
+                place.berth.send(Mail::Disconnected(connection, reason));
+            }
+            None => self.foyer.disconnected(connection, reason),
+        }
+    }
+
+    /// Somebody who is in no room says something: which one it wants, if all is well.
+    fn knock(&mut self, connection: ConnectionId, message: Bytes) {
+        let Some(route) = self.routes.get(&connection).filter(|route| route.waits.is_none()) else { return };
+        let wanted = match ClientMessage::decode(&message) {
+            Ok(ClientMessage::Hello { room, spectate, .. }) if !self.foyer.is_closing(connection) => Some((room, !spectate)),
+            _ => None,
+        };
+        let Some((asked, plays)) = wanted else { return self.foyer.message(connection, &message) };
+        // Who may come into a room may look back at it.
+        let moment = Moment::parse(&asked).filter(|_| !self.places.contains_key(&asked)).map(|moment| moment.room);
+        let wanted = route.visitor.room.as_deref().or(moment).unwrap_or(&asked).to_owned();
+        let room = match self.find(&wanted) {
+            Ok(room) => room,
+            Err(why) => return self.foyer.turn_away(connection, LeaveReason::Left, &why),
+        };
+        let Some(place) = self.places.get_mut(&room) else { return self.foyer.message(connection, &message) };
+        let Some(route) = self.routes.get_mut(&connection) else { return };
+        if place.ending.is_some() {
+            route.waits = Some((room, message));
+            return;
+        }
+        place.visitors += 1;
+        place.seats += usize::from(plays);
+        let mut visitor = route.visitor.clone();
+        if room != wanted {
+            visitor.room = Some(room.clone());
+        }
+        place.berth.send(Mail::Connected(connection, visitor, route.thread));
+        place.berth.send(Mail::Message(connection, message));
+        route.room = Some((room, plays));
+        self.foyer.disconnected(connection, LeaveReason::Left);
+    }
+
+    /// The name of the room that is meant. It is opened if it can be.
+    fn find(&mut self, wanted: &str) -> Result<String, Refusal> {
+        if self.places.contains_key(wanted) {
+            return Ok(wanted.to_owned());
+        }
+        let no_room = || Refusal::NoSuchRoom(wanted.to_owned());
+        if let Some(template) = self.resting.get(wanted).cloned() {
+            return self.open_for(wanted, &template);
+        }
+        let (template, name) = wanted.split_once('/').ok_or_else(no_room)?;
+        let found = self.templates.get(template).ok_or_else(no_room)?;
+        if name == "*" {
+            let limits = &self.options.limits;
+            let is_free =
+                |place: &Place| place.template_name == template && place.ending.is_none() && place.seats < place.seats_max(limits);
+            // The fullest one, so that people meet.
+            let free = self.places.iter().filter(|(_, place)| is_free(place)).max_by_key(|(_, place)| place.seats);
+            if let Some((room, _)) = free {
+                return Ok(room.clone());
+            }
+        }
+        if !found.on_demand || name.is_empty() {
+            return Err(no_room());
+        }
+        let template = template.to_owned();
+        let room = match name {
+            "*" => (1..).map(|nth: u64| format!("{template}/{nth}")).find(|room| !self.is_taken(room)).unwrap_or_default(),
+            _ => wanted.to_owned(),
+        };
+        self.open_for(&room, &template)
+    }
+
+    fn is_taken(&self, room: &str) -> bool {
+        self.places.contains_key(room) || self.resting.contains_key(room)
+    }
+
+    fn open_for(&mut self, room: &str, template: &str) -> Result<String, Refusal> {
+        if self.places.len() >= self.options.limits.rooms_max {
+            return Err(Refusal::HostFull);
+        }
+        match self.open(room, template) {
+            Ok(()) => Ok(room.to_owned()),
+            Err(error) => {
+                tracing::error!(room, %error, "a room can't be opened");
+                Err(Refusal::RoomClosed("it can't be opened".to_owned()))
+            }
+        }
+    }
+
+    /// A room has ended: by order, by its game's fault, or because nobody was in it.
+    fn ended(&mut self, name: &str) {
+        let Some(place) = self.places.remove(name) else { return };
+        if place.ending == Some(true) {
+            tracing::info!(room = name, "at rest");
+            self.resting.insert(name.to_owned(), place.template_name);
+        }
+        let there = self.routes.values_mut().filter(|route| route.room.as_ref().is_some_and(|(room, _)| room == name));
+        there.for_each(|route| route.room = None);
+        let waiting = self.routes.iter_mut().filter(|(_, route)| route.waits.as_ref().is_some_and(|(room, _)| room == name));
+        let waiting: Vec<(ConnectionId, Bytes)> =
+            waiting.filter_map(|(connection, route)| Some((*connection, route.waits.take()?.1))).collect();
+        if !waiting.is_empty()
+            && let Some(keeper) = &self.keeper
+        {
+            // What it told last must be there before it is brought back.
+            let _ = keeper.writer().sync();
+        }
+        waiting.into_iter().for_each(|(connection, hello)| self.knock(connection, hello));
+    }
+
+    fn end(&mut self, name: &str, why: Refusal, rests: bool) -> bool {
+        let Some(place) = self.places.get_mut(name).filter(|place| place.ending.is_none()) else { return false };
+        place.ending = Some(rests);
+        place.berth.send(Mail::End(why));
+        true
+    }
+
+    /// Ends rooms that nobody has been in for long.
+    fn put_to_rest(&mut self) {
+        let Some(after) = self.options.rest_after else { return };
+        let is_kept = self.keeper.is_some();
+        let may_rest = |place: &Place| {
+            let status = place.berth.status();
+            let can = !place.template_name.is_empty() && (is_kept || place.template.on_demand);
+            can && place.visitors == 0 && status.members == 0 && status.away == 0 && status.empty_for >= after
+        };
+        let rest: Vec<String> = self.places.iter().filter(|(_, place)| may_rest(place)).map(|(name, _)| name.clone()).collect();
+        for name in rest {
+            self.end(&name, Refusal::RoomClosed("nobody was in it".to_owned()), is_kept);
+        }
+    }
+
+    fn attend_store(&mut self) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let places = &self.places;
+        keeper.take_up(|room, incoming| {
+            let place = places.get(room).filter(|place| place.ending.is_none());
+            place.map(|place| place.berth.send(Mail::Push(incoming))).is_some()
+        });
+        let pressure = keeper.writer().pressure();
+        self.weather.refusing.store(pressure > Pressure::Easy, Ordering::Relaxed);
+        let full = pressure == Pressure::Full;
+        if self.weather.halted.swap(full, Ordering::Relaxed) != full {
+            match full {
+                true => tracing::error!(why = keeper.writer().failing(), "the store can't take any more; the rooms stand still"),
+                false => tracing::warn!("the store takes again; the rooms go on"),
+            }
+        }
+    }
+
+    /// Tells those who are in no room what there is to tell them.
+    fn attend_foyer(&mut self) {
+        let (routes, outlet) = (&self.routes, &mut self.outlet);
+        let closed = self.foyer.pump(|connection, own, shared| {
+            if let Some(route) = routes.get(&connection) {
+                outlet.send(route.thread, connection, &[own, shared]);
+            }
+        });
+        for connection in closed {
+            if let Some(route) = routes.get(&connection) {
+                outlet.close(route.thread, connection);
+            }
+        }
+        outlet.flush();
+    }
+
+    fn obey(&mut self, order: Order) {
+        // Who asked and is gone has no use for the answer.
+        match order {
+            Order::Rooms(answer) => drop(answer.send(self.rooms())),
+            Order::Counters(answer) => drop(answer.send((self.connections(), self.counters()))),
+            Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
+            Order::Close { room, why, answer } => {
+                let _ = answer.send(self.end(&room, Refusal::RoomClosed(why), false));
+            }
+            Order::Mail { room, mail, answer } => {
+                let place = self.places.get(&room).filter(|place| place.ending.is_none());
+                let _ = answer.send(place.map(|place| place.berth.send(mail)).is_some());
+            }
+            Order::Refuse => self.draining = true,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Threads that run rooms when they are due, as many as the machine has cores; and some for rooms that take long, so that those harm each other
+//! only.
+
+use std::cmp::{Ordering as Order, Reverse};
+use std::collections::BinaryHeap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use super::task::Task;
+
+/// How many threads run the rooms that take long.
+const SLOW_THREADS: usize = 2;
+
+/// How long a thread sleeps at most, so that it notices a stop.
+const NAP_MAX: Duration = Duration::from_millis(50);
+
+/// A room, and when it is due. The one that waits longest comes first.
+struct Due(Duration, u64, Box<Task>);
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Order::Equal
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Order {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// Rooms that wait for their time.
+#[derive(Default)]
+struct Queue {
+    rooms: Mutex<BinaryHeap<Reverse<Due>>>,
+    sooner: Condvar,
+}
+
+impl Queue {
+    fn push(&self, due: Due) {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = rooms.peek().is_none_or(|first| due.0 < first.0.0);
+        rooms.push(Reverse(due));
+        drop(rooms);
+        if is_first {
+            self.sooner.notify_one();
+        }
+    }
+}
+
+/// What the threads share.
+struct Shared {
+    quick: Queue,
+    slow: Queue,
+    stop: AtomicBool,
+    started: Instant,
+    /// The names of rooms that have ended, and who is to hear of it.
+    over: Mutex<(Sender<String>, Option<Thread>)>,
+}
+
+/// Runs rooms. It ends when it is dropped; what is then left of the rooms ends with it.
+pub(super) struct Scheduler {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    numbers: u64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+impl Scheduler {
+    /// Starts `threads` threads. `over` hears the names of rooms that end.
+    pub(super) fn start(threads: usize, over: Sender<String>) -> std::io::Result<Self> {
+        let over = Mutex::new((over, None));
+        let (quick, slow) = Default::default();
+        let shared = Arc::new(Shared { quick, slow, stop: AtomicBool::new(false), started: instant(), over });
+        let mut scheduler = Self { shared: Arc::clone(&shared), threads: Vec::new(), numbers: 0 };
+        let quick = (0..threads.max(1)).map(|number| (format!("rooms-{number}"), true));
+        let slow = (0..SLOW_THREADS).map(|number| (format!("slow-rooms-{number}"), false));
+        for (name, is_quick) in quick.chain(slow) {
+            let shared = Arc::clone(&shared);
+            let work = move || work(&shared, if is_quick { &shared.quick } else { &shared.slow });
+            scheduler.threads.push(std::thread::Builder::new().name(name).spawn(work)?);
+        }
+        Ok(scheduler)
+    }
+
+    /// The time since it started.
+    pub(super) fn now(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// Wakes a thread whenever a room has ended.
+    pub(super) fn wake(&self, reader: &Thread) {
+        self.shared.over.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(reader.clone());
+    }
+
+    /// Takes a room over.
+    pub(super) fn add(&mut self, task: Task) {
+        self.numbers += 1;
+        self.shared.quick.push(Due(task.due(), self.numbers, Box::new(task)));
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.quick.sooner.notify_all();
+        self.shared.slow.sooner.notify_all();
+        for thread in self.threads.drain(..) {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(shared: &Shared, queue: &Queue) {
+    while let Some(Due(_, number, mut task)) = next(shared, queue) {
+        let ran = catch_unwind(AssertUnwindSafe(|| task.run(|| shared.started.elapsed())));
+        if ran.is_err() {
+            tracing::error!(room = task.berth.name, "the host failed at a room, which is lost; the others go on");
+        }
+        if ran.unwrap_or(false) {
+            let queue = if task.is_slow { &shared.slow } else { &shared.quick };
+            queue.push(Due(task.due(), number, task));
+        } else {
+            let over = shared.over.lock().unwrap_or_else(PoisonError::into_inner);
+            // Who does not hear any more has no use for it.
+            let _ = over.0.send(task.berth.name.clone());
+            over.1.iter().for_each(Thread::unpark);
+        }
+    }
+}
+
+/// Waits for the next room that is due. Nothing once all is to stop.
+fn next(shared: &Shared, queue: &Queue) -> Option<Due> {
+    let mut rooms = queue.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if shared.stop.load(Ordering::Acquire) {
+            return None;
+        }
+        let now = shared.started.elapsed();
+        let wait = rooms.peek().map_or(NAP_MAX, |first| first.0.0.saturating_sub(now));
+        if wait.is_zero() && !rooms.is_empty() {
+            let due = rooms.pop().map(|due| due.0);
+            // Another one waits for what is due after this one.
+            drop(rooms);
+            queue.sooner.notify_one();
+            return due;
+        }
+        let waited = queue.sooner.wait_timeout(rooms, wait.min(NAP_MAX));
+        rooms = waited.map_or_else(|error| error.into_inner().0, |(rooms, _)| rooms);
+    }
+}

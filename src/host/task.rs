@@ -1,0 +1,355 @@
+//! One room of a host, with all that it takes to run by itself: its lobby, its pace, its way out. Whichever thread has it runs it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::gateway::Outlet;
+use super::keeper::KeptRoom;
+use super::limits::HostCounters;
+use super::lobby::{Lobby, PastAnswer, TickReport};
+use super::pace::Pace;
+use super::pacer::Pacer;
+use super::past::PastReader;
+use super::session::{ConnectionId, Visitor};
+use crate::protocol::{EntityId, LeaveReason, Refusal, Rejection, RoomTick};
+use crate::room::{Incoming, RoomClock};
+
+/// What hears of every tick of every room, on the thread that ran it.
+pub type OnTick = Arc<dyn Fn(&str, &TickReport, &Lobby) + Send + Sync>;
+
+/// How many ticks lie between two looks at how a room does.
+const STATUS_EVERY: u32 = 10;
+
+/// What takes longer in the mean is run apart from the other rooms, and what takes less comes back.
+const SLOW_ABOVE: Duration = Duration::from_millis(6);
+const QUICK_BELOW: Duration = Duration::from_millis(3);
+
+/// From how much longer a tick is than that on a room is slow at once.
+const SLOW_AT_ONCE: Duration = Duration::from_millis(20);
+
+/// How long a room that ends goes on, so that those who were in it hear why.
+const ENDING_MAX: Duration = Duration::from_secs(2);
+
+/// What reaches a room from outside.
+pub(super) enum Mail {
+    /// Somebody comes; a thread of the gateway has the connection.
+    Connected(ConnectionId, Visitor, usize),
+    Message(ConnectionId, Bytes),
+    Disconnected(ConnectionId, LeaveReason),
+    /// For the room's inbox.
+    Push(Incoming),
+    /// Puts a user out.
+    Kick(EntityId, String),
+    /// Lets the room stand still, or go on.
+    Pause(bool),
+    /// Lets a room that stands still go on by so many ticks.
+    Step(u32),
+    /// Somebody wants to look into the room, or to change it.
+    Ask(Box<dyn FnOnce(&mut Lobby) + Send>),
+    /// The room is to end: closed for its members, or put to rest.
+    End(Refusal),
+}
+
+/// How a room does.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RoomStatus {
+    /// The tick that ran last.
+    pub tick: RoomTick,
+    /// Who is in it: members and spectators.
+    pub members: usize,
+    /// Users who are waited for.
+    pub away: usize,
+    /// What was counted.
+    pub counters: HostCounters,
+    /// How it kept its time since it was opened.
+    pub pace: Pace,
+    /// It takes so long that it is run apart from the others.
+    pub is_slow: bool,
+    /// It stands still.
+    pub is_paused: bool,
+    /// For how long nobody has been in it.
+    pub empty_for: Duration,
+    /// The last tick that is stored, if it is kept.
+    pub durable: Option<RoomTick>,
+}
+
+/// A room, for those who don't run it.
+#[derive(Default)]
+pub(super) struct Berth {
+    pub(super) name: String,
+    mail: Mutex<Vec<Mail>>,
+    status: Mutex<RoomStatus>,
+    /// How it kept its time since somebody last took it.
+    pace: Mutex<Pace>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Berth {
+    pub(super) fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), ..Self::default() })
+    }
+
+    pub(super) fn send(&self, mail: Mail) {
+        lock(&self.mail).push(mail);
+    }
+
+    pub(super) fn status(&self) -> RoomStatus {
+        lock(&self.status).clone()
+    }
+
+    pub(super) fn take_pace(&self) -> Pace {
+        std::mem::take(&mut *lock(&self.pace))
+    }
+}
+
+/// What all rooms of a host go by.
+#[derive(Debug, Default)]
+pub(super) struct Weather {
+    /// The store is behind: commands are refused.
+    pub(super) refusing: AtomicBool,
+    /// The store can't take any more: rooms stand still.
+    pub(super) halted: AtomicBool,
+}
+
+/// A room, for the thread that runs it.
+pub(super) struct Task {
+    pub(super) berth: Arc<Berth>,
+    lobby: Lobby,
+    pacer: Pacer,
+    outlet: Outlet,
+    /// Which thread of the gateway has whom.
+    threads: BTreeMap<ConnectionId, usize>,
+    kept: Option<KeptRoom>,
+    past: Option<Arc<PastReader>>,
+    answers: (Sender<PastAnswer>, Receiver<PastAnswer>),
+    weather: Arc<Weather>,
+    on_tick: Option<OnTick>,
+    refusing: bool,
+    /// What a tick takes in the mean of the last ones.
+    mean: Duration,
+    pub(super) is_slow: bool,
+    paused: bool,
+    steps: u32,
+    empty_since: Option<Duration>,
+    ending: Option<Duration>,
+    rounds: u32,
+}
+
+/// What a task needs besides its room.
+pub(super) struct Gear {
+    pub(super) outlet: Outlet,
+    pub(super) kept: Option<KeptRoom>,
+    pub(super) past: Option<Arc<PastReader>>,
+    pub(super) weather: Arc<Weather>,
+    pub(super) on_tick: Option<OnTick>,
+}
+
+impl Task {
+    /// A room that was opened in a lobby of its own.
+    pub(super) fn new(berth: Arc<Berth>, mut lobby: Lobby, pacer: Pacer, gear: Gear) -> Self {
+        let Gear { outlet, kept, past, weather, on_tick } = gear;
+        lock(&berth.status).tick = lobby.standing_of(&berth.name).0;
+        if past.is_some() {
+            lobby.can_read_pasts();
+        }
+        Self {
+            berth,
+            lobby,
+            pacer,
+            outlet,
+            threads: BTreeMap::new(),
+            kept,
+            past,
+            answers: channel(),
+            weather,
+            on_tick,
+            refusing: false,
+            mean: Duration::ZERO,
+            is_slow: false,
+            paused: false,
+            steps: 0,
+            empty_since: None,
+            ending: None,
+            rounds: 0,
+        }
+    }
+
+    /// When it is to run next.
+    pub(super) fn due(&self) -> Duration {
+        self.pacer.next()
+    }
+
+    /// Runs what is due. False once the room has ended; `clock` tells the time since the host started.
+    pub(super) fn run(&mut self, clock: impl Fn() -> Duration) -> bool {
+        let now = clock();
+        self.lobby.advance(now);
+        let mail = std::mem::take(&mut *lock(&self.berth.mail));
+        mail.into_iter().for_each(|mail| self.take(mail, now));
+        self.feel_the_weather();
+        let due = self.pacer.due(now);
+        if due.skipped > 0 {
+            lock(&self.berth.pace).skipped += due.skipped;
+            tracing::warn!(room = self.berth.name, skipped = due.skipped, late = ?due.late, "a room fell behind; its time stood still");
+        }
+        let stands = self.weather.halted.load(Ordering::Relaxed) || self.ending.is_some();
+        let ticks = match self.paused {
+            _ if stands => 0,
+            true => std::mem::take(&mut self.steps).min(due.ticks),
+            false => due.ticks,
+        };
+        for nth in 0..ticks {
+            let begins = clock();
+            let late = (due.late + begins.saturating_sub(now)).saturating_sub(RoomClock::STEP * nth);
+            self.tick();
+            self.note_pace(late, clock().saturating_sub(begins));
+        }
+        if ticks == 0 {
+            self.lobby.serve_standing();
+        }
+        self.show_pasts();
+        self.send();
+        lock(&self.berth.pace).rounds.record(clock().saturating_sub(now));
+        self.tell_status(now);
+        self.goes_on(now)
+    }
+
+    fn take(&mut self, mail: Mail, now: Duration) {
+        match mail {
+            Mail::Connected(connection, visitor, thread) => {
+                self.threads.insert(connection, thread);
+                self.lobby.connected(connection, visitor);
+            }
+            Mail::Message(connection, message) => self.lobby.message(connection, &message),
+            Mail::Disconnected(connection, reason) => {
+                self.threads.remove(&connection);
+                self.lobby.disconnected(connection, reason);
+            }
+            Mail::Push(incoming) => drop(self.lobby.push(&self.berth.name, incoming)),
+            Mail::Kick(user, why) => drop(self.lobby.kick(&self.berth.name, user, &why)),
+            Mail::Pause(paused) => self.paused = paused,
+            Mail::Step(ticks) => self.steps = self.steps.saturating_add(ticks),
+            Mail::Ask(ask) => ask(&mut self.lobby),
+            Mail::End(why) => {
+                self.lobby.close_room(&self.berth.name, &why);
+                self.ending.get_or_insert(now);
+            }
+        }
+    }
+
+    fn feel_the_weather(&mut self) {
+        let refusing = self.weather.refusing.load(Ordering::Relaxed);
+        if refusing != self.refusing {
+            self.refusing = refusing;
+            let why = || Rejection::new("store_behind").because("the server can't store what happens at the moment");
+            self.lobby.refuse_commands(refusing.then(why));
+        }
+    }
+
+    fn tick(&mut self) {
+        let name = &self.berth.name;
+        let Some(mut report) = self.lobby.tick_room(name) else { return };
+        if let Some(on_tick) = &self.on_tick {
+            on_tick(name, &report, &self.lobby);
+        }
+        let is_over = report.fault.is_some();
+        if let Some(kept) = &mut self.kept {
+            kept.record(&mut report);
+            kept.tell_durable(name, &mut self.lobby);
+        }
+        if is_over {
+            self.ending.get_or_insert(self.pacer.next());
+        }
+    }
+
+    fn note_pace(&mut self, late: Duration, busy: Duration) {
+        let mut pace = lock(&self.berth.pace);
+        pace.late.record(late);
+        pace.busy.record(busy);
+        drop(pace);
+        let mut status = lock(&self.berth.status);
+        status.pace.late.record(late);
+        status.pace.busy.record(busy);
+        self.mean = (self.mean * 15 + busy) / 16;
+        self.is_slow = match self.is_slow {
+            true => self.mean >= QUICK_BELOW,
+            false => self.mean >= SLOW_ABOVE || busy >= SLOW_AT_ONCE,
+        };
+        if self.is_slow && !status.is_slow {
+            // So that it is not back at once.
+            self.mean = self.mean.max(busy);
+            tracing::warn!(room = self.berth.name, ?busy, "a room takes long; it is run apart from the others");
+        }
+        status.is_slow = self.is_slow;
+    }
+
+    fn show_pasts(&mut self) {
+        if !self.lobby.has_pasts() {
+            return;
+        }
+        self.lobby.tick_pasts();
+        for request in self.lobby.past_requests() {
+            let asked = match self.past.as_ref().zip(self.kept.as_ref()) {
+                Some((past, kept)) => past.ask(request, kept.protocol.clone(), self.answers.0.clone()),
+                None => Err(PastAnswer::nobody(&request)),
+            };
+            asked.err().into_iter().for_each(|failed| self.lobby.past_answer(failed));
+        }
+        while let Ok(answer) = self.answers.1.try_recv() {
+            self.lobby.past_answer(answer);
+        }
+    }
+
+    fn send(&mut self) {
+        let (threads, outlet) = (&self.threads, &mut self.outlet);
+        let closed = self.lobby.pump(|connection, own, shared| {
+            if let Some(thread) = threads.get(&connection) {
+                outlet.send(*thread, connection, &[own, shared]);
+            }
+        });
+        for connection in closed {
+            if let Some(thread) = self.threads.remove(&connection) {
+                self.outlet.close(thread, connection);
+            }
+        }
+        self.outlet.flush();
+    }
+
+    fn tell_status(&mut self, now: Duration) {
+        if self.lobby.has_sessions() {
+            self.empty_since = None;
+        } else {
+            self.empty_since.get_or_insert(now);
+        }
+        self.rounds += 1;
+        if !self.rounds.is_multiple_of(STATUS_EVERY) {
+            return;
+        }
+        let name = &self.berth.name;
+        let (tick, members, away) = self.lobby.standing_of(name);
+        let mut status = lock(&self.berth.status);
+        (status.tick, status.members, status.away) = (tick, members, away);
+        (status.counters, status.is_paused) = (self.lobby.counters(), self.paused);
+        status.empty_for = self.empty_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        status.durable = self.kept.as_ref().and_then(KeptRoom::durable);
+    }
+
+    /// False once all who were in a room that ends know why.
+    fn goes_on(&mut self, now: Duration) -> bool {
+        let Some(since) = self.ending else { return true };
+        let is_over = !self.lobby.has_pasts() && !self.lobby.has_sessions();
+        if is_over || now > since + ENDING_MAX {
+            self.kept.take().into_iter().for_each(|kept| kept.close());
+            return false;
+        }
+        true
+    }
+}

@@ -1,0 +1,406 @@
+//! A host on all cores, over real UDP: rooms of their own, on demand and at rest, and what an operator does to them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce;
+use roomkeeper::client::{
+    Connection, ConnectionState, Credentials, HeadlessReplica, Issue, LinkStatus, Replica, ReplicaPlugin, Sight, UdpLink, UdpPlugin,
+    UdpTransport, unix_time,
+};
+use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
+use roomkeeper::host::{Host, HostHandle, HostKey, HostOptions, Keeper, OrderError, Template};
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{Admission, ClientMessage, Protocol, Refusal};
+use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
+use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
+use serde::{Deserialize, Serialize};
+
+#[derive(Component, Clone, Serialize, Deserialize)]
+struct Beat(u32);
+#[derive(Serialize, Deserialize)]
+struct Mark(u32);
+#[derive(Clone, Serialize, Deserialize)]
+struct Marked(u32);
+#[derive(Component, Serialize, Deserialize, Default)]
+struct Sum(u32);
+
+fn protocol(app: &mut App) {
+    let _ = app.sync::<Beat>("beat");
+    let _ = app.sync::<Sum>("sum");
+    app.command::<Mark>("mark").stateless_fact::<Marked>("marked");
+}
+
+/// 1,000 fails, more than that burns so many milliseconds in each tick.
+fn rules(app: &mut App) {
+    app.decide(|mark: In<Issued<Mark>>| accept(Marked(mark.command.0)));
+    app.add_systems(Startup, |mut commands: Commands| {
+        commands.spawn((Beat(0), Sum::default()));
+    });
+    app.add_observer(|marked: On<Happened<Marked>>, mut sums: Query<&mut Sum>| {
+        assert_ne!(marked.event().fact.0, 1_000, "as it was asked to");
+        sums.iter_mut().for_each(|mut sum| sum.0 += marked.event().fact.0);
+    });
+    app.add_systems(FixedUpdate, |mut beats: Query<(&mut Beat, &Sum)>, clock: Res<RoomClock>| {
+        for (mut beat, sum) in &mut beats {
+            beat.0 = clock.tick().0;
+            let begun = now();
+            while sum.0 > 1_000 && begun.elapsed() < Duration::from_millis(u64::from(sum.0 - 1_000)) {}
+        }
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "a rule that burns time on purpose")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn blueprint() -> Blueprint {
+    Blueprint::new(protocol, rules)
+}
+
+/// A host that runs on a thread of its own.
+struct Running {
+    handle: HostHandle,
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<bool>>,
+}
+
+impl Running {
+    fn start(options: HostOptions, store: Option<MemoryStore>, prepare: impl FnOnce(&mut Host)) -> Self {
+        let access = Access::Loopback;
+        let config =
+            ShardConfig { bind: ([127, 0, 0, 1], 0).into(), public_addresses: Vec::new(), access, limits: GatewayLimits::default() };
+        let mut host = Host::bind(&config, options).unwrap();
+        if let Some(store) = store {
+            host.keep_by(Keeper::start(Box::new(store), WriterOptions::default()).unwrap());
+        }
+        prepare(&mut host);
+        let (handle, address, stop) = (host.handle(), host.local_address().unwrap(), Arc::new(AtomicBool::new(false)));
+        let stops = stop.clone();
+        let thread = std::thread::spawn(move || {
+            host.run(&stops, Duration::from_secs(5));
+            let all_ended = host.rooms().is_empty();
+            host.stop_keeping();
+            all_ended
+        });
+        Self { handle, address, stop, thread: Some(thread) }
+    }
+
+    /// Stops it. True if all rooms ended in time.
+    fn stop(mut self) -> bool {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    fn status(&self, room: &str) -> roomkeeper::host::RoomInfo {
+        self.handle.rooms().unwrap().into_iter().find(|info| info.name == room).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.handle.rooms().unwrap().into_iter().map(|info| info.name).collect()
+    }
+}
+
+fn credentials(address: SocketAddr, name: &str) -> Credentials {
+    let client_id = u64::from_le_bytes(HostKey::random().unwrap().0[..8].try_into().unwrap());
+    let admission = Admission { client_id, player: EntityId::named(name), name: name.to_owned(), room: None };
+    Credentials::Unauthenticated { server: address, admission }
+}
+
+struct Player(App);
+
+impl Player {
+    fn connect(address: SocketAddr, name: &str, room: &str) -> Self {
+        let mut app = App::new();
+        app.add_plugins((ReplicaPlugin, UdpPlugin));
+        protocol(&mut app);
+        app.finish();
+        app.cleanup();
+        app.insert_resource(UdpTransport::connect(&credentials(address, name), room, false).unwrap());
+        Self(app)
+    }
+
+    fn state(&self) -> ConnectionState {
+        self.0.world().resource::<Connection>().state().clone()
+    }
+
+    fn room(&self) -> String {
+        self.0.world().resource::<Replica>().room_name().to_owned()
+    }
+
+    fn mark(&mut self, by: u32) {
+        self.0.world_mut().run_system_once(move |mut issue: Issue| drop(issue.send(&Mark(by)))).unwrap();
+    }
+
+    fn sum(&mut self) -> u32 {
+        let world = self.0.world_mut();
+        world.query::<&Sum>().iter(world).map(|sum| sum.0).sum()
+    }
+
+    fn leave(&mut self) {
+        self.0.world_mut().resource_mut::<Connection>().leave();
+        self.0.update();
+        self.0.world_mut().resource_mut::<UdpTransport>().hang_up();
+    }
+}
+
+/// Lets time pass until something is so.
+fn until(what: &str, players: &mut [&mut Player], mut is_so: impl FnMut(&mut [&mut Player]) -> bool) {
+    let begun = now();
+    while !is_so(players) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}: not in 30 s");
+        players.iter_mut().for_each(|player| player.0.update());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn in_room(players: &mut [&mut Player]) -> bool {
+    players.iter().all(|player| player.state().is_in_room())
+}
+
+fn on_demand(members_max: usize) -> Template {
+    let mut template = Template::new(blueprint(), RoomOptions::named("template"));
+    (template.members_max, template.on_demand) = (Some(members_max), true);
+    template
+}
+
+#[test]
+fn rooms_of_their_own_play_side_by_side_and_one_whose_game_fails_closes_alone() {
+    let running = Running::start(HostOptions::default(), None, |host| {
+        for nth in 0..200 {
+            host.open_room(&blueprint(), RoomOptions::named(format!("room{nth}"))).unwrap();
+        }
+    });
+    let mut players: Vec<Player> = (0..20).map(|nth| Player::connect(running.address, "ann", &format!("room{nth}"))).collect();
+    let mut all: Vec<&mut Player> = players.iter_mut().collect();
+    until("all are in", &mut all, in_room);
+    for (nth, player) in all.iter_mut().enumerate() {
+        player.mark(nth as u32);
+    }
+    until("each room is its own", &mut all, |all| all.iter_mut().enumerate().all(|(nth, player)| player.sum() == nth as u32));
+    let before = running.status("room9").status.tick;
+    all[7].mark(1_000);
+    until("it is closed", &mut all, |all| matches!(all[7].state(), ConnectionState::Refused(Refusal::RoomClosed(_), _)));
+    until("the others go on", &mut all, |_| running.status("room9").status.tick.0 > before.0 + 30);
+    assert!(all.iter().enumerate().all(|(nth, player)| nth == 7 || player.state().is_in_room()));
+    let rooms = running.handle.rooms().unwrap();
+    assert_eq!(rooms.len(), 199, "the failed one is gone");
+    assert!(rooms.iter().all(|room| room.status.counters.room_faults == 0 && room.status.pace.skipped == 0));
+    assert!(running.stop());
+}
+
+#[test]
+fn a_room_that_takes_long_is_run_apart_and_the_others_skip_nothing() {
+    let running = Running::start(HostOptions { room_threads: 2, ..HostOptions::default() }, None, |host| {
+        for nth in 0..20 {
+            host.open_room(&blueprint(), RoomOptions::named(format!("room{nth}"))).unwrap();
+        }
+    });
+    let mut player = Player::connect(running.address, "ann", "room3");
+    until("it is in", &mut [&mut player], in_room);
+    player.mark(1_040);
+    until("it is slow", &mut [&mut player], |_| running.status("room3").status.is_slow);
+    let before = running.status("room4").status.tick;
+    until("time passes", &mut [&mut player], |_| running.status("room4").status.tick.0 > before.0 + 60);
+    for room in running.handle.rooms().unwrap() {
+        assert_eq!((room.status.is_slow, room.name.as_str()), (room.name == "room3", room.name.as_str()));
+        assert!(room.name == "room3" || room.status.pace.skipped == 0, "{}: {:?}", room.name, room.status.pace);
+    }
+    assert!(player.state().is_in_room());
+    assert!(running.stop());
+}
+
+/// A client that only joins.
+struct Joiner {
+    link: UdpLink,
+    replica: HeadlessReplica,
+    greeted: bool,
+    room: Option<String>,
+    refused: Option<Refusal>,
+}
+
+#[test]
+fn a_thousand_who_come_at_once_to_rooms_of_two_are_all_seated_and_no_room_has_three() {
+    const MANY: usize = 1_000;
+    let mut options = HostOptions { gateway_threads: 8, ..HostOptions::default() };
+    options.limits.sessions_max = 2 * MANY;
+    let running = Running::start(options, None, |host| host.template("duel", on_demand(2)));
+    let replica = || {
+        let mut app = App::new();
+        app.add_plugins(ReplicaPlugin);
+        protocol(&mut app);
+        HeadlessReplica::new(app.world_mut().remove_resource::<Protocol>().unwrap())
+    };
+    let fingerprint = replica().protocol().fingerprint();
+    let join = |nth: usize| Joiner {
+        link: UdpLink::connect(&credentials(running.address, &format!("p{nth}")), unix_time()).unwrap(),
+        replica: replica(),
+        greeted: false,
+        room: None,
+        refused: None,
+    };
+    let mut all: Vec<Joiner> = (0..MANY).map(join).collect();
+    let begun = now();
+    while all.iter().any(|joiner| joiner.room.is_none() && joiner.refused.is_none()) {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{} are in", all.iter().filter(|joiner| joiner.room.is_some()).count());
+        for joiner in &mut all {
+            joiner.link.receive(unix_time());
+            while let Some(packet) = joiner.link.next_packet() {
+                for sight in joiner.replica.deliver(unix_time(), &packet).unwrap() {
+                    match sight {
+                        Sight::Welcome { room, .. } => joiner.room = Some(room),
+                        Sight::Refused(refusal, _) => joiner.refused = Some(refusal),
+                        _ => {}
+                    }
+                }
+            }
+            if joiner.link.status() == LinkStatus::Connected && !joiner.greeted {
+                joiner.greeted = true;
+                let hello = ClientMessage::Hello { fingerprint, room: "duel/*".to_owned(), spectate: false, resume: None };
+                joiner.link.send(hello.encode()).unwrap();
+            }
+            if let Some(report) = joiner.replica.next_report(unix_time()) {
+                joiner.link.send_packet(&report);
+            }
+            joiner.link.flush();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut seats: BTreeMap<String, usize> = BTreeMap::new();
+    for joiner in &all {
+        *seats.entry(joiner.room.clone().unwrap()).or_default() += 1;
+    }
+    assert_eq!((seats.len(), seats.values().max()), (MANY / 2, Some(&2)), "no room is over its capacity, and none is wasted");
+    assert_eq!(running.names().len(), MANY / 2);
+}
+
+#[test]
+fn rooms_are_created_on_demand_within_limits_and_where_a_template_says_so() {
+    let mut options = HostOptions::default();
+    options.limits.rooms_max = 3;
+    let running = Running::start(options, None, |host| {
+        host.template("duel", on_demand(2));
+        host.template("arena", Template::new(blueprint(), RoomOptions::named("template")));
+        host.open("arena/main", "arena").unwrap();
+    });
+    let join = |room: &str| Player::connect(running.address, room, room);
+    let (mut named, mut main) = (join("duel/blue"), join("arena/main"));
+    let (mut closed, mut unknown, mut nameless) = (join("arena/other"), join("chess/*"), join("duel/"));
+    until("those who may are in", &mut [&mut named, &mut main], in_room);
+    let refused = |player: &mut Player| matches!(player.state(), ConnectionState::Refused(Refusal::NoSuchRoom(_), _));
+    until("the others are not", &mut [&mut closed, &mut unknown, &mut nameless], |all| all.iter_mut().all(|player| refused(player)));
+    let mut any = Player::connect(running.address, "cem", "duel/*");
+    until("anywhere", &mut [&mut any, &mut named], in_room);
+    assert_eq!(any.room(), "duel/blue", "where somebody waits");
+    let mut more = Player::connect(running.address, "dan", "duel/*");
+    until("anywhere", &mut [&mut more, &mut named, &mut any], in_room);
+    assert_eq!((more.room(), running.names().len()), ("duel/1".to_owned(), 3));
+    let mut too_many = Player::connect(running.address, "eve", "duel/red");
+    until("full", &mut [&mut too_many], |all| matches!(all[0].state(), ConnectionState::Refused(Refusal::HostFull, _)));
+}
+
+#[test]
+fn a_room_that_nobody_is_in_goes_to_rest_and_wakes_as_it_was() {
+    let mut options = HostOptions { rest_after: Some(Duration::from_millis(500)), ..HostOptions::default() };
+    options.limits.grace_ticks = 0;
+    let store = MemoryStore::default();
+    let running = Running::start(options, Some(store.clone()), |host| host.template("duel", on_demand(2)));
+    let mut player = Player::connect(running.address, "ann", "duel/blue");
+    until("it is in", &mut [&mut player], in_room);
+    player.mark(42);
+    until("it is marked", &mut [&mut player], |all| all[0].sum() == 42);
+    player.leave();
+    until("it is at rest", &mut [], |_| running.status("duel/blue").is_resting);
+    let mut archive = Archive::new(store.reader().unwrap(), blueprint().protocol());
+    let slept_at = archive.head("duel/blue").unwrap().unwrap().tick;
+    for times in 1..=3 {
+        let mut again = Player::connect(running.address, "ann", "duel/blue");
+        until("it is in again", &mut [&mut again], in_room);
+        assert_eq!(again.sum(), 41 + times);
+        again.mark(1);
+        until("it is marked again", &mut [&mut again], |all| all[0].sum() == 42 + times);
+        assert!(running.status("duel/blue").status.tick >= slept_at);
+        again.leave();
+        until("it is at rest again", &mut [], |_| running.status("duel/blue").is_resting);
+    }
+    assert!(running.stop());
+    let facts = archive.facts("duel/blue", roomkeeper::protocol::FactSeq(1), usize::MAX).unwrap();
+    let marks = facts.iter().filter(|fact| fact.kind == "marked").count();
+    assert_eq!(marks, 4, "the ledger goes on through it");
+    assert!(facts.windows(2).all(|pair| pair[1].seq.0 == pair[0].seq.0 + 1));
+}
+
+#[test]
+fn an_operator_lets_a_room_stand_still_steps_looks_into_it_puts_out_and_closes() {
+    let running = Running::start(HostOptions::default(), None, |host| {
+        host.open_room(&blueprint(), RoomOptions::named("main")).unwrap();
+    });
+    let (handle, mut ann, mut bob) =
+        (&running.handle, Player::connect(running.address, "ann", "main"), Player::connect(running.address, "bob", "main"));
+    until("both are in", &mut [&mut ann, &mut bob], in_room);
+    handle.pause("main", true).unwrap();
+    until("it stands", &mut [&mut ann, &mut bob], |_| running.status("main").status.is_paused);
+    let tick = || handle.look("main", |room| room.tick_now()).unwrap();
+    let stands_at = tick();
+    ann.mark(5);
+    // Longer than the transport waits for a silent host.
+    let begun = now();
+    until("6 s", &mut [&mut ann, &mut bob], |_| begun.elapsed() > Duration::from_secs(6));
+    assert_eq!(tick(), stands_at);
+    assert!(in_room(&mut [&mut ann, &mut bob]), "they are told that it is there");
+    assert_eq!(ann.sum(), 0);
+    handle.step("main", 1).unwrap();
+    until("a tick", &mut [&mut ann, &mut bob], |all| all[1].sum() == 5);
+    assert_eq!(tick().0, stands_at.0 + 1);
+    handle.pause("main", false).unwrap();
+    until("it goes on", &mut [&mut ann, &mut bob], |_| tick().0 > stands_at.0 + 10);
+    handle.kick("main", EntityId::named("bob"), "enough").unwrap();
+    until("bob is out", &mut [&mut ann, &mut bob], |all| {
+        all[1].state() == ConnectionState::Refused(Refusal::Kicked("enough".to_owned()), Vec::new())
+    });
+    assert!(ann.state().is_in_room());
+    handle.close("main", "the end").unwrap();
+    until("it is closed", &mut [&mut ann], |all| {
+        all[0].state() == ConnectionState::Refused(Refusal::RoomClosed("the end".to_owned()), Vec::new())
+    });
+    until("it is gone", &mut [], |_| running.names().is_empty());
+    assert_eq!(handle.close("main", "the end"), Err(OrderError::NoRoom("main".to_owned())));
+}
+
+#[test]
+fn a_host_that_stops_refuses_who_comes_tells_who_is_there_and_keeps_all() {
+    let store = MemoryStore::default();
+    let running = Running::start(HostOptions::default(), Some(store.clone()), |host| {
+        for room in ["main", "other"] {
+            host.open_room(&blueprint(), RoomOptions::named(room)).unwrap();
+        }
+    });
+    let (mut ann, mut bob) = (Player::connect(running.address, "ann", "main"), Player::connect(running.address, "bob", "other"));
+    until("both are in", &mut [&mut ann, &mut bob], in_room);
+    ann.mark(7);
+    until("it is marked", &mut [&mut ann, &mut bob], |all| all[0].sum() == 7);
+    running.handle.refuse_newcomers().unwrap();
+    let mut cem = Player::connect(running.address, "cem", "main");
+    until("a newcomer is refused", &mut [&mut ann, &mut bob, &mut cem], |all| {
+        all[2].state() == ConnectionState::Refused(Refusal::ShuttingDown, Vec::new())
+    });
+    assert!(in_room(&mut [&mut ann, &mut bob]), "who is there plays on");
+    let tick = running.status("main").status.tick;
+    let ends = std::thread::spawn(move || running.stop());
+    until("they are told", &mut [&mut ann, &mut bob], |all| {
+        all.iter().all(|player| player.state() == ConnectionState::Refused(Refusal::ShuttingDown, Vec::new()))
+    });
+    assert!(ends.join().unwrap(), "all rooms ended in time");
+    let mut archive = Archive::new(store.reader().unwrap(), blueprint().protocol());
+    assert!(archive.head("main").unwrap().unwrap().tick >= tick);
+    assert!(archive.facts("main", roomkeeper::protocol::FactSeq(1), 100).unwrap().iter().any(|fact| fact.kind == "marked"));
+}
