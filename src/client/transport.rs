@@ -10,6 +10,7 @@ use bevy_ecs::prelude::*;
 use super::connection::Connection;
 use super::plugin::ReplicaSystems;
 use super::reconnect::{Broken, Remedy};
+use super::replica::Replica;
 use super::state::ConnectionState;
 use super::udp::{Credentials, LinkError, LinkStatus, UdpLink};
 use crate::protocol::limits::TICK_MILLIS;
@@ -72,7 +73,8 @@ impl std::fmt::Debug for UdpTransport {
 }
 
 impl UdpTransport {
-    /// Begins to connect, to join a room as a user or a spectator.
+    /// Begins to connect, to join a room as a user or a spectator. A host may have rooms on demand, `duel/*` for instance: what is come back to then is the
+    /// room that was entered.
     ///
     /// # Errors
     /// If the system gives no socket, or the credentials are malformed.
@@ -175,11 +177,15 @@ impl UdpTransport {
     }
 
     /// The link stands.
-    fn stand(&mut self, connection: &mut Connection, protocol: &Protocol) {
+    fn stand(&mut self, connection: &mut Connection, protocol: &Protocol, replica: &Replica) {
         if !self.greeted {
             self.greeted = true;
             connection.join(protocol, &self.room, self.spectate);
         } else if connection.state().is_in_room() {
+            // Who asked for any room comes back to the one that it was given.
+            if !self.came_in && self.room != replica.room_name() {
+                replica.room_name().clone_into(&mut self.room);
+            }
             (self.came_in, self.trying, self.broken) = (true, false, None);
         } else if let (ConnectionState::Refused(Refusal::Rejected(why), _), Some(broken)) = (connection.state(), &self.broken)
             && why.code == "already_joined"
@@ -208,7 +214,7 @@ impl Plugin for UdpPlugin {
     }
 }
 
-fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connection>, protocol: Res<Protocol>) {
+fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connection>, protocol: Res<Protocol>, replica: Res<Replica>) {
     let transport = &mut *transport;
     let now = unix_time();
     connection.set_now(now);
@@ -221,7 +227,7 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
     match status {
         LinkStatus::Connecting if transport.broken.is_none() => connection.connecting(),
         LinkStatus::Connecting => {}
-        LinkStatus::Connected => transport.stand(&mut connection, &protocol),
+        LinkStatus::Connected => transport.stand(&mut connection, &protocol, &replica),
         LinkStatus::Disconnected(reason) => transport.mend(now, reason, &mut connection),
     }
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::bans::Ban;
 use super::gateway::GatewayCounters;
 use super::limits::HostCounters;
 use super::lobby::Lobby;
 use super::task::{Mail, RoomStatus};
+use super::token::HostKey;
 use crate::protocol::EntityId;
 use crate::room::{Incoming, Room};
 
@@ -67,6 +69,10 @@ pub(super) enum Order {
     Open { room: String, template: String, answer: Sender<Result<(), String>> },
     Close { room: String, why: String, answer: Sender<bool> },
     Mail { room: String, mail: Mail, answer: Sender<bool> },
+    Ban(Ban, Sender<Result<(), String>>),
+    Unban(EntityId, Sender<Result<bool, String>>),
+    Bans(Sender<Vec<Ban>>),
+    Keys(Vec<HostKey>),
     Refuse,
 }
 
@@ -193,6 +199,40 @@ impl HostHandle {
             RecvTimeoutError::Timeout => OrderError::NoAnswer,
             RecvTimeoutError::Disconnected => OrderError::NoRoom(room.to_owned()),
         })
+    }
+
+    /// Bans a player, and puts it out of all rooms.
+    ///
+    /// # Errors
+    /// If it can't be kept: it counts all the same, until the process ends.
+    pub fn ban(&self, ban: Ban) -> Result<(), OrderError> {
+        self.order(|answer| Order::Ban(ban, answer))?.map_err(OrderError::Refused)
+    }
+
+    /// Lets a player in again. False if it was not banned.
+    ///
+    /// # Errors
+    /// If it can't be kept.
+    pub fn unban(&self, player: EntityId) -> Result<bool, OrderError> {
+        self.order(|answer| Order::Unban(player, answer))?.map_err(OrderError::Refused)
+    }
+
+    /// The bans that count.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn bans(&self) -> Result<Vec<Ban>, OrderError> {
+        self.order(Order::Bans)
+    }
+
+    /// Lets in those whose tokens were made with one of these keys, from now on. Who is in stays.
+    ///
+    /// # Errors
+    /// If the host has stopped.
+    pub fn accept_keys(&self, keys: Vec<HostKey>) -> Result<(), OrderError> {
+        self.orders.send(Order::Keys(keys)).map_err(|_| OrderError::Stopped)?;
+        self.wake();
+        Ok(())
     }
 
     /// Refuses newcomers from now on: the host is about to stop.

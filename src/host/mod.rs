@@ -4,6 +4,8 @@
 //!
 //! May use: protocol, room, store. The only place where the wall clock is read and threads run.
 
+#[cfg(unix)]
+mod bans;
 mod delivery;
 pub mod gateway;
 #[cfg(unix)]
@@ -26,6 +28,8 @@ mod task;
 mod token;
 mod view;
 
+#[cfg(unix)]
+pub use self::bans::Ban;
 #[cfg(unix)]
 pub use self::handle::{HostHandle, OrderError, RoomInfo};
 #[cfg(unix)]

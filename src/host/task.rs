@@ -45,6 +45,8 @@ pub(super) enum Mail {
     Push(Incoming),
     /// Puts a user out.
     Kick(EntityId, String),
+    /// Puts somebody out, user or not.
+    TurnAway(ConnectionId, Refusal),
     /// Lets the room stand still, or go on.
     Pause(bool),
     /// Lets a room that stands still go on by so many ticks.
@@ -235,6 +237,7 @@ impl Task {
             }
             Mail::Push(incoming) => drop(self.lobby.push(&self.berth.name, incoming)),
             Mail::Kick(user, why) => drop(self.lobby.kick(&self.berth.name, user, &why)),
+            Mail::TurnAway(connection, why) => self.lobby.turn_away(connection, LeaveReason::Kicked, &why),
             Mail::Pause(paused) => self.paused = paused,
             Mail::Step(ticks) => self.steps = self.steps.saturating_add(ticks),
             Mail::Ask(ask) => ask(&mut self.lobby),

@@ -51,6 +51,9 @@ pub enum BindError {
         /// What the system says.
         error: io::Error,
     },
+    /// The system gives no random numbers for a key.
+    #[error("{0}")]
+    Chance(String),
     /// Without tokens anybody could connect.
     #[error("{0} can be reached from outside: give a key for connect tokens, or allow access without authentication")]
     Unauthenticated(SocketAddr),

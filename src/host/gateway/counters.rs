@@ -16,6 +16,8 @@ pub struct GatewayLimits {
     pub requests_burst: u32,
     /// Most strangers that are half-way in. Default: 1,024. Counter: `requests_limited`.
     pub pending_max: usize,
+    /// Most clients of one shard with the same IP address, but for those of this machine. Default: 64. Counter: `addresses_limited`.
+    pub clients_per_address_max: usize,
 }
 
 impl Default for GatewayLimits {
@@ -27,6 +29,7 @@ impl Default for GatewayLimits {
             requests_per_second: 500,
             requests_burst: 500,
             pending_max: 1_024,
+            clients_per_address_max: 64,
         }
     }
 }
@@ -51,6 +54,8 @@ pub struct GatewayCounters {
     pub requests_while_connected: u64,
     /// Connection requests beyond the limit.
     pub requests_limited: u64,
+    /// Connection requests from an IP address that has as many clients as it may.
+    pub addresses_limited: u64,
     /// Datagrams that carried nothing that the transport could use: a wrong key, a replay, a wrong token.
     pub unusable: u64,
     /// Decrypted payloads that no well-formed client sends.
@@ -90,6 +95,7 @@ impl std::ops::Add for GatewayCounters {
             unknown_address: self.unknown_address + other.unknown_address,
             requests_while_connected: self.requests_while_connected + other.requests_while_connected,
             requests_limited: self.requests_limited + other.requests_limited,
+            addresses_limited: self.addresses_limited + other.addresses_limited,
             unusable: self.unusable + other.unusable,
             payloads_refused: self.payloads_refused + other.payloads_refused,
             packets_in: self.packets_in + other.packets_in,

@@ -12,6 +12,7 @@ use mio::Waker;
 use super::counters::GatewayCounters;
 use super::event::GatewayEvent;
 use crate::host::session::ConnectionId;
+use crate::host::token::HostKey;
 use crate::protocol::LinkConditions;
 
 /// Most events that wait for the host. A thread that has more stops receiving, and the system drops what does not fit the socket.
@@ -27,6 +28,7 @@ const FORWARDED_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct Round {
     pub(super) link: Option<(LinkConditions, u64)>,
+    pub(super) keys: Option<Vec<HostKey>>,
     pub(super) closes: Vec<ConnectionId>,
     packets: Vec<(ConnectionId, Range<usize>)>,
     bytes: Vec<u8>,
@@ -51,6 +53,7 @@ impl Round {
     /// Takes over what another round has, as far as it fits.
     fn append(&mut self, other: &Round) {
         self.link = other.link.or(self.link);
+        self.keys = other.keys.clone().or(self.keys.take());
         self.closes.extend_from_slice(&other.closes);
         for (connection, packet) in other.packets() {
             self.add_packet(connection, &[packet]);
@@ -58,11 +61,11 @@ impl Round {
     }
 
     fn is_empty(&self) -> bool {
-        self.link.is_none() && self.closes.is_empty() && self.packets.is_empty()
+        self.link.is_none() && self.keys.is_none() && self.closes.is_empty() && self.packets.is_empty()
     }
 
     fn clear(&mut self) {
-        self.link = None;
+        (self.link, self.keys) = (None, None);
         self.closes.clear();
         self.packets.clear();
         self.bytes.clear();
@@ -77,6 +80,8 @@ pub(super) struct Exchange {
     forwarded: Mutex<VecDeque<(SocketAddr, Vec<u8>)>>,
     counters: Mutex<GatewayCounters>,
     waker: Waker,
+    /// It was woken and has not looked yet.
+    woken: AtomicBool,
     stop: AtomicBool,
     reader: Mutex<Option<std::thread::Thread>>,
 }
@@ -88,10 +93,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Exchange {
     pub(super) fn new(waker: Waker) -> Self {
         let (round, events, forwarded, counters, reader) = Default::default();
-        Self { round, events, forwarded, counters, waker, stop: AtomicBool::new(false), reader }
+        Self { round, events, forwarded, counters, waker, woken: AtomicBool::new(false), stop: AtomicBool::new(false), reader }
     }
 
     fn wake(&self) {
+        if self.woken.swap(true, Ordering::AcqRel) {
+            // It looks at everything anyway.
+            return;
+        }
         // It fails only where the thread is gone.
         let _: io::Result<()> = self.waker.wake();
     }
@@ -119,6 +128,11 @@ impl Exchange {
         drop(waiting);
         round.clear();
         self.wake();
+    }
+
+    /// The thread looks at everything that is there now: what comes after this wakes it again.
+    pub(super) fn looks(&self) {
+        self.woken.store(false, Ordering::Release);
     }
 
     /// What is to be sent goes into `round`, which must be empty. False if there is nothing.

@@ -14,6 +14,7 @@ use super::outlet::Outlet;
 use super::pool::Pool;
 use super::shard::Shard;
 use crate::host::session::ConnectionId;
+use crate::host::token::HostKey;
 #[cfg(unix)]
 use crate::net::DatagramSocket;
 use crate::protocol::LinkConditions;
@@ -108,6 +109,16 @@ impl Gateway {
             Kind::Inline(shard) => shard.set_link(conditions, seed),
             #[cfg(unix)]
             Kind::Threads(pool, _) => pool.set_link(conditions, seed),
+        }
+    }
+
+    /// Lets in those whose tokens were made with one of these keys, at most [`KEYS_MAX`](super::KEYS_MAX), from now on. Who is in stays. Where anybody may connect
+    /// it changes nothing.
+    pub fn accept_keys(&mut self, keys: &[HostKey]) {
+        match &mut self.0 {
+            Kind::Inline(shard) => shard.accept_keys(keys),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.accept_keys(keys),
         }
     }
 

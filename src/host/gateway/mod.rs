@@ -12,6 +12,7 @@ mod event;
 #[cfg(unix)]
 mod exchange;
 mod front;
+mod keys;
 #[cfg(unix)]
 mod outlet;
 #[cfg(unix)]
@@ -24,6 +25,7 @@ pub use self::config::{Access, BindError, ShardConfig};
 pub use self::counters::{GatewayCounters, GatewayLimits};
 pub use self::event::{GatewayEvent, Gone};
 pub use self::front::Gateway;
+pub use self::keys::KEYS_MAX;
 #[cfg(unix)]
 pub(super) use self::outlet::Outlet;
 pub use self::shard::Shard;

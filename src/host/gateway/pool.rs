@@ -13,6 +13,7 @@ use super::outlet::Outlet;
 use super::shard::Shard;
 use super::threads::Seat;
 use crate::host::session::ConnectionId;
+use crate::host::token::HostKey;
 use crate::protocol::{LinkConditions, RAW_BYTES_MAX, is_raw};
 
 /// A thread, and what is to be handed to it.
@@ -68,6 +69,11 @@ impl Pool {
         for (number, thread) in self.threads.iter_mut().enumerate() {
             thread.round.link = Some((conditions, seed.wrapping_add((number as u64) << 32)));
         }
+        self.flush();
+    }
+
+    pub(super) fn accept_keys(&mut self, keys: &[HostKey]) {
+        self.threads.iter_mut().for_each(|thread| thread.round.keys = Some(keys.to_vec()));
         self.flush();
     }
 

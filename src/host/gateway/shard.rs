@@ -15,7 +15,9 @@ use super::counters::{GatewayCounters, GatewayLimits};
 use super::event::{GatewayEvent, Gone};
 #[cfg(unix)]
 use super::exchange::Post;
+use super::keys::KeyRing;
 use crate::host::session::ConnectionId;
+use crate::host::token::HostKey;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
     Admission, CHANNEL, DATAGRAM_BYTES_MAX, DatagramKind, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TIMEOUT_SECONDS,
@@ -59,6 +61,8 @@ impl Peer {
 pub struct Shard {
     socket: Box<dyn DatagramSocket>,
     netcode: NetcodeServer,
+    /// The keys whose tokens let in; nothing where anybody may connect.
+    keys: Option<KeyRing>,
     renet: RenetServer,
     peers: BTreeMap<u64, Peer>,
     by_address: HashMap<SocketAddr, u64>,
@@ -109,9 +113,13 @@ impl Shard {
     pub fn over(socket: Box<dyn DatagramSocket>, config: &ShardConfig, now: Duration) -> Result<Self, BindError> {
         config.check()?;
         let address = socket.local_address().map_err(|error| BindError::Socket { address: config.bind, error })?;
-        let authentication = match config.access {
-            Access::Tokens(key) => ServerAuthentication::Secure { private_key: key.0 },
-            Access::Loopback | Access::Anybody => ServerAuthentication::Unsecure,
+        let keys = match config.access {
+            Access::Tokens(key) => Some(KeyRing::new(HostKey::random().map_err(|error| BindError::Chance(error.to_string()))?, key)),
+            Access::Loopback | Access::Anybody => None,
+        };
+        let authentication = match &keys {
+            Some(keys) => ServerAuthentication::Secure { private_key: keys.own().0 },
+            None => ServerAuthentication::Unsecure,
         };
         let public_addresses = if config.public_addresses.is_empty() { vec![address] } else { config.public_addresses.clone() };
         let netcode = NetcodeServer::new(ServerConfig {
@@ -124,6 +132,7 @@ impl Shard {
         Ok(Self {
             socket,
             netcode,
+            keys,
             renet: RenetServer::new(connection_config()),
             peers: BTreeMap::new(),
             by_address: HashMap::default(),
@@ -237,7 +246,16 @@ impl Shard {
                 self.counters.requests_limited += 1;
                 return;
             }
-            (DatagramKind::Request, None) => {}
+            (DatagramKind::Request, None) if self.has_too_many(address) => {
+                self.counters.addresses_limited += 1;
+                return;
+            }
+            (DatagramKind::Request, None) => {
+                if self.keys.as_ref().is_some_and(|keys| !keys.reseal(datagram)) {
+                    self.counters.unusable += 1;
+                    return;
+                }
+            }
             (DatagramKind::Session, None) if !self.pending.contains_key(&address) => {
                 self.counters.unknown_address += 1;
                 return;
@@ -294,6 +312,21 @@ impl Shard {
     #[cfg(unix)]
     pub(super) fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
         self.socket.raw_fd()
+    }
+
+    /// Lets in those whose tokens were made with one of these keys, from now on. Who is in stays.
+    pub fn accept_keys(&mut self, accepted: &[HostKey]) {
+        self.keys.iter_mut().for_each(|keys| keys.accept(accepted));
+    }
+
+    /// True if as many clients have a stranger's IP address as may. Those of this machine are not counted.
+    fn has_too_many(&self, address: SocketAddr) -> bool {
+        let most = self.limits.clients_per_address_max;
+        if address.ip().is_loopback() || self.pending.contains_key(&address) {
+            return false;
+        }
+        let same = |other: &&SocketAddr| other.ip() == address.ip();
+        self.by_address.keys().chain(self.pending.keys()).filter(same).take(most).count() >= most
     }
 
     fn may_request(&mut self, address: SocketAddr) -> bool {

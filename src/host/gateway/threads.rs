@@ -18,6 +18,9 @@ const NAP_MAX: Duration = Duration::from_millis(25);
 /// How long it waits for a socket that the system does not know, or for a host that has too much to read.
 const GLANCE: Duration = Duration::from_millis(1);
 
+/// How long it waits after it has sent before it does so again.
+const TOGETHER: Duration = Duration::from_millis(1);
+
 /// How often it acknowledges, and keeps connections alive: once per tick.
 const FLUSH_EVERY: Duration = Duration::from_millis(45);
 
@@ -72,6 +75,7 @@ impl Worker {
             let wait = if taken >= DATAGRAMS_AT_ONCE { Duration::ZERO } else { due.min(self.nap) };
             // What it says is of no use: all is looked at in each round, whatever woke it.
             let _: io::Result<()> = poll.poll(&mut ready, Some(if told { wait } else { GLANCE }));
+            self.exchange.looks();
             let now = (self.clock)();
             taken = 0;
             if told {
@@ -80,7 +84,8 @@ impl Worker {
                 }
                 taken = self.shard.receive(now, DATAGRAMS_AT_ONCE);
             }
-            while self.exchange.take_round(&mut round) {
+            let sends = self.exchange.take_round(&mut round);
+            if sends {
                 self.round(&round, now);
             }
             // However many rooms send at however many times.
@@ -90,6 +95,10 @@ impl Worker {
             }
             self.events.extend(self.shard.drain_events());
             told = self.exchange.tell(&mut self.events, self.shard.counters());
+            if sends {
+                // Where hundreds of rooms send at their own times, what they send in a moment goes out together.
+                std::thread::sleep(TOGETHER);
+            }
         }
         self.shard.flush((self.clock)());
         self.exchange.tell(&mut self.events, self.shard.counters());
@@ -99,6 +108,7 @@ impl Worker {
         if let Some((conditions, seed)) = round.link {
             self.shard.set_link(conditions, seed);
         }
+        round.keys.iter().for_each(|keys| self.shard.accept_keys(keys));
         for (connection, packet) in round.packets() {
             self.shard.send_packet(connection, packet);
         }

@@ -1,7 +1,11 @@
 //! A host on all cores: every room runs by itself, and who comes is led to the room that it wants.
 
+mod attend;
+mod lead;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,20 +14,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::gateway::{Access, BindError, Gateway, GatewayCounters, GatewayEvent, Gone, Outlet, ShardConfig};
-use super::handle::{HostHandle, Order, RoomInfo};
-use super::keeper::{KeepError, KeepOptions, Keeper};
-use super::limits::{HostCounters, HostLimits};
-use super::lobby::Lobby;
-use super::pace::Pace;
-use super::pacer::Pacer;
-use super::scheduler::Scheduler;
-use super::server::ServerError;
-use super::session::{ConnectionId, Visitor};
-use super::task::{Berth, Gear, Mail, OnTick, Task, Weather};
-use crate::protocol::{ClientMessage, LeaveReason, LinkConditions, Moment, Refusal};
+use crate::host::bans::Bans;
+use crate::host::gateway::{Access, BindError, Gateway, GatewayCounters, GatewayEvent, Outlet, ShardConfig};
+use crate::host::handle::{HostHandle, Order, RoomInfo};
+use crate::host::keeper::{KeepError, KeepOptions, Keeper};
+use crate::host::limits::{HostCounters, HostLimits};
+use crate::host::lobby::Lobby;
+use crate::host::pace::Pace;
+use crate::host::pacer::Pacer;
+use crate::host::scheduler::Scheduler;
+use crate::host::server::ServerError;
+use crate::host::session::{ConnectionId, Visitor};
+use crate::host::task::{Berth, Gear, Mail, OnTick, Task, Weather};
+use crate::host::token::HostKey;
+use crate::protocol::{LinkConditions, Refusal};
 use crate::room::{Blueprint, RoomError, RoomOptions};
-use crate::store::{Pressure, WriterReport};
+use crate::store::WriterReport;
 
 /// How long the thread that leads people sleeps at most. It is woken by the gateway, by orders, and by rooms that end.
 const NAP_MAX: Duration = Duration::from_millis(20);
@@ -124,6 +130,7 @@ pub struct Host {
     orders: (Sender<Order>, Receiver<Order>),
     keeper: Option<Keeper>,
     weather: Arc<Weather>,
+    bans: Bans,
     on_tick: Option<OnTick>,
     /// The thread that leads people, for those who wake it; nobody knows of it before the first round.
     thread: Arc<Mutex<Thread>>,
@@ -166,7 +173,7 @@ impl Host {
         let scheduler = Scheduler::start(threads, over);
         let scheduler = scheduler.map_err(|error| BindError::Socket { address: config.bind, error })?;
         let foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
-        let (routes, places, resting, templates, weather) = Default::default();
+        let (routes, places, resting, templates, weather, bans) = Default::default();
         Ok(Self {
             gateway,
             outlet,
@@ -181,6 +188,7 @@ impl Host {
             orders: channel(),
             keeper: None,
             weather,
+            bans,
             on_tick: None,
             thread: Arc::new(Mutex::new(std::thread::current())),
             is_known: false,
@@ -276,6 +284,20 @@ impl Host {
         let template_name = template_name.to_owned();
         self.places.insert(name.to_owned(), Place { berth, template, template_name, seats: 0, visitors: 0, ending: None });
         Ok(())
+    }
+
+    /// Keeps the players who are not let in in a file, and reads it.
+    ///
+    /// # Errors
+    /// If it can't be read, or holds something else.
+    pub fn keep_bans(&mut self, file: &Path) -> std::io::Result<()> {
+        self.bans = Bans::open(file)?;
+        Ok(())
+    }
+
+    /// Lets in those whose tokens were made with one of these keys, from now on. Who is in stays.
+    pub fn accept_keys(&mut self, keys: &[HostKey]) {
+        self.gateway.accept_keys(keys);
     }
 
     /// Puts a simulated link before each client, in both directions.
@@ -395,130 +417,6 @@ impl Host {
         }
     }
 
-    fn lead(&mut self, event: GatewayEvent) {
-        match event {
-            GatewayEvent::Connected(connection, admission) => {
-                let visitor = Visitor { player: admission.player, name: admission.name, room: admission.room };
-                let thread = self.gateway.thread_of(connection).unwrap_or_default();
-                self.foyer.connected(connection, visitor.clone());
-                let full = self.routes.len() >= self.options.limits.sessions_max;
-                self.routes.insert(connection, Route { visitor, thread, room: None, waits: None });
-                let why = if self.draining { Some(Refusal::ShuttingDown) } else { full.then_some(Refusal::HostFull) };
-                why.into_iter().for_each(|why| self.foyer.turn_away(connection, LeaveReason::Left, &why));
-            }
-            GatewayEvent::Message(connection, message) | GatewayEvent::Packet(connection, message) => {
-                let Some(route) = self.routes.get(&connection) else { return };
-                match route.room.as_ref().and_then(|(room, _)| self.places.get(room)) {
-                    Some(place) => place.berth.send(Mail::Message(connection, message)),
-                    None => self.knock(connection, message),
-                }
-            }
-            GatewayEvent::Disconnected(connection, how) => {
-                let reason = match how {
-                    Gone::Left => LeaveReason::Left,
-                    Gone::Lost => LeaveReason::Timeout,
-                    Gone::Closed => LeaveReason::Kicked,
-                };
-                self.gone(connection, reason);
-            }
-        }
-    }
-
-    fn gone(&mut self, connection: ConnectionId, reason: LeaveReason) {
-        let Some(route) = self.routes.remove(&connection) else { return };
-        let room = route.room.and_then(|(room, plays)| Some((self.places.get_mut(&room)?, plays)));
-        match room {
-            Some((place, plays)) => {
-                place.visitors = place.visitors.saturating_sub(1);
-                place.seats = place.seats.saturating_sub(usize::from(plays));
-                place.berth.send(Mail::Disconnected(connection, reason));
-            }
-            None => self.foyer.disconnected(connection, reason),
-        }
-    }
-
-    /// Somebody who is in no room says something: which one it wants, if all is well.
-    fn knock(&mut self, connection: ConnectionId, message: Bytes) {
-        let Some(route) = self.routes.get(&connection).filter(|route| route.waits.is_none()) else { return };
-        let wanted = match ClientMessage::decode(&message) {
-            Ok(ClientMessage::Hello { room, spectate, .. }) if !self.foyer.is_closing(connection) => Some((room, !spectate)),
-            _ => None,
-        };
-        let Some((asked, plays)) = wanted else { return self.foyer.message(connection, &message) };
-        // Who may come into a room may look back at it.
-        let moment = Moment::parse(&asked).filter(|_| !self.places.contains_key(&asked)).map(|moment| moment.room);
-        let wanted = route.visitor.room.as_deref().or(moment).unwrap_or(&asked).to_owned();
-        let room = match self.find(&wanted) {
-            Ok(room) => room,
-            Err(why) => return self.foyer.turn_away(connection, LeaveReason::Left, &why),
-        };
-        let Some(place) = self.places.get_mut(&room) else { return self.foyer.message(connection, &message) };
-        let Some(route) = self.routes.get_mut(&connection) else { return };
-        if place.ending.is_some() {
-            route.waits = Some((room, message));
-            return;
-        }
-        place.visitors += 1;
-        place.seats += usize::from(plays);
-        let mut visitor = route.visitor.clone();
-        if room != wanted {
-            visitor.room = Some(room.clone());
-        }
-        place.berth.send(Mail::Connected(connection, visitor, route.thread));
-        place.berth.send(Mail::Message(connection, message));
-        route.room = Some((room, plays));
-        self.foyer.disconnected(connection, LeaveReason::Left);
-    }
-
-    /// The name of the room that is meant. It is opened if it can be.
-    fn find(&mut self, wanted: &str) -> Result<String, Refusal> {
-        if self.places.contains_key(wanted) {
-            return Ok(wanted.to_owned());
-        }
-        let no_room = || Refusal::NoSuchRoom(wanted.to_owned());
-        if let Some(template) = self.resting.get(wanted).cloned() {
-            return self.open_for(wanted, &template);
-        }
-        let (template, name) = wanted.split_once('/').ok_or_else(no_room)?;
-        let found = self.templates.get(template).ok_or_else(no_room)?;
-        if name == "*" {
-            let limits = &self.options.limits;
-            let is_free =
-                |place: &Place| place.template_name == template && place.ending.is_none() && place.seats < place.seats_max(limits);
-            // The fullest one, so that people meet.
-            let free = self.places.iter().filter(|(_, place)| is_free(place)).max_by_key(|(_, place)| place.seats);
-            if let Some((room, _)) = free {
-                return Ok(room.clone());
-            }
-        }
-        if !found.on_demand || name.is_empty() {
-            return Err(no_room());
-        }
-        let template = template.to_owned();
-        let room = match name {
-            "*" => (1..).map(|nth: u64| format!("{template}/{nth}")).find(|room| !self.is_taken(room)).unwrap_or_default(),
-            _ => wanted.to_owned(),
-        };
-        self.open_for(&room, &template)
-    }
-
-    fn is_taken(&self, room: &str) -> bool {
-        self.places.contains_key(room) || self.resting.contains_key(room)
-    }
-
-    fn open_for(&mut self, room: &str, template: &str) -> Result<String, Refusal> {
-        if self.places.len() >= self.options.limits.rooms_max {
-            return Err(Refusal::HostFull);
-        }
-        match self.open(room, template) {
-            Ok(()) => Ok(room.to_owned()),
-            Err(error) => {
-                tracing::error!(room, %error, "a room can't be opened");
-                Err(Refusal::RoomClosed("it can't be opened".to_owned()))
-            }
-        }
-    }
-
     /// A room has ended: by order, by its game's fault, or because nobody was in it.
     fn ended(&mut self, name: &str) {
         let Some(place) = self.places.remove(name) else { return };
@@ -545,71 +443,5 @@ impl Host {
         place.ending = Some(rests);
         place.berth.send(Mail::End(why));
         true
-    }
-
-    /// Ends rooms that nobody has been in for long.
-    fn put_to_rest(&mut self) {
-        let Some(after) = self.options.rest_after else { return };
-        let is_kept = self.keeper.is_some();
-        let may_rest = |place: &Place| {
-            let status = place.berth.status();
-            let can = !place.template_name.is_empty() && (is_kept || place.template.on_demand);
-            can && place.visitors == 0 && status.members == 0 && status.away == 0 && status.empty_for >= after
-        };
-        let rest: Vec<String> = self.places.iter().filter(|(_, place)| may_rest(place)).map(|(name, _)| name.clone()).collect();
-        for name in rest {
-            self.end(&name, Refusal::RoomClosed("nobody was in it".to_owned()), is_kept);
-        }
-    }
-
-    fn attend_store(&mut self) {
-        let Some(keeper) = &mut self.keeper else { return };
-        let places = &self.places;
-        keeper.take_up(|room, incoming| {
-            let place = places.get(room).filter(|place| place.ending.is_none());
-            place.map(|place| place.berth.send(Mail::Push(incoming))).is_some()
-        });
-        let pressure = keeper.writer().pressure();
-        self.weather.refusing.store(pressure > Pressure::Easy, Ordering::Relaxed);
-        let full = pressure == Pressure::Full;
-        if self.weather.halted.swap(full, Ordering::Relaxed) != full {
-            match full {
-                true => tracing::error!(why = keeper.writer().failing(), "the store can't take any more; the rooms stand still"),
-                false => tracing::warn!("the store takes again; the rooms go on"),
-            }
-        }
-    }
-
-    /// Tells those who are in no room what there is to tell them.
-    fn attend_foyer(&mut self) {
-        let (routes, outlet) = (&self.routes, &mut self.outlet);
-        let closed = self.foyer.pump(|connection, own, shared| {
-            if let Some(route) = routes.get(&connection) {
-                outlet.send(route.thread, connection, &[own, shared]);
-            }
-        });
-        for connection in closed {
-            if let Some(route) = routes.get(&connection) {
-                outlet.close(route.thread, connection);
-            }
-        }
-        outlet.flush();
-    }
-
-    fn obey(&mut self, order: Order) {
-        // Who asked and is gone has no use for the answer.
-        match order {
-            Order::Rooms(answer) => drop(answer.send(self.rooms())),
-            Order::Counters(answer) => drop(answer.send((self.connections(), self.counters()))),
-            Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
-            Order::Close { room, why, answer } => {
-                let _ = answer.send(self.end(&room, Refusal::RoomClosed(why), false));
-            }
-            Order::Mail { room, mail, answer } => {
-                let place = self.places.get(&room).filter(|place| place.ending.is_none());
-                let _ = answer.send(place.map(|place| place.berth.send(mail)).is_some());
-            }
-            Order::Refuse => self.draining = true,
-        }
     }
 }

@@ -1,0 +1,104 @@
+//! The keys whose tokens let in. They can be changed while clients are connected.
+//!
+//! The transport knows one key for good, so it is given one of its own that nobody else has. A connection request whose token was sealed with
+//! a key that counts is sealed anew with that one before the transport sees it. The layout is that of a connection request of netcode 1.02:
+//! its kind (0), version (13 bytes), protocol (8), expiry (8), nonce (24), and the token's secret part (1,024); the secret part is sealed by
+//! XChaCha20-Poly1305, with version, protocol and expiry beside it as what is vouched for.
+
+use std::ops::Range;
+
+use chacha20poly1305::aead::AeadInPlace;
+use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
+
+use crate::host::token::HostKey;
+
+const VOUCHED: Range<usize> = 1..30;
+const NONCE: Range<usize> = 30..54;
+const SECRET: Range<usize> = 54..1_062;
+const TAG: Range<usize> = 1_062..1_078;
+
+/// Most keys that count at a time.
+pub const KEYS_MAX: usize = 8;
+
+/// The keys that count, and the one that the transport knows.
+#[derive(Debug)]
+pub(super) struct KeyRing {
+    own: HostKey,
+    accepted: Vec<HostKey>,
+}
+
+impl KeyRing {
+    pub(super) fn new(own: HostKey, accepted: HostKey) -> Self {
+        Self { own, accepted: vec![accepted] }
+    }
+
+    /// The key that the transport knows.
+    pub(super) fn own(&self) -> HostKey {
+        self.own
+    }
+
+    /// From now on these keys count, at most [`KEYS_MAX`].
+    pub(super) fn accept(&mut self, keys: &[HostKey]) {
+        self.accepted = keys.iter().copied().take(KEYS_MAX).collect();
+    }
+
+    /// Seals the token in a connection request anew. False if it was sealed with no key that counts, or was changed since.
+    pub(super) fn reseal(&self, request: &mut [u8]) -> bool {
+        self.accepted.iter().any(|key| reseal(request, key, &self.own).is_some())
+    }
+}
+
+fn reseal(request: &mut [u8], from: &HostKey, to: &HostKey) -> Option<()> {
+    let vouched: [u8; 29] = request.get(VOUCHED)?.try_into().ok()?;
+    let nonce = *XNonce::from_slice(request.get(NONCE)?);
+    let tag = *Tag::from_slice(request.get(TAG)?);
+    // Of a key that is not the right one nothing is changed.
+    XChaCha20Poly1305::new(&from.0.into()).decrypt_in_place_detached(&nonce, &vouched, request.get_mut(SECRET)?, &tag).ok()?;
+    let tag = XChaCha20Poly1305::new(&to.0.into()).encrypt_in_place_detached(&nonce, &vouched, request.get_mut(SECRET)?).ok()?;
+    request.get_mut(TAG)?.copy_from_slice(&tag);
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use renetcode::NetcodeClient;
+
+    use super::*;
+    use crate::host::TokenIssuer;
+    use crate::protocol::EntityId;
+
+    fn request(key: HostKey) -> Vec<u8> {
+        let issuer = TokenIssuer { key, addresses: vec![([127, 0, 0, 1], 5_000).into()], expire_seconds: 30 };
+        let token = issuer.issue(EntityId::named("ann"), "ann", None, Duration::from_secs(1_000)).unwrap();
+        let connect_token = renetcode::ConnectToken::read(&mut &*token).unwrap();
+        let authentication = renetcode::ClientAuthentication::Secure { connect_token };
+        let mut client = NetcodeClient::new(Duration::from_secs(1_000), authentication).unwrap();
+        client.update(Duration::from_secs(1)).unwrap().0.to_vec()
+    }
+
+    #[test]
+    fn a_token_of_a_key_that_counts_is_sealed_anew_and_any_other_stays_as_it_is() {
+        let [own, first, second, other] = [1, 2, 3, 4].map(|byte| HostKey([byte; 32]));
+        let mut ring = KeyRing::new(own, first);
+        let sealed_with_own = |request: &[u8]| reseal(&mut request.to_vec(), &own, &own).is_some();
+        let mut from_first = request(first);
+        assert!(ring.reseal(&mut from_first) && sealed_with_own(&from_first));
+        for stranger in [second, other, own] {
+            let mut before = request(stranger);
+            let copy = before.clone();
+            assert!(!ring.reseal(&mut before) && before == copy, "the transport's own key is no way in either");
+        }
+        ring.accept(&[second, first]);
+        assert!(ring.reseal(&mut request(first)) && ring.reseal(&mut request(second)));
+        ring.accept(&[second]);
+        assert!(!ring.reseal(&mut request(first)), "what counted once does so no longer");
+        for place in [0_usize, 20, 29, 40, 54, 500, 1_061, 1_077] {
+            let mut forged = request(second);
+            forged[place] ^= 1;
+            assert_eq!(ring.reseal(&mut forged), place == 0, "byte {place}");
+        }
+        assert!(!ring.reseal(&mut request(second)[..1_000]), "cut off");
+    }
+}

@@ -1,0 +1,94 @@
+//! What a host does besides: it looks after the store, after those who are in no room, and after rooms that nobody is in; and it obeys.
+
+use std::sync::atomic::Ordering;
+
+use super::{Host, Place, unix_time};
+use crate::host::bans::Ban;
+use crate::host::handle::Order;
+use crate::host::task::Mail;
+use crate::protocol::{LeaveReason, Refusal};
+use crate::store::Pressure;
+
+impl Host {
+    /// Bans a player, and puts it out of all rooms.
+    fn ban(&mut self, ban: Ban) -> std::io::Result<()> {
+        let there = self.routes.iter().filter(|(_, route)| route.visitor.player == ban.player);
+        for (connection, route) in there {
+            match route.room.as_ref().and_then(|(room, _)| self.places.get(room)) {
+                Some(place) => place.berth.send(Mail::TurnAway(*connection, ban.refusal())),
+                None => self.foyer.turn_away(*connection, LeaveReason::Kicked, &ban.refusal()),
+            }
+        }
+        self.bans.add(ban, unix_time())
+    }
+
+    /// Ends rooms that nobody has been in for long.
+    pub(super) fn put_to_rest(&mut self) {
+        let Some(after) = self.options.rest_after else { return };
+        let is_kept = self.keeper.is_some();
+        let may_rest = |place: &Place| {
+            let status = place.berth.status();
+            let can = !place.template_name.is_empty() && (is_kept || place.template.on_demand);
+            can && place.visitors == 0 && status.members == 0 && status.away == 0 && status.empty_for >= after
+        };
+        let rest: Vec<String> = self.places.iter().filter(|(_, place)| may_rest(place)).map(|(name, _)| name.clone()).collect();
+        for name in rest {
+            self.end(&name, Refusal::RoomClosed("nobody was in it".to_owned()), is_kept);
+        }
+    }
+
+    pub(super) fn attend_store(&mut self) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let places = &self.places;
+        keeper.take_up(|room, incoming| {
+            let place = places.get(room).filter(|place| place.ending.is_none());
+            place.map(|place| place.berth.send(Mail::Push(incoming))).is_some()
+        });
+        let pressure = keeper.writer().pressure();
+        self.weather.refusing.store(pressure > Pressure::Easy, Ordering::Relaxed);
+        let full = pressure == Pressure::Full;
+        if self.weather.halted.swap(full, Ordering::Relaxed) != full {
+            match full {
+                true => tracing::error!(why = keeper.writer().failing(), "the store can't take any more; the rooms stand still"),
+                false => tracing::warn!("the store takes again; the rooms go on"),
+            }
+        }
+    }
+
+    /// Tells those who are in no room what there is to tell them.
+    pub(super) fn attend_foyer(&mut self) {
+        let (routes, outlet) = (&self.routes, &mut self.outlet);
+        let closed = self.foyer.pump(|connection, own, shared| {
+            if let Some(route) = routes.get(&connection) {
+                outlet.send(route.thread, connection, &[own, shared]);
+            }
+        });
+        for connection in closed {
+            if let Some(route) = routes.get(&connection) {
+                outlet.close(route.thread, connection);
+            }
+        }
+        outlet.flush();
+    }
+
+    pub(super) fn obey(&mut self, order: Order) {
+        // Who asked and is gone has no use for the answer.
+        match order {
+            Order::Rooms(answer) => drop(answer.send(self.rooms())),
+            Order::Counters(answer) => drop(answer.send((self.connections(), self.counters()))),
+            Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
+            Order::Close { room, why, answer } => {
+                let _ = answer.send(self.end(&room, Refusal::RoomClosed(why), false));
+            }
+            Order::Mail { room, mail, answer } => {
+                let place = self.places.get(&room).filter(|place| place.ending.is_none());
+                let _ = answer.send(place.map(|place| place.berth.send(mail)).is_some());
+            }
+            Order::Ban(ban, answer) => drop(answer.send(self.ban(ban).map_err(|error| error.to_string()))),
+            Order::Unban(player, answer) => drop(answer.send(self.bans.remove(player).map_err(|error| error.to_string()))),
+            Order::Bans(answer) => drop(answer.send(self.bans.all(unix_time()))),
+            Order::Keys(keys) => self.accept_keys(&keys),
+            Order::Refuse => self.draining = true,
+        }
+    }
+}
