@@ -16,7 +16,7 @@ use roomkeeper::client::{
     UdpTransport, unix_time,
 };
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
-use roomkeeper::host::{Host, HostHandle, HostKey, HostOptions, Keeper, OrderError, Template};
+use roomkeeper::host::{Ban, Host, HostHandle, HostKey, HostOptions, Keeper, OrderError, Template, TokenIssuer};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Admission, ClientMessage, Protocol, Refusal};
 use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
@@ -76,7 +76,10 @@ struct Running {
 
 impl Running {
     fn start(options: HostOptions, store: Option<MemoryStore>, prepare: impl FnOnce(&mut Host)) -> Self {
-        let access = Access::Loopback;
+        Self::with(Access::Loopback, options, store, prepare)
+    }
+
+    fn with(access: Access, options: HostOptions, store: Option<MemoryStore>, prepare: impl FnOnce(&mut Host)) -> Self {
         let config =
             ShardConfig { bind: ([127, 0, 0, 1], 0).into(), public_addresses: Vec::new(), access, limits: GatewayLimits::default() };
         let mut host = Host::bind(&config, options).unwrap();
@@ -120,12 +123,16 @@ struct Player(App);
 
 impl Player {
     fn connect(address: SocketAddr, name: &str, room: &str) -> Self {
+        Self::by(&credentials(address, name), room)
+    }
+
+    fn by(credentials: &Credentials, room: &str) -> Self {
         let mut app = App::new();
         app.add_plugins((ReplicaPlugin, UdpPlugin));
         protocol(&mut app);
         app.finish();
         app.cleanup();
-        app.insert_resource(UdpTransport::connect(&credentials(address, name), room, false).unwrap());
+        app.insert_resource(UdpTransport::connect(credentials, room, false).unwrap());
         Self(app)
     }
 
@@ -403,4 +410,58 @@ fn a_host_that_stops_refuses_who_comes_tells_who_is_there_and_keeps_all() {
     let mut archive = Archive::new(store.reader().unwrap(), blueprint().protocol());
     assert!(archive.head("main").unwrap().unwrap().tick >= tick);
     assert!(archive.facts("main", roomkeeper::protocol::FactSeq(1), 100).unwrap().iter().any(|fact| fact.kind == "marked"));
+}
+
+#[test]
+fn a_key_is_changed_while_those_who_came_with_the_old_one_play_on() {
+    let [old, new] = [1, 2].map(|byte| HostKey([byte; 32]));
+    let running = Running::with(Access::Tokens(old), HostOptions::default(), None, |host| {
+        host.open_room(&blueprint(), RoomOptions::named("main")).unwrap();
+    });
+    let token = |key: HostKey, name: &str| {
+        let issuer = TokenIssuer { key, addresses: vec![running.address], expire_seconds: 30 };
+        Credentials::Token(issuer.issue(EntityId::named(name), name, None, unix_time()).unwrap())
+    };
+    let mut ann = Player::by(&token(old, "ann"), "main");
+    until("ann is in", &mut [&mut ann], in_room);
+    running.handle.accept_keys(vec![new, old]).unwrap();
+    let (mut bob, mut cem) = (Player::by(&token(new, "bob"), "main"), Player::by(&token(old, "cem"), "main"));
+    until("both keys let in", &mut [&mut ann, &mut bob, &mut cem], in_room);
+    running.handle.accept_keys(vec![new]).unwrap();
+    let mut dan = Player::by(&token(new, "dan"), "main");
+    until("the new one lets in", &mut [&mut ann, &mut bob, &mut cem, &mut dan], in_room);
+    let mut late = Player::by(&token(old, "late"), "main");
+    let mut forged = Player::by(&token(HostKey([3; 32]), "forged"), "main");
+    let refused = || running.handle.counters().unwrap().1.1.unusable;
+    until("they are not heard", &mut [&mut ann, &mut late, &mut forged], |_| refused() >= 6);
+    assert!(!late.state().is_in_room() && !forged.state().is_in_room());
+    until("the others play on", &mut [&mut ann, &mut bob, &mut cem, &mut dan], in_room);
+    assert_eq!(running.handle.counters().unwrap().0, 4);
+}
+
+#[test]
+fn who_is_banned_is_put_out_at_once_and_not_let_in_again_until_it_is_over() {
+    let file = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bans.json");
+    let _ = std::fs::remove_file(&file);
+    let start = || {
+        Running::start(HostOptions::default(), None, |host| {
+            host.keep_bans(&file).unwrap();
+            host.open_room(&blueprint(), RoomOptions::named("main")).unwrap();
+        })
+    };
+    let running = start();
+    let (mut ann, mut bob) = (Player::connect(running.address, "ann", "main"), Player::connect(running.address, "bob", "main"));
+    until("both are in", &mut [&mut ann, &mut bob], in_room);
+    running.handle.ban(Ban { player: EntityId::named("ann"), why: "cheats".to_owned(), until: None }).unwrap();
+    let out = |player: &Player| player.state() == ConnectionState::Refused(Refusal::Kicked("banned: cheats".to_owned()), Vec::new());
+    until("ann is out", &mut [&mut ann, &mut bob], |all| out(all[0]));
+    assert!(bob.state().is_in_room());
+    assert!(running.stop());
+    let running = start();
+    let mut again = Player::connect(running.address, "ann", "main");
+    until("it is not let in", &mut [&mut again], |all| out(all[0]));
+    assert!(running.handle.unban(EntityId::named("ann")).unwrap());
+    let mut pardoned = Player::connect(running.address, "ann", "main");
+    until("ann is in again", &mut [&mut pardoned], in_room);
+    assert_eq!(running.handle.bans(), Ok(Vec::new()));
 }

@@ -18,6 +18,7 @@ mod lobby;
 mod pace;
 mod pacer;
 mod past;
+mod priority;
 mod rerun;
 #[cfg(unix)]
 mod scheduler;

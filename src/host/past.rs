@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 
 use super::lobby::{PastAnswer, PastRequest};
+use super::priority::{Priority, give_way};
 use crate::protocol::{Protocol, RoomTick, snapshot_messages};
 use crate::store::{Archive, Store, StoreError};
 
@@ -31,6 +32,7 @@ impl PastReader {
     pub(super) fn start(store: Box<dyn Store>) -> Self {
         let (requests, asked) = channel::<Asked>();
         let thread = std::thread::Builder::new().name("past".to_owned()).spawn(move || {
+            give_way(Priority::Aside);
             let mut archives = BTreeMap::new();
             for (request, protocol, answer) in asked {
                 let read = read(&*store, &mut archives, &request, protocol);

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use super::priority::{Priority, give_way};
 use super::task::Task;
 
 /// How many threads run the rooms that take long.
@@ -93,7 +94,12 @@ impl Scheduler {
         let slow = (0..SLOW_THREADS).map(|number| (format!("slow-rooms-{number}"), false));
         for (name, is_quick) in quick.chain(slow) {
             let shared = Arc::clone(&shared);
-            let work = move || work(&shared, if is_quick { &shared.quick } else { &shared.slow });
+            let work = move || {
+                if !is_quick {
+                    give_way(Priority::Aside);
+                }
+                work(&shared, if is_quick { &shared.quick } else { &shared.slow });
+            };
             scheduler.threads.push(std::thread::Builder::new().name(name).spawn(work)?);
         }
         Ok(scheduler)

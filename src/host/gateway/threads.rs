@@ -11,6 +11,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::event::GatewayEvent;
 use super::exchange::{Exchange, Post, Round};
 use super::shard::Shard;
+use crate::host::priority::{Priority, give_way};
 
 /// How long a thread waits at most. It is woken by datagrams and by the host.
 const NAP_MAX: Duration = Duration::from_millis(25);
@@ -19,7 +20,7 @@ const NAP_MAX: Duration = Duration::from_millis(25);
 const GLANCE: Duration = Duration::from_millis(1);
 
 /// How long it waits after it has sent before it does so again.
-const TOGETHER: Duration = Duration::from_millis(1);
+const TOGETHER: Duration = Duration::from_millis(2);
 
 /// How often it acknowledges, and keeps connections alive: once per tick.
 const FLUSH_EVERY: Duration = Duration::from_millis(45);
@@ -66,6 +67,7 @@ struct Worker {
 
 impl Worker {
     fn work(mut self, mut poll: Poll) {
+        give_way(Priority::Packets);
         let mut ready = Events::with_capacity(8);
         let mut told = true;
         let mut taken = 0;

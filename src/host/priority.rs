@@ -1,0 +1,21 @@
+//! Which of a host's threads come first where the machine is full: those that tick rooms.
+
+/// How much a thread gives way: what it does may come a little later. Ticks don't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// What sends and receives. What is late here is late by some milliseconds, as on any network.
+    Packets = 4,
+    /// Rooms that take long, and what is read from the store.
+    Aside = 10,
+}
+
+/// Lets this thread give way to those that tick rooms.
+pub(super) fn give_way(priority: Priority) {
+    // On Linux this is about the thread alone; elsewhere it would be about the process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, priority as i32) {
+        tracing::debug!(%error, ?priority, "a thread keeps its priority");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = priority;
+}
