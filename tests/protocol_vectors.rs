@@ -247,6 +247,7 @@ fn messages(built: &mut Built) {
         ("refused-kicked", Refusal::Kicked("bye".into())),
         ("refused-full", Refusal::HostFull),
         ("refused-shutdown", Refusal::ShuttingDown),
+        ("refused-elsewhere", Refusal::Elsewhere("10.0.0.7:5000".into())),
     ];
     for (name, refusal) in refusals {
         built.insert(name, ServerMessage::Refused(refusal).encode().unwrap().to_vec());

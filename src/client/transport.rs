@@ -1,6 +1,7 @@
 //! Carries a [`Connection`] over encrypted UDP.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +19,9 @@ use crate::protocol::{LinkConditions, Protocol, Refusal};
 
 /// How long a client tries to come back by default: longer than a host keeps the seat, so that it joins anew where it can't go on.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a client lets itself be sent on to another host before it is in a room: two that send it to each other would do so for ever.
+const MOVES_MAX: u32 = 4;
 
 /// Fetches credentials for coming back, as from a game's back end: it is asked each frame until it has them, or knows why it has none.
 pub type Renew = Box<dyn FnMut() -> Poll<Result<Credentials, String>> + Send + Sync>;
@@ -60,6 +64,10 @@ pub struct UdpTransport {
     broken: Option<Broken>,
     /// A try to mend it is on its way.
     trying: bool,
+    /// Hosts that may have the room, besides the one that was named first.
+    others: Vec<SocketAddr>,
+    /// How often it was sent on since it was in a room.
+    moves: u32,
 }
 
 impl std::fmt::Debug for UdpTransport {
@@ -92,6 +100,8 @@ impl UdpTransport {
             patience: PATIENCE,
             broken: None,
             trying: false,
+            others: Vec::new(),
+            moves: 0,
         })
     }
 
@@ -104,6 +114,11 @@ impl UdpTransport {
     /// For how long it tries to come back; a minute, if nobody says otherwise. With zero it does not try.
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
+    }
+
+    /// Further hosts that may have the room if the first one is gone. Those in a token are known anyway.
+    pub fn also_at(&mut self, hosts: impl IntoIterator<Item = SocketAddr>) {
+        self.others.extend(hosts);
     }
 
     /// Puts a simulated link before the host, in both directions.
@@ -128,6 +143,12 @@ impl UdpTransport {
             return renew();
         }
         let mut credentials = self.credentials.clone();
+        // The hosts by turns: the one that was lost may have lost its rooms to another.
+        let hosts: Vec<SocketAddr> = credentials.hosts().into_iter().chain(self.others.iter().copied()).collect();
+        let nth = self.broken.as_ref().map_or(0, Broken::tried) as usize;
+        if let Some(there) = hosts.get(nth % hosts.len().max(1)).and_then(|host| credentials.at(*host)) {
+            credentials = there;
+        }
         if let Credentials::Unauthenticated { admission, .. } = &mut credentials {
             // To each connection its own number.
             admission.client_id = RandomState::new().hash_one(admission.client_id);
@@ -176,8 +197,27 @@ impl UdpTransport {
         }
     }
 
+    /// Another host has the room.
+    fn go_to(&mut self, now: Duration, host: &str, connection: &mut Connection) {
+        self.moves += 1;
+        let there = host.parse().ok().filter(|_| self.moves <= MOVES_MAX).and_then(|host: SocketAddr| self.credentials.at(host));
+        // What can't be followed is left as it is: refused, and where the room is.
+        let Some(there) = there else { return };
+        self.link.disconnect();
+        match self.link.restart(&there, now) {
+            Ok(()) => {
+                (self.credentials, self.greeted) = (there, false);
+                match &self.broken {
+                    Some(broken) => connection.reconnecting(broken.tried()),
+                    None => connection.connecting(),
+                }
+            }
+            Err(error) => connection.lost(error.to_string()),
+        }
+    }
+
     /// The link stands.
-    fn stand(&mut self, connection: &mut Connection, protocol: &Protocol, replica: &Replica) {
+    fn stand(&mut self, now: Duration, connection: &mut Connection, protocol: &Protocol, replica: &Replica) {
         if !self.greeted {
             self.greeted = true;
             connection.join(protocol, &self.room, self.spectate);
@@ -186,7 +226,10 @@ impl UdpTransport {
             if !self.came_in && self.room != replica.room_name() {
                 replica.room_name().clone_into(&mut self.room);
             }
-            (self.came_in, self.trying, self.broken) = (true, false, None);
+            (self.came_in, self.trying, self.broken, self.moves) = (true, false, None, 0);
+        } else if let ConnectionState::Refused(Refusal::Elsewhere(host), _) = connection.state() {
+            let host = host.clone();
+            self.go_to(now, &host, connection);
         } else if let (ConnectionState::Refused(Refusal::Rejected(why), _), Some(broken)) = (connection.state(), &self.broken)
             && why.code == "already_joined"
         {
@@ -227,7 +270,7 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
     match status {
         LinkStatus::Connecting if transport.broken.is_none() => connection.connecting(),
         LinkStatus::Connecting => {}
-        LinkStatus::Connected => transport.stand(&mut connection, &protocol, &replica),
+        LinkStatus::Connected => transport.stand(now, &mut connection, &protocol, &replica),
         LinkStatus::Disconnected(reason) => transport.mend(now, reason, &mut connection),
     }
 }

@@ -37,6 +37,35 @@ pub enum Credentials {
     },
 }
 
+impl Credentials {
+    /// The same for another host: where nobody is authenticated any, with a token those whose addresses stand in it. `None` for one that does not.
+    pub fn at(&self, host: SocketAddr) -> Option<Self> {
+        match self {
+            Self::Unauthenticated { admission, .. } => Some(Self::Unauthenticated { server: host, admission: admission.clone() }),
+            Self::Token(token) => {
+                let mut read = ConnectToken::read(&mut Cursor::new(token)).ok()?;
+                let place = read.server_addresses.iter().position(|address| *address == Some(host))?;
+                // The transport takes the first one. Which ones there are the host reads elsewhere in the token, where nobody can change it.
+                read.server_addresses.swap(0, place);
+                let mut token = Vec::new();
+                read.write(&mut token).ok()?;
+                Some(Self::Token(token))
+            }
+        }
+    }
+
+    /// The addresses of the hosts to which they are a way.
+    pub fn hosts(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Unauthenticated { server, .. } => vec![*server],
+            Self::Token(token) => {
+                let read = ConnectToken::read(&mut Cursor::new(token));
+                read.map(|token| token.server_addresses.into_iter().flatten().collect()).unwrap_or_default()
+            }
+        }
+    }
+}
+
 /// Where a link stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkStatus {

@@ -170,6 +170,8 @@ pub enum Refusal {
     HostFull,
     /// The host shuts down.
     ShuttingDown,
+    /// Another host has the room: at this address, as `ip:port`.
+    Elsewhere(String),
 }
 
 impl std::fmt::Display for Refusal {
@@ -182,6 +184,7 @@ impl std::fmt::Display for Refusal {
             Self::Kicked(message) => write!(f, "sent away: {message}"),
             Self::HostFull => f.write_str("the server is full"),
             Self::ShuttingDown => f.write_str("the server shuts down"),
+            Self::Elsewhere(address) => write!(f, "the room is on another server, {address}"),
         }
     }
 }
@@ -334,6 +337,7 @@ mod tests {
             },
             ServerMessage::Refused(Refusal::ProtocolDiffers(Description::default())),
             ServerMessage::Refused(Refusal::Rejected(rejection.clone())),
+            ServerMessage::Refused(Refusal::Elsewhere("203.0.113.7:5000".to_owned())),
             ServerMessage::Chunk(SnapshotChunk { size: 10, at: 0, packed: 7, bytes: Bytes::from_static(b"abc") }),
             ServerMessage::Difference(SnapshotChunk { size: 10, at: 7, packed: 0, bytes: Bytes::from_static(b"abc") }),
             ServerMessage::Batch(Bytes::from_static(b"batch")),
