@@ -1,7 +1,8 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark, read by people")]
 //! The store at work: 500 rooms that flush 20 operations and 2 facts each every 50 ms, on disk and on nothing; recovery; reading; seeking.
 //!
-//! Run: `cargo bench --bench store`. `SECONDS=10 cargo bench --bench store` lets the rooms run longer; `FOLDER=/path` puts the data elsewhere.
+//! Run: `cargo bench --bench store`. With `--features postgres` and `POSTGRES=postgres://user@host/database` that database is measured beside SQLite.
+//! `SECONDS=10 cargo bench --bench store` lets the rooms run longer; `FOLDER=/path` puts the data elsewhere.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,7 +14,10 @@ use roomkeeper::host::{KeepOptions, Keeper, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::room::{Blueprint, Room, RoomOptions};
-use roomkeeper::store::{Archive, Durability, Opening, SqliteStore, TickRecord, Writer, WriterOptions, data_file};
+use roomkeeper::store::{
+    Archive, Chunk, ChunkKind, ComponentWrites, Durability, Flush, Head, Opening, RoomKey, Seal, SqliteStore, Store, TickRecord, Writer,
+    WriterOptions, data_file,
+};
 use serde::{Deserialize, Serialize};
 
 const ROOMS: usize = 500;
@@ -205,7 +209,85 @@ fn an_hour() {
     }
 }
 
+/// Appends a number of less than 2,288 as the store writes it.
+fn small(number: usize, out: &mut Vec<u8>) {
+    match number.checked_sub(240).filter(|over| *over > 0) {
+        None => out.push(number as u8),
+        Some(over) => out.extend([(over / 256 + 241) as u8, (over % 256) as u8]),
+    }
+}
+
+/// The flush of some rooms: 700 bytes of each, as of 20 operations and 2 facts; one room in 20 seals a second, with 60 components.
+fn flush_of(store: &mut dyn Store, keys: &[RoomKey], number: u64) -> Flush {
+    let mut flush = Flush { number, journal_done: number.saturating_sub(20), ..Flush::default() };
+    let (sealed, framed): (Vec<RoomKey>, Vec<RoomKey>) = keys.iter().partition(|key| (key.0.unsigned_abs() + number).is_multiple_of(20));
+    small(framed.len(), &mut flush.frame);
+    for key in framed {
+        small(key.0 as usize, &mut flush.frame);
+        small(700, &mut flush.frame);
+        flush.frame.extend((0..700_u64).map(|byte| (byte * number) as u8));
+    }
+    let template = store.rooms().unwrap().remove(0);
+    for key in sealed {
+        let (tick, fingerprint) = (RoomTick(number as u32), template.fingerprint);
+        let chunk = |payload| Chunk { from: number, to: number, tick_from: tick, tick_to: tick, fingerprint, payload };
+        let fact = r#"{"t":1,"k":"hit","p":"system:stir","d":{"who":"a","by":"b","damage":7}}"#;
+        let facts = format!("[{}]", vec![fact; 40].join(",")).into_bytes();
+        let ticks: Vec<u8> = (0..10_000_u64).map(|byte| (byte * number / 7) as u8).collect();
+        let values = (0..60).map(|entity| (format!("entity{entity}"), "position".to_owned(), Some(format!("[{number},1.0,2.0]"))));
+        let components = Some(ComponentWrites { tick, values: values.collect(), ..ComponentWrites::default() });
+        let chunks = vec![(ChunkKind::Facts, chunk(facts)), (ChunkKind::Ticks, chunk(ticks))];
+        let head = Head { tick, seq: FactSeq(number) };
+        flush.seals.push(Seal { key, head, chain: template.chain, fingerprint, chunks, components, checkpoint: None });
+    }
+    flush
+}
+
+/// How long a flush of 300 rooms takes, one after the other.
+fn flushes(name: &str, store: &mut dyn Store) {
+    let protocol = Blueprint::new(protocol, rules(0)).protocol().describe();
+    let keys: Vec<_> =
+        (0..300).map(|at| store.enter(&header_of(&RoomOptions::named(format!("flush{at:03}"))), &protocol).unwrap()).collect();
+    let first = store.last_flush().unwrap() + 1;
+    let all: Vec<Flush> = (first..first + 400).map(|number| flush_of(store, &keys, number)).collect();
+    let (began, mut took) = (Instant::now(), Vec::new());
+    for flush in &all {
+        let began = Instant::now();
+        store.commit(flush).unwrap();
+        took.push(began.elapsed());
+    }
+    let each = all.len() as f64 / began.elapsed().as_secs_f64();
+    took.sort_unstable();
+    println!(
+        "a flush of 300 rooms, {name}: {:?}, p99 {:?}, longest {:?}; {each:.0} a second",
+        percentile(&took, 50),
+        percentile(&took, 99),
+        percentile(&took, 100)
+    );
+}
+
+#[cfg(feature = "postgres")]
+fn flushes_in_postgres() {
+    use roomkeeper::store::{Directory, PostgresDirectory, PostgresOptions, PostgresStore};
+    let Ok(address) = std::env::var("POSTGRES") else { return };
+    let place = |name: &str| {
+        let mut place = PostgresOptions::at(&address);
+        place.schema = format!("bench_{name}_{}", std::process::id());
+        place
+    };
+    flushes("PostgreSQL", &mut PostgresStore::open(&place("alone")).unwrap());
+    let leased = place("leased");
+    let mut directory = PostgresDirectory::join(&leased, "bench", "bench", Duration::from_secs(600)).unwrap();
+    for at in 0..300 {
+        directory.claim(&format!("flush{at:03}")).unwrap();
+    }
+    flushes("PostgreSQL with leases", &mut PostgresStore::open_as(&leased, "bench", directory.leases()).unwrap());
+}
+
 fn main() {
+    flushes("SQLite", &mut SqliteStore::open(folder("flushes"), Durability::PowerLoss).unwrap());
+    #[cfg(feature = "postgres")]
+    flushes_in_postgres();
     let seconds = std::env::var("SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(5);
     five_hundred_rooms(seconds);
     a_million_facts();

@@ -48,6 +48,7 @@ impl Store for Troubled {
         chunks(room: RoomKey, kind: ChunkKind, from: u64, to: u64, limit: usize) -> Vec<Chunk>;
         checkpoint(room: RoomKey, tick: RoomTick, resumed: bool) -> Option<Checkpoint>;
         checkpoints(room: RoomKey) -> Vec<(RoomTick, bool)>;
+        add_checkpoint(room: RoomKey, checkpoint: &Checkpoint) -> ();
         components(room: RoomKey) -> Entities;
         save_snippet(room: RoomKey, snippet: &Snippet) -> ();
         snippet(room: RoomKey, label: &str) -> Option<Snippet>;

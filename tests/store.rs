@@ -2,16 +2,18 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod arena;
+mod promises;
 
 use std::path::PathBuf;
 
 use arena::{blueprint, options, script, state_of};
+use promises::{has_one_owner_for_each_room, keeps_its_promises, play, reader, start};
 use roomkeeper::host::{fork, header_of, rebuild_from_facts, rerun};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, Incoming, RoomTick};
 use roomkeeper::room::{Blueprint, Room};
 use roomkeeper::store::{
-    Archive, Durability, MemoryStore, Opening, Projection, Projector, Retention, Scoreboard, Snippet, SqliteStore, Store, StoreError,
+    Archive, Durability, MemoryDirectory, MemoryStore, Opening, Projection, Projector, Retention, Scoreboard, SqliteStore, StoreError,
     StoredFact, Stream, Writer, WriterOptions, copy_room, data_file,
 };
 
@@ -19,102 +21,6 @@ fn folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
     folder
-}
-
-fn start(store: Box<dyn Store>) -> Writer {
-    Writer::start(store, WriterOptions::default(), |finding| panic!("{finding}")).unwrap()
-}
-
-fn reader(store: &dyn Store) -> Archive {
-    Archive::new(store.reader().unwrap(), blueprint().protocol())
-}
-
-/// Plays a match into a store and tells the hash of the state at each tick.
-fn play(writer: &Writer, blueprint: &Blueprint, name: &str, ticks: u32) -> (Room, Vec<u64>) {
-    let mut room = blueprint.room(options(name)).unwrap();
-    let handle = writer.open(header_of(&options(name)), blueprint.protocol(), Opening::New);
-    handle.record(room.opening().clone().into());
-    let mut hashes = vec![state_of(&mut room).hash()];
-    for tick in 1..=ticks {
-        let incoming = script(&room, tick);
-        handle.record(room.tick(incoming).unwrap().into());
-        hashes.push(state_of(&mut room).hash());
-        if tick.is_multiple_of(20) {
-            writer.sync().unwrap();
-        }
-    }
-    writer.sync().unwrap();
-    (room, hashes)
-}
-
-/// The conformance suite.
-fn keeps_its_promises(store: Box<dyn Store>) {
-    let mut archive = reader(&*store);
-    let other = store.reader().unwrap();
-    let writer = start(store);
-    let (mut room, hashes) = play(&writer, &blueprint(), "arena", 700);
-    let head = archive.head("arena").unwrap().unwrap();
-    assert_eq!(head.tick, RoomTick(700));
-    // Facts by any stretch.
-    let facts = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
-    assert!(facts.iter().map(|fact| fact.seq.0).eq(1..=head.seq.0));
-    for from in [1, 2, head.seq.0 / 2, head.seq.0] {
-        let some = archive.facts("arena", FactSeq(from), 7).unwrap();
-        assert!(some.iter().map(|fact| fact.seq.0).eq((from..=head.seq.0).take(7)), "from {from}");
-    }
-    assert!(archive.facts("arena", FactSeq(head.seq.0 + 1), 7).unwrap().is_empty());
-    // The components are the state.
-    let key = archive.room("arena").unwrap().key;
-    let state = state_of(&mut room);
-    let components = archive.store().components(key).unwrap();
-    for (entity, json) in state.to_json(archive.protocol()).unwrap().as_object().unwrap() {
-        for (component, value) in json.as_object().unwrap() {
-            assert_eq!(components[entity][component], value.to_string(), "{entity}.{component}");
-        }
-    }
-    // Snippets come back as they were saved.
-    let saved = archive.save_snippet("arena", "half", RoomTick(350)).unwrap();
-    assert_eq!(archive.snippet("arena", "half").unwrap(), saved);
-    assert!(matches!(archive.snippet("arena", "none"), Err(StoreError::NoSnippet { .. })));
-    assert_eq!(Snippet::from_text("half", &saved.to_text()).unwrap().entities, saved.entities);
-    // Requests are answered once.
-    let request = archive.store().ask(key, "reset", "half").unwrap();
-    let mut tries = 0;
-    let asked = loop {
-        let asked = writer.asked();
-        if !asked.is_empty() || tries > 100 {
-            break asked;
-        }
-        tries += 1;
-        writer.answer(-1, "");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
-    assert!(matches!(&asked[..], [asked] if asked.id == request && asked.incoming == saved.reset()), "{asked:?}");
-    writer.answer(request, "done");
-    writer.sync().unwrap();
-    assert_eq!(archive.store().answer(request).unwrap().as_deref(), Some("done"));
-    // What is compacted reads as before.
-    let before = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
-    let mut retention = Retention::default();
-    retention.chunk_ticks = 100;
-    let compacted = archive.compact("arena", retention, |_| {}).unwrap();
-    assert!(compacted.chunks_after < compacted.chunks_before / 2, "{compacted:?}");
-    let after = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
-    assert!(before.iter().map(StoredFact::to_json).eq(after.iter().map(StoredFact::to_json)));
-    for tick in (0..=700).step_by(13) {
-        assert_eq!(archive.state_at("arena", RoomTick(tick)).unwrap().hash(), hashes[tick as usize], "tick {tick}");
-    }
-    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
-    // What need not be kept is gone, and the rest is as it was.
-    retention.ticks = Some(200);
-    archive.compact("arena", retention, |_| {}).unwrap();
-    for tick in (500..=700).step_by(13) {
-        assert_eq!(archive.state_at("arena", RoomTick(tick)).unwrap().hash(), hashes[tick as usize], "tick {tick}");
-    }
-    let error = archive.state_at("arena", RoomTick(20)).unwrap_err().to_string();
-    assert!(error.contains("has no tick 20: what is kept goes from"), "{error}");
-    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
-    drop((writer, other));
 }
 
 #[test]
@@ -125,6 +31,14 @@ fn a_store_in_memory_keeps_its_promises() {
 #[test]
 fn a_store_on_disk_keeps_its_promises() {
     keeps_its_promises(Box::new(SqliteStore::open(folder("conformance"), Durability::PowerLoss).unwrap()));
+}
+
+#[test]
+fn a_directory_in_memory_has_one_owner_for_each_room() {
+    let ttl = std::time::Duration::from_secs(3_600);
+    let mut a = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+    let (mut b, clock) = (a.join("b", "10.0.0.2:5000"), a.clone());
+    has_one_owner_for_each_room(&mut a, &mut b, || clock.skip(ttl));
 }
 
 #[test]

@@ -208,8 +208,8 @@ pub(super) struct ServeOptions {
     /// Print each fact as a line of the story.
     #[arg(long)]
     pub(super) story: bool,
-    /// Keep the rooms in this folder, and bring back those that are there.
-    #[arg(long, value_name = "FOLDER")]
+    /// Keep the rooms in this folder, and bring back those that are there. With the feature `postgres`: or in this database.
+    #[arg(long, value_name = "FOLDER or postgres://USER@HOST/DATABASE")]
     pub(super) data: Option<PathBuf>,
     /// What stored data survives.
     #[arg(long, value_enum, default_value_t = Survives::PowerLoss, requires = "data")]

@@ -12,8 +12,8 @@ use super::past::PastReader;
 use crate::protocol::{Protocol, Rejection, RoomId, RoomTick, State};
 use crate::room::{Blueprint, Incoming, Level, Outbox, Room, RoomError, RoomOptions, Scene};
 use crate::store::{
-    Archive, Durability, Handle, Opening, Pressure, Recovered, RecoveredScene, RoomHeader, SqliteStore, Store, StoreError, TickRecord,
-    Writer, WriterOptions, WriterReport,
+    Archive, Durability, Handle, Opening, Pressure, Recovered, RecoveredScene, RoomHeader, Store, StoreError, TickRecord, Writer,
+    WriterOptions, WriterReport, store_at,
 };
 
 /// Why a room can't be kept, or brought back.
@@ -31,7 +31,8 @@ pub enum KeepError {
 /// Where and how a host keeps its rooms.
 #[derive(Clone, Debug)]
 pub struct KeepOptions {
-    /// The folder with the data. It is made if there is none.
+    /// The folder with the data, which is made if there is none; or the address of a PostgreSQL, `postgres://user@host/database`, in which
+    /// this is the only host.
     pub folder: PathBuf,
     /// What a commit survives.
     pub durability: Durability,
@@ -40,7 +41,7 @@ pub struct KeepOptions {
 }
 
 impl KeepOptions {
-    /// Keeps rooms in a folder, as safely as it goes.
+    /// Keeps rooms in a folder, as safely as it goes; with the feature `postgres`, also in the database of an address.
     pub fn in_folder(folder: impl AsRef<Path>) -> Self {
         Self { folder: folder.as_ref().to_owned(), durability: Durability::default(), writer: WriterOptions::default() }
     }
@@ -157,7 +158,7 @@ impl Keeper {
     /// # Errors
     /// If the data can't be read or written.
     pub fn open(options: &KeepOptions) -> Result<Self, KeepError> {
-        Self::start(Box::new(SqliteStore::open(&options.folder, options.durability)?), options.writer)
+        Self::start(store_at(&options.folder, options.durability)?, options.writer)
     }
 
     /// Keeps rooms in any store.
@@ -185,12 +186,14 @@ impl Keeper {
         Ok(self.reader.rooms()?.into_iter().map(|room| room.header).collect())
     }
 
-    /// Builds a room, or brings it back if it was stored: then `options` count only for its name.
+    /// Builds a room, or brings it back if it was stored: then `options` count only for its name. Where several hosts share a store, the
+    /// room has to be leased to this one.
     ///
     /// # Errors
     /// If it can't be built, or what is stored can't be read.
     pub fn room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<Room, KeepError> {
         let protocol = blueprint.protocol();
+        self.found.append(&mut self.reader.take_over(&options.name)?);
         let known = self.reader.room(&options.name)?.is_some_and(|room| room.sealed.is_some());
         let (room, handle) = if known {
             let mut archive = Archive::new(self.reader.reader()?, protocol.clone());
@@ -229,6 +232,13 @@ impl Keeper {
     /// Forgets a room that is gone.
     pub fn close(&mut self, room: &str) {
         self.rooms.remove(room).into_iter().for_each(KeptRoom::close);
+    }
+
+    /// The rooms that became another host's since this was last asked; nothing more of them is written, and they are forgotten here.
+    pub fn lost(&mut self) -> Vec<String> {
+        let lost = self.writer.lost();
+        lost.iter().for_each(|room| self.close(room));
+        lost
     }
 
     /// Tells the members of a room what is stored meanwhile.

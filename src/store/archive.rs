@@ -120,7 +120,7 @@ impl Archive {
     /// The ticks of a room that stand in the journal only.
     fn hot(&mut self, room: &StoredRoom) -> Result<Vec<HotTick>, StoreError> {
         let mut ticks = Vec::new();
-        for (number, frame, intact) in self.store.journal()? {
+        for (number, frame, intact) in self.store.journal_of(room.key)? {
             if !intact {
                 return Err(StoreError::damaged(&room.header.name, format!("the journal of flush {number}"), CHECKSUM));
             }

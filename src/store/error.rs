@@ -1,6 +1,7 @@
 //! What can go wrong with what is kept.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -26,6 +27,57 @@ pub enum StoreError {
         /// What it says.
         error: rusqlite::Error,
     },
+    /// PostgreSQL refuses, or can't be reached.
+    #[error("{what}: {detail}")]
+    Postgres {
+        /// What was tried.
+        what: &'static str,
+        /// What it says. Never a password.
+        detail: String,
+        /// The five characters by which it names the kind of error, if it was the database that said so.
+        code: Option<String>,
+    },
+    /// PostgreSQL does not answer. What was to be written may be written all the same: its last flush tells.
+    #[error("{what}: the database did not answer within {waited:?}")]
+    Silent {
+        /// What was tried.
+        what: &'static str,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A database in which rooms can't be kept.
+    #[error("{place}: {detail}")]
+    Unfit {
+        /// The database, without a password.
+        place: String,
+        /// Why not.
+        detail: String,
+    },
+    /// Another process writes there.
+    #[error("{place} is being written by another process; stop it first")]
+    Served {
+        /// The database, and who writes.
+        place: String,
+    },
+    /// Rooms were to be written that are not, or no longer, leased to this host. Nothing of them is written.
+    #[error("not leased to this host any more: {}", .rooms.join(", "))]
+    Lost {
+        /// Their names.
+        rooms: Vec<String>,
+    },
+    /// The database knows less than it once said it had stored: another server took its place that had not got everything.
+    #[error(
+        "the database has gone back to flush {found}, and flush {stored} was stored once: what lies between is lost; start again to go on from what it has"
+    )]
+    WentBack {
+        /// The last flush that it has.
+        found: u64,
+        /// The last flush that was stored.
+        stored: u64,
+    },
+    /// The address of a PostgreSQL is given to a build without the feature for it.
+    #[error("this build knows no PostgreSQL: build it with the feature `postgres`, or name a folder")]
+    NoPostgres,
     /// Another process has the data open for writing.
     #[error("{0} is being served by another process; stop it first")]
     Locked(PathBuf),
@@ -120,7 +172,9 @@ impl StoreError {
             _ => None,
         };
         let damaged = [Some(rusqlite::ErrorCode::DatabaseCorrupt), Some(rusqlite::ErrorCode::NotADatabase)];
-        matches!(self, Self::Damaged { .. }) || (code.is_some() && damaged.contains(&code))
+        // XX001 and XX002: PostgreSQL found damage in its own files.
+        let found_by_postgres = matches!(self, Self::Postgres { code: Some(code), .. } if code == "XX001" || code == "XX002");
+        matches!(self, Self::Damaged { .. } | Self::WentBack { .. }) || found_by_postgres || (code.is_some() && damaged.contains(&code))
     }
 
     pub(crate) fn damaged(room: &str, what: impl Into<String>, detail: impl Into<String>) -> Self {

@@ -122,6 +122,36 @@ fn read_texts(input: &mut Reader<'_>) -> Result<Vec<String>, CodecError> {
     (0..count).map(|_| Ok(input.text("text", SNAPSHOT_BYTES_MAX)?.to_owned())).collect()
 }
 
+/// The journal of a flush, room by room: the bytes of each as they are.
+pub(crate) fn split_frame(bytes: &[u8]) -> Result<Vec<(RoomKey, &[u8])>, CodecError> {
+    let mut input = Reader::new(bytes);
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rooms = Vec::new();
+    for _ in 0..input.count("rooms", COUNT_MAX)? {
+        let key = RoomKey(i64::try_from(input.varint()?).unwrap_or(i64::MAX));
+        let size = input.count("bytes of a room", bytes.len())?;
+        rooms.push((key, input.bytes(size)?));
+    }
+    input.finish()?;
+    Ok(rooms)
+}
+
+/// The journal of a flush from those of its rooms; nothing if there are none.
+pub(crate) fn join_frame(rooms: &[(RoomKey, &[u8])]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    if rooms.is_empty() {
+        return frame;
+    }
+    write_varint(rooms.len() as u64, &mut frame);
+    for (key, bytes) in rooms {
+        write_varint(key.0.cast_unsigned(), &mut frame);
+        write_bytes(bytes, &mut frame);
+    }
+    frame
+}
+
 /// Reads the journal of a flush: of all rooms, or of one.
 pub(crate) fn read_frame(bytes: &[u8], only: Option<RoomKey>) -> Result<Vec<(RoomKey, Vec<HotTick>)>, CodecError> {
     let mut input = Reader::new(bytes);

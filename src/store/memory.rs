@@ -153,6 +153,11 @@ impl Store for MemoryStore {
         Ok(of_room.map(|((_, tick), checkpoint)| (*tick, checkpoint.resumed)).collect())
     }
 
+    fn add_checkpoint(&mut self, room: RoomKey, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.tables().checkpoints.insert((room, checkpoint.tick), checkpoint.clone());
+        Ok(())
+    }
+
     fn components(&mut self, room: RoomKey) -> Result<Entities, StoreError> {
         Ok(self.tables().components.get(&room).cloned().unwrap_or_default())
     }

@@ -1,24 +1,29 @@
 //! The store: what rooms leave behind, so that they outlive their process and any moment can be seen again.
 //!
 //! A [`Writer`] takes what the rooms of a host hand over, in memory, and commits all of it together every 50 ms: the rooms never wait.
-//! A [`Store`] is where it goes: [`SqliteStore`] on disk, [`MemoryStore`] for tests. An [`Archive`] reads it again: facts, the state at any
-//! tick, who changed what. A [`Stream`] follows the facts as they become durable, for projections.
+//! A [`Store`] is where it goes: [`SqliteStore`] on disk, [`MemoryStore`] for tests, `PostgresStore` (feature `postgres`) for
+//! many hosts, which a [`Directory`] tells whose which room is. An [`Archive`] reads it again: facts, the state at any tick, who changed what. A [`Stream`] follows the facts as they become durable, for projections.
 //!
 //! May use: protocol. Never: rooms, clients, sockets.
 
 mod archive;
 mod chain;
+mod directory;
 mod error;
 mod follow;
 mod frame;
 mod items;
 mod memory;
+mod place;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod projection;
 mod record;
 mod recovery;
 mod retention;
 mod sqlite;
 mod stream;
+mod sums;
 mod tables;
 mod timeline;
 mod unsealed;
@@ -28,12 +33,16 @@ mod writer;
 #[cfg(feature = "client")]
 pub(crate) use self::archive::name_of;
 pub use self::archive::{Archive, Audited, Recovered, RecoveredScene, copy_room};
+pub use self::directory::{Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, Owner, RoomEntry, Token};
 pub use self::error::StoreError;
 pub use self::memory::MemoryStore;
+pub use self::place::{is_served, reader_at, store_at};
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresDirectory, PostgresOptions, PostgresStore};
 pub use self::projection::{Narration, Projection, Projector, Scoreboard, Teller};
 pub use self::record::{Entities, Head, KeptTick, RoomHeader, Snippet, StoredFact, StoredRefusal, TickRecord};
 pub use self::retention::{Compacted, Retention};
-pub use self::sqlite::{Durability, SqliteStore, data_file, is_served};
+pub use self::sqlite::{Durability, SqliteStore, data_file};
 pub use self::stream::{Stream, StreamItem};
 pub use self::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
 pub use self::timeline::{Cursor, Link, StateDiff, Why};

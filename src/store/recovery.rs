@@ -49,7 +49,7 @@ pub(crate) fn seal_journal(store: &mut dyn Store, mut report: impl FnMut(String)
 }
 
 /// What seals the ticks of one room that stood in the journal.
-fn seal_of(room: &StoredRoom, mut ticks: Vec<HotTick>, report: &mut impl FnMut(String)) -> Option<Seal> {
+pub(super) fn seal_of(room: &StoredRoom, mut ticks: Vec<HotTick>, report: &mut impl FnMut(String)) -> Option<Seal> {
     // What was sealed meanwhile stands in the journal until all rooms are.
     ticks.retain(|hot| room.sealed.is_none_or(|head| hot.tick.tick > head.tick));
     let mut expected = room.sealed.map_or(0, |head| head.tick.0 + 1);

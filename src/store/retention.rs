@@ -5,7 +5,7 @@ use super::error::StoreError;
 use super::follow::checkpoint_payload;
 use super::frame::{pack, unpack};
 use super::items::{append, closed, inner};
-use super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Seal, StoredRoom};
+use super::tables::{Checkpoint, Chunk, ChunkKind, StoredRoom};
 use crate::protocol::RoomTick;
 
 /// What is kept for how long, counted back from the last tick of a room. Facts are the story and small; batches are the film.
@@ -93,28 +93,11 @@ impl Archive {
             let (state, standing) = self.stand_at(room, edge)?;
             let payload = checkpoint_payload(self.protocol(), &state, &standing);
             let fingerprint = self.protocol().fingerprint();
-            self.add_checkpoint(room, Checkpoint { tick: edge, resumed: false, fingerprint, payload })?;
+            self.store().add_checkpoint(room.key, &Checkpoint { tick: edge, resumed: false, fingerprint, payload })?;
         }
         let after = RoomTick(edge.0 + 1);
         let chunks = self.store().forget(room.key, after, &[ChunkKind::Ticks], false)?;
         Ok(chunks + self.store().forget(room.key, edge, &[], true)?)
-    }
-
-    fn add_checkpoint(&mut self, room: &StoredRoom, checkpoint: Checkpoint) -> Result<(), StoreError> {
-        // Of its room the flush changes nothing else.
-        let now = self.room(&room.header.name)?;
-        let Some(head) = now.sealed else { return Ok(()) };
-        let seal = Seal {
-            key: room.key,
-            head,
-            chain: now.chain,
-            fingerprint: now.fingerprint,
-            chunks: Vec::new(),
-            components: None,
-            checkpoint: Some(checkpoint),
-        };
-        let number = self.store().last_flush()?;
-        self.store().commit(&Flush { number, seals: vec![seal], ..Flush::default() })
     }
 
     /// Packs neighbours together that lie in the same stretch of `ticks` ticks.

@@ -153,12 +153,25 @@ pub trait Store: Send {
     fn last_flush(&mut self) -> Result<u64, StoreError>;
     /// The journals that are not sealed, oldest first, and whether each is as it was written.
     fn journal(&mut self) -> Result<Vec<(u64, Vec<u8>, bool)>, StoreError>;
+    /// As [`journal`](Self::journal), of one room; what stands there of others may be among it.
+    fn journal_of(&mut self, room: RoomKey) -> Result<Vec<(u64, Vec<u8>, bool)>, StoreError> {
+        let _ = room;
+        self.journal()
+    }
+    /// Gets a room ready to be opened by this process: what another one left of it in the journal is sealed. Returns what was found
+    /// damaged, a sentence each. There is nothing to do where one process has all rooms.
+    fn take_over(&mut self, room: &str) -> Result<Vec<String>, StoreError> {
+        let _ = room;
+        Ok(Vec::new())
+    }
     /// The chunks of one kind that reach from `from` to `to`, in order, at most `limit`.
     fn chunks(&mut self, room: RoomKey, kind: ChunkKind, from: u64, to: u64, limit: usize) -> Result<Vec<Chunk>, StoreError>;
     /// The newest checkpoint at or before a tick; if asked for, the newest where a process went on.
     fn checkpoint(&mut self, room: RoomKey, tick: RoomTick, resumed: bool) -> Result<Option<Checkpoint>, StoreError>;
     /// The ticks of the checkpoints, and where a process went on.
     fn checkpoints(&mut self, room: RoomKey) -> Result<Vec<(RoomTick, bool)>, StoreError>;
+    /// Adds a checkpoint of a tick that is stored, in place of an older one of that tick; whoever writes the room meanwhile.
+    fn add_checkpoint(&mut self, room: RoomKey, checkpoint: &Checkpoint) -> Result<(), StoreError>;
     /// The components as of the tick that [`rooms`](Self::rooms) tells.
     fn components(&mut self, room: RoomKey) -> Result<Entities, StoreError>;
     /// Saves a snippet under its name, in place of an older one.

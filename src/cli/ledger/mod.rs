@@ -16,11 +16,11 @@ use self::options::{LedgerVerb, SnippetVerb, TickArgument};
 use super::game::Game;
 use super::options::CliError;
 use crate::protocol::RoomTick;
-use crate::store::{Archive, SqliteStore, StoreError};
+use crate::store::{Archive, StoreError, reader_at};
 
 /// Opens stored data for reading, and finds the room: the one that is named, or the only one there is.
 pub(super) fn open(game: &Game, data: &Path, room: Option<&str>) -> Result<(Archive, String), CliError> {
-    let mut archive = Archive::new(Box::new(SqliteStore::read(data)?), game.blueprint.protocol());
+    let mut archive = Archive::new(reader_at(data)?, game.blueprint.protocol());
     if let Some(room) = room {
         archive.room(room)?;
         return Ok((archive, room.to_owned()));
@@ -57,7 +57,7 @@ fn or_last(archive: &mut Archive, room: &str, tick: Option<TickArgument>) -> Res
 pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliError> {
     let data = &options.data;
     if let LedgerVerb::Rooms = options.verb {
-        return reading::rooms(&mut Archive::new(Box::new(SqliteStore::read(data)?), game.blueprint.protocol()), options.json);
+        return reading::rooms(&mut Archive::new(reader_at(data)?, game.blueprint.protocol()), options.json);
     }
     if let LedgerVerb::Import { file } = &options.verb {
         return working::import(game, data, options.room.as_deref(), file);

@@ -13,7 +13,7 @@ use super::reading::print;
 use super::{head, or_last, progress};
 use crate::host::{Edit, rebuild_from_facts, rerun, view_of};
 use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick};
-use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, Store, StoreError, copy_room, is_served};
+use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, StoreError, copy_room, is_served, store_at};
 
 /// How long a host has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -177,13 +177,13 @@ pub(super) fn export(archive: &mut Archive, room: &str, to: &Path) -> Result<(),
 
 pub(super) fn import(game: &Game, data: &Path, room: Option<&str>, file: &Path) -> Result<(), CliError> {
     let (mut archive, name) = super::open(game, file, room)?;
-    let mut into = SqliteStore::open(data, Durability::PowerLoss)?;
+    let mut into = store_at(data, Durability::PowerLoss)?;
     if into.room(&name)?.is_some() {
         let detail = format!("{} has a room of that name already", data.display());
         return Err(CliError::Argument { what: name, detail });
     }
     let bar = progress("importing", head(&mut archive, &name)?);
-    copy_room(&mut archive, &name, &mut into, |tick| bar.set_position(u64::from(tick.0)))?;
+    copy_room(&mut archive, &name, &mut *into, |tick| bar.set_position(u64::from(tick.0)))?;
     bar.finish_and_clear();
     say(&format!("{name} is in {}", data.display()));
     Ok(())
@@ -212,8 +212,8 @@ pub(super) fn fork(archive: &mut Archive, room: &str, tick: TickArgument, name: 
         return Err(CliError::Argument { what: name.to_owned(), detail: "there is a room of that name already".to_owned() });
     }
     // Held meanwhile: a host that runs numbers its flushes itself.
-    let mut into = SqliteStore::open(data, Durability::PowerLoss)?;
-    crate::host::fork(archive, room, tick.0, name, &mut into)?;
+    let mut into = store_at(data, Durability::PowerLoss)?;
+    crate::host::fork(archive, room, tick.0, name, &mut *into)?;
     say(&format!("{name} goes on from tick {} of {room}: serve it by `serve --data {} --room {name}`", tick.0, data.display()));
     Ok(())
 }

@@ -50,7 +50,7 @@ fn open_lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 /// True if a process has the data in a folder open for writing.
-pub fn is_served(folder: &Path) -> bool {
+pub(super) fn is_served(folder: &Path) -> bool {
     data_file(folder).exists() && open_lock(folder).is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 

@@ -2,55 +2,14 @@
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
-use twox_hash::XxHash3_64;
 
 use super::super::chain::Chain;
 use super::super::error::{CHECKSUM, StoreError};
 use super::super::record::{Entities, Head, RoomHeader, Snippet};
+use super::super::sums::{chain_of, gathered, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table};
 use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
 use super::SqliteStore;
-use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomId, RoomTick};
-
-fn sum_of(payload: &[u8]) -> i64 {
-    XxHash3_64::oneshot(payload).cast_signed()
-}
-
-/// A checksum over some bytes and where they belong.
-fn sum_with_place(place: &[u64], payload: &[u8]) -> i64 {
-    let seed = place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(*number));
-    XxHash3_64::oneshot_with_seed(seed, payload).cast_signed()
-}
-
-/// A checksum over a chunk and where it belongs: a place that was damaged must not lead anywhere.
-fn sum_of_chunk(chunk: &Chunk) -> i64 {
-    let place = [chunk.from, chunk.to, u64::from(chunk.tick_from.0), u64::from(chunk.tick_to.0), chunk.fingerprint.0];
-    sum_with_place(&place, &chunk.payload)
-}
-
-/// A checksum over where a room's ledger stands.
-fn sum_of_head(fingerprint: i64, tick: Option<u32>, seq: Option<i64>, chain: &[u8]) -> i64 {
-    let place = [fingerprint.cast_unsigned(), tick.map_or(0, |tick| u64::from(tick) + 1), seq.map_or(0, |seq| seq.cast_unsigned() + 1)];
-    sum_with_place(&place, chain)
-}
-
-fn sum_of_checkpoint(checkpoint: &Checkpoint) -> i64 {
-    let seed = checkpoint.fingerprint.0.wrapping_add(u64::from(checkpoint.tick.0) * 2 + u64::from(checkpoint.resumed));
-    XxHash3_64::oneshot_with_seed(seed, &checkpoint.payload).cast_signed()
-}
-
-/// A header that can't be read: of its room nothing is known but the name.
-fn lost_header(name: String) -> RoomHeader {
-    let uid = RoomId::named(&name).as_uuid();
-    RoomHeader { name, uid, seed: 0, notes: false, check: false, level: None, forked_from: None }
-}
-
-fn table(kind: ChunkKind) -> &'static str {
-    match kind {
-        ChunkKind::Facts => "fact_chunk",
-        ChunkKind::Refusals => "refusal_chunk",
-        ChunkKind::Ticks => "tick_chunk",
-    }
-}
+use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
 
 fn tick_at(row: &Row<'_>, column: usize) -> rusqlite::Result<RoomTick> {
     row.get(column).map(RoomTick)
@@ -75,7 +34,7 @@ fn room_at(row: &Row<'_>) -> rusqlite::Result<StoredRoom> {
     let (chain, fingerprint) = (bytes_at(row, 4)?, row.get::<_, i64>(6)?);
     let sum = sum_of_head(fingerprint, sealed.0, sealed.1, &chain);
     let intact = header_sum == row.get::<_, i64>(8)? && sum == row.get::<_, i64>(9)?;
-    let chain = Chain::from_bytes(&chain).unwrap_or_else(|| Chain::new(header.id()));
+    let chain = chain_of(&chain, &header);
     Ok(StoredRoom {
         key: RoomKey(row.get(0)?),
         header,
@@ -150,10 +109,7 @@ fn write_seal(connection: &Connection, seal: &Seal) -> rusqlite::Result<()> {
         write_chunk(connection, seal.key, *kind, chunk)?;
     }
     if let Some(checkpoint) = &seal.checkpoint {
-        let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?;
-        let (tick, fingerprint) = (checkpoint.tick.0, checkpoint.fingerprint.0.cast_signed());
-        let sum = sum_of_checkpoint(checkpoint);
-        insert.execute(params![seal.key.0, tick, checkpoint.resumed, fingerprint, sum, checkpoint.payload])?;
+        write_checkpoint(connection, seal.key, checkpoint)?;
     }
     if let Some(writes) = &seal.components {
         write_components(connection, seal.key, writes)?;
@@ -166,6 +122,13 @@ fn write_seal(connection: &Connection, seal: &Seal) -> rusqlite::Result<()> {
     let fingerprint = seal.fingerprint.0.cast_signed();
     let sum = sum_of_head(fingerprint, Some(head.0), Some(head.1), &seal.chain.0);
     update.execute(params![seal.key.0, head.0, head.1, seal.chain.0, fingerprint, components_tick, sum]).map(drop)
+}
+
+fn write_checkpoint(connection: &Connection, room: RoomKey, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES(?1, ?2, ?3, ?4, ?5, ?6)")?;
+    let (tick, fingerprint) = (checkpoint.tick.0, checkpoint.fingerprint.0.cast_signed());
+    let sum = sum_of_checkpoint(checkpoint);
+    insert.execute(params![room.0, tick, checkpoint.resumed, fingerprint, sum, checkpoint.payload]).map(drop)
 }
 
 fn write_components(connection: &Connection, room: RoomKey, writes: &ComponentWrites) -> rusqlite::Result<()> {
@@ -295,6 +258,10 @@ impl Store for SqliteStore {
     fn checkpoints(&mut self, room: RoomKey) -> Result<Vec<(RoomTick, bool)>, StoreError> {
         let sql = "SELECT tick, resumed FROM checkpoint WHERE room_id = ?1 ORDER BY tick";
         self.all("the checkpoints", sql, [room.0], |row| Ok((tick_at(row, 0)?, row.get(1)?)))
+    }
+
+    fn add_checkpoint(&mut self, room: RoomKey, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        write_checkpoint(self.connection()?, room, checkpoint).map_err(StoreError::sqlite("a checkpoint can't be added"))
     }
 
     fn components(&mut self, room: RoomKey) -> Result<Entities, StoreError> {
@@ -435,15 +402,4 @@ impl Store for SqliteStore {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
         self.all("the journal can't be put into its place", sql, [], |_| Ok(())).map(drop)
     }
-}
-
-fn gathered(rows: Vec<(String, String, String)>) -> Entities {
-    let mut entities = Entities::new();
-    for (entity, component, value) in rows {
-        let components = entities.entry(entity).or_default();
-        if !component.is_empty() {
-            components.insert(component, value);
-        }
-    }
-    entities
 }

@@ -1,18 +1,22 @@
 //! The writer: one thread that takes what all rooms hand over, and commits it together every 50 ms. The rooms never wait for it.
 
+mod lost;
+mod requests;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use self::requests::thread_time;
 use super::chain::Chain;
 use super::error::StoreError;
 use super::follow::{Beginning, Cadence, Follower};
 use super::record::{RoomHeader, TickRecord};
 use super::recovery::seal_journal;
 use super::tables::{Flush, RoomKey, Seal, Store};
-use crate::protocol::{Change, FactSeq, Incoming, Protocol, RoomTick, Standing, State, write_bytes, write_varint};
+use crate::protocol::{FactSeq, Incoming, Protocol, RoomTick, Standing, State, write_bytes, write_varint};
 
 /// How long the writer waits after an error before it tries again, at most.
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -153,6 +157,8 @@ struct Done {
     syncs: u64,
     failing: Option<String>,
     report: WriterReport,
+    /// Rooms that are another host's now.
+    lost: Vec<String>,
     stopped: bool,
 }
 
@@ -272,6 +278,7 @@ impl Writer {
         if let Opening::Resumed { standing, .. } = &opening {
             gauge.durable.store(standing.tick.0.saturating_add(1), Ordering::Release);
         }
+        self.shared.done().lost.retain(|lost| *lost != header.name);
         self.shared.waiting().opened.push(Opened { number, header, protocol, opening, gauge: gauge.clone() });
         Handle { shared: self.shared.clone(), gauge, number }
     }
@@ -293,6 +300,12 @@ impl Writer {
     /// Why nothing can be written at the moment, if so.
     pub fn failing(&self) -> Option<String> {
         self.shared.done().failing.clone()
+    }
+
+    /// The rooms that are not leased to this host any more, since this was last called. Nothing more of them is written: they are to be
+    /// stopped here, and their players sent to who has them.
+    pub fn lost(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.done().lost)
     }
 
     /// What is asked of the rooms through their data, since this was last called.
@@ -405,7 +418,7 @@ impl Work {
             }
             let bytes = waiting.bytes;
             let flush = self.prepare(waiting, sealing);
-            self.commit(&flush);
+            self.commit(flush);
             self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
             if self.number.is_multiple_of(REQUESTS_EVERY) {
                 self.look_for_requests();
@@ -489,9 +502,14 @@ impl Work {
     fn enter(&mut self, opened: Opened) {
         let Opened { number, header, protocol, opening, gauge } = opened;
         let description = protocol.describe();
+        self.finish_earlier(&header.name);
         let key = loop {
             match self.store.enter(&header, &description) {
                 Ok(key) => break key,
+                Err(StoreError::Lost { rooms }) => {
+                    self.lose(&rooms);
+                    return;
+                }
                 Err(error) if self.recover(&error) => {}
                 Err(_) => return,
             }
@@ -515,7 +533,7 @@ impl Work {
     }
 
     /// Commits a flush, however often it takes.
-    fn commit(&mut self, flush: &Flush) {
+    fn commit(&mut self, mut flush: Flush) {
         let idle = flush.frame.is_empty() && flush.seals.is_empty() && flush.cursors.is_empty() && flush.answered.is_empty();
         if idle {
             self.number -= 1;
@@ -523,8 +541,9 @@ impl Work {
         }
         let began = instant();
         loop {
-            match self.store.commit(flush) {
+            match self.store.commit(&flush) {
                 Ok(()) => break,
+                Err(StoreError::Lost { rooms }) if self.lose_from(&rooms, &mut flush) => {}
                 Err(error) => {
                     if !self.recover(&error) {
                         return;
@@ -579,43 +598,4 @@ impl Work {
         let _ = self.store.reopen();
         true
     }
-
-    fn look_for_requests(&mut self) {
-        let Ok(requests) = self.store.requests() else { return };
-        for request in requests {
-            let room = self.rooms.values().find(|room| room.follower.key == request.key);
-            let Some(room) = room.map(|room| room.follower.header.name.clone()) else { continue };
-            let incoming = match request.kind.as_str() {
-                "reset" => match self.store.snippet(request.key, &request.subject) {
-                    Ok(Some(snippet)) => Ok(snippet.reset()),
-                    Ok(None) => Err(format!("there is no snippet {:?}", request.subject)),
-                    Err(error) => Err(error.to_string()),
-                },
-                "revert" => match serde_json::from_str::<(FactSeq, Vec<Change>)>(&request.subject) {
-                    Ok((seq, changes)) => Ok(Incoming::Revert { seq, changes }),
-                    Err(error) => Err(error.to_string()),
-                },
-                kind => Err(format!("nothing is known of {kind:?}")),
-            };
-            let mut waiting = self.shared.waiting();
-            match incoming {
-                Ok(incoming) if waiting.asked.iter().all(|asked| asked.id != request.id) => {
-                    // Answered already as far as the store is concerned: it must not be carried out twice.
-                    waiting.answered.push((request.id, "taken up".to_owned()));
-                    waiting.asked.push(Asked { id: request.id, room, incoming });
-                }
-                Ok(_) => {}
-                Err(error) => waiting.answered.push((request.id, format!("refused: {error}"))),
-            }
-        }
-    }
-}
-
-/// The processor time of the thread that asks, where the system tells.
-fn thread_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
-    // After the name, which stands in parentheses: state is the first, utime the 12th and stime the 13th.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }

@@ -1,0 +1,361 @@
+//! The directory: which host has which room, and where clients reach it. A room has at most one owner, whatever stalls.
+//!
+//! A host has a room by a lease, which runs out unless it is renewed, and which has a token that grows each time the room changes hands. Whether
+//! a lease has run out is told by the directory's clock alone. A host that stood still for too long may still believe that it has a room;
+//! so the store asks for the token within each transaction that writes, and refuses an old one ([`StoreError::Lost`]).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::error::StoreError;
+
+/// How often a room changed hands. It only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// A room that a host has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The room's name.
+    pub room: String,
+    /// What tells this ownership from those before and after it.
+    pub token: Token,
+}
+
+/// Who has a room, and where clients find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The host's name.
+    pub host: String,
+    /// The address at which clients reach it.
+    pub address: String,
+    /// The token of its lease.
+    pub token: Token,
+}
+
+/// What came of asking for a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is this host's.
+    Granted(Lease),
+    /// Another host has it.
+    Taken(Owner),
+}
+
+/// How full a host is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Rooms that it has.
+    pub rooms: u32,
+    /// Rooms that it can have.
+    pub rooms_max: u32,
+    /// Members in its rooms.
+    pub members: u32,
+    /// Members that it can have.
+    pub members_max: u32,
+}
+
+/// A host, as the directory knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostEntry {
+    /// Its name.
+    pub host: String,
+    /// The address at which clients reach it.
+    pub address: String,
+    /// How full it said it was.
+    pub load: Load,
+    /// How long ago it was last heard of.
+    pub silent: Duration,
+}
+
+/// A room, as the directory knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomEntry {
+    /// Its name.
+    pub room: String,
+    /// Who has it; nobody if it was given back, or its lease ran out.
+    pub owner: Option<Owner>,
+    /// The token of the last lease.
+    pub token: Token,
+}
+
+/// Which host has which room, as one host sees and changes it.
+///
+/// A host renews its leases several times in the time for which they hold, stops rooms that it lost, and gives rooms back only after
+/// everything of them is written.
+pub trait Directory: Send {
+    /// What this host has, for the store that writes it.
+    fn leases(&self) -> Leases;
+    /// Takes a room, if nobody has it. A room that this host has stays its own, by the lease that it has.
+    ///
+    /// # Errors
+    /// If the directory can't be reached; then it is not known whether the room was taken, and it is not among the [`leases`](Self::leases).
+    fn claim(&mut self, room: &str) -> Result<Claim, StoreError>;
+    /// Takes rooms whose host did not renew its lease in time, at most so many. Rooms that were given back are not among them.
+    ///
+    /// # Errors
+    /// If the directory can't be reached.
+    fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError>;
+    /// Renews all leases of this host at once, and says that it lives and how full it is. Returns the rooms that it lost: a lease that ran
+    /// out is not renewed, even if nobody took the room.
+    ///
+    /// # Errors
+    /// If the directory can't be reached.
+    fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError>;
+    /// Gives a room back, so that any host can claim it at once.
+    ///
+    /// # Errors
+    /// If the directory can't be reached.
+    fn release(&mut self, room: &str) -> Result<(), StoreError>;
+    /// Who has a room, and where clients find it.
+    ///
+    /// # Errors
+    /// If the directory can't be reached.
+    fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError>;
+    /// The hosts, by name. Which of them still live is for the caller to say, by how long they have been silent.
+    ///
+    /// # Errors
+    /// If the directory can't be reached.
+    fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError>;
+    /// The rooms that were ever claimed, by name.
+    ///
+    /// # Errors
+    /// If the directory can't be reached.
+    fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError>;
+    /// Gives all rooms back and forgets the host.
+    ///
+    /// # Errors
+    /// If the directory can't be reached.
+    fn leave(&mut self) -> Result<(), StoreError>;
+}
+
+#[derive(Debug)]
+struct Held {
+    token: Token,
+    /// Until then the lease holds for sure, by this host's own clock.
+    until: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    held: BTreeMap<String, Held>,
+    /// By which lease rooms are open. A room that was lost and claimed again has to be opened again before anything of it is written.
+    opened: BTreeMap<String, Token>,
+}
+
+/// The leases that a host has, shared between its directory and its store. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Leases(Arc<Mutex<Kept>>);
+
+#[expect(clippy::disallowed_methods, reason = "a host has to know by itself when its leases have run out")]
+pub(super) fn instant() -> Instant {
+    Instant::now()
+}
+
+impl Leases {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Each change is one insertion or removal: who panicked in between left nothing halfway.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rooms that this host has, as far as it knows, by name.
+    pub fn held(&self) -> Vec<Lease> {
+        self.kept().held.iter().map(|(room, held)| Lease { room: room.clone(), token: held.token }).collect()
+    }
+
+    /// The rooms whose leases may have run out, because they could not be renewed: their host is to stand still, since another one may
+    /// show them to their players by now. Asks this host's clock, which was started before the directory's, and so is never late.
+    pub fn lapsed(&self) -> Vec<String> {
+        let now = instant();
+        self.kept().held.iter().filter(|(_, held)| held.until <= now).map(|(room, _)| room.clone()).collect()
+    }
+
+    /// Notes a lease, which holds from `since` on for `ttl`.
+    pub(super) fn hold(&self, room: &str, token: Token, since: Instant, ttl: Duration) {
+        self.kept().held.insert(room.to_owned(), Held { token, until: since + ttl });
+    }
+
+    /// Forgets a lease.
+    pub(super) fn drop(&self, room: &str) {
+        self.kept().held.remove(room);
+    }
+
+    /// The token of a lease.
+    pub(super) fn token(&self, room: &str) -> Option<Token> {
+        self.kept().held.get(room).map(|held| held.token)
+    }
+
+    /// Opens a room: what is written of it from now on is written by the lease that the host has now.
+    #[cfg(feature = "postgres")]
+    pub(super) fn open(&self, room: &str) -> Option<Token> {
+        let token = self.token(room)?;
+        self.kept().opened.insert(room.to_owned(), token);
+        Some(token)
+    }
+
+    /// The token by which a room is open; that which the host has now if nobody opened it before.
+    #[cfg(feature = "postgres")]
+    pub(super) fn opened(&self, room: &str) -> Option<Token> {
+        let opened = self.kept().opened.get(room).copied();
+        opened.or_else(|| self.open(room))
+    }
+}
+
+#[derive(Debug)]
+struct Row {
+    host: Option<String>,
+    token: Token,
+    expires: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    hosts: BTreeMap<String, (String, Load, Duration)>,
+    rooms: BTreeMap<String, Row>,
+    skipped: Duration,
+}
+
+/// A directory in memory, for hosts in one process.
+#[derive(Clone, Debug)]
+pub struct MemoryDirectory {
+    tables: Arc<Mutex<Tables>>,
+    began: Instant,
+    host: String,
+    ttl: Duration,
+    leases: Leases,
+}
+
+impl MemoryDirectory {
+    /// An empty directory, as its first host sees it. Leases hold for `ttl`.
+    pub fn new(host: &str, address: &str, ttl: Duration) -> Self {
+        let (tables, began) = (Arc::default(), instant());
+        Self { tables, began, host: String::new(), ttl, leases: Leases::default() }.join(host, address)
+    }
+
+    /// The same directory, as another host sees it.
+    pub fn join(&self, host: &str, address: &str) -> Self {
+        let joined = Self { host: host.to_owned(), leases: Leases::default(), ..self.clone() };
+        let now = joined.now();
+        joined.tables().hosts.insert(host.to_owned(), (address.to_owned(), Load::default(), now));
+        joined
+    }
+
+    /// Lets time pass at once, for tests: all leases get so much older.
+    pub fn skip(&self, time: Duration) {
+        self.tables().skipped += time;
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        instant().saturating_duration_since(self.began) + self.tables().skipped
+    }
+
+    fn owner(tables: &Tables, row: &Row, now: Duration) -> Option<Owner> {
+        let host = row.host.clone().filter(|_| row.expires > now)?;
+        let address = tables.hosts.get(&host).map(|(address, ..)| address.clone()).unwrap_or_default();
+        Some(Owner { host, address, token: row.token })
+    }
+
+    fn grant(&self, row: &mut Row, room: &str, now: Duration) -> Lease {
+        *row = Row { host: Some(self.host.clone()), token: Token(row.token.0 + 1), expires: now + self.ttl };
+        self.leases.hold(room, row.token, instant(), self.ttl);
+        Lease { room: room.to_owned(), token: row.token }
+    }
+}
+
+impl Directory for MemoryDirectory {
+    fn leases(&self) -> Leases {
+        self.leases.clone()
+    }
+
+    fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
+        let now = self.now();
+        let mut tables = self.tables();
+        let owner = tables.rooms.get(room).and_then(|row| Self::owner(&tables, row, now));
+        match owner {
+            Some(owner) if owner.host != self.host => return Ok(Claim::Taken(owner)),
+            Some(owner) if self.leases.token(room) == Some(owner.token) => {
+                return Ok(Claim::Granted(Lease { room: room.to_owned(), token: owner.token }));
+            }
+            _ => {}
+        }
+        let row = tables.rooms.entry(room.to_owned()).or_insert(Row { host: None, token: Token(0), expires: now });
+        Ok(Claim::Granted(self.grant(row, room, now)))
+    }
+
+    fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
+        let now = self.now();
+        let mut tables = self.tables();
+        let lapsed = tables.rooms.iter_mut().filter(|(_, row)| row.host.is_some() && row.expires <= now).take(most);
+        Ok(lapsed.map(|(room, row)| self.grant(row, room, now)).collect())
+    }
+
+    fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
+        let now = self.now();
+        let mut tables = self.tables();
+        if let Some((_, said, heard)) = tables.hosts.get_mut(&self.host) {
+            (*said, *heard) = (load, now);
+        }
+        let mut lost = Vec::new();
+        for Lease { room, token } in self.leases.held() {
+            match tables.rooms.get_mut(&room) {
+                Some(row) if row.host.as_ref() == Some(&self.host) && row.token == token && row.expires > now => {
+                    row.expires = now + self.ttl;
+                    self.leases.hold(&room, token, instant(), self.ttl);
+                }
+                _ => {
+                    self.leases.drop(&room);
+                    lost.push(room);
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    fn release(&mut self, room: &str) -> Result<(), StoreError> {
+        let token = self.leases.token(room);
+        self.leases.drop(room);
+        if let Some(row) = self.tables().rooms.get_mut(room).filter(|row| row.host.as_ref() == Some(&self.host) && Some(row.token) == token)
+        {
+            row.host = None;
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {
+        let now = self.now();
+        let tables = self.tables();
+        Ok(tables.rooms.get(room).and_then(|row| Self::owner(&tables, row, now)))
+    }
+
+    fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
+        let now = self.now();
+        let entry = |(host, (address, load, heard)): (&String, &(String, Load, Duration))| HostEntry {
+            host: host.clone(),
+            address: address.clone(),
+            load: *load,
+            silent: now.saturating_sub(*heard),
+        };
+        Ok(self.tables().hosts.iter().map(entry).collect())
+    }
+
+    fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError> {
+        let now = self.now();
+        let tables = self.tables();
+        let entry =
+            |(room, row): (&String, &Row)| RoomEntry { room: room.clone(), owner: Self::owner(&tables, row, now), token: row.token };
+        Ok(tables.rooms.iter().map(entry).collect())
+    }
+
+    fn leave(&mut self) -> Result<(), StoreError> {
+        for lease in self.leases.held() {
+            self.release(&lease.room)?;
+        }
+        self.tables().hosts.remove(&self.host);
+        Ok(())
+    }
+}

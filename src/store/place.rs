@@ -1,0 +1,59 @@
+//! Where data is, as people name it: a folder, a file with one room, or the address of a PostgreSQL.
+
+use std::path::Path;
+
+use super::error::StoreError;
+#[cfg(feature = "postgres")]
+use super::postgres::{PostgresOptions, PostgresStore};
+use super::sqlite::{self, Durability, SqliteStore};
+use super::tables::Store;
+
+/// True if a place is the address of a PostgreSQL, and no folder.
+fn names_postgres(place: &Path) -> bool {
+    place.to_str().is_some_and(|place| place.starts_with("postgres://") || place.starts_with("postgresql://"))
+}
+
+/// The PostgreSQL that a place names, if it names one.
+#[cfg(feature = "postgres")]
+fn postgres_at(place: &Path) -> Option<PostgresOptions> {
+    names_postgres(place).then(|| PostgresOptions::at(place.to_string_lossy()))
+}
+
+/// Opens the data of a place for writing all of it, and makes it if there is none.
+///
+/// # Errors
+/// If the place can't be written, another process has it, or it is a PostgreSQL and this build knows none.
+pub fn store_at(place: &Path, durability: Durability) -> Result<Box<dyn Store>, StoreError> {
+    #[cfg(feature = "postgres")]
+    if let Some(options) = postgres_at(place) {
+        return Ok(Box::new(PostgresStore::open(&options)?));
+    }
+    if names_postgres(place) {
+        return Err(StoreError::NoPostgres);
+    }
+    Ok(Box::new(SqliteStore::open(place, durability)?))
+}
+
+/// Opens the data of a place for reading, whoever writes it meanwhile.
+///
+/// # Errors
+/// If there is none, it can't be read, or it is a PostgreSQL and this build knows none.
+pub fn reader_at(place: &Path) -> Result<Box<dyn Store>, StoreError> {
+    #[cfg(feature = "postgres")]
+    if let Some(options) = postgres_at(place) {
+        return Ok(Box::new(PostgresStore::read(&options)?));
+    }
+    if names_postgres(place) {
+        return Err(StoreError::NoPostgres);
+    }
+    Ok(Box::new(SqliteStore::read(place)?))
+}
+
+/// True if a process has the data of a place open for writing.
+pub fn is_served(place: &Path) -> bool {
+    #[cfg(feature = "postgres")]
+    if let Some(options) = postgres_at(place) {
+        return PostgresStore::read(&options).is_ok_and(|mut store| store.is_served().unwrap_or(false));
+    }
+    sqlite::is_served(place)
+}

@@ -1,0 +1,218 @@
+//! The directory in PostgreSQL. Each question is one statement, and all times are the database's.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
+use super::super::directory::{Claim, Directory, HostEntry, Lease, Leases, Load, Owner, RoomEntry, Token, instant};
+use super::super::error::StoreError;
+use super::connection::{Connection, Parameters, refused};
+use super::{PostgresOptions, text};
+
+/// How often a claim looks again at a room whose owner came or went meanwhile.
+const TRIES: usize = 8;
+
+/// The directory of the hosts that share a database, as one of them sees it.
+///
+/// It has a connection of its own, so that leases are renewed while the store writes. As the store, it waits for answers by itself and
+/// can't be used from within asynchronous code of tokio's.
+#[derive(Debug)]
+pub struct PostgresDirectory {
+    options: PostgresOptions,
+    host: String,
+    ttl: Duration,
+    leases: Leases,
+    connection: Option<Connection>,
+}
+
+fn at<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, StoreError> {
+    row.try_get(column).map_err(|error| refused("a row of the directory can't be read", &error))
+}
+
+fn token_at(row: &Row, column: usize) -> Result<Token, StoreError> {
+    at::<i64>(row, column).map(|token| Token(token.cast_unsigned()))
+}
+
+fn count_at(row: &Row, column: usize) -> Result<u32, StoreError> {
+    at::<i64>(row, column).map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+impl PostgresDirectory {
+    /// Joins a host to a directory: its name, which no other has, and the address at which clients reach it. Leases hold for `ttl`, which
+    /// is to be several times what a stall of the database or of the network may take; 10 s, renewed each 3 s, are a good choice. The
+    /// tables are made if there are none.
+    ///
+    /// # Errors
+    /// If the database can't be reached, or holds something else or what a later version wrote.
+    pub fn join(options: &PostgresOptions, host: &str, address: &str, ttl: Duration) -> Result<Self, StoreError> {
+        if host.is_empty() {
+            // The name of a store without leases.
+            return Err(StoreError::Unfit { place: options.place(), detail: "a host needs a name".to_owned() });
+        }
+        let mut directory = Self { options: options.clone(), host: host.to_owned(), ttl, leases: Leases::default(), connection: None };
+        let mut connection = options.connect(options.patience)?;
+        options.prepare(&mut connection)?;
+        directory.connection = Some(connection);
+        let sql = "INSERT INTO host VALUES($1, $2, clock_timestamp(), 0, 0, 0, 0) \
+                   ON CONFLICT(id) DO UPDATE SET address = excluded.address, heartbeat = clock_timestamp()";
+        directory.query("the host can't be noted", sql, &[&text(host), &text(address)])?;
+        Ok(directory)
+    }
+
+    /// The host's name.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// For how long leases hold, in milliseconds.
+    fn ttl_millis(&self) -> i64 {
+        i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX).min(86_400_000)
+    }
+
+    /// Asks, on a new connection if the last one broke.
+    fn query(&mut self, what: &'static str, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Row>, StoreError> {
+        if !self.connection.as_ref().is_some_and(Connection::is_usable) {
+            self.connection = None;
+            self.connection = Some(self.options.connect(self.options.patience)?);
+        }
+        self.connection.as_mut().ok_or(StoreError::Stopped)?.query(what, sql, parameters)
+    }
+
+    fn granted(&self, rows: &[Row], since: Instant) -> Result<Vec<Lease>, StoreError> {
+        let mut leases = Vec::with_capacity(rows.len());
+        for row in rows {
+            let lease = Lease { room: at(row, 0)?, token: token_at(row, 1)? };
+            self.leases.hold(&lease.room, lease.token, since, self.ttl);
+            leases.push(lease);
+        }
+        leases.sort_unstable_by(|a, b| a.room.cmp(&b.room));
+        Ok(leases)
+    }
+
+    /// Renews one lease by its token, if it still holds.
+    fn renew_one(&mut self, room: &str, token: Token) -> Result<bool, StoreError> {
+        let (host, ttl, since) = (self.host.clone(), self.ttl_millis(), instant());
+        let sql = "UPDATE lease SET expires = clock_timestamp() + $4 * interval '1 ms' \
+                   WHERE room = $1 AND host = $2 AND token = $3 AND expires > clock_timestamp() RETURNING room, token";
+        let rows = self.query("a lease can't be renewed", sql, &[&text(room), &host, &token.0.cast_signed(), &(ttl as f64)])?;
+        self.granted(&rows, since).map(|leases| !leases.is_empty())
+    }
+}
+
+impl Directory for PostgresDirectory {
+    fn leases(&self) -> Leases {
+        self.leases.clone()
+    }
+
+    fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
+        let what = "a room can't be claimed";
+        if let Some(token) = self.leases.token(room) {
+            if self.renew_one(room, token)? {
+                return Ok(Claim::Granted(Lease { room: room.to_owned(), token }));
+            }
+            self.leases.drop(room);
+        }
+        for _ in 0..TRIES {
+            let (host, ttl, since) = (self.host.clone(), self.ttl_millis(), instant());
+            // An earlier process of this host that is still there has an old token.
+            let sql = "INSERT INTO lease AS l VALUES($1, $2, 1, clock_timestamp() + $3 * interval '1 ms') \
+                       ON CONFLICT(room) DO UPDATE SET host = excluded.host, token = l.token + 1, \
+                       expires = clock_timestamp() + $3 * interval '1 ms' \
+                       WHERE l.host IS NULL OR l.host = excluded.host OR l.expires <= clock_timestamp() RETURNING room, token";
+            let rows = self.query(what, sql, &[&text(room), &host, &(ttl as f64)])?;
+            if let Some(lease) = self.granted(&rows, since)?.pop() {
+                return Ok(Claim::Granted(Lease { room: room.to_owned(), ..lease }));
+            }
+            if let Some(owner) = self.find(room)? {
+                return Ok(Claim::Taken(owner));
+            }
+        }
+        Err(StoreError::Postgres { what, detail: "its owner changes all the time".to_owned(), code: None })
+    }
+
+    fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
+        let (host, ttl, since) = (self.host.clone(), self.ttl_millis(), instant());
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        // Those that somebody else is about to take, or whose last transaction is not over, are left for the next time.
+        let sql = "WITH lapsed AS (SELECT room FROM lease WHERE host IS NOT NULL AND expires <= clock_timestamp() \
+                   ORDER BY room LIMIT $3 FOR UPDATE SKIP LOCKED) \
+                   UPDATE lease SET host = $1, token = lease.token + 1, expires = clock_timestamp() + $2 * interval '1 ms' \
+                   FROM lapsed WHERE lease.room = lapsed.room RETURNING lease.room, lease.token";
+        let rows = self.query("rooms can't be claimed", sql, &[&host, &(ttl as f64), &most])?;
+        self.granted(&rows, since)
+    }
+
+    fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
+        let (host, ttl, since, held) = (self.host.clone(), self.ttl_millis(), instant(), self.leases.held());
+        let (rooms, tokens): (Vec<_>, Vec<i64>) = held.iter().map(|lease| (text(&lease.room), lease.token.0.cast_signed())).unzip();
+        // Locked in the order in which a store locks them, which checks all of its rooms at once.
+        let sql = "WITH alive AS (UPDATE host SET heartbeat = clock_timestamp(), rooms = $5, rooms_max = $6, members = $7, members_max = $8 \
+                   WHERE id = $1), \
+                   mine AS (SELECT l.room FROM lease l JOIN unnest($3::text[], $4::bigint[]) AS held(room, token) ON l.room = held.room \
+                   WHERE l.host = $1 AND l.token = held.token AND l.expires > clock_timestamp() ORDER BY l.room FOR UPDATE OF l) \
+                   UPDATE lease SET expires = clock_timestamp() + $2 * interval '1 ms' FROM mine WHERE lease.room = mine.room \
+                   RETURNING lease.room, lease.token";
+        let [a, b, c, d] = [load.rooms, load.rooms_max, load.members, load.members_max].map(i64::from);
+        let rows = self.query("the leases can't be renewed", sql, &[&host, &(ttl as f64), &rooms, &tokens, &a, &b, &c, &d])?;
+        let renewed = self.granted(&rows, since)?;
+        let mut lost = Vec::new();
+        for lease in held {
+            if renewed.binary_search_by(|renewed| renewed.room.as_str().cmp(&text(&lease.room))).is_err() {
+                self.leases.drop(&lease.room);
+                lost.push(lease.room);
+            }
+        }
+        Ok(lost)
+    }
+
+    fn release(&mut self, room: &str) -> Result<(), StoreError> {
+        let Some(token) = self.leases.token(room) else { return Ok(()) };
+        let host = self.host.clone();
+        let sql = "UPDATE lease SET host = NULL, expires = clock_timestamp() WHERE room = $1 AND host = $2 AND token = $3";
+        self.query("a room can't be given back", sql, &[&text(room), &host, &token.0.cast_signed()])?;
+        self.leases.drop(room);
+        Ok(())
+    }
+
+    fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {
+        let sql = "SELECT lease.host, coalesce(host.address, ''), lease.token FROM lease LEFT JOIN host ON host.id = lease.host \
+                   WHERE lease.room = $1 AND lease.host IS NOT NULL AND lease.expires > clock_timestamp()";
+        let rows = self.query("a room can't be looked up", sql, &[&text(room)])?;
+        let owner = |row: &Row| Ok(Owner { host: at(row, 0)?, address: at(row, 1)?, token: token_at(row, 2)? });
+        rows.first().map(owner).transpose()
+    }
+
+    fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
+        let sql = "SELECT id, address, rooms, rooms_max, members, members_max, \
+                   (greatest(extract(epoch FROM clock_timestamp() - heartbeat), 0) * 1000)::bigint FROM host ORDER BY id COLLATE \"C\"";
+        let entry = |row: &Row| {
+            let load =
+                Load { rooms: count_at(row, 2)?, rooms_max: count_at(row, 3)?, members: count_at(row, 4)?, members_max: count_at(row, 5)? };
+            let silent = Duration::from_millis(at::<i64>(row, 6)?.cast_unsigned());
+            Ok(HostEntry { host: at(row, 0)?, address: at(row, 1)?, load, silent })
+        };
+        self.query("the hosts can't be read", sql, &[])?.iter().map(entry).collect()
+    }
+
+    fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError> {
+        let sql = "SELECT lease.room, lease.token, lease.host, coalesce(host.address, ''), \
+                   lease.host IS NOT NULL AND lease.expires > clock_timestamp() \
+                   FROM lease LEFT JOIN host ON host.id = lease.host ORDER BY lease.room COLLATE \"C\"";
+        let entry = |row: &Row| {
+            let token = token_at(row, 1)?;
+            let host = if at(row, 4)? { at::<Option<String>>(row, 2)? } else { None };
+            let address = at(row, 3)?;
+            Ok(RoomEntry { room: at(row, 0)?, owner: host.map(|host| Owner { host, address, token }), token })
+        };
+        self.query("the rooms can't be read", sql, &[])?.iter().map(entry).collect()
+    }
+
+    fn leave(&mut self) -> Result<(), StoreError> {
+        for lease in self.leases.held() {
+            self.release(&lease.room)?;
+        }
+        let host = self.host.clone();
+        self.query("the host can't be forgotten", "DELETE FROM host WHERE id = $1", &[&host]).map(drop)
+    }
+}

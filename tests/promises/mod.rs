@@ -1,0 +1,154 @@
+//! What every store promises, wherever it keeps things.
+#![allow(dead_code, clippy::allow_attributes, reason = "each test takes what it needs")]
+
+use roomkeeper::host::header_of;
+use roomkeeper::protocol::{FactSeq, RoomTick};
+use roomkeeper::room::{Blueprint, Room};
+use roomkeeper::store::{
+    Archive, Claim, Directory, Lease, Load, Opening, Owner, Retention, Snippet, Store, StoreError, StoredFact, Token, Writer, WriterOptions,
+};
+
+use crate::arena::{blueprint, options, script, state_of};
+
+pub fn start(store: Box<dyn Store>) -> Writer {
+    Writer::start(store, WriterOptions::default(), |finding| panic!("{finding}")).unwrap()
+}
+
+pub fn reader(store: &dyn Store) -> Archive {
+    Archive::new(store.reader().unwrap(), blueprint().protocol())
+}
+
+/// Plays a match into a store and tells the hash of the state at each tick.
+pub fn play(writer: &Writer, blueprint: &Blueprint, name: &str, ticks: u32) -> (Room, Vec<u64>) {
+    let mut room = blueprint.room(options(name)).unwrap();
+    let handle = writer.open(header_of(&options(name)), blueprint.protocol(), Opening::New);
+    handle.record(room.opening().clone().into());
+    let mut hashes = vec![state_of(&mut room).hash()];
+    for tick in 1..=ticks {
+        let incoming = script(&room, tick);
+        handle.record(room.tick(incoming).unwrap().into());
+        hashes.push(state_of(&mut room).hash());
+        if tick.is_multiple_of(20) {
+            writer.sync().unwrap();
+        }
+    }
+    writer.sync().unwrap();
+    (room, hashes)
+}
+
+/// The conformance suite.
+pub fn keeps_its_promises(store: Box<dyn Store>) {
+    let mut archive = reader(&*store);
+    let other = store.reader().unwrap();
+    let writer = start(store);
+    let (mut room, hashes) = play(&writer, &blueprint(), "arena", 700);
+    let head = archive.head("arena").unwrap().unwrap();
+    assert_eq!(head.tick, RoomTick(700));
+    // Facts by any stretch.
+    let facts = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    assert!(facts.iter().map(|fact| fact.seq.0).eq(1..=head.seq.0));
+    for from in [1, 2, head.seq.0 / 2, head.seq.0] {
+        let some = archive.facts("arena", FactSeq(from), 7).unwrap();
+        assert!(some.iter().map(|fact| fact.seq.0).eq((from..=head.seq.0).take(7)), "from {from}");
+    }
+    assert!(archive.facts("arena", FactSeq(head.seq.0 + 1), 7).unwrap().is_empty());
+    // The components are the state.
+    let key = archive.room("arena").unwrap().key;
+    let state = state_of(&mut room);
+    let components = archive.store().components(key).unwrap();
+    for (entity, json) in state.to_json(archive.protocol()).unwrap().as_object().unwrap() {
+        for (component, value) in json.as_object().unwrap() {
+            assert_eq!(components[entity][component], value.to_string(), "{entity}.{component}");
+        }
+    }
+    // Snippets come back as they were saved.
+    let saved = archive.save_snippet("arena", "half", RoomTick(350)).unwrap();
+    assert_eq!(archive.snippet("arena", "half").unwrap(), saved);
+    assert!(matches!(archive.snippet("arena", "none"), Err(StoreError::NoSnippet { .. })));
+    assert_eq!(Snippet::from_text("half", &saved.to_text()).unwrap().entities, saved.entities);
+    // Requests are answered once.
+    let request = archive.store().ask(key, "reset", "half").unwrap();
+    let mut tries = 0;
+    let asked = loop {
+        let asked = writer.asked();
+        if !asked.is_empty() || tries > 100 {
+            break asked;
+        }
+        tries += 1;
+        writer.answer(-1, "");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(matches!(&asked[..], [asked] if asked.id == request && asked.incoming == saved.reset()), "{asked:?}");
+    writer.answer(request, "done");
+    writer.sync().unwrap();
+    assert_eq!(archive.store().answer(request).unwrap().as_deref(), Some("done"));
+    // What is compacted reads as before.
+    let before = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    let mut retention = Retention::default();
+    retention.chunk_ticks = 100;
+    let compacted = archive.compact("arena", retention, |_| {}).unwrap();
+    assert!(compacted.chunks_after < compacted.chunks_before / 2, "{compacted:?}");
+    let after = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    assert!(before.iter().map(StoredFact::to_json).eq(after.iter().map(StoredFact::to_json)));
+    for tick in (0..=700).step_by(13) {
+        assert_eq!(archive.state_at("arena", RoomTick(tick)).unwrap().hash(), hashes[tick as usize], "tick {tick}");
+    }
+    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+    // What need not be kept is gone, and the rest is as it was.
+    retention.ticks = Some(200);
+    archive.compact("arena", retention, |_| {}).unwrap();
+    for tick in (500..=700).step_by(13) {
+        assert_eq!(archive.state_at("arena", RoomTick(tick)).unwrap().hash(), hashes[tick as usize], "tick {tick}");
+    }
+    let error = archive.state_at("arena", RoomTick(20)).unwrap_err().to_string();
+    assert!(error.contains("has no tick 20: what is kept goes from"), "{error}");
+    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+    drop((writer, other));
+}
+
+/// What every directory promises. `pass` lets the time pass in which a lease runs out.
+pub fn has_one_owner_for_each_room(a: &mut dyn Directory, b: &mut dyn Directory, pass: impl Fn()) {
+    let granted = |claim: Claim| match claim {
+        Claim::Granted(lease) => lease.token,
+        Claim::Taken(owner) => panic!("{owner:?} has it"),
+    };
+    assert_eq!(a.find("hall").unwrap(), None);
+    let first = granted(a.claim("hall").unwrap());
+    assert_eq!(granted(a.claim("hall").unwrap()), first, "it stays by the lease that it has");
+    let owner = Owner { host: "a".to_owned(), address: "10.0.0.1:5000".to_owned(), token: first };
+    assert_eq!(b.claim("hall").unwrap(), Claim::Taken(owner.clone()));
+    assert_eq!((a.find("hall").unwrap().as_ref(), b.find("hall").unwrap().as_ref()), (Some(&owner), Some(&owner)));
+    assert_eq!(a.leases().held(), [Lease { room: "hall".to_owned(), token: first }]);
+    assert!(b.leases().held().is_empty() && a.leases().lapsed().is_empty());
+    // Who gives a room back lets anybody have it at once, by a greater token.
+    a.release("hall").unwrap();
+    assert!(a.leases().held().is_empty());
+    assert_eq!(a.find("hall").unwrap(), None);
+    assert!(b.claim_lapsed(10).unwrap().is_empty(), "it did not run out");
+    let second = granted(b.claim("hall").unwrap());
+    assert!(second > first);
+    // Leases that are renewed stay, the others run out, and are not renewed any more.
+    let cellar = granted(a.claim("cellar").unwrap());
+    assert!(b.claim_lapsed(10).unwrap().is_empty());
+    let load = Load { rooms: 1, rooms_max: 20, members: 3, members_max: 256 };
+    assert!(a.renew(load).unwrap().is_empty());
+    pass();
+    assert_eq!(a.find("cellar").unwrap(), None);
+    assert_eq!(a.renew(load).unwrap(), ["cellar"]);
+    assert!(a.leases().held().is_empty());
+    let taken = b.claim_lapsed(10).unwrap();
+    let taken: Vec<(&str, Token)> = taken.iter().map(|lease| (lease.room.as_str(), lease.token)).collect();
+    assert_eq!(taken[0].0, "cellar");
+    assert!(taken[0].1 > cellar && taken.len() == 2 && taken[1] > ("hall", second), "its own, which ran out, too: {taken:?}");
+    assert!(matches!(a.claim("cellar").unwrap(), Claim::Taken(owner) if owner.host == "b"));
+    // What somebody sees who looks for a place.
+    let hosts = a.hosts().unwrap();
+    assert_eq!(hosts.iter().map(|host| (host.host.as_str(), host.load)).collect::<Vec<_>>(), [("a", load), ("b", Load::default())]);
+    assert!(hosts[0].silent < hosts[1].silent);
+    let rooms = b.rooms().unwrap();
+    assert!(rooms.iter().map(|room| room.room.as_str()).eq(["cellar", "hall"]));
+    assert!(rooms.iter().all(|room| room.owner.as_ref().is_some_and(|owner| owner.host == "b" && owner.address == "10.0.0.2:5000")));
+    b.leave().unwrap();
+    assert!(a.hosts().unwrap().iter().map(|host| host.host.as_str()).eq(["a"]));
+    assert!(granted(a.claim("hall").unwrap()) > taken[1].1, "tokens outlive the hosts");
+}
