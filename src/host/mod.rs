@@ -34,7 +34,7 @@ pub use self::bans::Ban;
 #[cfg(unix)]
 pub use self::handle::{HostHandle, OrderError, RoomInfo};
 #[cfg(unix)]
-pub use self::hosting::{Host, HostOptions, Template};
+pub use self::hosting::{Host, HostOptions, ShareOptions, Template};
 pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, rebuild};
 pub use self::limits::{HostCounters, HostLimits};
 pub use self::lobby::{Lobby, PastAnswer, PastRequest, TickReport};

@@ -5,7 +5,6 @@ use std::cmp::{Ordering as Order, Reverse};
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -67,8 +66,8 @@ struct Shared {
     slow: Queue,
     stop: AtomicBool,
     started: Instant,
-    /// The names of rooms that have ended, and who is to hear of it.
-    over: Mutex<(Sender<String>, Option<Thread>)>,
+    /// Who is to hear that a room has ended.
+    reader: Mutex<Option<Thread>>,
 }
 
 /// Runs rooms. It ends when it is dropped; what is then left of the rooms ends with it.
@@ -84,11 +83,10 @@ fn instant() -> Instant {
 }
 
 impl Scheduler {
-    /// Starts `threads` threads. `over` hears the names of rooms that end.
-    pub(super) fn start(threads: usize, over: Sender<String>) -> std::io::Result<Self> {
-        let over = Mutex::new((over, None));
-        let (quick, slow) = Default::default();
-        let shared = Arc::new(Shared { quick, slow, stop: AtomicBool::new(false), started: instant(), over });
+    /// Starts `threads` threads.
+    pub(super) fn start(threads: usize) -> std::io::Result<Self> {
+        let (quick, slow, reader) = Default::default();
+        let shared = Arc::new(Shared { quick, slow, stop: AtomicBool::new(false), started: instant(), reader });
         let mut scheduler = Self { shared: Arc::clone(&shared), threads: Vec::new(), numbers: 0 };
         let quick = (0..threads.max(1)).map(|number| (format!("rooms-{number}"), true));
         let slow = (0..SLOW_THREADS).map(|number| (format!("slow-rooms-{number}"), false));
@@ -112,7 +110,7 @@ impl Scheduler {
 
     /// Wakes a thread whenever a room has ended.
     pub(super) fn wake(&self, reader: &Thread) {
-        self.shared.over.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(reader.clone());
+        *self.shared.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader.clone());
     }
 
     /// Takes a room over.
@@ -137,17 +135,18 @@ impl Drop for Scheduler {
 fn work(shared: &Shared, queue: &Queue) {
     while let Some(Due(_, number, mut task)) = next(shared, queue) {
         let ran = catch_unwind(AssertUnwindSafe(|| task.run(|| shared.started.elapsed())));
-        if ran.is_err() {
+        let failed = ran.is_err();
+        if failed {
             tracing::error!(room = task.berth.name, "the host failed at a room, which is lost; the others go on");
         }
         if ran.unwrap_or(false) {
             let queue = if task.is_slow { &shared.slow } else { &shared.quick };
             queue.push(Due(task.due(), number, task));
         } else {
-            let over = shared.over.lock().unwrap_or_else(PoisonError::into_inner);
-            // Who does not hear any more has no use for it.
-            let _ = over.0.send(task.berth.name.clone());
-            over.1.iter().for_each(Thread::unpark);
+            if failed {
+                task.lost();
+            }
+            shared.reader.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Thread::unpark);
         }
     }
 }

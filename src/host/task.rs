@@ -35,6 +35,9 @@ const SLOW_AT_ONCE: Duration = Duration::from_millis(20);
 /// How long a room that ends goes on, so that those who were in it hear why.
 const ENDING_MAX: Duration = Duration::from_secs(2);
 
+/// How long it waits for the store.
+const WRITING_MAX: Duration = Duration::from_secs(10);
+
 /// What reaches a room from outside.
 pub(super) enum Mail {
     /// Somebody comes; a thread of the gateway has the connection.
@@ -55,6 +58,17 @@ pub(super) enum Mail {
     Ask(Box<dyn FnOnce(&mut Lobby) + Send>),
     /// The room is to end: closed for its members, or put to rest.
     End(Refusal),
+    /// Nothing more happens in the room: it is written, so that another host can go on with it. Its members stay until it ends.
+    HandOver,
+}
+
+/// What a room tells the host.
+#[derive(Debug)]
+pub(super) enum TaskNews {
+    /// All of a room that is to be handed over is stored.
+    Written(String),
+    /// A room has ended; and whether all of it is stored, if it was kept.
+    Over(String, bool),
 }
 
 /// How a room does.
@@ -143,6 +157,11 @@ pub(super) struct Task {
     steps: u32,
     empty_since: Option<Duration>,
     ending: Option<Duration>,
+    /// Nothing happens any more, since then; and whether the host knows that all is stored.
+    handing: Option<(Duration, bool)>,
+    /// The last tick that was handed to the store.
+    recorded: Option<RoomTick>,
+    news: Sender<TaskNews>,
     rounds: u32,
 }
 
@@ -153,12 +172,13 @@ pub(super) struct Gear {
     pub(super) past: Option<Arc<PastReader>>,
     pub(super) weather: Arc<Weather>,
     pub(super) on_tick: Option<OnTick>,
+    pub(super) news: Sender<TaskNews>,
 }
 
 impl Task {
     /// A room that was opened in a lobby of its own.
     pub(super) fn new(berth: Arc<Berth>, mut lobby: Lobby, pacer: Pacer, gear: Gear) -> Self {
-        let Gear { outlet, kept, past, weather, on_tick } = gear;
+        let Gear { outlet, kept, past, weather, on_tick, news } = gear;
         lock(&berth.status).tick = lobby.standing_of(&berth.name).0;
         if past.is_some() {
             lobby.can_read_pasts();
@@ -181,6 +201,9 @@ impl Task {
             steps: 0,
             empty_since: None,
             ending: None,
+            handing: None,
+            recorded: None,
+            news,
             rounds: 0,
         }
     }
@@ -202,7 +225,7 @@ impl Task {
             lock(&self.berth.pace).skipped += due.skipped;
             tracing::warn!(room = self.berth.name, skipped = due.skipped, late = ?due.late, "a room fell behind; its time stood still");
         }
-        let stands = self.weather.halted.load(Ordering::Relaxed) || self.ending.is_some();
+        let stands = self.weather.halted.load(Ordering::Relaxed) || self.ending.is_some() || self.handing.is_some();
         let ticks = match self.paused {
             _ if stands => 0,
             true => std::mem::take(&mut self.steps).min(due.ticks),
@@ -245,7 +268,13 @@ impl Task {
                 self.lobby.close_room(&self.berth.name, &why);
                 self.ending.get_or_insert(now);
             }
+            Mail::HandOver => drop(self.handing.get_or_insert((now, false))),
         }
+    }
+
+    /// True if all that happened is stored, or nothing is kept.
+    fn is_written(&self) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.durable() >= self.recorded)
     }
 
     fn feel_the_weather(&mut self) {
@@ -266,6 +295,7 @@ impl Task {
         let is_over = report.fault.is_some();
         if let Some(kept) = &mut self.kept {
             kept.record(&mut report);
+            self.recorded = Some(report.tick);
             kept.tell_durable(name, &mut self.lobby);
         }
         if is_over {
@@ -345,14 +375,32 @@ impl Task {
         status.durable = self.kept.as_ref().and_then(KeptRoom::durable);
     }
 
-    /// False once all who were in a room that ends know why.
+    /// False once all who were in a room that ends know why, and all of it is stored.
     fn goes_on(&mut self, now: Duration) -> bool {
+        if let Some((since, false)) = self.handing
+            && self.is_written()
+        {
+            self.handing = Some((since, true));
+            self.tell(TaskNews::Written(self.berth.name.clone()));
+        }
         let Some(since) = self.ending else { return true };
-        let is_over = !self.lobby.has_pasts() && !self.lobby.has_sessions();
-        if is_over || now > since + ENDING_MAX {
+        let all_know = (!self.lobby.has_pasts() && !self.lobby.has_sessions()) || now > since + ENDING_MAX;
+        let is_written = self.is_written();
+        if all_know && (is_written || now > since + WRITING_MAX) {
             self.kept.take().into_iter().for_each(|kept| kept.close());
+            self.tell(TaskNews::Over(self.berth.name.clone(), is_written));
             return false;
         }
         true
+    }
+
+    /// The host failed at it.
+    pub(super) fn lost(&self) {
+        self.tell(TaskNews::Over(self.berth.name.clone(), false));
+    }
+
+    fn tell(&self, news: TaskNews) {
+        // A host that is gone has no use for it.
+        let _ = self.news.send(news);
     }
 }

@@ -38,7 +38,9 @@ impl Host {
     }
 
     pub(super) fn attend_store(&mut self) {
+        let has_lapsed = self.tell_the_directory();
         let Some(keeper) = &mut self.keeper else { return };
+        let lost = keeper.lost();
         let places = &self.places;
         keeper.take_up(|room, incoming| {
             let place = places.get(room).filter(|place| place.ending.is_none());
@@ -46,12 +48,17 @@ impl Host {
         });
         let pressure = keeper.writer().pressure();
         self.weather.refusing.store(pressure > Pressure::Easy, Ordering::Relaxed);
-        let full = pressure == Pressure::Full;
+        // Whoever may have lost its rooms must not show them to anybody.
+        let full = pressure == Pressure::Full || has_lapsed;
         if self.weather.halted.swap(full, Ordering::Relaxed) != full {
             match full {
+                true if has_lapsed => tracing::error!("leases may have run out; the rooms stand still"),
                 true => tracing::error!(why = keeper.writer().failing(), "the store can't take any more; the rooms stand still"),
-                false => tracing::warn!("the store takes again; the rooms go on"),
+                false => tracing::warn!("the rooms go on"),
             }
+        }
+        for room in lost {
+            self.end(&room, Refusal::RoomClosed("it went to another server".to_owned()), false);
         }
     }
 
@@ -78,6 +85,7 @@ impl Host {
             Order::Counters(answer) => drop(answer.send((self.connections(), self.counters()))),
             Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
             Order::Close { room, why, answer } => {
+                self.wanted.remove(&room);
                 let _ = answer.send(self.end(&room, Refusal::RoomClosed(why), false));
             }
             Order::Mail { room, mail, answer } => {

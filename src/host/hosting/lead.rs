@@ -68,12 +68,12 @@ impl Host {
             Ok(room) => room,
             Err(why) => return self.foyer.turn_away(connection, LeaveReason::Left, &why),
         };
-        let Some(place) = self.places.get_mut(&room) else { return self.foyer.message(connection, &message) };
         let Some(route) = self.routes.get_mut(&connection) else { return };
-        if place.ending.is_some() {
+        let Some(place) = self.places.get_mut(&room).filter(|place| place.ending.is_none()) else {
+            // It ends, and will be woken; or the directory is asked for it.
             route.waits = Some((room, message));
             return;
-        }
+        };
         place.visitors += 1;
         place.seats += usize::from(plays);
         let mut visitor = route.visitor.clone();
@@ -86,10 +86,20 @@ impl Host {
         self.foyer.disconnected(connection, LeaveReason::Left);
     }
 
-    /// The name of the room that is meant. It is opened if it can be.
+    /// Those who wait for a room, with their hellos.
+    pub(super) fn take_waiting(&mut self, name: &str) -> Vec<(ConnectionId, Bytes)> {
+        let waiting = self.routes.iter_mut().filter(|(_, route)| route.waits.as_ref().is_some_and(|(room, _)| room == name));
+        waiting.filter_map(|(connection, route)| Some((*connection, route.waits.take()?.1))).collect()
+    }
+
+    /// The name of the room that is meant. It is opened if it can be; where rooms are shared with other hosts, the directory is asked first.
     fn find(&mut self, wanted: &str) -> Result<String, Refusal> {
         if self.places.contains_key(wanted) {
             return Ok(wanted.to_owned());
+        }
+        let is_any = wanted.ends_with("/*");
+        if self.sharing.is_some() && !is_any {
+            return self.ask_where(wanted).map(|()| wanted.to_owned());
         }
         let no_room = || Refusal::NoSuchRoom(wanted.to_owned());
         if let Some(template) = self.resting.get(wanted).cloned() {
@@ -112,14 +122,24 @@ impl Host {
         }
         let template = template.to_owned();
         let room = match name {
-            "*" => (1..).map(|nth: u64| format!("{template}/{nth}")).find(|room| !self.is_taken(room)).unwrap_or_default(),
+            "*" => self.fresh_name(&template),
             _ => wanted.to_owned(),
         };
+        if self.sharing.is_some() {
+            return self.ask_where(&room).map(|()| room);
+        }
         self.open_for(&room, &template)
     }
 
+    /// A name that no room of a template has: where rooms are shared, none on this host, by whose name it goes.
+    fn fresh_name(&self, template: &str) -> String {
+        let host = self.sharing.as_ref().map_or_else(String::new, |sharing| format!("{}-", sharing.host));
+        (1..).map(|nth: u64| format!("{template}/{host}{nth}")).find(|room| !self.is_taken(room)).unwrap_or_default()
+    }
+
     fn is_taken(&self, room: &str) -> bool {
-        self.places.contains_key(room) || self.resting.contains_key(room)
+        let is_asked = self.sharing.as_ref().is_some_and(|sharing| sharing.asked.contains(room));
+        self.places.contains_key(room) || self.resting.contains_key(room) || is_asked
     }
 
     fn open_for(&mut self, room: &str, template: &str) -> Result<String, Refusal> {

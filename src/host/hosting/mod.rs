@@ -2,8 +2,13 @@
 
 mod attend;
 mod lead;
+mod share;
+mod shared;
 
-use std::collections::BTreeMap;
+pub use self::share::ShareOptions;
+use self::share::{Ask, Sharing};
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +30,7 @@ use crate::host::pacer::Pacer;
 use crate::host::scheduler::Scheduler;
 use crate::host::server::ServerError;
 use crate::host::session::{ConnectionId, Visitor};
-use crate::host::task::{Berth, Gear, Mail, OnTick, Task, Weather};
+use crate::host::task::{Berth, Gear, Mail, OnTick, Task, TaskNews, Weather};
 use crate::host::token::HostKey;
 use crate::protocol::{LinkConditions, Refusal};
 use crate::room::{Blueprint, RoomError, RoomOptions};
@@ -36,6 +41,9 @@ const NAP_MAX: Duration = Duration::from_millis(20);
 
 /// How often it looks after the store, and after those who are in no room.
 const LOOK_AROUND_EVERY: Duration = Duration::from_millis(20);
+
+/// How long those who are in no room have to hear that the host stops.
+const FAREWELL: Duration = Duration::from_millis(300);
 
 /// How often it looks for rooms that nobody is in.
 const LOOK_FOR_EMPTY_EVERY: Duration = Duration::from_secs(1);
@@ -125,8 +133,14 @@ pub struct Host {
     /// Rooms at rest, and the names of their templates.
     resting: BTreeMap<String, String>,
     templates: BTreeMap<String, Template>,
+    /// The templates of rooms that are to be opened once the directory says that they are this host's.
+    wanted: BTreeMap<String, String>,
     scheduler: Scheduler,
-    over: Receiver<String>,
+    news: (Sender<TaskNews>, Receiver<TaskNews>),
+    /// The way to the directory, if rooms are shared with other hosts.
+    sharing: Option<Sharing>,
+    /// Rooms that this host was given, and which are to be opened one after the other.
+    to_open: VecDeque<(String, String)>,
     orders: (Sender<Order>, Receiver<Order>),
     keeper: Option<Keeper>,
     weather: Arc<Weather>,
@@ -169,11 +183,10 @@ impl Host {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let (over, hears) = channel();
-        let scheduler = Scheduler::start(threads, over);
+        let scheduler = Scheduler::start(threads);
         let scheduler = scheduler.map_err(|error| BindError::Socket { address: config.bind, error })?;
         let foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
-        let (routes, places, resting, templates, weather, bans) = Default::default();
+        let (routes, places, resting, templates, wanted, weather, bans) = Default::default();
         Ok(Self {
             gateway,
             outlet,
@@ -183,8 +196,11 @@ impl Host {
             places,
             resting,
             templates,
+            wanted,
             scheduler,
-            over: hears,
+            news: channel(),
+            sharing: None,
+            to_open: VecDeque::new(),
             orders: channel(),
             keeper: None,
             weather,
@@ -228,11 +244,22 @@ impl Host {
         self.templates.insert(name.to_owned(), template);
     }
 
-    /// Opens a room from a template.
+    /// Opens a room from a template. Where rooms are [shared](Self::share) with other hosts it is opened once the directory says that it is this
+    /// host's.
     ///
     /// # Errors
     /// If there is no such template, or the room can't be built.
     pub fn open(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
+        if self.sharing.is_none() {
+            return self.open_here(room, template);
+        }
+        self.wanted.insert(room.to_owned(), template.to_owned());
+        let full =
+            |_| ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec!["the directory has too much to do".to_owned()]) };
+        self.ask_where(room).map_err(full)
+    }
+
+    fn open_here(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
         let unknown =
             || ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec![format!("there is no template {template:?}")]) };
         let found = self.templates.get(template).cloned().ok_or_else(unknown)?;
@@ -278,7 +305,14 @@ impl Host {
         let phase = Duration::from_micros((self.opened * 30_902) % 50_000);
         self.opened += 1;
         let berth = Berth::new(name);
-        let gear = Gear { outlet: self.outlet.clone(), kept, past, weather: self.weather.clone(), on_tick: self.on_tick.clone() };
+        let gear = Gear {
+            outlet: self.outlet.clone(),
+            kept,
+            past,
+            weather: self.weather.clone(),
+            on_tick: self.on_tick.clone(),
+            news: self.news.0.clone(),
+        };
         self.scheduler.add(Task::new(berth.clone(), lobby, Pacer::new(self.scheduler.now(), phase), gear));
         self.resting.remove(name);
         let template_name = template_name.to_owned();
@@ -363,20 +397,40 @@ impl Host {
     pub fn drain(&mut self, within: Duration) -> bool {
         self.draining = true;
         let begun = instant();
+        // Where another host takes rooms over, they are written and given back first: players go on there.
+        let hands_over = self.keeper.is_some() && self.sharing.as_ref().is_some_and(|sharing| sharing.peer().is_some());
         for place in self.places.values_mut().filter(|place| place.ending.is_none()) {
-            place.ending = Some(false);
-            place.berth.send(Mail::End(Refusal::ShuttingDown));
+            if hands_over {
+                place.berth.send(Mail::HandOver);
+            } else {
+                place.ending = Some(false);
+                place.berth.send(Mail::End(Refusal::ShuttingDown));
+            }
         }
         while !self.places.is_empty() && begun.elapsed() < within {
             self.round();
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        self.places.is_empty()
+        let all_ended = self.places.is_empty();
+        self.say_goodbye();
+        all_ended
+    }
+
+    /// Lets those who are in no room hear that the host stops.
+    fn say_goodbye(&mut self) {
+        let begun = instant();
+        while !self.routes.is_empty() && begun.elapsed() < FAREWELL {
+            self.round();
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     /// Writes what is to be kept and stops keeping.
     pub fn stop_keeping(&mut self) -> Option<WriterReport> {
-        self.keeper.take().map(Keeper::stop)
+        let report = self.keeper.take().map(Keeper::stop);
+        // Now that everything is written, others may have what is left.
+        drop(self.sharing.take());
+        report
     }
 
     /// Leads those who have come, hears what rooms and others have to say. To be called some times in 50 ms.
@@ -390,9 +444,13 @@ impl Host {
         while let Ok(order) = self.orders.1.try_recv() {
             self.obey(order);
         }
-        while let Ok(name) = self.over.try_recv() {
-            self.ended(&name);
+        while let Ok(news) = self.news.1.try_recv() {
+            match news {
+                TaskNews::Written(name) => self.written(&name),
+                TaskNews::Over(name, written) => self.ended(&name, written),
+            }
         }
+        self.hear_the_directory();
         if now >= self.looked_around + LOOK_AROUND_EVERY {
             self.looked_around = now;
             self.attend_store();
@@ -418,24 +476,22 @@ impl Host {
     }
 
     /// A room has ended: by order, by its game's fault, or because nobody was in it.
-    fn ended(&mut self, name: &str) {
+    fn ended(&mut self, name: &str, written: bool) {
         let Some(place) = self.places.remove(name) else { return };
-        if place.ending == Some(true) {
+        // What is not stored must not be gone on with; its lease runs out by itself.
+        if written
+            && let Some(sharing) = &self.sharing
+            && sharing.holds(name)
+        {
+            sharing.ask(Ask::Release(name.to_owned()));
+        }
+        if place.ending == Some(true) && self.sharing.is_none() {
             tracing::info!(room = name, "at rest");
             self.resting.insert(name.to_owned(), place.template_name);
         }
         let there = self.routes.values_mut().filter(|route| route.room.as_ref().is_some_and(|(room, _)| room == name));
         there.for_each(|route| route.room = None);
-        let waiting = self.routes.iter_mut().filter(|(_, route)| route.waits.as_ref().is_some_and(|(room, _)| room == name));
-        let waiting: Vec<(ConnectionId, Bytes)> =
-            waiting.filter_map(|(connection, route)| Some((*connection, route.waits.take()?.1))).collect();
-        if !waiting.is_empty()
-            && let Some(keeper) = &self.keeper
-        {
-            // What it told last must be there before it is brought back.
-            let _ = keeper.writer().sync();
-        }
-        waiting.into_iter().for_each(|(connection, hello)| self.knock(connection, hello));
+        self.take_waiting(name).into_iter().for_each(|(connection, hello)| self.knock(connection, hello));
     }
 
     fn end(&mut self, name: &str, why: Refusal, rests: bool) -> bool {

@@ -1,0 +1,148 @@
+//! A host among others: it asks who has a room, sends people on, takes over what a lost host had, and hands over what it has.
+
+use std::time::Duration;
+
+use super::share::{Ask, Led, News, Sharing};
+use super::{Host, ShareOptions};
+use crate::host::server::ServerError;
+use crate::protocol::{LeaveReason, Refusal};
+use crate::store::{Directory, Load, Store, StoreError};
+
+/// How long it opens rooms that it took over before it looks at what else there is.
+const OPENING_MAX: Duration = Duration::from_millis(10);
+
+impl Host {
+    /// Shares rooms with other hosts: from now on it opens only those that the directory says are its own, sends those who ask for another
+    /// host's on to that one, and takes over the rooms of hosts that are gone. The store is to be one that they all have, written by the
+    /// leases of this directory; `stored` reads it.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn share(
+        &mut self,
+        directory: Box<dyn Directory>,
+        stored: Option<Box<dyn Store>>,
+        options: &ShareOptions,
+    ) -> Result<(), ServerError> {
+        let failed = |error: std::io::Error| {
+            let detail = format!("the system gives no thread for the directory: {error}");
+            ServerError::Keep(StoreError::Unfit { place: "the directory of rooms".to_owned(), detail }.into())
+        };
+        self.sharing = Some(Sharing::start(directory, stored, options).map_err(failed)?);
+        Ok(())
+    }
+
+    /// Asks the directory where a room is. Those who wait for it hear of it later.
+    pub(super) fn ask_where(&mut self, room: &str) -> Result<(), Refusal> {
+        let may_create = self.template_for_new(room).is_some();
+        let asked = self.sharing.as_mut().is_some_and(|sharing| sharing.lead(room, may_create));
+        asked.then_some(()).ok_or(Refusal::HostFull)
+    }
+
+    /// The template of a room that may be created because somebody asks for it.
+    fn template_for_new(&self, room: &str) -> Option<String> {
+        if let Some(template) = self.wanted.get(room) {
+            return Some(template.clone());
+        }
+        let (template, name) = room.split_once('/')?;
+        self.templates.get(template).filter(|found| found.on_demand && !name.is_empty()).map(|_| template.to_owned())
+    }
+
+    /// The template by which a stored room is opened: what it is created from it knows itself.
+    fn template_for_stored(&self, room: &str) -> Option<String> {
+        let named = room.split_once('/').map(|(template, _)| template).filter(|template| self.templates.contains_key(*template));
+        let default = || self.templates.keys().find(|template| *template == "default").or_else(|| self.templates.keys().next());
+        self.template_for_new(room).or_else(|| named.map(str::to_owned)).or_else(|| default().cloned())
+    }
+
+    pub(super) fn hear_the_directory(&mut self) {
+        while let Some(news) = self.sharing.as_mut().and_then(Sharing::next_news) {
+            match news {
+                News::Led(room, Led::Here) => self.is_given(room),
+                News::Led(room, Led::There(host)) => self.let_waiting_go(&room, &Refusal::Elsewhere(host)),
+                News::Led(room, Led::Nowhere) => self.let_waiting_go(&room, &Refusal::NoSuchRoom(room.clone())),
+                News::Led(room, Led::Unknown) => {
+                    self.let_waiting_go(&room, &Refusal::RoomClosed("nobody can say where it is at the moment".to_owned()));
+                }
+                News::Taken(rooms) => {
+                    tracing::warn!(?rooms, "their host is gone: this one takes them over");
+                    rooms.into_iter().for_each(|room| self.is_given(room));
+                }
+                News::Lost(rooms) => rooms.into_iter().for_each(|(room, host)| self.is_lost(&room, host)),
+                News::Released(room) => self.is_released(&room),
+            }
+        }
+        let begun = self.scheduler.now();
+        while let Some((room, template)) = self.to_open.pop_front() {
+            self.open_given(&room, &template);
+            if self.scheduler.now() > begun + OPENING_MAX {
+                break;
+            }
+        }
+    }
+
+    /// The directory gave this host a room.
+    fn is_given(&mut self, room: String) {
+        if self.places.contains_key(&room) || self.draining {
+            return;
+        }
+        match self.template_for_stored(&room) {
+            Some(template) => self.to_open.push_back((room, template)),
+            None => self.give_back(&room, "there is no template for it"),
+        }
+    }
+
+    fn open_given(&mut self, room: &str, template: &str) {
+        if let Err(error) = self.open_here(room, template) {
+            self.give_back(room, &error.to_string());
+        }
+        for (connection, hello) in self.take_waiting(room) {
+            self.knock(connection, hello);
+        }
+    }
+
+    fn give_back(&mut self, room: &str, why: &str) {
+        tracing::error!(room, why, "a room can't be opened");
+        if let Some(sharing) = &self.sharing {
+            sharing.ask(Ask::Release(room.to_owned()));
+        }
+        self.let_waiting_go(room, &Refusal::RoomClosed("it can't be opened".to_owned()));
+    }
+
+    fn let_waiting_go(&mut self, room: &str, why: &Refusal) {
+        for (connection, _) in self.take_waiting(room) {
+            self.foyer.turn_away(connection, LeaveReason::Left, why);
+        }
+    }
+
+    fn is_lost(&mut self, room: &str, host: Option<String>) {
+        tracing::error!(room, ?host, "another host has it now: nothing more of it counts here");
+        let why = host.map_or_else(|| Refusal::RoomClosed("it went to another server".to_owned()), Refusal::Elsewhere);
+        self.end(room, why, false);
+    }
+
+    /// All of a room that is handed over is stored.
+    pub(super) fn written(&mut self, room: &str) {
+        if let Some(sharing) = &self.sharing {
+            sharing.ask(Ask::Release(room.to_owned()));
+        }
+    }
+
+    /// A room was given back: who is still in it is sent to where it can go on.
+    fn is_released(&mut self, room: &str) {
+        let peer = self.sharing.as_ref().and_then(Sharing::peer);
+        if self.draining {
+            self.end(room, peer.map_or(Refusal::ShuttingDown, Refusal::Elsewhere), false);
+        }
+    }
+
+    /// Tells the directory how full this host is; and lets its rooms stand still while its leases may have run out. True if they may have.
+    pub(super) fn tell_the_directory(&self) -> bool {
+        let Some(sharing) = &self.sharing else { return false };
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let limits = &self.options.limits;
+        let (rooms_max, members_max) = (if self.draining { 0 } else { count(limits.rooms_max) }, count(limits.sessions_max));
+        sharing.set_load(Load { rooms: count(self.places.len()), rooms_max, members: count(self.routes.len()), members_max });
+        sharing.has_lapsed()
+    }
+}
