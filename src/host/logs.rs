@@ -139,6 +139,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::room::{Room, RoomOptions};
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -153,18 +154,36 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_line_of_json_has_what_its_span_says_beside_what_it_says_itself() {
+    /// What is logged meanwhile, as JSON lines.
+    fn logged(what: impl FnOnce()) -> Vec<Value> {
         let kept = Kept::default();
         let writer = kept.clone();
         let lines = Lines::new().fmt_fields(JsonFields::new()).event_format(JsonLine).with_writer(move || writer.clone());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), what);
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_a_rule_logs_in_the_middle_of_a_tick_says_whose_it_is() {
+        let lines = logged(|| {
+            let rules = |app: &mut bevy_app::App| drop(app.add_systems(bevy_app::FixedUpdate, || tracing::warn!("a rule speaks")));
+            let mut rooms = ["north", "south"].map(|name| Room::new(RoomOptions::named(name), |_| {}, rules).unwrap());
+            rooms.iter_mut().rev().for_each(|room| drop(room.tick([]).unwrap()));
+            tracing::warn!("nobody's");
+        });
+        let rooms: Vec<_> = lines.iter().filter(|line| line["message"] == "a rule speaks").map(|line| &line["room"]).collect();
+        assert_eq!(rooms, ["south", "north"], "{lines:?}");
+        assert!(lines.last().unwrap().get("room").is_none(), "{lines:?}");
+    }
+
+    #[test]
+    fn a_line_of_json_has_what_its_span_says_beside_what_it_says_itself() {
+        let lines = logged(|| {
             let _room = tracing::error_span!("room", room = "north").entered();
             tracing::info!(connection = 7, name = "a \"quoted\"\nname", "joined");
         });
-        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.lines().count(), 1, "{text}");
-        let line: Value = serde_json::from_str(&text).unwrap();
+        let [line] = &lines[..] else { panic!("{lines:?}") };
         assert_eq!(line["room"], "north");
         assert_eq!(line["connection"], 7);
         assert_eq!(line["name"], "a \"quoted\"\nname");
@@ -172,7 +191,7 @@ mod tests {
         assert_eq!(line["level"], "INFO");
         assert!(
             line["target"].as_str().unwrap().ends_with("logs::tests") && line["timestamp"].as_str().unwrap().starts_with("20"),
-            "{text}"
+            "{line}"
         );
     }
 
