@@ -103,8 +103,13 @@ impl Drop for Process {
 
 /// Lines up to one that has something in it, with that.
 fn until(lines: &Receiver<String>, wanted: &str) -> Vec<String> {
+    until_all(lines, &[wanted])
+}
+
+/// Lines up to one that has several things in it, with that.
+fn until_all(lines: &Receiver<String>, wanted: &[&str]) -> Vec<String> {
     let mut seen = Vec::new();
-    while !seen.last().is_some_and(|line: &String| line.contains(wanted)) {
+    while !seen.last().is_some_and(|line: &String| wanted.iter().all(|wanted| line.contains(wanted))) {
         match lines.recv_timeout(PATIENCE) {
             Ok(line) => seen.push(line),
             Err(_) => panic!("no {wanted:?} in {seen:#?}"),
@@ -271,10 +276,11 @@ fn a_hangup_changes_what_is_logged_and_every_line_is_json() {
     look_in(&address, "north");
     log("warn,roomkeeper::host=info");
     server.signal("-HUP");
-    let before = until(&server.errors, "was read again");
+    let before = until(&server.errors, "this is logged from now on");
     assert_eq!(before.len(), 1, "nobody was logged who joined while that was not asked for: {before:#?}");
+    assert!(before[0].contains("roomkeeper::host=info"), "{before:?}");
     look_in(&address, "south");
-    let mut seen = until(&server.errors, "\"left\"");
+    let mut seen = until_all(&server.errors, &["\"left\"", "south"]);
 
     // What is wrong changes nothing, and says so.
     folder.write("server.toml", "[log]\nfilter = \"loud=very\"\n");
@@ -282,7 +288,7 @@ fn a_hangup_changes_what_is_logged_and_every_line_is_json() {
     seen.extend(until(&server.errors, "was not read again"));
     assert!(seen.last().unwrap().contains("server.toml:2: log.filter"), "{seen:#?}");
     look_in(&address, "north");
-    seen.extend(until(&server.errors, "\"left\""));
+    seen.extend(until_all(&server.errors, &["\"left\"", "north"]));
 
     let all: Vec<Value> = before.iter().chain(&seen).map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
     let joined: Vec<&Value> = all.iter().filter(|line| line["message"] == "joined").collect();

@@ -161,12 +161,8 @@ fn log_again(telling: Telling, logs: Logs, (format, story): (LogFormat, Arc<Atom
                 tracing::warn!("another log.format counts only from the next start on");
             }
             story.store(log.story, Ordering::Relaxed);
-            match logs.set_filter(&log.filter) {
-                // Whatever the filter is: who asked wants to know.
-                Ok(()) => {
-                    tracing::error!(target: "roomkeeper::log", filter = log.filter, "the configuration was read again; this is logged from now on")
-                }
-                Err(error) => tracing::error!("the log goes on as it was: {error}"),
+            if let Err(error) = logs.set_filter(&log.filter) {
+                tracing::error!("the log goes on as it was: {error}");
             }
         }
     })

@@ -14,6 +14,9 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::reload::{Handle, Layer as Reload};
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// The target of what is said of the log itself.
+const CHANGES: &str = "roomkeeper::log";
+
 /// How lines of the log look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -56,9 +59,9 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
     parse(filter).map(drop)
 }
 
-/// The transport's own words are left out unless the filter names it: strangers could make it talk at will.
+/// The transport's own words are left out unless the filter names it: strangers could make it talk at will. That the log was changed is always told.
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
-    let parsed = EnvFilter::try_new(format!("renet=off,renetcode=off,{filter}"));
+    let parsed = EnvFilter::try_new(format!("renet=off,renetcode=off,{CHANGES}=info,{filter}"));
     parsed.map_err(|error| LogError::Filter { filter: filter.to_owned(), error })
 }
 
@@ -96,7 +99,9 @@ impl Logs {
     pub fn set_filter(&self, filter: &str) -> Result<(), LogError> {
         let filter = parse(filter)?;
         let handle = self.handle.as_ref().ok_or(LogError::NotOurs)?;
-        handle.reload(filter).map_err(|_| LogError::NotOurs)
+        handle.reload(filter).map_err(|_| LogError::NotOurs)?;
+        tracing::info!(target: CHANGES, filter = self.filter(), "this is logged from now on");
+        Ok(())
     }
 }
 
@@ -167,7 +172,9 @@ mod tests {
     #[test]
     fn what_a_rule_logs_in_the_middle_of_a_tick_says_whose_it_is() {
         let lines = logged(|| {
-            let rules = |app: &mut bevy_app::App| drop(app.add_systems(bevy_app::FixedUpdate, || tracing::warn!("a rule speaks")));
+            let rules = |app: &mut bevy_app::App| {
+                app.add_systems(bevy_app::FixedUpdate, || tracing::warn!("a rule speaks"));
+            };
             let mut rooms = ["north", "south"].map(|name| Room::new(RoomOptions::named(name), |_| {}, rules).unwrap());
             rooms.iter_mut().rev().for_each(|room| drop(room.tick([]).unwrap()));
             tracing::warn!("nobody's");

@@ -33,7 +33,7 @@ pub(super) struct ConfigOptions {
     #[command(flatten)]
     flags: ServeFlags,
     /// Only say what is wrong with a file, all of it; the environment and flags count too.
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    #[arg(long, value_name = "FILE")]
     check: Option<String>,
 }
 
