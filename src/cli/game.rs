@@ -15,8 +15,9 @@ use super::picture::View;
 use super::processor::require_processor;
 #[cfg(feature = "terminal")]
 use super::view;
-use super::{capacity, demo, handlers, ledger, serve, swarm, watch};
+use super::{capacity, config, demo, handlers, ledger, serve, swarm, watch};
 use crate::client::{ReplicaPlugin, UdpPlugin};
+use crate::host::{LogFormat, Logs};
 use crate::predict::PredictPlugin;
 use crate::protocol::Protocol;
 use crate::room::Blueprint;
@@ -134,12 +135,7 @@ impl Game {
                 return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
             }
         };
-        match cli.verb {
-            // It goes until the host falls behind, and tells of it in its own words.
-            Verb::Capacity(_) => start_log(&format!("roomkeeper::host::server=error,{}", cli.log)),
-            _ => start_log(&cli.log),
-        }
-        match self.verb(&cli.verb) {
+        match self.verb(&cli) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 print_error(&error);
@@ -149,11 +145,20 @@ impl Game {
         }
     }
 
-    fn verb(&self, verb: &Verb) -> Result<(), CliError> {
-        match verb {
+    fn verb(&self, cli: &Cli) -> Result<(), CliError> {
+        let (filter, format) = cli.log.settings();
+        match &cli.verb {
+            // Its file has a say.
+            Verb::Serve(_) | Verb::Config(_) => {}
+            // It goes until the host falls behind, and tells of it in its own words.
+            Verb::Capacity(_) => drop(start_log(&format!("roomkeeper::host::server=error,{filter}"), format)?),
+            _ => drop(start_log(&filter, format)?),
+        }
+        match &cli.verb {
             #[cfg(feature = "terminal")]
             Verb::Play(options) => view::play(self, options),
-            Verb::Serve(options) => serve::serve(self, options),
+            Verb::Serve(options) => serve::serve(self, options, &cli.log),
+            Verb::Config(options) => config::config(self, options, &cli.log),
             Verb::Demo(options) => demo::demo(self, options),
             Verb::Capacity(options) => capacity::capacity(self, options),
             Verb::CapacityClients(options) => capacity::clients(self, options),
@@ -219,11 +224,7 @@ fn print_error(error: &CliError) {
     eprintln!("error: {error}");
 }
 
-/// Structured logs on stderr. The transport's own words are left out unless the filter names it: strangers could make it talk at will.
-fn start_log(filter: &str) {
-    let quiet = |filter: &str| format!("renet=off,renetcode=off,{filter}");
-    let filter =
-        tracing_subscriber::EnvFilter::try_new(quiet(filter)).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet("warn")));
-    // It fails where a test has set one already, which is then as good.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(Aside::has_colours()).with_writer(|| Aside).try_init();
+/// Structured logs on stderr, beside the screen if there is one.
+pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<Logs, CliError> {
+    Ok(Logs::start(filter, format, Aside::has_colours(), || Aside)?)
 }

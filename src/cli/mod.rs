@@ -1,4 +1,4 @@
-//! The verbs that every game's binary gets: `play`, `serve`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `snippet`, `token`.
+//! The verbs that every game's binary gets: `play`, `serve`, `config`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `snippet`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!
@@ -6,6 +6,7 @@
 
 mod aside;
 mod capacity;
+mod config;
 mod demo;
 mod game;
 mod handlers;
@@ -15,11 +16,13 @@ mod picture;
 mod processor;
 mod recorded;
 mod serve;
+mod signals;
 mod swarm;
 #[cfg(feature = "terminal")]
 mod view;
 mod watch;
 
+pub use self::config::ConfigError;
 pub use self::game::{BotBrain, Game, Narrator};
 pub use self::options::CliError;
 pub use self::picture::{Actor, Ending, Eyes, Form, Gauge, Key, Keys, Picture, Pilot, Shape, Spot, Tint, View};

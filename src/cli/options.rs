@@ -3,21 +3,22 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
 use super::capacity::{CapacityOptions, ClientsOptions};
+use super::config::{ConfigError, ConfigOptions, ServeFlags};
 use super::game::Game;
 use super::ledger::{LedgerOptions, SnippetOptions};
 use super::swarm::SwarmOptions;
 #[cfg(feature = "terminal")]
 use super::view::PlayOptions;
 use crate::client::{Credentials, LinkError};
-use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
-use crate::host::{HostKey, HostLimits, KeepError, KeepOptions, ServerError, TokenError, ViewError};
+use crate::host::{HostKey, KeepError, LogError, LogFormat, ServerError, TokenError, ViewError};
 use crate::protocol::{Admission, EntityId, LinkConditions};
 use crate::room::{Level, LevelError, RoomOptions};
-use crate::store::{Durability, StoreError};
+use crate::store::StoreError;
 
 /// Why a verb failed, in a sentence for the person who ran it.
 #[derive(Debug, Error)]
@@ -58,6 +59,12 @@ pub enum CliError {
         "`{0}` needs a terminal: its standard input and output must both be one. Without: `watch --format story` tells a match, `bot` plays, `ledger at` prints a moment"
     )]
     NoTerminal(&'static str),
+    /// The configuration is wrong: each line says where, and what is wanted.
+    #[error("{}", Lines(.0))]
+    Config(Vec<ConfigError>),
+    /// What is to be logged can't be told.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// An argument is none.
     #[error("{what}: {detail}")]
     Argument {
@@ -101,14 +108,62 @@ pub enum CliError {
     },
 }
 
+/// Things that are wrong, a line each.
+struct Lines<'a>(&'a [ConfigError]);
+
+impl std::fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            [one] => write!(f, "{one}"),
+            all => {
+                write!(f, "{} things are wrong with the configuration", all.len())?;
+                all.iter().try_for_each(|one| write!(f, "\n{one}"))
+            }
+        }
+    }
+}
+
 #[derive(Debug, Parser)]
 #[command(version, about = "A multiplayer game on roomkeeper.", propagate_version = true)]
 pub(super) struct Cli {
-    /// What to log, as module=level pairs. The log goes to stderr.
-    #[arg(long, global = true, env = "ROOMKEEPER_LOG", default_value = "warn", value_name = "FILTER")]
-    pub(super) log: String,
+    #[command(flatten)]
+    pub(super) log: LogArguments,
     #[command(subcommand)]
     pub(super) verb: Verb,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LogArguments {
+    /// What to log, as module=level pairs; or ROOMKEEPER_LOG. The log goes to stderr. Default: warn.
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(super) log: Option<String>,
+    /// How lines of the log look; or ROOMKEEPER_LOG_FORMAT. Default: text.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
+}
+
+impl LogArguments {
+    /// What a verb without a configuration logs.
+    pub(super) fn settings(&self) -> (String, LogFormat) {
+        let variable = |name| std::env::var(name).ok();
+        let filter = self.log.clone().or_else(|| variable("ROOMKEEPER_LOG_FILTER")).or_else(|| variable("ROOMKEEPER_LOG"));
+        let format = self.log_format.or_else(|| LogFormat::from_str(&variable("ROOMKEEPER_LOG_FORMAT")?, false).ok());
+        (filter.unwrap_or_else(|| "warn".to_owned()), format.unwrap_or_default())
+    }
+}
+
+impl ValueEnum for LogFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Text, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Text => PossibleValue::new("text").help("For people"),
+            Self::Json => PossibleValue::new("json").help("A JSON object a line, for machines"),
+        })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +173,8 @@ pub(super) enum Verb {
     Play(PlayOptions),
     /// Run a dedicated server until it is stopped.
     Serve(ServeOptions),
+    /// Print what a server would be told by file, environment and flags, and where each value comes from; or check a file.
+    Config(ConfigOptions),
     /// Play a match: a server and bots in one process, over real UDP, telling the story as it happens.
     Demo(DemoOptions),
     /// Find how many members and rooms this machine holds: a growing load of clients over real UDP, and a plot of it.
@@ -186,40 +243,11 @@ pub(super) struct LinkArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ServeOptions {
-    /// Where to listen.
-    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
-    pub(super) bind: SocketAddr,
     #[command(flatten)]
-    pub(super) room: RoomArguments,
-    #[command(flatten)]
-    pub(super) link: LinkArguments,
-    /// Further rooms of the same kind, by name.
-    #[arg(long, value_name = "NAME")]
-    pub(super) also: Vec<String>,
-    /// A file with the key for connect tokens: 64 hexadecimal digits. It is made if it does not exist.
-    #[arg(long, value_name = "FILE")]
-    pub(super) key: Option<PathBuf>,
-    /// Let anybody in who reaches the address, without a token. Players can then pretend to be each other.
-    #[arg(long, conflicts_with = "key")]
-    pub(super) allow_unauthenticated: bool,
-    /// How many threads send, receive and encrypt, each for up to 256 clients; 0 for none of its own. More than one needs Linux.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16), value_name = "N")]
-    pub(super) gateway_threads: u8,
-    /// Print each fact as a line of the story.
+    pub(super) flags: ServeFlags,
+    /// Put a hash of the state on each batch, so that a replica that differs notices.
     #[arg(long)]
-    pub(super) story: bool,
-    /// Keep the rooms in this folder, and bring back those that are there. With the feature `postgres`: or in this database.
-    #[arg(long, value_name = "FOLDER or postgres://USER@HOST/DATABASE")]
-    pub(super) data: Option<PathBuf>,
-    /// What stored data survives.
-    #[arg(long, value_enum, default_value_t = Survives::PowerLoss, requires = "data")]
-    pub(super) survives: Survives,
-    /// Seal rooms, and write their components, with every flush: SQL then sees the state as of the last 50 ms, at about twice the cost.
-    #[arg(long, requires = "data")]
-    pub(super) seal_always: bool,
-    /// How many kilobytes may wait for the disk. From half of it on commands are refused; when it is full the rooms stand still.
-    #[arg(long, requires = "data", default_value_t = 65_536, value_name = "KB")]
-    pub(super) store_buffer: usize,
+    pub(super) check: bool,
 }
 
 /// What stored data survives.
@@ -229,34 +257,6 @@ pub(super) enum Survives {
     ProcessCrash,
     /// The loss of power.
     PowerLoss,
-}
-
-impl ServeOptions {
-    pub(super) fn shard_config(&self) -> Result<ShardConfig, CliError> {
-        let access = match (&self.key, self.allow_unauthenticated) {
-            (Some(path), _) => Access::Tokens(super::serve::read_or_make_key(path)?),
-            (None, true) => Access::Anybody,
-            (None, false) => Access::Loopback,
-        };
-        Ok(ShardConfig { bind: self.bind, public_addresses: Vec::new(), access, limits: GatewayLimits::default() })
-    }
-
-    pub(super) fn keep_options(&self) -> Option<KeepOptions> {
-        let mut options = KeepOptions::in_folder(self.data.as_ref()?);
-        options.durability = match self.survives {
-            Survives::ProcessCrash => Durability::ProcessCrash,
-            Survives::PowerLoss => Durability::PowerLoss,
-        };
-        options.writer.buffer_bytes_max = self.store_buffer.saturating_mul(1_024);
-        if self.seal_always {
-            (options.writer.seal_every, options.writer.components_every) = (1, 1);
-        }
-        Some(options)
-    }
-
-    pub(super) fn limits(&self) -> HostLimits {
-        HostLimits::default()
-    }
 }
 
 #[derive(Debug, Args)]

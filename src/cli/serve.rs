@@ -8,12 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::game::Game;
-use super::options::{CliError, LinkArguments, ServeOptions, TokenOptions};
+use super::config::{Config, DEFAULT, Seed, Telling, Template};
+use super::game::{Game, start_log};
+use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives, TokenOptions};
+use super::signals;
 use crate::client::unix_time;
-use crate::host::{HostKey, Lobby, Server, ServerError, TickReport, TokenIssuer};
-use crate::protocol::{EntityId, User, UserJoined};
-use crate::room::{EntityIndex, Recorded, RoomOptions};
+use crate::host::gateway::{Access, ShardConfig};
+use crate::host::{HostKey, KeepOptions, Lobby, LogFormat, Logs, Server, ServerError, TickReport, TokenIssuer};
+use crate::protocol::{EntityId, LinkConditions, LinkParseError, User, UserJoined};
+use crate::room::{EntityIndex, Level, Recorded, RoomOptions};
+use crate::store::Durability;
 
 /// A flag that Ctrl-C, SIGTERM and SIGHUP set.
 pub(super) fn stop_flag() -> Arc<AtomicBool> {
@@ -34,44 +38,29 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-pub(super) fn serve(game: &Game, options: &ServeOptions) -> Result<(), CliError> {
-    let stop = stop_flag();
-    let mut server = Server::bind_threads(&options.shard_config()?, options.limits(), options.gateway_threads.into())?;
-    link_server(&mut server, &options.link);
-    let mut first = options.room.room_options(game)?;
-    let mut names: Vec<String> = std::iter::once(&options.room.room).chain(&options.also).cloned().collect();
-    if let Some(keep) = options.keep_options() {
-        // The ledger is to tell why anything changed.
-        first.notes = true;
-        let keeper = server.keep(&keep)?;
-        keeper.found().iter().for_each(|finding| say(&format!("found: {finding}")));
-        let stored = keeper.stored()?.into_iter().filter(|header| header.forked_from.is_none()).map(|header| header.name);
-        let stored: Vec<String> = stored.filter(|name| !names.contains(name)).collect();
-        names.extend(stored);
+pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> Result<(), CliError> {
+    let telling = Telling::new(game, &options.flags, log, options.check);
+    let config = telling.load()?.config;
+    let logs = start_log(&config.log.filter, config.log.format)?;
+    let story = Arc::new(AtomicBool::new(config.log.story));
+    let reload = telling.has_file().then(|| log_again(telling, logs, (config.log.format, story.clone())));
+    let stop = signals::watch(config.stop.within, reload)?;
+    let mut server = Server::bind_threads(&shard_config(&config)?, config.limits, config.listen.gateway_threads.into())?;
+    // Half of the time to say goodbye, half to write what is left.
+    server.set_farewell(config.stop.within / 2);
+    if let Some(conditions) = &config.link.conditions {
+        let bad = |error: LinkParseError| CliError::Argument { what: "link.conditions".to_owned(), detail: error.to_string() };
+        link(&mut server, conditions.parse().map_err(bad)?, config.link.seed);
     }
-    for name in &names {
-        let opened = server.open_room(&game.blueprint, RoomOptions { name: name.clone(), ..first.clone() });
-        match opened {
-            // One room whose data is damaged keeps no other from being served.
-            Err(ServerError::Keep(error)) if names.len() > 1 => {
-                say(&format!("{name} is not served: {error}"));
-                continue;
-            }
-            opened => opened?,
-        }
-        let tick = server.lobby().room(name).map_or(0, |room| room.tick_now().0);
-        if tick > 0 {
-            say(&format!("{name} goes on at {}, tick {tick}", room_time(tick)));
-        }
-    }
+    open_rooms(game, &config, &mut server)?;
     let address = server.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
     let rooms = server.lobby().room_names().collect::<Vec<_>>().join(", ");
     say(&format!("{} serves {rooms} on udp {address}", game.name));
-    if options.allow_unauthenticated {
+    if config.listen.allow_unauthenticated {
         say("anybody may connect: players are not authenticated");
     }
     server.run(&stop, |room, report, lobby| {
-        if options.story {
+        if story.load(Ordering::Relaxed) {
             tell_report(game, room, report, lobby);
         }
     });
@@ -86,12 +75,109 @@ pub(super) fn serve(game: &Game, options: &ServeOptions) -> Result<(), CliError>
     given_up.map_or(Ok(()), |reason| Err(CliError::Lost(reason)))
 }
 
+/// Opens the rooms of the configuration, and those that were stored.
+fn open_rooms(game: &Game, config: &Config, server: &mut Server) -> Result<(), CliError> {
+    let mut rooms: Vec<(String, &Template)> = Vec::new();
+    for room in &config.rooms {
+        rooms.extend(config.templates.get(&room.template).map(|template| (room.name.clone(), template)));
+    }
+    let keep = keep_options(config);
+    if let Some(keep) = &keep {
+        let keeper = server.keep(keep)?;
+        keeper.found().iter().for_each(|finding| say(&format!("found: {finding}")));
+        let stored = keeper.stored()?.into_iter().filter(|header| header.forked_from.is_none()).map(|header| header.name);
+        // What a stored room was made from is stored with it.
+        let stored: Vec<String> = stored.filter(|name| !rooms.iter().any(|(known, _)| known == name)).collect();
+        let default = config.templates.get(DEFAULT);
+        rooms.extend(stored.into_iter().filter_map(|name| Some((name, default?))));
+    }
+    for (name, template) in &rooms {
+        let options = room_options(name, template, keep.is_some())?;
+        let seed = options.seed;
+        match server.open_room(&game.blueprint, options) {
+            // One room whose data is damaged keeps no other from being served.
+            Err(ServerError::Keep(error)) if rooms.len() > 1 => {
+                say(&format!("{name} is not served: {error}"));
+                continue;
+            }
+            opened => opened?,
+        }
+        if let Some(capacity) = template.capacity {
+            server.lobby_mut().set_capacity(name, capacity);
+        }
+        let tick = server.lobby().room(name).map_or(0, |room| room.tick_now().0);
+        if tick > 0 {
+            say(&format!("{name} goes on at {}, tick {tick}", room_time(tick)));
+        } else if template.seed == Seed::Random {
+            say(&format!("{name} begins with seed {seed}"));
+        }
+    }
+    Ok(())
+}
+
+fn room_options(name: &str, template: &Template, kept: bool) -> Result<RoomOptions, CliError> {
+    let seed = match template.seed {
+        Seed::Fixed(seed) => seed,
+        Seed::Random => HostKey::random()?.0.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+    };
+    Ok(RoomOptions {
+        seed,
+        level: template.level.as_ref().map(Level::open).transpose()?,
+        // The ledger is to tell why anything changed.
+        notes: template.notes || kept,
+        check: template.check,
+        deny_ambiguity: template.deny_ambiguity,
+        ..RoomOptions::named(name)
+    })
+}
+
+fn shard_config(config: &Config) -> Result<ShardConfig, CliError> {
+    let listen = &config.listen;
+    let access = match (&listen.key, listen.allow_unauthenticated) {
+        (Some(path), _) => Access::Tokens(read_or_make_key(path)?),
+        (None, true) => Access::Anybody,
+        (None, false) => Access::Loopback,
+    };
+    Ok(ShardConfig { bind: listen.bind, public_addresses: listen.public_addresses.clone(), access, limits: config.gateway })
+}
+
+fn keep_options(config: &Config) -> Option<KeepOptions> {
+    let mut options = KeepOptions::in_folder(config.store.data.as_ref()?);
+    options.durability = match config.store.survives {
+        Survives::ProcessCrash => Durability::ProcessCrash,
+        Survives::PowerLoss => Durability::PowerLoss,
+    };
+    options.writer = config.store.writer;
+    Some(options)
+}
+
+/// Reads the configuration again for what it says of the log. What is wrong in it changes nothing.
+fn log_again(telling: Telling, logs: Logs, (format, story): (LogFormat, Arc<AtomicBool>)) -> signals::Reload {
+    Box::new(move || match telling.load() {
+        Err(error) => tracing::error!("the configuration was not read again: {error}"),
+        Ok(loaded) => {
+            let log = loaded.config.log;
+            if log.format != format {
+                tracing::warn!("another log.format counts only from the next start on");
+            }
+            story.store(log.story, Ordering::Relaxed);
+            if let Err(error) = logs.set_filter(&log.filter) {
+                tracing::error!("the log goes on as it was: {error}");
+            }
+        }
+    })
+}
+
 /// Puts the simulated link before a server's socket, if one is asked for.
 pub(super) fn link_server(server: &mut Server, arguments: &LinkArguments) {
     if let Some(conditions) = arguments.link {
-        say(&format!("a simulated link before each client: {conditions}, seed {}", arguments.link_seed));
-        server.set_link(conditions, arguments.link_seed);
+        link(server, conditions, arguments.link_seed);
     }
+}
+
+fn link(server: &mut Server, conditions: LinkConditions, seed: u64) {
+    say(&format!("a simulated link before each client: {conditions}, seed {seed}"));
+    server.set_link(conditions, seed);
 }
 
 /// Prints the facts of a tick as lines of the story.

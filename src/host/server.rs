@@ -15,7 +15,7 @@ use super::lobby::{Lobby, TickReport};
 use super::pace::Pace;
 use super::pacer::{Due, Pacer};
 use super::session::Visitor;
-use crate::protocol::{LeaveReason, LinkConditions, Refusal};
+use crate::protocol::{LeaveReason, LinkConditions};
 use crate::room::{Blueprint, RoomClock, RoomError, RoomOptions};
 use crate::store::WriterReport;
 
@@ -31,7 +31,7 @@ const PAST_PHASE: Duration = Duration::from_millis(25);
 /// How often members are served while the rooms stand still.
 const SETTLE_ROUND: Duration = Duration::from_millis(20);
 
-/// How long the members of a host that stops have to hear of it.
+/// How long the members of a host that stops have to hear of it, if nobody says otherwise.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Why a server could not start.
@@ -69,6 +69,8 @@ pub struct Server {
     pasts: Pacer,
     /// Since when the rooms stand still because the store is full.
     halted: bool,
+    /// How long the members have to hear that it stops.
+    farewell: Duration,
 }
 
 /// The time since the Unix epoch, which the transport's tokens go by.
@@ -111,6 +113,7 @@ impl Server {
             keeper: None,
             pasts: Pacer::new(Duration::ZERO, PAST_PHASE),
             halted: false,
+            farewell: FAREWELL,
         })
     }
 
@@ -348,16 +351,23 @@ impl Server {
         self.gateway.flush(unix_time());
     }
 
-    /// Tells everybody that the host stops.
+    /// How long those who are here have to hear that it stops, at most; it goes on as soon as all of them have. Over a link that loses much it takes
+    /// seconds. Default: 500 ms.
+    pub fn set_farewell(&mut self, at_most: Duration) {
+        self.farewell = at_most;
+    }
+
+    /// Tells everybody that the host stops, and lets nobody in meanwhile.
     fn farewell(&mut self) {
-        let names: Vec<String> = self.lobby.room_names().map(str::to_owned).collect();
-        for name in names {
-            self.lobby.close_room(&name, &Refusal::ShuttingDown);
-        }
+        self.lobby.shut_down();
         let begun = instant();
-        while begun.elapsed() < FAREWELL && !self.gateway.connections().is_empty() {
+        // Who comes now is told too, but not waited for: newcomers could keep it from ending.
+        let mut here = self.gateway.connections();
+        while begun.elapsed() < self.farewell && !here.is_empty() {
             self.receive();
             self.send();
+            let still = self.gateway.connections();
+            here.retain(|connection| still.contains(connection));
             std::thread::sleep(Duration::from_millis(10));
         }
     }

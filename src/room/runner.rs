@@ -152,6 +152,8 @@ pub struct Room {
     simulate: Vec<InternedScheduleLabel>,
     opening: Outbox,
     fault: Option<RoomFault>,
+    /// By which what is logged in a tick says whose it is.
+    span: tracing::Span,
 }
 
 impl std::fmt::Debug for Room {
@@ -239,7 +241,8 @@ impl Room {
         let mut app = std::mem::take(app.main_mut());
         watch_losses(app.world_mut());
         let simulate = prepare_schedules(app.world_mut(), options.deny_ambiguity);
-        Ok(Self { app, simulate, opening: Outbox::default(), fault: None })
+        let span = tracing::error_span!("room", room = options.name);
+        Ok(Self { app, simulate, opening: Outbox::default(), fault: None, span })
     }
 
     /// Runs one tick: takes the inbox up, simulates 50 ms, collects the batch.
@@ -248,6 +251,7 @@ impl Room {
     /// If code of the game panics, or did in an earlier tick. The room must then be dropped, or rebuilt from what is stored.
     pub fn tick(&mut self, incoming: impl IntoIterator<Item = Incoming>) -> Result<Outbox, RoomFault> {
         self.app.world_mut().resource_mut::<Inbox>().items.extend(incoming);
+        let _whose = self.span.clone().entered();
         self.run(tick)
     }
 

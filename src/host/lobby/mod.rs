@@ -38,6 +38,8 @@ struct HostedRoom {
     room: Room,
     /// Which run of the room this is; 0 if nobody can go on with what it holds of it.
     epoch: u64,
+    /// Most members and spectators.
+    capacity: usize,
     description: Description,
     inbox: Vec<Incoming>,
     users: BTreeMap<EntityId, ConnectionId>,
@@ -97,6 +99,8 @@ pub struct Lobby {
     /// The epoch of the next room, if there is one.
     epoch: Option<u64>,
     pasts: Pasts,
+    /// True once nobody is let in any more.
+    shutting_down: bool,
 }
 
 impl Lobby {
@@ -118,6 +122,7 @@ impl Lobby {
             restless: false,
             epoch: None,
             pasts,
+            shutting_down: false,
         }
     }
 
@@ -187,8 +192,22 @@ impl Lobby {
         // 0 says that there is none.
         let epoch = self.epoch.map_or(0, |epoch| epoch.max(1));
         self.epoch = self.epoch.map(|_| epoch.wrapping_add(1));
-        let hosted =
-            HostedRoom { room, epoch, description, inbox, users, members, arriving, wanting: false, vacant, viewers, private, writer };
+        let capacity = self.limits.members_per_room_max;
+        let hosted = HostedRoom {
+            room,
+            epoch,
+            capacity,
+            description,
+            inbox,
+            users,
+            members,
+            arriving,
+            wanting: false,
+            vacant,
+            viewers,
+            private,
+            writer,
+        };
         self.rooms.insert(name, hosted);
         Ok(())
     }
@@ -221,6 +240,23 @@ impl Lobby {
         for connection in hosted.members.iter().chain(&hosted.arriving).chain(hosted.users.values()) {
             self.refuse(*connection, refusal);
         }
+    }
+
+    /// Lets a room have fewer members and spectators than [`HostLimits::members_per_room_max`]. Those who are in it stay.
+    pub fn set_capacity(&mut self, name: &str, members_max: usize) {
+        if let Some(hosted) = self.rooms.get_mut(name) {
+            hosted.capacity = members_max.min(self.limits.members_per_room_max);
+        }
+    }
+
+    /// Closes all rooms, and lets nobody in any more: who is here, and who comes later, is told that the host shuts down.
+    pub fn shut_down(&mut self) {
+        self.shutting_down = true;
+        let names: Vec<String> = self.rooms.keys().cloned().collect();
+        names.iter().for_each(|name| self.close_room(name, &Refusal::ShuttingDown));
+        let others: Vec<ConnectionId> =
+            self.sessions.iter().filter(|(_, session)| session.stage != Stage::Closing).map(|(connection, _)| *connection).collect();
+        others.iter().for_each(|connection| self.refuse(*connection, &Refusal::ShuttingDown));
     }
 
     /// The names of the rooms, in order.
@@ -290,7 +326,10 @@ impl Lobby {
         self.counters.connected += 1;
         let full = self.sessions.len() >= self.limits.sessions_max;
         self.sessions.insert(connection, Session::new(visitor, self.now, self.limits.bytes_per_second_max));
-        if full {
+        if self.shutting_down {
+            self.counters.refused += 1;
+            self.refuse(connection, &Refusal::ShuttingDown);
+        } else if full {
             self.counters.refused_full += 1;
             self.refuse(connection, &Refusal::HostFull);
         }
@@ -363,7 +402,7 @@ impl Lobby {
         }
         let seats = hosted.members.len() + hosted.arriving.len() + hosted.vacant.len();
         let is_expected = !spectate && hosted.vacant.contains_key(&session.visitor.player);
-        if seats - usize::from(is_expected) >= self.limits.members_per_room_max {
+        if seats - usize::from(is_expected) >= hosted.capacity {
             self.counters.refused_full += 1;
             return self.refuse(connection, &Refusal::Rejected(Rejection::new("room_full")));
         }
@@ -443,7 +482,7 @@ impl Lobby {
             self.counters.resyncs_refused += 1;
             return;
         }
-        tracing::info!(connection = connection.0, %tick, "a replica differs from its room; it is sent a snapshot");
+        tracing::info!(connection = connection.0, room = session.room, %tick, "a replica differs from its room; it is sent a snapshot");
         session.wants_snapshot = true;
         if let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) {
             hosted.wanting = true;
@@ -452,8 +491,8 @@ impl Lobby {
 
     /// Counts a mistake; too many close the connection.
     fn mistake(&mut self, connection: ConnectionId, what: &str) {
-        tracing::debug!(connection = connection.0, what, "dropped a message");
         let Some(session) = self.sessions.get_mut(&connection) else { return };
+        tracing::debug!(connection = connection.0, room = session.room, what, "dropped a message");
         session.mistakes += 1;
         if session.mistakes > self.limits.mistakes_max {
             self.counters.kicked += 1;
@@ -466,7 +505,7 @@ impl Lobby {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         let Some(name) = session.room.take().filter(|name| !self.pasts.leave(name, connection)) else { return };
         let Some(hosted) = self.rooms.get_mut(&name) else { return };
-        tracing::info!(connection = connection.0, ?reason, player = %session.visitor.player, "left");
+        tracing::info!(connection = connection.0, room = name, ?reason, player = %session.visitor.player, "left");
         hosted.members.remove(&connection);
         session.viewer.take().into_iter().for_each(|viewer| hosted.viewers.remove(viewer));
         hosted.arriving.retain(|arriving| *arriving != connection);

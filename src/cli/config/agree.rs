@@ -1,0 +1,120 @@
+//! What values must have to do with each other.
+
+use super::keys::nearest;
+use super::load::{ConfigError, Loaded, Origin};
+use crate::room::Level;
+
+/// Finds what does not go together, and lets follow what follows. Of values that could not be read nothing is said.
+pub(super) fn agree(loaded: &mut Loaded, unread: &[String], wrong: &mut Vec<ConfigError>) {
+    let unread = |path: &str| unread.iter().any(|unread| unread == path);
+    access(loaded, &unread, wrong);
+    keeping(loaded, &unread, wrong);
+    rooms(loaded, wrong);
+    for (name, template) in &loaded.config.templates {
+        let path = format!("templates.{name}.capacity");
+        let most = loaded.config.limits.members_per_room_max;
+        if let Some(capacity) = template.capacity.filter(|capacity| *capacity > most && !unread("limits.members_per_room_max")) {
+            let what = format!(
+                "{path} = {capacity}: at most limits.members_per_room_max is wanted, {most}, from {}",
+                loaded.origin("limits.members_per_room_max")
+            );
+            wrong.push(ConfigError { origin: loaded.origin(&path), what });
+        }
+    }
+}
+
+/// Nobody is let in by mistake.
+fn access(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
+    let listen = &loaded.config.listen;
+    if ["listen.bind", "listen.key", "listen.allow_unauthenticated"].into_iter().any(unread) {
+        return;
+    }
+    match (&listen.key, listen.allow_unauthenticated) {
+        (Some(_), true) => {
+            let what = format!(
+                "listen.allow_unauthenticated = true, but there is a listen.key, from {}: one of them is wanted",
+                loaded.origin("listen.key")
+            );
+            wrong.push(ConfigError { origin: loaded.origin("listen.allow_unauthenticated"), what });
+        }
+        (None, false) if !listen.bind.ip().is_loopback() => {
+            let what = format!(
+                "listen.bind = \"{}\": it can be reached from outside, so listen.key is wanted, or listen.allow_unauthenticated = true",
+                listen.bind
+            );
+            wrong.push(ConfigError { origin: loaded.origin("listen.bind"), what });
+        }
+        _ => {}
+    }
+}
+
+fn keeping(loaded: &mut Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
+    let store = &loaded.config.store;
+    if store.data.is_none() && !unread("store.data") {
+        for name in ["survives", "seal_always", "buffer"] {
+            // In a file it may stand ready; on a command line it was meant.
+            if let origin @ Origin::Flag(_) = loaded.origin(&format!("store.{name}")) {
+                wrong.push(ConfigError { origin, what: "nothing is kept: a folder is wanted, by --data or store.data".to_owned() });
+            }
+        }
+    }
+    if !store.seal_always {
+        return;
+    }
+    let rows = [("store.seal_every_flushes", store.writer.seal_every), ("store.components_every_ticks", store.writer.components_every)];
+    for (path, value) in rows {
+        if let (origin, true) = (loaded.origin(path), value != 1)
+            && origin != Origin::Default
+        {
+            wrong.push(ConfigError {
+                origin,
+                what: format!("{path} = {value}: 1 is wanted, since store.seal_always = true, from {}", loaded.origin("store.seal_always")),
+            });
+        }
+    }
+    for (path, _) in rows.into_iter().filter(|(_, value)| *value != 1) {
+        loaded.origins.insert(path.to_owned(), loaded.origin("store.seal_always"));
+    }
+    let writer = &mut loaded.config.store.writer;
+    (writer.seal_every, writer.components_every) = (1, 1);
+}
+
+fn rooms(loaded: &Loaded, wrong: &mut Vec<ConfigError>) {
+    let rooms = &loaded.config.rooms;
+    for (at, room) in rooms.iter().enumerate() {
+        let origin = loaded.origin(&format!("rooms[{at}].name"));
+        if let Some(first) = rooms.iter().take(at).position(|other| other.name == room.name && !room.name.is_empty()) {
+            let there = loaded.origin(&format!("rooms[{first}].name"));
+            wrong.push(ConfigError {
+                origin,
+                what: format!("rooms[{at}].name = {:?}: another name is wanted, there is such a room, from {there}", room.name),
+            });
+        }
+        if !loaded.config.templates.contains_key(&room.template) {
+            let known = loaded.config.templates.keys().map(String::as_str);
+            let hint = match nearest(&room.template, known.clone()) {
+                Some(meant) => format!("did you mean {meant:?}?"),
+                None => format!("there are {}", known.collect::<Vec<_>>().join(", ")),
+            };
+            let what = format!("rooms[{at}].template = {:?}: there is no such template; {hint}", room.template);
+            wrong.push(ConfigError { origin: loaded.origin(&format!("rooms[{at}].template")), what });
+        }
+    }
+    let most = loaded.config.limits.rooms_max;
+    if rooms.len() > most {
+        let what = format!("limits.rooms_max = {most}: {} rooms are to be opened", rooms.len());
+        wrong.push(ConfigError { origin: loaded.origin("limits.rooms_max"), what });
+    }
+}
+
+/// Finds levels that can't be read.
+pub(super) fn levels(loaded: &Loaded) -> Vec<ConfigError> {
+    let mut wrong = Vec::new();
+    for (name, template) in &loaded.config.templates {
+        let path = format!("templates.{name}.level");
+        if let Some(Err(error)) = template.level.as_ref().map(Level::open) {
+            wrong.push(ConfigError { origin: loaded.origin(&path), what: format!("{path}: {error}") });
+        }
+    }
+    wrong
+}

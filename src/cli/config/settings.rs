@@ -1,0 +1,123 @@
+//! What a server can be told, as plain data with its defaults.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::form::Seed;
+use crate::cli::options::Survives;
+use crate::host::gateway::GatewayLimits;
+use crate::host::{HostLimits, LogFormat};
+use crate::store::WriterOptions;
+
+/// The template of rooms that name none, and of those that flags open. There always is one.
+pub(crate) const DEFAULT: &str = "default";
+
+/// What a server is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    pub(crate) listen: Listen,
+    pub(crate) limits: HostLimits,
+    pub(crate) gateway: GatewayLimits,
+    pub(crate) store: Keeping,
+    pub(crate) link: SimulatedLink,
+    pub(crate) log: Logging,
+    pub(crate) stop: Stopping,
+    pub(crate) templates: BTreeMap<String, Template>,
+    pub(crate) rooms: Vec<Room>,
+}
+
+/// Where it listens, and who may connect.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Listen {
+    pub(crate) bind: SocketAddr,
+    pub(crate) public_addresses: Vec<SocketAddr>,
+    pub(crate) gateway_threads: u8,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) allow_unauthenticated: bool,
+}
+
+/// Where rooms are kept, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Keeping {
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) survives: Survives,
+    pub(crate) seal_always: bool,
+    pub(crate) writer: WriterOptions,
+}
+
+/// A simulated link before each client.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SimulatedLink {
+    pub(crate) conditions: Option<String>,
+    pub(crate) seed: u64,
+}
+
+/// What is told, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Logging {
+    pub(crate) filter: String,
+    pub(crate) format: LogFormat,
+    pub(crate) story: bool,
+}
+
+/// How it stops.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stopping {
+    pub(crate) within: Duration,
+}
+
+/// What rooms of a kind are made from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Template {
+    pub(crate) level: Option<PathBuf>,
+    pub(crate) seed: Seed,
+    pub(crate) capacity: Option<usize>,
+    pub(crate) notes: bool,
+    pub(crate) check: bool,
+    pub(crate) deny_ambiguity: bool,
+}
+
+/// A room that is opened at the start.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Room {
+    pub(crate) name: String,
+    pub(crate) template: String,
+}
+
+impl Template {
+    /// A template that says nothing: the game's own level.
+    pub(super) fn new(level: Option<PathBuf>) -> Self {
+        Self { level, seed: Seed::Fixed(1), capacity: None, notes: false, check: false, deny_ambiguity: false }
+    }
+}
+
+impl Room {
+    pub(super) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), template: DEFAULT.to_owned() }
+    }
+}
+
+impl Config {
+    /// What a server does that is told nothing: one room on the loopback address, not kept.
+    pub(super) fn new(level: Option<PathBuf>) -> Self {
+        Self {
+            listen: Listen {
+                bind: SocketAddr::from(([127, 0, 0, 1], 5_000)),
+                public_addresses: Vec::new(),
+                gateway_threads: 0,
+                key: None,
+                allow_unauthenticated: false,
+            },
+            limits: HostLimits::default(),
+            gateway: GatewayLimits::default(),
+            store: Keeping { data: None, survives: Survives::PowerLoss, seal_always: false, writer: WriterOptions::default() },
+            link: SimulatedLink { conditions: None, seed: 1 },
+            log: Logging { filter: "warn".to_owned(), format: LogFormat::Text, story: false },
+            stop: Stopping { within: Duration::from_secs(10) },
+            templates: BTreeMap::from([(DEFAULT.to_owned(), Template::new(level))]),
+            rooms: vec![Room::named("main")],
+        }
+    }
+}

@@ -1,0 +1,300 @@
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::form::Given;
+use super::keys::{ROOM, SECTIONS, TEMPLATE, variable};
+use super::load::{Flag, Loaded, Origin, Sources, resolve};
+use super::print::print;
+use super::settings::{Config, Room, Template};
+use crate::host::HostLimits;
+use crate::host::gateway::GatewayLimits;
+use crate::store::WriterOptions;
+
+const FILE: &str = "/etc/game/server.toml";
+
+fn from_file(text: &str) -> Sources {
+    Sources { file: Some((FILE.to_owned(), text.to_owned())), ..Sources::default() }
+}
+
+fn read(text: &str) -> Loaded {
+    resolve(&from_file(text)).unwrap()
+}
+
+/// What is wrong, a line each, without the file's folder.
+fn wrong(sources: &Sources) -> Vec<String> {
+    let wrong = resolve(sources).unwrap_err();
+    wrong.iter().map(|wrong| wrong.to_string().replace("/etc/game/", "")).collect()
+}
+
+fn flag(path: &str, text: &str) -> Flag {
+    Flag { path: path.to_owned(), flag: format!("--set {path}"), given: Given::plain(text) }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_with_what_was_meant() {
+    let text = "[listen]\nbind = \"127.0.0.1:1\"\nbnd = 1\n\n[limit]\n\n[templates.den]\nleve = \"\"\n\n[[rooms]]\nname = \"a\"\ntmplate = \"den\"\n";
+    assert_eq!(
+        wrong(&from_file(text)),
+        [
+            "server.toml:3: there is no key listen.bnd; did you mean bind?",
+            "server.toml:5: there is no key limit; did you mean limits?",
+            "server.toml:8: there is no key templates.den.leve; did you mean level?",
+            "server.toml:12: there is no key rooms[0].tmplate; did you mean template?",
+        ]
+    );
+    assert_eq!(
+        wrong(&from_file("[stop]\nquickly = true\n")),
+        ["server.toml:2: there is no key stop.quickly; known are within"],
+        "what is near nothing is told all that there is"
+    );
+}
+
+#[test]
+fn a_value_out_of_bounds_is_named_with_its_line_and_what_is_allowed() {
+    let text = "[limits]\nsessions_max = 0\nqueue_bytes_max = \"4 MB\"\nseat_ticks = \"75ms\"\n[store]\nsurvives = \"fire\"\n[stop]\nwithin = 10\n\
+        [log]\nfilter = \"roomkeeper=loud\"\n[listen]\nbind = \"localhost\"\n[link]\nconditions = \"loss=5\"\n[templates.default]\nseed = -1\n";
+    let lines = wrong(&from_file(text));
+    assert_eq!(lines.len(), 9, "{lines:#?}");
+    for (line, wanted) in [
+        "server.toml:2: limits.sessions_max = 0: a whole number from 1 to 65536 is wanted",
+        "server.toml:3: limits.queue_bytes_max = \"4 MB\": an amount from 256 KiB to 1 GiB is wanted, as \"4 MiB\" or in bytes",
+        "server.toml:4: limits.seat_ticks = \"75ms\": a number of ticks from 0 to 12096000 is wanted, or a time, as \"10s\", of whole ticks of 50 ms",
+        "server.toml:6: store.survives = \"fire\": \"process-crash\" or \"power-loss\" is wanted",
+        "server.toml:8: stop.within = 10: a time from 1s to 1h is wanted, with its unit: ms, s, min or h",
+        "server.toml:10: log.filter = \"roomkeeper=loud\": ",
+        "server.toml:12: listen.bind = \"localhost\": an address with a port is wanted",
+        "server.toml:14: link.conditions = \"loss=5\": loss=5: a number with % is wanted, at most 100",
+        "server.toml:16: templates.default.seed = -1: a whole number that is not negative is wanted, or \"random\"",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(lines[line].starts_with(wanted), "{}\n{wanted}", lines[line]);
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_named_with_its_line_each_of_it() {
+    let lines = wrong(&from_file("[listen]\nbind = \n\n[limits\nsessions_max = 1\n"));
+    assert!(lines.len() >= 2 && lines[0].starts_with("server.toml:2: ") && lines[1].starts_with("server.toml:4: "), "{lines:#?}");
+    let twice = wrong(&from_file("[listen]\nkey = \"a\"\nkey = \"b\"\n"));
+    assert!(twice[0].starts_with("server.toml:3: duplicate key"), "{twice:#?}");
+}
+
+#[test]
+fn what_does_not_go_together_is_told_with_both_places() {
+    let text = "[listen]\nkey = \"key\"\nallow_unauthenticated = true\n[store]\nseal_always = true\nseal_every_flushes = 20\n\
+        [limits]\nmembers_per_room_max = 8\nrooms_max = 2\n[templates.den]\ncapacity = 9\n\
+        [[rooms]]\nname = \"a\"\n[[rooms]]\nname = \"b\"\ntemplate = \"dn\"\n[[rooms]]\nname = \"a\"\n[[rooms]]\n";
+    assert_eq!(
+        wrong(&from_file(text)),
+        [
+            "server.toml:3: listen.allow_unauthenticated = true, but there is a listen.key, from /etc/game/server.toml:2: one of them is wanted",
+            "server.toml:6: store.seal_every_flushes = 20: 1 is wanted, since store.seal_always = true, from /etc/game/server.toml:5",
+            "server.toml:9: limits.rooms_max = 2: 4 rooms are to be opened",
+            "server.toml:11: templates.den.capacity = 9: at most limits.members_per_room_max is wanted, 8, from /etc/game/server.toml:8",
+            "server.toml:16: rooms[1].template = \"dn\": there is no such template; did you mean \"den\"?",
+            "server.toml:18: rooms[2].name = \"a\": another name is wanted, there is such a room, from /etc/game/server.toml:13",
+            "server.toml:19: rooms[3]: name is wanted",
+        ]
+        .map(|line| line.replace("/etc/game/", ""))
+    );
+    assert_eq!(
+        wrong(&from_file("[listen]\nbind = \"0.0.0.0:5000\"\n")),
+        [
+            "server.toml:2: listen.bind = \"0.0.0.0:5000\": it can be reached from outside, so listen.key is wanted, or listen.allow_unauthenticated = true"
+        ]
+    );
+    let flags = vec![flag("store.survives", "process-crash")];
+    assert_eq!(
+        wrong(&Sources { flags, ..Sources::default() }),
+        ["flag --set store.survives: nothing is kept: a folder is wanted, by --data or store.data"]
+    );
+}
+
+#[test]
+fn a_flag_counts_more_than_the_environment_and_that_more_than_the_file() {
+    let mut sources = from_file("[limits]\nsessions_max = 1\nrooms_max = 2\nmistakes_max = 3\n");
+    let variables = [("ROOMKEEPER_LIMITS_ROOMS_MAX", "20"), ("ROOMKEEPER_LIMITS_MISTAKES_MAX", "30"), ("PATH", "/bin")];
+    sources.environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    sources.flags = vec![flag("limits.mistakes_max", "300")];
+    let loaded = resolve(&sources).unwrap();
+    let limits = loaded.config.limits;
+    assert_eq!((limits.sessions_max, limits.rooms_max, limits.mistakes_max, limits.grace_ticks), (1, 20, 300, 200));
+    let printed = print(&loaded);
+    for line in [
+        "sessions_max = 1 # /etc/game/server.toml:2",
+        "rooms_max = 20 # environment ROOMKEEPER_LIMITS_ROOMS_MAX",
+        "mistakes_max = 300 # flag --set limits.mistakes_max",
+        "grace_ticks = 200 # default",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line}\n{printed}");
+    }
+}
+
+#[test]
+fn templates_and_rooms_are_told_by_all_three() {
+    let mut sources =
+        from_file("[templates.big-den]\nseed = 7\nlevel = \"levels/den.json\"\n[[rooms]]\nname = \"a\"\ntemplate = \"big-den\"\n");
+    sources.level = Some("/game/own.json".into());
+    let loaded = resolve(&sources).unwrap();
+    let den = &loaded.config.templates["big-den"];
+    assert_eq!(den.level.as_deref(), Some(std::path::Path::new("/etc/game/levels/den.json")), "from the file's own folder");
+    assert_eq!(loaded.config.templates["default"].level.as_deref(), Some(std::path::Path::new("/game/own.json")));
+    assert_eq!(loaded.config.rooms, [Room { name: "a".to_owned(), template: "big-den".to_owned() }]);
+
+    sources.environment = [("ROOMKEEPER_TEMPLATES_BIG_DEN_SEED".to_owned(), "random".to_owned())].into();
+    sources.flags = vec![Flag { path: "templates.*.notes".to_owned(), ..flag("templates.*.notes", "true") }];
+    (sources.room, sources.also) = (Some("b".to_owned()), vec!["c".to_owned()]);
+    let loaded = resolve(&sources).unwrap();
+    assert_eq!(loaded.config.templates["big-den"].seed, super::Seed::Random);
+    assert!(loaded.config.templates.values().all(|template| template.notes));
+    assert_eq!(loaded.config.rooms, [Room::named("b"), Room::named("c")]);
+    assert_eq!(loaded.origin("rooms[1].name"), Origin::Flag("--also".to_owned()));
+}
+
+#[test]
+fn a_variable_of_no_key_is_named_unless_it_is_not_ours() {
+    let mut sources = Sources::default();
+    for name in [
+        "ROOMKEEPER_LISTEN_BNID",
+        "ROOMKEEPER_STORE_SERVICE_HOST",
+        "ROOMKEEPER_STORE_PORT_5432_TCP",
+        "ROOMKEEPER_TEST",
+        "ROOMKEEPER_CONFIG",
+    ] {
+        sources.environment.insert(name.to_owned(), "1".to_owned());
+    }
+    assert_eq!(wrong(&sources), ["environment ROOMKEEPER_LISTEN_BNID: there is no such key; did you mean ROOMKEEPER_LISTEN_BIND?"]);
+    let flags = vec![flag("listen.bnid", "1")];
+    assert_eq!(
+        wrong(&Sources { flags, ..Sources::default() }),
+        ["flag --set listen.bnid: there is no key \"listen.bnid\"; did you mean listen.bind?"]
+    );
+}
+
+#[test]
+fn no_two_keys_share_a_variable() {
+    let mut sections: Vec<String> =
+        SECTIONS.iter().flat_map(|section| section.keys.iter().map(|key| variable(&format!("{}.{}", section.name, key.name)))).collect();
+    let count = sections.len();
+    sections.sort();
+    sections.dedup();
+    assert_eq!(sections.len(), count);
+}
+
+/// The names of a structure's fields.
+fn fields(value: impl std::fmt::Debug) -> Vec<String> {
+    let text = format!("{value:?}");
+    let (_, inner) = text.split_once('{').unwrap();
+    inner.split(',').filter_map(|part| Some(part.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+#[test]
+fn each_limit_has_a_key() {
+    let keys =
+        |name: &str| SECTIONS.iter().find(|section| section.name == name).unwrap().keys.iter().map(|key| key.name).collect::<Vec<_>>();
+    let limits = keys("limits");
+    let all: Vec<String> = fields(HostLimits::default()).into_iter().chain(fields(GatewayLimits::default())).collect();
+    assert!(all.len() > 15);
+    assert_eq!(limits, all, "the keys of [limits] are the fields of both structures, in their order");
+    assert_eq!(keys("store").len(), fields(WriterOptions::default()).len() + 3);
+    assert_eq!(TEMPLATE.len(), fields(Template::new(None)).len());
+    assert_eq!(ROOM.len(), fields(Room::named("main")).len());
+}
+
+#[test]
+fn defaults_are_within_their_own_bounds() {
+    let loaded = resolve(&Sources::default()).unwrap();
+    let again = read(&print(&loaded));
+    assert_eq!(again.config, loaded.config);
+}
+
+fn text() -> impl Strategy<Value = String> {
+    // What could break a quoted string, a comment, or a line.
+    prop_oneof!["[a-z]{1,12}", "[ -~]{1,12}", r#"["'\\#\n\t\r\u{7f}é☃=\[\]]{1,8}"#]
+}
+
+fn path() -> impl Strategy<Value = Option<PathBuf>> {
+    proptest::option::of("(/[a-z #\"'\\\\é\n]{1,8}){1,3}".prop_map(|path| path.trim_end().into()))
+}
+
+prop_compose! {
+    fn template()(level in path(), seed in any::<Option<u64>>(), capacity in proptest::option::of(1_usize..=8), flags in any::<[bool; 3]>()) -> Template {
+        let [notes, check, deny_ambiguity] = flags;
+        let seed = seed.map_or(super::Seed::Random, super::Seed::Fixed);
+        Template { seed, capacity, notes, check, deny_ambiguity, ..Template::new(level) }
+    }
+}
+
+/// Values that may stand in a key, as somebody would write them.
+fn values(name: &str) -> BoxedStrategy<String> {
+    match name {
+        "bind" => (any::<[u8; 3]>(), any::<u16>()).prop_map(|([a, b, c], port)| format!("127.{a}.{b}.{c}:{port}")).boxed(),
+        "public_addresses" => proptest::collection::vec((any::<std::net::IpAddr>(), any::<u16>()), 0..4)
+            .prop_map(|all| {
+                all.into_iter().map(|(ip, port)| std::net::SocketAddr::from((ip, port)).to_string()).collect::<Vec<_>>().join(",")
+            })
+            .boxed(),
+        "survives" => prop_oneof![Just("process-crash"), Just("power-loss")].prop_map_into().boxed(),
+        "format" => prop_oneof![Just("json"), Just("text")].prop_map_into().boxed(),
+        "filter" => prop_oneof![Just("warn,roomkeeper::host=debug"), Just("off"), Just("info")].prop_map_into().boxed(),
+        "conditions" => prop_oneof![Just(""), Just("train,loss=10%"), Just("rtt=120ms")].prop_map_into().boxed(),
+        "flush_every" | "within" => (1_000_u32..60_000).prop_map(|millis| format!("{millis} ms")).boxed(),
+        "buffer" => (64_u64..1 << 24).prop_map(|kilobytes| format!("{kilobytes} KiB")).boxed(),
+        "key" | "data" => path().prop_map(|path| path.map_or_else(String::new, |path| path.to_string_lossy().into_owned())).boxed(),
+        "story" | "seal_always" => any::<bool>().prop_map(|on| on.to_string()).boxed(),
+        "allow_unauthenticated" | "seal_every_flushes" | "components_every_ticks" => Just(String::new()).boxed(),
+        "queue_bytes_max" | "bytes_per_second_max" => (262_144_u32..=1 << 30).prop_map(|bytes| bytes.to_string()).boxed(),
+        "gateway_threads" => (0_u8..=16).prop_map(|threads| threads.to_string()).boxed(),
+        "members_per_room_max" => (8_u32..=65_536).prop_map(|many| many.to_string()).boxed(),
+        _ => (1_u32..=256).prop_map(|many| many.to_string()).boxed(),
+    }
+}
+
+/// A value for each key that has one of its own, or none.
+fn flags() -> impl Strategy<Value = Vec<Flag>> {
+    let keys: Vec<(String, &'static str)> =
+        SECTIONS.iter().flat_map(|section| section.keys.iter().map(|key| (format!("{}.{}", section.name, key.name), key.name))).collect();
+    let each: Vec<_> = keys.into_iter().map(|(path, name)| (Just(path), values(name), any::<bool>())).collect();
+    each.prop_map(|all| {
+        let told = all
+            .into_iter()
+            .filter(|(path, value, told)| *told && (!value.is_empty() || ["listen.key", "link.conditions"].contains(&path.as_str())));
+        // What `store` says is for a folder.
+        let folder = flag("store.data", "/data");
+        std::iter::once(folder)
+            .chain(told.map(|(path, value, _)| flag(&path, &value)))
+            .filter(|flag| flag.path != "store.data" || flag.given != Given::plain(""))
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_printed_is_read_as_the_same_configuration(
+        flags in flags(),
+        templates in proptest::collection::btree_map("[a-z0-9-]{1,9}", template(), 0..4),
+        names in proptest::collection::btree_set(text(), 1..6),
+        file in text(),
+    ) {
+        let mut sources = Sources { flags, ..Sources::default() };
+        if let Some(rooms) = sources.flags.iter_mut().find(|flag| flag.path == "limits.rooms_max") {
+            rooms.given = Given::plain(100);
+        }
+        let mut loaded = resolve(&sources).unwrap();
+        let kinds: Vec<String> = loaded.config.templates.keys().chain(templates.keys()).cloned().collect();
+        loaded.config.templates.extend(templates);
+        let room = |(at, name): (usize, String)| Room { name, template: kinds[at % kinds.len()].clone() };
+        loaded.config.rooms = names.into_iter().enumerate().map(room).collect();
+        // A comment must not break whatever the file is called.
+        loaded.origins.insert("listen.bind".to_owned(), Origin::File { name: file.into(), line: 1 });
+        let printed = print(&loaded);
+        let again = resolve(&from_file(&printed));
+        prop_assert!(again.is_ok(), "{:#?}\n{printed}", again.unwrap_err());
+        let again: Config = again.unwrap().config;
+        prop_assert_eq!(&again, &loaded.config, "{}", printed);
+        prop_assert_eq!(print(&read(&printed)).lines().count(), printed.lines().count());
+    }
+}

@@ -1,0 +1,66 @@
+//! What signals ask of a server: to stop, to stop at once, to read its log's settings again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::options::CliError;
+
+/// What is done when it is asked to read its settings again.
+pub(super) type Reload = Box<dyn FnMut() + Send>;
+
+/// A flag that is set by SIGINT and SIGTERM, and by SIGHUP if there is nothing to read again. After the first the process has so
+/// long to end; a second one ends it at once.
+#[cfg(unix)]
+pub(super) fn watch(within: Duration, mut reload: Option<Reload>) -> Result<Arc<AtomicBool>, CliError> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+    let failed = |error| CliError::Io { what: "the handling of signals".to_owned(), error };
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = stop.clone();
+    let watch = move || {
+        for signal in signals.forever() {
+            match &mut reload {
+                Some(reload) if signal == SIGHUP => reload(),
+                _ if set.swap(true, Ordering::Relaxed) => {
+                    tracing::warn!(signal, "asked to stop again; it stops at once");
+                    // As if nobody had caught it: whoever waits for this process sees what ended it.
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+                _ => {
+                    tracing::info!(signal, ?within, "asked to stop");
+                    end_after(within);
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(failed)?;
+    Ok(stop)
+}
+
+/// A flag that is set when it is asked to stop. After that the process has so long to end; when it is asked again it ends at once.
+#[cfg(not(unix))]
+pub(super) fn watch(within: Duration, _reload: Option<Reload>) -> Result<Arc<AtomicBool>, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = stop.clone();
+    let asked = move || match set.swap(true, Ordering::Relaxed) {
+        true => std::process::exit(1),
+        false => end_after(within),
+    };
+    // It fails where it was set before, by an earlier verb in the same process; that one then keeps its own.
+    let _ = ctrlc::set_handler(asked);
+    Ok(stop)
+}
+
+/// Ends the process if it has not ended by itself by then.
+fn end_after(within: Duration) {
+    let wait = move || {
+        std::thread::sleep(within);
+        tracing::error!(?within, "it had not stopped in time; what happened last may not be stored");
+        std::process::exit(1);
+    };
+    if let Err(error) = std::thread::Builder::new().name("stop".to_owned()).spawn(wait) {
+        tracing::warn!(%error, "nothing watches over how long the stop takes");
+    }
+}

@@ -1,0 +1,216 @@
+//! Structured logs, as text or as JSON lines; what is logged can be changed while the process runs.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, Layer as Lines, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::reload::{Handle, Layer as Reload};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The target of what is said of the log itself.
+const CHANGES: &str = "roomkeeper::log";
+
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people. Default.
+    #[default]
+    Text,
+    /// One JSON object a line: `timestamp`, `level`, `target`, `message`, and a field each for what the line is about, as `room` and
+    /// `connection`.
+    Json,
+}
+
+/// Why what is logged can't be changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// It is no filter.
+    #[error("{filter:?} does not say what to log, as \"warn,roomkeeper::host=info\" does: {error}")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        error: ParseError,
+    },
+    /// Somebody else decides what this process logs.
+    #[error("the log of this process was set up by somebody else")]
+    NotOurs,
+}
+
+/// The log of this process. Clones speak of the same log.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    handle: Option<Handle<EnvFilter, Registry>>,
+}
+
+/// Refuses what is no filter.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check_filter(filter: &str) -> Result<(), LogError> {
+    parse(filter).map(drop)
+}
+
+/// The transport's own words are left out unless the filter names it: strangers could make it talk at will. That the log was changed is always told.
+fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    let parsed = EnvFilter::try_new(format!("renet=off,renetcode=off,{CHANGES}=info,{filter}"));
+    parsed.map_err(|error| LogError::Filter { filter: filter.to_owned(), error })
+}
+
+impl Logs {
+    /// Begins to log. Where another log was begun before in this process, that one goes on, and can't be changed by this.
+    ///
+    /// # Errors
+    /// If the filter is none.
+    pub fn start<W>(filter: &str, format: LogFormat, colours: bool, writer: W) -> Result<Self, LogError>
+    where
+        W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+    {
+        let (filter, handle) = Reload::new(parse(filter)?);
+        let all = tracing_subscriber::registry().with(filter);
+        let begun = match format {
+            LogFormat::Text => all.with(Lines::new().with_ansi(colours).with_writer(writer)).try_init(),
+            LogFormat::Json => {
+                let lines = Lines::new().fmt_fields(JsonFields::new()).event_format(JsonLine).with_writer(writer);
+                all.with(lines).try_init()
+            }
+        };
+        Ok(Self { handle: begun.is_ok().then_some(handle) })
+    }
+
+    /// What is logged, as module=level pairs; nothing if somebody else decides.
+    pub fn filter(&self) -> Option<String> {
+        let filter = self.handle.as_ref()?.with_current(ToString::to_string).ok()?;
+        Some(filter)
+    }
+
+    /// Logs something else from now on, everywhere in the process.
+    ///
+    /// # Errors
+    /// If the filter is none, or somebody else decides what is logged. What was logged before then still is.
+    pub fn set_filter(&self, filter: &str) -> Result<(), LogError> {
+        let filter = parse(filter)?;
+        let handle = self.handle.as_ref().ok_or(LogError::NotOurs)?;
+        handle.reload(filter).map_err(|_| LogError::NotOurs)?;
+        tracing::info!(target: CHANGES, filter = self.filter(), "this is logged from now on");
+        Ok(())
+    }
+}
+
+/// A line of JSON. The library's own format keeps what a span says apart from what the line says; whoever searches for a room
+/// should not have to know which of them told it.
+struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut timestamp = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
+        let mut line = Map::new();
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
+                line.extend(object(&fields.fields));
+            }
+        }
+        let mut fields = String::new();
+        context.field_format().format_fields(Writer::new(&mut fields), event)?;
+        line.extend(object(&fields));
+        let metadata = event.metadata();
+        line.insert("timestamp".to_owned(), timestamp.into());
+        line.insert("level".to_owned(), metadata.level().as_str().into());
+        line.insert("target".to_owned(), metadata.target().into());
+        writeln!(writer, "{}", Value::Object(line))
+    }
+}
+
+fn object(fields: &str) -> Map<String, Value> {
+    serde_json::from_str(fields).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::room::{Room, RoomOptions};
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged meanwhile, as JSON lines.
+    fn logged(what: impl FnOnce()) -> Vec<Value> {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let lines = Lines::new().fmt_fields(JsonFields::new()).event_format(JsonLine).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), what);
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_a_rule_logs_in_the_middle_of_a_tick_says_whose_it_is() {
+        let lines = logged(|| {
+            let rules = |app: &mut bevy_app::App| {
+                app.add_systems(bevy_app::FixedUpdate, || tracing::warn!("a rule speaks"));
+            };
+            let mut rooms = ["north", "south"].map(|name| Room::new(RoomOptions::named(name), |_| {}, rules).unwrap());
+            rooms.iter_mut().rev().for_each(|room| drop(room.tick([]).unwrap()));
+            tracing::warn!("nobody's");
+        });
+        let rooms: Vec<_> = lines.iter().filter(|line| line["message"] == "a rule speaks").map(|line| &line["room"]).collect();
+        assert_eq!(rooms, ["south", "north"], "{lines:?}");
+        assert!(lines.last().unwrap().get("room").is_none(), "{lines:?}");
+    }
+
+    #[test]
+    fn a_line_of_json_has_what_its_span_says_beside_what_it_says_itself() {
+        let lines = logged(|| {
+            let _room = tracing::error_span!("room", room = "north").entered();
+            tracing::info!(connection = 7, name = "a \"quoted\"\nname", "joined");
+        });
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(line["room"], "north");
+        assert_eq!(line["connection"], 7);
+        assert_eq!(line["name"], "a \"quoted\"\nname");
+        assert_eq!(line["message"], "joined");
+        assert_eq!(line["level"], "INFO");
+        assert!(
+            line["target"].as_str().unwrap().ends_with("logs::tests") && line["timestamp"].as_str().unwrap().starts_with("20"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused_and_the_transport_stays_quiet() {
+        for wrong in ["roomkeeper=loud", "warn,roomkeeper::host=infos"] {
+            let error = check_filter(wrong).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+        let filter = parse("warn,roomkeeper::host=debug").unwrap().to_string();
+        assert!(filter.contains("renet=off") && filter.contains("renetcode=off"), "{filter}");
+        let asked = parse("renetcode=trace").unwrap().to_string();
+        assert!(asked.contains("renetcode=trace") && !asked.contains("renetcode=off"), "{asked}");
+    }
+}

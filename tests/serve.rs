@@ -1,0 +1,476 @@
+//! The real server, as somebody runs it who has others to look after: its file, its environment, its log, its end.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![cfg(unix)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use roomkeeper::client::{Connection, ConnectionState, ReplicaPlugin};
+use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
+use roomkeeper::protocol::{EntityId, Protocol, Refusal};
+use roomkeeper::room::{Blueprint, RoomOptions};
+use serde_json::Value;
+
+/// Nothing here takes nearly so long; whoever waits for so long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn inferno() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inferno"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMKEEPER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A folder of its own, which goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("roomkeeper-serve-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a command says, and whether it ended well.
+fn said(command: &mut Command) -> (bool, String, String) {
+    let output = command.output().unwrap();
+    (output.status.success(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Lines of a stream as they come.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, told) = channel();
+    std::thread::spawn(move || BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    told
+}
+
+/// A process, with what it says. It ends with its test.
+struct Process {
+    child: Child,
+    out: Receiver<String>,
+    errors: Receiver<String>,
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, errors) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+        Self { child, out, errors }
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// How it ended, and all that it said to stderr that was not taken yet.
+    fn ended(&mut self) -> (ExitStatus, Vec<String>) {
+        // They end with the process.
+        let rest = std::iter::from_fn(|| self.errors.recv_timeout(PATIENCE).ok()).collect();
+        (self.child.wait().unwrap(), rest)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines up to one that has something in it, with that.
+fn until(lines: &Receiver<String>, wanted: &str) -> Vec<String> {
+    until_all(lines, &[wanted])
+}
+
+/// Lines up to one that has several things in it, with that.
+fn until_all(lines: &Receiver<String>, wanted: &[&str]) -> Vec<String> {
+    let mut seen = Vec::new();
+    while !seen.last().is_some_and(|line: &String| wanted.iter().all(|wanted| line.contains(wanted))) {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) => seen.push(line),
+            Err(_) => panic!("no {wanted:?} in {seen:#?}"),
+        }
+    }
+    seen
+}
+
+/// Starts a server; gives its address, and what it said before.
+fn serve(arguments: &[&str]) -> (Process, String, Vec<String>) {
+    let server = Process::start(inferno().arg("serve").args(arguments));
+    let begin = until(&server.out, " on udp ");
+    let address = begin.last().unwrap().split_once(" on udp ").unwrap().1.to_owned();
+    (server, address, begin)
+}
+
+/// What `config` prints: values and origins by key, with the section before it.
+fn printed(text: &str) -> BTreeMap<String, (String, String)> {
+    let mut section = String::new();
+    let mut all = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']).to_owned();
+        } else {
+            let (value, origin) = line.rsplit_once(" # ").unwrap_or_else(|| panic!("{line}"));
+            let (name, value) = value.split_once(" = ").unwrap_or((value, ""));
+            all.insert(format!("{section}.{name}"), (value.to_owned(), origin.to_owned()));
+        }
+    }
+    all
+}
+
+const FILE: &str = "[listen]\nbind = \"127.0.0.1:0\"\n\n[limits]\nsessions_max = 7\nrooms_max = 8\n\n[templates.den]\nseed = 5\ncapacity = 3\n\n\
+    [[rooms]]\nname = \"north\"\ntemplate = \"den\"\n\n[[rooms]]\nname = \"south\"\n";
+
+#[test]
+fn flags_count_more_than_the_environment_and_that_more_than_the_file() {
+    let folder = Folder::new("precedence");
+    let file = folder.write("server.toml", FILE);
+    let mut command = inferno();
+    command.args(["config", "--config", &file, "--set", "limits.grace_ticks=5s", "--bind", "127.0.0.2:0"]);
+    command.env("ROOMKEEPER_LIMITS_ROOMS_MAX", "9").env("ROOMKEEPER_LIMITS_GRACE_TICKS", "7").env("ROOMKEEPER_LOG", "info");
+    let (well, text, errors) = said(&mut command);
+    assert!(well, "{errors}");
+    let all = printed(&text);
+    for (key, value, origin) in [
+        ("limits.sessions_max", "7", format!("{file}:5")),
+        ("limits.rooms_max", "9", "environment ROOMKEEPER_LIMITS_ROOMS_MAX".to_owned()),
+        ("limits.grace_ticks", "100", "flag --set limits.grace_ticks".to_owned()),
+        ("limits.mistakes_max", "16", "default".to_owned()),
+        ("listen.bind", "\"127.0.0.2:0\"", "flag --bind".to_owned()),
+        ("log.filter", "\"info\"", "environment ROOMKEEPER_LOG".to_owned()),
+        ("templates.den.capacity", "3", format!("{file}:10")),
+        ("rooms.name", "\"south\"", format!("{file}:17")),
+    ] {
+        assert_eq!(all[key], (value.to_owned(), origin), "{key}\n{text}");
+    }
+
+    // And the server does what `config` says: the rooms of the file where no flag names any.
+    let (_server, address, begin) = serve(&["--config", &file, "--bind", "127.0.0.2:0"]);
+    assert!(address.starts_with("127.0.0.2:") && begin.last().unwrap().contains("serves north, south on"), "{begin:?}");
+    let (_server, _, begin) = serve(&["--config", &file, "--room", "east", "--also", "west"]);
+    assert!(begin.last().unwrap().contains("serves east, west on"), "{begin:?}");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_file_and_line_all_of_it() {
+    let folder = Folder::new("wrong");
+    let file =
+        folder.write("server.toml", "[listen]\nbnd = 1\n[limits]\nsessions_max = 0\n[templates.default]\nlevel = \"nowhere.json\"\n");
+    for arguments in [["config", "--check"], ["config", "--config"], ["serve", "--config"]] {
+        let (well, out, errors) = said(inferno().args(arguments).arg(&file));
+        assert!(!well && out.is_empty(), "{out}");
+        let expected = format!(
+            "error: 2 things are wrong with the configuration\n{file}:2: there is no key listen.bnd; did you mean bind?\n\
+             {file}:4: limits.sessions_max = 0: a whole number from 1 to 65536 is wanted\n"
+        );
+        assert_eq!(errors, expected);
+    }
+    // What only the disk can tell comes once the rest is in order.
+    let file = folder.write("server.toml", "[templates.default]\nlevel = \"nowhere.json\"\n");
+    let (well, _, errors) = said(inferno().args(["config", "--check", &file]));
+    assert!(
+        !well && errors.starts_with(&format!("error: {file}:2: templates.default.level: ")) && errors.contains("nowhere.json"),
+        "{errors}"
+    );
+    let file = folder.write("server.toml", "[limits]\nsessions_max = 1\n");
+    assert_eq!(said(inferno().args(["config", "--check", &file])), (true, format!("{file} is in order\n"), String::new()));
+    let (well, _, errors) = said(inferno().args(["serve", "--config", "/nowhere/server.toml"]));
+    assert!(!well && errors.contains("/nowhere/server.toml: No such file"), "{errors}");
+}
+
+#[test]
+fn what_is_printed_is_a_file_that_says_the_same() {
+    let folder = Folder::new("again");
+    let file = folder.write("server.toml", FILE);
+    let first = said(inferno().args(["config", "--config", &file, "--data", "match", "--seal-always", "--link", "train,loss=10%"]));
+    assert!(first.0, "{}", first.2);
+    // Elsewhere: what is printed does not hang on where it is put.
+    std::fs::create_dir(folder.0.join("elsewhere")).unwrap();
+    let again = folder.write("elsewhere/again.toml", &first.1);
+    let second = said(inferno().args(["config", "--config", &again]));
+    assert!(second.0, "{}", second.2);
+    let values = |text: &str| printed(text).into_iter().map(|(key, (value, _))| (key, value)).collect::<Vec<_>>();
+    assert_eq!(values(&first.1), values(&second.1));
+    assert_eq!(values(&first.1).iter().find(|(key, _)| key == "store.seal_every_flushes").unwrap().1, "1");
+}
+
+/// The example with everything in it that stands there as a comment.
+fn example_in_full() -> String {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/server.toml")).unwrap();
+    let is_code = |line: &str| {
+        line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    text.lines().map(|line| line.strip_prefix("# ").filter(|code| is_code(code)).unwrap_or(line).to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_example_is_in_order_has_every_key_and_tells_the_defaults() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/server.toml");
+    let (well, text, errors) = said(inferno().args(["config", "--config", example]));
+    assert!(well, "{errors}");
+    let (_, defaults, _) = said(inferno().arg("config"));
+    let values = |text: &str| printed(text).into_iter().map(|(key, (value, _))| (key, value)).collect::<BTreeMap<_, _>>();
+    assert_eq!(values(&text), values(&defaults), "as it stands it changes nothing");
+
+    let folder = Folder::new("example");
+    let full = example_in_full();
+    let file = folder.write("server.toml", &full);
+    std::fs::create_dir(folder.0.join("levels")).unwrap();
+    ["e1m1", "e1m2"].map(|level| folder.write(&format!("levels/{level}.json"), "{}"));
+    let (well, text, errors) = said(inferno().args(["config", "--config", &file]));
+    assert!(well, "{errors}\n{full}");
+    let chosen = [
+        "listen.public_addresses",
+        "listen.key",
+        "store.data",
+        "link.conditions",
+        "templates.default.level",
+        "templates.default.capacity",
+        "templates.dungeon.",
+        "rooms.",
+    ];
+    for (key, (value, origin)) in printed(&text) {
+        assert!(origin.starts_with(&file), "the example does not have {key}, it is from {origin}");
+        if !chosen.iter().any(|chosen| key.starts_with(chosen)) {
+            assert_eq!(Some(&value), values(&defaults).get(&key), "{key}");
+        }
+    }
+}
+
+/// Joins as a spectator, sees the room once, and leaves.
+fn look_in(address: &str, room: &str) {
+    let (well, _, errors) = said(inferno().args(["dump", "--server", address, "--room", room]));
+    assert!(well, "{errors}");
+}
+
+#[test]
+fn a_hangup_changes_what_is_logged_and_every_line_is_json() {
+    let folder = Folder::new("hangup");
+    let log = |filter: &str| folder.write("server.toml", &format!("{FILE}\n[log]\nfilter = \"{filter}\"\nformat = \"json\"\n"));
+    let file = log("warn");
+    let (mut server, address, _) = serve(&["--config", &file]);
+    look_in(&address, "north");
+    log("warn,roomkeeper::host=info");
+    server.signal("-HUP");
+    let before = until(&server.errors, "this is logged from now on");
+    assert_eq!(before.len(), 1, "nobody was logged who joined while that was not asked for: {before:#?}");
+    assert!(before[0].contains("roomkeeper::host=info"), "{before:?}");
+    look_in(&address, "south");
+    let mut seen = until_all(&server.errors, &["\"left\"", "south"]);
+
+    // What is wrong changes nothing, and says so.
+    folder.write("server.toml", "[log]\nfilter = \"loud=very\"\n");
+    server.signal("-HUP");
+    seen.extend(until(&server.errors, "was not read again"));
+    assert!(seen.last().unwrap().contains("server.toml:2: log.filter"), "{seen:#?}");
+    look_in(&address, "north");
+    seen.extend(until_all(&server.errors, &["\"left\"", "north"]));
+
+    let all: Vec<Value> = before.iter().chain(&seen).map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let joined: Vec<&Value> = all.iter().filter(|line| line["message"] == "joined").collect();
+    assert_eq!(joined.iter().map(|line| line["room"].as_str().unwrap()).collect::<Vec<_>>(), ["south", "north"], "{all:#?}");
+    for line in &joined {
+        assert!(line["connection"].is_u64() && line["level"] == "INFO" && line["timestamp"].is_string(), "{line}");
+        assert_eq!(line["target"], "roomkeeper::host::lobby::arrive");
+    }
+    server.signal("-TERM");
+    let (status, rest) = server.ended();
+    assert_eq!(status.code(), Some(0), "{rest:?}");
+}
+
+#[test]
+fn without_a_file_a_hangup_stops_the_server_as_before() {
+    let (mut server, ..) = serve(&["--bind", "127.0.0.1:0"]);
+    server.signal("-HUP");
+    assert_eq!(server.ended().0.code(), Some(0));
+}
+
+/// Somebody who watches and is in the room.
+fn watcher(address: &str) -> Process {
+    let watcher = Process::start(inferno().args(["watch", "--server", address]));
+    until(&watcher.out, "snapshot");
+    watcher
+}
+
+#[test]
+fn a_stop_is_told_to_who_is_there_and_all_is_kept() {
+    let folder = Folder::new("stop");
+    let data = folder.0.join("data");
+    let arguments = ["--bind", "127.0.0.1:0", "--data", data.to_str().unwrap(), "--set", "stop.within=30s"];
+    let (mut server, address, _) = serve(&arguments);
+    let mut watcher = watcher(&address);
+    let mut player = Process::start(inferno().args(["bot", "--server", &address]));
+    until(&player.out, "in the room");
+    server.signal("-TERM");
+    for client in [&mut watcher, &mut player] {
+        let (status, errors) = client.ended();
+        assert!(!status.success() && errors.iter().any(|line| line.contains("the server shuts down")), "{errors:?}");
+    }
+    let (status, errors) = server.ended();
+    assert_eq!(status.code(), Some(0), "{errors:?}");
+    assert_eq!(errors, Vec::<String>::new());
+    let stopped = until(&server.out, "stopped: ");
+    assert!(stopped.last().unwrap().starts_with("stopped: 2 joined, "), "{stopped:?}");
+
+    // Nothing is missing, nothing has to be put in order.
+    let (well, out, errors) = said(inferno().args(["ledger", "--data", data.to_str().unwrap(), "verify"]));
+    assert!(well, "{out}{errors}");
+    let (_server, _, begin) = serve(&arguments);
+    assert!(begin.len() == 2 && begin[0].starts_with("main goes on at "), "{begin:?}");
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let (mut server, address, _) = serve(&["--bind", "127.0.0.1:0", "--set", "stop.within=1h"]);
+    // It does not hear that the server stops, which therefore waits for it.
+    let watcher = watcher(&address);
+    watcher.signal("-STOP");
+    server.signal("-TERM");
+    server.signal("-INT");
+    let (status, errors) = server.ended();
+    assert!(status.signal().is_some(), "{status}: it ended as who is not asked; {errors:?}");
+    assert!(errors.iter().any(|line| line.contains("it stops at once")), "{errors:?}");
+}
+
+#[test]
+fn a_stop_that_hangs_is_ended_in_time() {
+    let (out, into) = UnixStream::pair().unwrap();
+    let mut fill = into.try_clone().unwrap();
+    let mut command = inferno();
+    command.args(["serve", "--bind", "127.0.0.1:0", "--set", "stop.within=1s", "--log", "error"]);
+    let mut child = command.stdout(OwnedFd::from(into)).stderr(Stdio::piped()).spawn().unwrap();
+    let errors = lines(child.stderr.take().unwrap());
+    let mut server = Process { child, out: channel().1, errors };
+    let mut line = String::new();
+    while !line.contains(" on udp ") {
+        line.clear();
+        assert!(BufReader::with_capacity(1, &out).read_line(&mut line).unwrap() > 0);
+    }
+    // Nobody reads any more, and nothing more fits in: the server's last words have no place to go.
+    fill.set_nonblocking(true).unwrap();
+    while fill.write(b" ").is_ok() {}
+    fill.set_nonblocking(false).unwrap();
+    server.signal("-TERM");
+    let (status, errors) = server.ended();
+    assert_eq!(status.code(), Some(1), "{errors:?}");
+    assert!(errors.iter().any(|line| line.contains("it had not stopped in time")), "{errors:?}");
+}
+
+/// Asks to be let in; gives where the client then stands.
+fn ask(lobby: &mut Lobby, number: u64, meanwhile: impl FnOnce(&mut Lobby)) -> ConnectionState {
+    let mut client = App::new();
+    client.add_plugins(ReplicaPlugin);
+    let world = client.world_mut();
+    world.resource_scope(|world, mut connection: Mut<Connection>| connection.join(world.resource::<Protocol>(), "lobby", false));
+    let (id, name) = (ConnectionId(number), format!("user{number}"));
+    lobby.connected(id, Visitor { player: EntityId::named(&name), name, room: None });
+    meanwhile(lobby);
+    while let Some(message) = world.resource_mut::<Connection>().next_outgoing() {
+        lobby.message(id, &message);
+    }
+    lobby.tick_room("lobby");
+    let mut inbox = Vec::new();
+    lobby.pump(|to, own, shared| inbox.extend((to == id).then(|| [own, shared].concat())));
+    inbox.into_iter().for_each(|packet| world.resource_mut::<Connection>().deliver(packet.into()));
+    client.update();
+    client.world().resource::<Connection>().state().clone()
+}
+
+#[test]
+fn nobody_is_let_in_while_the_host_stops_and_who_was_about_to_come_in_is_told() {
+    let told = ConnectionState::Refused(Refusal::ShuttingDown, Vec::new());
+    let mut lobby = Lobby::new(HostLimits::default(), false);
+    let blueprint = Blueprint::new(|_| {}, |_| {});
+    lobby.open_room(&blueprint, RoomOptions::named("lobby")).unwrap();
+    assert_eq!(ask(&mut lobby, 1, |_| {}), ConnectionState::Live);
+    assert_eq!(ask(&mut lobby, 2, Lobby::shut_down), told, "who is connected and has not said which room it wants");
+    assert_eq!(ask(&mut lobby, 3, |_| {}), told, "who comes later");
+    assert_eq!(lobby.room_names().count(), 0);
+}
+
+#[test]
+fn a_room_takes_no_more_than_its_template_says() {
+    let folder = Folder::new("capacity");
+    let file = folder.write("server.toml", &FILE.replace("capacity = 3", "capacity = 1"));
+    let (_server, address, _) = serve(&["--config", &file]);
+    let mut first = Process::start(inferno().args(["watch", "--server", &address, "--room", "north"]));
+    until(&first.out, "snapshot");
+    let (well, _, errors) = said(inferno().args(["dump", "--server", &address, "--room", "north"]));
+    assert!(!well && errors.contains("room_full"), "{errors}");
+    look_in(&address, "south");
+    first.signal("-TERM");
+    assert!(first.ended().0.success());
+}
+
+fn deployed(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap()
+}
+
+#[test]
+fn the_unit_of_systemd_runs_what_there_is_and_waits_for_the_stop() {
+    let folder = Folder::new("unit");
+    let file = folder.write("server.toml", "[listen]\nbind = \"127.0.0.1:0\"\n[stop]\nwithin = \"20s\"\n");
+    let unit = deployed("roomkeeper.service")
+        .replace("/usr/local/bin/inferno", env!("CARGO_BIN_EXE_inferno"))
+        .replace("/etc/roomkeeper/server.toml", &file);
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+    let command = |key: &str| value(key).split(' ').skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let (well, out, errors) = said(inferno().args(command("ExecStartPre")));
+    assert!(well && out == format!("{file} is in order\n"), "{out}{errors}");
+    let arguments = command("ExecStart");
+    let (mut server, ..) = serve(&arguments.iter().map(String::as_str).skip(1).collect::<Vec<_>>());
+    assert_eq!(arguments[0], "serve");
+    server.signal(&format!("-{}", value("KillSignal").trim_start_matches("SIG")));
+    assert_eq!(server.ended().0.code(), Some(0));
+    // The configuration that the unit asks for ends by itself before systemd would kill it.
+    assert!(unit.contains("`within = \"20s\"`") && value("TimeoutStopSec").parse::<u32>().unwrap() > 20, "{unit}");
+
+    let path = folder.write("roomkeeper.service", &unit);
+    match Command::new("systemd-analyze").args(["verify", &path]).output() {
+        Ok(verified) => assert!(verified.status.success() && verified.stderr.is_empty(), "{}", String::from_utf8_lossy(&verified.stderr)),
+        Err(error) => eprintln!("systemd-analyze is not there, so it has not judged the unit: {error}"),
+    }
+}
+
+#[test]
+fn the_environment_of_the_image_is_understood() {
+    let text = deployed("Containerfile");
+    let settings: Vec<(&str, &str)> = text
+        .split(|c: char| c.is_whitespace())
+        .filter(|word| word.starts_with("ROOMKEEPER_"))
+        .filter_map(|word| word.split_once('='))
+        .collect();
+    assert_eq!(settings.len(), 4, "{settings:?}");
+    let (well, _, errors) = said(inferno().arg("config").envs(settings.clone()));
+    let refused = "error: environment ROOMKEEPER_LISTEN_BIND: listen.bind = \"0.0.0.0:5000\": it can be reached from outside, so listen.key is wanted";
+    assert!(!well && errors.starts_with(refused), "{errors}");
+    let (well, text, errors) = said(inferno().arg("config").envs(settings.clone()).env("ROOMKEEPER_LISTEN_ALLOW_UNAUTHENTICATED", "true"));
+    assert!(well, "{errors}");
+    for (name, value) in settings {
+        assert!(text.contains(&format!("\"{value}\" # environment {name}\n")), "{name}\n{text}");
+    }
+}
