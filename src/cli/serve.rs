@@ -1,9 +1,10 @@
 //! `serve` and `token`.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,11 +14,14 @@ use super::game::{Game, start_log};
 use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives, TokenOptions};
 use super::signals;
 use crate::client::unix_time;
-use crate::host::gateway::{Access, ShardConfig};
-use crate::host::{HostKey, KeepOptions, Lobby, LogFormat, Logs, Server, ServerError, TickReport, TokenIssuer};
+use crate::host::gateway::{Access, KEYS_MAX, ShardConfig};
+use crate::host::{
+    self, Host, HostHandle, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, Server, ServerError, ShareOptions,
+    TickReport, TokenIssuer,
+};
 use crate::protocol::{EntityId, LinkConditions, LinkParseError, User, UserJoined};
 use crate::room::{EntityIndex, Level, Recorded, RoomOptions};
-use crate::store::Durability;
+use crate::store::{Durability, share_at};
 
 /// A flag that Ctrl-C, SIGTERM and SIGHUP set.
 pub(super) fn stop_flag() -> Arc<AtomicBool> {
@@ -43,58 +47,91 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     let config = telling.load()?.config;
     let logs = start_log(&config.log.filter, config.log.format)?;
     let story = Arc::new(AtomicBool::new(config.log.story));
-    let reload = telling.has_file().then(|| log_again(telling, logs, (config.log.format, story.clone())));
+    let running = Arc::new(OnceLock::new());
+    let reload = telling.has_file().then(|| read_again(telling, logs, (config.log.format, story.clone()), running.clone()));
     let stop = signals::watch(config.stop.within, reload)?;
-    let mut server = Server::bind_threads(&shard_config(&config)?, config.limits, config.listen.gateway_threads.into())?;
-    // Half of the time to say goodbye, half to write what is left.
-    server.set_farewell(config.stop.within / 2);
+    let mut host = Host::bind(&shard_config(&config)?, host_options(&config))?;
+    if let Some(path) = &config.listen.key {
+        host.accept_keys(&read_or_make_keys(path)?);
+    }
+    // It is set once, here.
+    let _ = running.set(host.handle());
     if let Some(conditions) = &config.link.conditions {
         let bad = |error: LinkParseError| CliError::Argument { what: "link.conditions".to_owned(), detail: error.to_string() };
-        link(&mut server, conditions.parse().map_err(bad)?, config.link.seed);
+        let (conditions, seed) = (conditions.parse().map_err(bad)?, config.link.seed);
+        say(&format!("a simulated link before each client: {conditions}, seed {seed}"));
+        host.set_link(conditions, seed);
     }
-    open_rooms(game, &config, &mut server)?;
-    let address = server.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
-    let rooms = server.lobby().room_names().collect::<Vec<_>>().join(", ");
+    if let Some(bans) = &config.hosting.bans {
+        host.keep_bans(bans).map_err(|error| CliError::Io { what: format!("the bans in {}", bans.display()), error })?;
+    }
+    let (telling, told) = (game.clone(), story);
+    host.on_tick(Arc::new(move |room, report, lobby| {
+        if told.load(Ordering::Relaxed) {
+            tell_report(&telling, room, report, lobby);
+        }
+    }));
+    let address = host.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
+    let rooms = open_rooms(game, &config, &mut host, address)?;
     say(&format!("{} serves {rooms} on udp {address}", game.name));
     if config.listen.allow_unauthenticated {
         say("anybody may connect: players are not authenticated");
     }
-    server.run(&stop, |room, report, lobby| {
-        if story.load(Ordering::Relaxed) {
-            tell_report(game, room, report, lobby);
-        }
-    });
-    let kept = server.stop_keeping();
-    let (host, gateway) = server.counters();
-    let (late, skipped) = server.lateness();
+    // Half of the time to say goodbye, half to write what is left.
+    host.run(&stop, config.stop.within / 2);
+    let kept = host.stop_keeping();
+    let ((rooms, pace), (_, gateway)) = (host.totals(), host.counters());
     say(&format!(
-        "stopped: {} joined, {} left, {} lost, {} commands, {} datagrams in, {} out; latest tick {late:?} late, {skipped} skipped",
-        host.joined, host.left, host.timed_out, host.commands, gateway.datagrams_in, gateway.datagrams_out
+        "stopped: {} joined, {} left, {} lost, {} commands, {} datagrams in, {} out; latest tick {:?} late, {} skipped",
+        rooms.joined,
+        rooms.left,
+        rooms.timed_out,
+        rooms.commands,
+        gateway.datagrams_in,
+        gateway.datagrams_out,
+        pace.late.max(),
+        pace.skipped
     ));
     let given_up = kept.and_then(|kept| kept.given_up);
     given_up.map_or(Ok(()), |reason| Err(CliError::Lost(reason)))
 }
 
-/// Opens the rooms of the configuration, and those that were stored.
-fn open_rooms(game: &Game, config: &Config, server: &mut Server) -> Result<(), CliError> {
-    let mut rooms: Vec<(String, &Template)> = Vec::new();
-    for room in &config.rooms {
-        rooms.extend(config.templates.get(&room.template).map(|template| (room.name.clone(), template)));
+fn host_options(config: &Config) -> HostOptions {
+    let threads = match config.listen.gateway_threads {
+        // The system spreads clients over threads by chance, and each takes 256 at most.
+        0 if config.limits.sessions_max <= 256 => 1,
+        0 => config.limits.sessions_max.div_ceil(128).min(16),
+        threads => threads.into(),
+    };
+    HostOptions {
+        limits: config.limits,
+        gateway_threads: threads,
+        room_threads: config.hosting.room_threads.into(),
+        rest_after: config.hosting.rest_after,
     }
-    let keep = keep_options(config);
-    if let Some(keep) = &keep {
-        let keeper = server.keep(keep)?;
+}
+
+/// Opens the rooms of the configuration, and those that were stored. Gives their names, for people.
+fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr) -> Result<String, CliError> {
+    for (name, template) in &config.templates {
+        let mut made = host::Template::new(game.blueprint.clone(), room_options(name, template, config.store.data.is_some())?);
+        (made.members_max, made.on_demand) = (template.capacity, template.on_demand);
+        made.fresh_seeds = template.seed == Seed::Random;
+        host.template(name, made);
+    }
+    let mut rooms: Vec<(String, String)> = config.rooms.iter().map(|room| (room.name.clone(), room.template.clone())).collect();
+    if let Some(name) = &config.share.host {
+        share(config, host, name, address)?;
+    } else if let Some(keep) = keep_options(config) {
+        let keeper = host.keep(&keep)?;
         keeper.found().iter().for_each(|finding| say(&format!("found: {finding}")));
         let stored = keeper.stored()?.into_iter().filter(|header| header.forked_from.is_none()).map(|header| header.name);
         // What a stored room was made from is stored with it.
         let stored: Vec<String> = stored.filter(|name| !rooms.iter().any(|(known, _)| known == name)).collect();
-        let default = config.templates.get(DEFAULT);
-        rooms.extend(stored.into_iter().filter_map(|name| Some((name, default?))));
+        rooms.extend(stored.into_iter().map(|name| (name, DEFAULT.to_owned())));
     }
     for (name, template) in &rooms {
-        let options = room_options(name, template, keep.is_some())?;
-        let seed = options.seed;
-        match server.open_room(&game.blueprint, options) {
+        match host.open(name, template) {
             // One room whose data is damaged keeps no other from being served.
             Err(ServerError::Keep(error)) if rooms.len() > 1 => {
                 say(&format!("{name} is not served: {error}"));
@@ -102,17 +139,31 @@ fn open_rooms(game: &Game, config: &Config, server: &mut Server) -> Result<(), C
             }
             opened => opened?,
         }
-        if let Some(capacity) = template.capacity {
-            server.lobby_mut().set_capacity(name, capacity);
-        }
-        let tick = server.lobby().room(name).map_or(0, |room| room.tick_now().0);
+        let room = host.rooms().into_iter().find(|room| room.name == *name);
+        let Some(room) = room else { continue };
+        let tick = room.status.tick.0;
         if tick > 0 {
             say(&format!("{name} goes on at {}, tick {tick}", room_time(tick)));
-        } else if template.seed == Seed::Random {
-            say(&format!("{name} begins with seed {seed}"));
+        } else if config.templates.get(template).is_some_and(|template| template.seed == Seed::Random) {
+            say(&format!("{name} begins with seed {}", room.seed));
         }
     }
-    Ok(())
+    let open: Vec<String> = host.rooms().into_iter().map(|room| room.name).collect();
+    let shared = || format!("what it is given of the rooms in {}", config.store.data.as_deref().unwrap_or(Path::new("")).display());
+    Ok(if config.share.host.is_some() { shared() } else { open.join(", ") })
+}
+
+/// Shares rooms with other servers, by a database that all have.
+fn share(config: &Config, host: &mut Host, name: &str, address: SocketAddr) -> Result<(), CliError> {
+    let Some(keep) = keep_options(config) else { return Ok(()) };
+    let listen = &config.listen;
+    let reached = config.share.address.or_else(|| listen.public_addresses.first().copied()).unwrap_or(address);
+    let (store, directory) = share_at(&keep.folder, name, &reached.to_string(), config.share.lease)?;
+    let stored = store.reader()?;
+    let keeper = host.keep_by(Keeper::start(store, keep.writer)?);
+    keeper.found().iter().for_each(|finding| say(&format!("found: {finding}")));
+    let options = ShareOptions { host: name.to_owned(), renew_every: config.share.lease / 4 };
+    Ok(host.share(directory, Some(stored), &options)?)
 }
 
 fn room_options(name: &str, template: &Template, kept: bool) -> Result<RoomOptions, CliError> {
@@ -151,8 +202,13 @@ fn keep_options(config: &Config) -> Option<KeepOptions> {
     Some(options)
 }
 
-/// Reads the configuration again for what it says of the log. What is wrong in it changes nothing.
-fn log_again(telling: Telling, logs: Logs, (format, story): (LogFormat, Arc<AtomicBool>)) -> signals::Reload {
+/// Reads the configuration again for what it says of the log, and the keys. What is wrong in it changes nothing.
+fn read_again(
+    telling: Telling,
+    logs: Logs,
+    (format, story): (LogFormat, Arc<AtomicBool>),
+    running: Arc<OnceLock<HostHandle>>,
+) -> signals::Reload {
     Box::new(move || match telling.load() {
         Err(error) => tracing::error!("the configuration was not read again: {error}"),
         Ok(loaded) => {
@@ -163,6 +219,15 @@ fn log_again(telling: Telling, logs: Logs, (format, story): (LogFormat, Arc<Atom
             story.store(log.story, Ordering::Relaxed);
             if let Err(error) = logs.set_filter(&log.filter) {
                 tracing::error!("the log goes on as it was: {error}");
+            }
+            let (Some(path), Some(host)) = (loaded.config.listen.key, running.get()) else { return };
+            match read_or_make_keys(&path) {
+                Ok(keys) => {
+                    tracing::info!(keys = keys.len(), "the keys were read again");
+                    // A host that has stopped lets nobody in.
+                    let _ = host.accept_keys(keys);
+                }
+                Err(error) => tracing::error!("the keys stay as they were: {error}"),
             }
         }
     })
@@ -212,14 +277,25 @@ pub(super) fn room_time(tick: u32) -> String {
     format!("{:02}:{:02}.{}", tenths / 600, tenths / 10 % 60, tenths % 10)
 }
 
-/// Reads a key, or makes one that only its owner can read.
+/// Reads the key by which tokens are made: the first one.
 pub(super) fn read_or_make_key(path: &Path) -> Result<HostKey, CliError> {
+    let keys = read_or_make_keys(path)?;
+    keys.first().copied().ok_or_else(|| bad_key(path))
+}
+
+fn bad_key(path: &Path) -> CliError {
+    let detail = format!("it does not hold 64 hexadecimal digits in each line, in 1 to {KEYS_MAX} lines");
+    CliError::Argument { what: format!("the key file {}", path.display()), detail }
+}
+
+/// Reads keys, one a line, of which the first makes tokens and all let in; or makes one that only its owner can read.
+fn read_or_make_keys(path: &Path) -> Result<Vec<HostKey>, CliError> {
     let io = |error| CliError::Io { what: format!("the key file {}", path.display()), error };
     match std::fs::read_to_string(path) {
-        Ok(text) => parse_key(&text).ok_or_else(|| CliError::Argument {
-            what: format!("the key file {}", path.display()),
-            detail: "it does not hold 64 hexadecimal digits".to_owned(),
-        }),
+        Ok(text) => {
+            let keys: Option<Vec<HostKey>> = text.lines().filter(|line| !line.trim().is_empty()).map(parse_key).collect();
+            keys.filter(|keys| (1..=KEYS_MAX).contains(&keys.len())).ok_or_else(|| bad_key(path))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key = HostKey::random()?;
             let text: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -228,7 +304,7 @@ pub(super) fn read_or_make_key(path: &Path) -> Result<HostKey, CliError> {
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             options.open(path).and_then(|mut file| writeln!(file, "{text}")).map_err(io)?;
-            Ok(key)
+            Ok(vec![key])
         }
         Err(error) => Err(io(error)),
     }

@@ -51,6 +51,8 @@ pub struct RoomInfo {
     pub seats_max: usize,
     /// It is at rest in the store: who asks for it wakes it.
     pub is_resting: bool,
+    /// The seed that it began with, unless it was brought back from the store, which knows its own.
+    pub seed: u64,
     /// How it does.
     pub status: RoomStatus,
 }
@@ -58,7 +60,7 @@ pub struct RoomInfo {
 impl RoomInfo {
     pub(super) fn resting(name: &str, template: &str) -> Self {
         let (name, template, status) = (name.to_owned(), template.to_owned(), RoomStatus::default());
-        Self { name, template, seats: 0, seats_max: 0, is_resting: true, status }
+        Self { name, template, seats: 0, seats_max: 0, is_resting: true, seed: 0, status }
     }
 }
 

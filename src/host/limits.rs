@@ -99,3 +99,25 @@ pub struct HostCounters {
     /// Batches that were handed to members.
     pub batches: u64,
 }
+
+impl std::ops::AddAssign for HostCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.connected += other.connected;
+        self.joined += other.joined;
+        self.resumed += other.resumed;
+        self.refused += other.refused;
+        self.refused_full += other.refused_full;
+        self.left += other.left;
+        self.timed_out += other.timed_out;
+        self.returned += other.returned;
+        self.malformed += other.malformed;
+        self.out_of_turn += other.out_of_turn;
+        self.kicked += other.kicked;
+        self.commands_dropped += other.commands_dropped;
+        self.commands += other.commands;
+        self.resyncs += other.resyncs;
+        self.resyncs_refused += other.resyncs_refused;
+        self.room_faults += other.room_faults;
+        self.batches += other.batches;
+    }
+}

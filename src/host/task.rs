@@ -223,6 +223,7 @@ impl Task {
         let due = self.pacer.due(now);
         if due.skipped > 0 {
             lock(&self.berth.pace).skipped += due.skipped;
+            lock(&self.berth.status).pace.skipped += due.skipped;
             tracing::warn!(room = self.berth.name, skipped = due.skipped, late = ?due.late, "a room fell behind; its time stood still");
         }
         let stands = self.weather.halted.load(Ordering::Relaxed) || self.ending.is_some() || self.handing.is_some();
@@ -363,9 +364,12 @@ impl Task {
             self.empty_since.get_or_insert(now);
         }
         self.rounds += 1;
-        if !self.rounds.is_multiple_of(STATUS_EVERY) {
-            return;
+        if self.rounds.is_multiple_of(STATUS_EVERY) {
+            self.write_status(now);
         }
+    }
+
+    fn write_status(&self, now: Duration) {
         let name = &self.berth.name;
         let (tick, members, away) = self.lobby.standing_of(name);
         let mut status = lock(&self.berth.status);
@@ -387,6 +391,7 @@ impl Task {
         let all_know = (!self.lobby.has_pasts() && !self.lobby.has_sessions()) || now > since + ENDING_MAX;
         let is_written = self.is_written();
         if all_know && (is_written || now > since + WRITING_MAX) {
+            self.write_status(now);
             self.kept.take().into_iter().for_each(|kept| kept.close());
             self.tell(TaskNews::Over(self.berth.name.clone(), is_written));
             return false;

@@ -1,15 +1,17 @@
 //! Where data is, as people name it: a folder, a file with one room, or the address of a PostgreSQL.
 
 use std::path::Path;
+use std::time::Duration;
 
+use super::directory::Directory;
 use super::error::StoreError;
 #[cfg(feature = "postgres")]
-use super::postgres::{PostgresOptions, PostgresStore};
+use super::postgres::{PostgresDirectory, PostgresOptions, PostgresStore};
 use super::sqlite::{self, Durability, SqliteStore};
 use super::tables::Store;
 
 /// True if a place is the address of a PostgreSQL, and no folder.
-fn names_postgres(place: &Path) -> bool {
+pub(crate) fn names_postgres(place: &Path) -> bool {
     place.to_str().is_some_and(|place| place.starts_with("postgres://") || place.starts_with("postgresql://"))
 }
 
@@ -32,6 +34,24 @@ pub fn store_at(place: &Path, durability: Durability) -> Result<Box<dyn Store>, 
         return Err(StoreError::NoPostgres);
     }
     Ok(Box::new(SqliteStore::open(place, durability)?))
+}
+
+/// Opens the data of a place that several hosts share, for writing those rooms of it that are this host's; and the directory that says which those are.
+///
+/// # Errors
+/// If it can't be reached, holds something else, or is no PostgreSQL, or this build knows none.
+#[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "there is nothing to share"))]
+pub fn share_at(place: &Path, host: &str, address: &str, lease: Duration) -> Result<(Box<dyn Store>, Box<dyn Directory>), StoreError> {
+    #[cfg(feature = "postgres")]
+    if let Some(options) = postgres_at(place) {
+        let directory = PostgresDirectory::join(&options, host, address, lease)?;
+        let store = PostgresStore::open_as(&options, host, directory.leases())?;
+        return Ok((Box::new(store), Box::new(directory)));
+    }
+    match names_postgres(place) {
+        true => Err(StoreError::NoPostgres),
+        false => Err(StoreError::Unfit { place: place.display().to_string(), detail: "only a database can be shared".to_owned() }),
+    }
 }
 
 /// Opens the data of a place for reading, whoever writes it meanwhile.

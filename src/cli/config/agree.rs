@@ -3,12 +3,14 @@
 use super::keys::nearest;
 use super::load::{ConfigError, Loaded, Origin};
 use crate::room::Level;
+use crate::store::names_postgres;
 
 /// Finds what does not go together, and lets follow what follows. Of values that could not be read nothing is said.
 pub(super) fn agree(loaded: &mut Loaded, unread: &[String], wrong: &mut Vec<ConfigError>) {
     let unread = |path: &str| unread.iter().any(|unread| unread == path);
     access(loaded, &unread, wrong);
     keeping(loaded, &unread, wrong);
+    sharing(loaded, &unread, wrong);
     rooms(loaded, wrong);
     for (name, template) in &loaded.config.templates {
         let path = format!("templates.{name}.capacity");
@@ -77,6 +79,16 @@ fn keeping(loaded: &mut Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<
     }
     let writer = &mut loaded.config.store.writer;
     (writer.seal_every, writer.components_every) = (1, 1);
+}
+
+/// Rooms are shared by a database that all have.
+fn sharing(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
+    let config = &loaded.config;
+    let is_database = config.store.data.as_ref().is_some_and(|data| names_postgres(data));
+    if config.share.host.is_some() && !is_database && !unread("store.data") {
+        let what = "share.host: rooms are shared by a database, so store.data = \"postgres://...\" is wanted".to_owned();
+        wrong.push(ConfigError { origin: loaded.origin("share.host"), what });
+    }
 }
 
 fn rooms(loaded: &Loaded, wrong: &mut Vec<ConfigError>) {

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use crate::protocol::LinkConditions;
 use crate::protocol::limits::TICK_MILLIS;
+use crate::store::names_postgres;
 
 /// A value as somebody gave it.
 #[derive(Clone, Debug, PartialEq)]
@@ -266,7 +267,9 @@ impl Form for Path {
 
     fn write(&self, value: &Self::Value) -> Option<String> {
         // What is printed is good wherever it is put.
-        value.as_ref().map(|path| quote(&std::path::absolute(path).as_ref().unwrap_or(path).to_string_lossy()))
+        let whole =
+            |path: &PathBuf| if names_postgres(path) { path.clone() } else { std::path::absolute(path).unwrap_or_else(|_| path.clone()) };
+        value.as_ref().map(|path| quote(&whole(path).to_string_lossy()))
     }
 }
 

@@ -76,6 +76,23 @@ pub(super) const SECTIONS: &[Section] = &[
             key!("requests_per_second", Count(1, 1_000_000), gateway.requests_per_second),
             key!("requests_burst", Count(1, 1_000_000), gateway.requests_burst),
             key!("pending_max", Many(1, 65_536), gateway.pending_max),
+            key!("clients_per_address_max", Many(1, 65_536), gateway.clients_per_address_max),
+        ],
+    },
+    Section {
+        name: "hosting",
+        keys: &[
+            key!("room_threads", Count(0, 256), hosting.room_threads),
+            key!("rest_after", Perhaps(Time(1_000, 30 * 24 * HOUR_MILLIS)), hosting.rest_after),
+            key!(path "bans", Path, hosting.bans),
+        ],
+    },
+    Section {
+        name: "share",
+        keys: &[
+            key!("host", Perhaps(Words(NAME_BYTES_MAX)), share.host),
+            key!("address", Perhaps(Address), share.address),
+            key!("lease", Time(1_000, HOUR_MILLIS), share.lease),
         ],
     },
     Section {
@@ -107,6 +124,7 @@ pub(super) const TEMPLATE: &[Key<Template>] = &[
     key!("notes", Switch, notes),
     key!("check", Switch, check),
     key!("deny_ambiguity", Switch, deny_ambiguity),
+    key!("on_demand", Switch, on_demand),
 ];
 
 /// The keys of a room.

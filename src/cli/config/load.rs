@@ -14,6 +14,7 @@ use super::form::Given;
 use super::keys::{Key, ROOM, SECTIONS, TEMPLATE, nearest, variable};
 use super::settings::{Config, Room, Template};
 use crate::protocol::limits::NAME_BYTES_MAX;
+use crate::store::names_postgres;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -264,7 +265,9 @@ impl File<'_> {
                 continue;
             };
             let given = match Given::of(value.get_ref()) {
-                Given::Text(text) if key.is_path && !text.is_empty() => Given::Text(self.folder.join(text).to_string_lossy().into_owned()),
+                Given::Text(text) if key.is_path && !text.is_empty() && !names_postgres(Path::new(&text)) => {
+                    Given::Text(self.folder.join(text).to_string_lossy().into_owned())
+                }
                 given => given,
             };
             notes.take(into, key, &format!("{path}.{word}"), &given, self.at(value.span().start));

@@ -20,7 +20,9 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     pub(crate) limits: HostLimits,
     pub(crate) gateway: GatewayLimits,
+    pub(crate) hosting: Hosting,
     pub(crate) store: Keeping,
+    pub(crate) share: Sharing,
     pub(crate) link: SimulatedLink,
     pub(crate) log: Logging,
     pub(crate) stop: Stopping,
@@ -36,6 +38,22 @@ pub(crate) struct Listen {
     pub(crate) gateway_threads: u8,
     pub(crate) key: Option<PathBuf>,
     pub(crate) allow_unauthenticated: bool,
+}
+
+/// How it goes about its rooms.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Hosting {
+    pub(crate) room_threads: u16,
+    pub(crate) rest_after: Option<Duration>,
+    pub(crate) bans: Option<PathBuf>,
+}
+
+/// Whether it shares its rooms with other servers.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sharing {
+    pub(crate) host: Option<String>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) lease: Duration,
 }
 
 /// Where rooms are kept, and how.
@@ -77,6 +95,7 @@ pub(crate) struct Template {
     pub(crate) notes: bool,
     pub(crate) check: bool,
     pub(crate) deny_ambiguity: bool,
+    pub(crate) on_demand: bool,
 }
 
 /// A room that is opened at the start.
@@ -89,7 +108,7 @@ pub(crate) struct Room {
 impl Template {
     /// A template that says nothing: the game's own level.
     pub(super) fn new(level: Option<PathBuf>) -> Self {
-        Self { level, seed: Seed::Fixed(1), capacity: None, notes: false, check: false, deny_ambiguity: false }
+        Self { level, seed: Seed::Fixed(1), capacity: None, notes: false, check: false, deny_ambiguity: false, on_demand: false }
     }
 }
 
@@ -112,6 +131,8 @@ impl Config {
             },
             limits: HostLimits::default(),
             gateway: GatewayLimits::default(),
+            hosting: Hosting { room_threads: 0, rest_after: None, bans: None },
+            share: Sharing { host: None, address: None, lease: Duration::from_secs(10) },
             store: Keeping { data: None, survives: Survives::PowerLoss, seal_always: false, writer: WriterOptions::default() },
             link: SimulatedLink { conditions: None, seed: 1 },
             log: Logging { filter: "warn".to_owned(), format: LogFormat::Text, story: false },

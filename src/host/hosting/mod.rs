@@ -59,12 +59,14 @@ pub struct Template {
     pub members_max: Option<usize>,
     /// Whether a room of it is created when somebody asks for `NAME/...`, where `NAME` is the template's.
     pub on_demand: bool,
+    /// Whether each new room has another seed, and not the one of the options.
+    pub fresh_seeds: bool,
 }
 
 impl Template {
     /// A game's rooms as they are by default. None are created on demand.
     pub fn new(blueprint: Blueprint, options: RoomOptions) -> Self {
-        Self { blueprint, options, members_max: None, on_demand: false }
+        Self { blueprint, options, members_max: None, on_demand: false, fresh_seeds: false }
     }
 }
 
@@ -93,6 +95,7 @@ struct Place {
     berth: Arc<Berth>,
     template: Template,
     template_name: String,
+    seed: u64,
     /// Players who were led there and are connected.
     seats: usize,
     /// Everybody who was led there and is connected.
@@ -130,6 +133,8 @@ pub struct Host {
     foyer: Lobby,
     routes: BTreeMap<ConnectionId, Route>,
     places: BTreeMap<String, Place>,
+    /// What rooms counted that are gone.
+    gone: (HostCounters, Pace),
     /// Rooms at rest, and the names of their templates.
     resting: BTreeMap<String, String>,
     templates: BTreeMap<String, Template>,
@@ -161,6 +166,13 @@ impl std::fmt::Debug for Host {
     }
 }
 
+/// A seed from the system's source of chance.
+fn fresh_seed() -> Result<u64, getrandom::Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 #[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
 fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -186,7 +198,7 @@ impl Host {
         let scheduler = Scheduler::start(threads);
         let scheduler = scheduler.map_err(|error| BindError::Socket { address: config.bind, error })?;
         let foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
-        let (routes, places, resting, templates, wanted, weather, bans) = Default::default();
+        let (routes, places, gone, resting, templates, wanted, weather, bans) = Default::default();
         Ok(Self {
             gateway,
             outlet,
@@ -194,6 +206,7 @@ impl Host {
             foyer,
             routes,
             places,
+            gone,
             resting,
             templates,
             wanted,
@@ -287,7 +300,11 @@ impl Host {
         if self.places.len() >= limits.rooms_max {
             return Err(failed(RoomError::Rules(vec![format!("{} rooms are as many as the host may have", self.places.len())])));
         }
-        let options = RoomOptions { name: name.to_owned(), ..template.options.clone() };
+        let mut options = RoomOptions { name: name.to_owned(), ..template.options.clone() };
+        if template.fresh_seeds {
+            options.seed = fresh_seed().map_err(|error| failed(RoomError::Rules(vec![error.to_string()])))?;
+        }
+        let seed = options.seed;
         let (mut lobby, mut kept, mut past) = (Lobby::new(limits, self.foyer.takes_over()), None, None);
         lobby.begin_epoch(unix_time().as_nanos() as u64);
         match &mut self.keeper {
@@ -316,7 +333,7 @@ impl Host {
         self.scheduler.add(Task::new(berth.clone(), lobby, Pacer::new(self.scheduler.now(), phase), gear));
         self.resting.remove(name);
         let template_name = template_name.to_owned();
-        self.places.insert(name.to_owned(), Place { berth, template, template_name, seats: 0, visitors: 0, ending: None });
+        self.places.insert(name.to_owned(), Place { berth, template, template_name, seed, seats: 0, visitors: 0, ending: None });
         Ok(())
     }
 
@@ -360,6 +377,7 @@ impl Host {
             seats: place.seats,
             seats_max: place.seats_max(&self.options.limits),
             is_resting: false,
+            seed: place.seed,
             status: place.berth.status(),
         });
         let resting = self.resting.iter().map(|(name, template)| RoomInfo::resting(name, template));
@@ -372,6 +390,18 @@ impl Host {
         let wanted = self.places.iter().filter(|(name, _)| wanted(name));
         wanted.for_each(|(_, place)| pace.add(&place.berth.take_pace()));
         pace
+    }
+
+    /// What was counted by all rooms that ever were, and by those who lead people; and how the rooms kept their time.
+    pub fn totals(&self) -> (HostCounters, Pace) {
+        let (mut counters, mut pace) = self.gone.clone();
+        counters += self.foyer.counters();
+        for place in self.places.values() {
+            let status = place.berth.status();
+            counters += status.counters;
+            pace.add(&status.pace);
+        }
+        (counters, pace)
     }
 
     /// What was counted: by those who lead people, and by the gateway. What rooms count is in their [status](Self::rooms).
@@ -478,6 +508,9 @@ impl Host {
     /// A room has ended: by order, by its game's fault, or because nobody was in it.
     fn ended(&mut self, name: &str, written: bool) {
         let Some(place) = self.places.remove(name) else { return };
+        let status = place.berth.status();
+        self.gone.0 += status.counters;
+        self.gone.1.add(&status.pace);
         // What is not stored must not be gone on with; its lease runs out by itself.
         if written
             && let Some(sharing) = &self.sharing

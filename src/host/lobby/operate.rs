@@ -1,0 +1,61 @@
+//! What an operator does to a lobby and its rooms, and sees of them.
+
+use super::{HostedRoom, Lobby};
+use crate::host::session::{ConnectionId, Stage};
+use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick};
+
+impl Lobby {
+    /// Lets a room have fewer members and spectators than [`HostLimits::members_per_room_max`]. Those who are in it stay.
+    pub fn set_capacity(&mut self, name: &str, members_max: usize) {
+        if let Some(hosted) = self.rooms.get_mut(name) {
+            hosted.capacity = members_max.min(self.limits.members_per_room_max);
+        }
+    }
+
+    /// Closes all rooms, and lets nobody in any more: who is here, and who comes later, is told that the host shuts down.
+    pub fn shut_down(&mut self) {
+        self.shutting_down = true;
+        let names: Vec<String> = self.rooms.keys().cloned().collect();
+        names.iter().for_each(|name| self.close_room(name, &Refusal::ShuttingDown));
+        let others: Vec<ConnectionId> =
+            self.sessions.iter().filter(|(_, session)| session.stage != Stage::Closing).map(|(connection, _)| *connection).collect();
+        others.iter().for_each(|connection| self.refuse(*connection, &Refusal::ShuttingDown));
+    }
+
+    /// The tick of a room, how many members and spectators it has, and for how many users it waits.
+    pub(crate) fn standing_of(&self, name: &str) -> (RoomTick, usize, usize) {
+        let standing = |hosted: &HostedRoom| (hosted.room.tick_now(), hosted.members.len(), hosted.vacant.len());
+        self.rooms.get(name).map(standing).unwrap_or_default()
+    }
+
+    /// Whether who comes again takes its own place over.
+    pub(crate) fn takes_over(&self) -> bool {
+        self.takeover
+    }
+
+    /// True if a connection is about to be closed.
+    pub(crate) fn is_closing(&self, connection: ConnectionId) -> bool {
+        self.sessions.get(&connection).is_some_and(|session| session.stage == Stage::Closing)
+    }
+
+    /// True if anybody is connected.
+    pub fn has_sessions(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
+    /// Puts a user out of a room, and says why. False if it is not there.
+    pub fn kick(&mut self, name: &str, user: EntityId, why: &str) -> bool {
+        let found = self.rooms.get(name).and_then(|hosted| hosted.users.get(&user)).copied();
+        if let Some(connection) = found {
+            self.counters.kicked += 1;
+            self.turn_away(connection, LeaveReason::Kicked, &Refusal::Kicked(why.to_owned()));
+        }
+        found.is_some()
+    }
+
+    /// Takes a connection out of its room, tells it why, and closes it when that is sent.
+    pub fn turn_away(&mut self, connection: ConnectionId, reason: LeaveReason, why: &Refusal) {
+        self.detach(connection, reason);
+        self.refuse(connection, why);
+    }
+}
