@@ -35,13 +35,12 @@ pub(super) struct Player {
 
 impl Player {
     pub(super) fn connect(game: &Game, credentials: &Credentials, room: &str, name: &str, seed: u64) -> Result<Self, CliError> {
-        Self::connect_in(game.client_app(), game.brain(seed)?, (credentials, room), name)
+        Ok(Self::over(UdpTransport::connect(credentials, room, false)?, (game.client_app(), game.brain(seed)?), name))
     }
 
-    /// Connects in an app that has this game's protocol.
-    fn connect_in(mut app: App, brain: BotBrain, (credentials, room): (&Credentials, &str), name: &str) -> Result<Self, CliError> {
-        app.insert_resource(UdpTransport::connect(credentials, room, false)?);
-        Ok(Self { name: name.to_owned(), app, brain })
+    fn over(transport: UdpTransport, (mut app, brain): (App, BotBrain), name: &str) -> Self {
+        app.insert_resource(transport);
+        Self { name: name.to_owned(), app, brain }
     }
 
     /// Connects as the arguments say, over the link that they name, whose chance is this player's own.
@@ -56,12 +55,8 @@ impl Player {
         name: &str,
         number: u32,
     ) -> Result<Self, CliError> {
-        let mut player = Self::connect_in(app, brain, (&client.credentials(name)?, &client.room), name)?;
-        if let Some(conditions) = client.link.link {
-            let seed = client.link.link_seed.wrapping_add(u64::from(number) << 32);
-            player.app.world_mut().resource_mut::<UdpTransport>().set_link(conditions, seed);
-        }
-        Ok(player)
+        let seed = client.link.link_seed.wrapping_add(u64::from(number) << 32);
+        Ok(Self::over(client.transport(name, &client.room, false, seed)?, (app, brain), name))
     }
 
     pub(super) fn state(&self) -> &ConnectionState {

@@ -14,7 +14,7 @@ use super::ledger::{LedgerOptions, SnippetOptions};
 use super::swarm::SwarmOptions;
 #[cfg(feature = "terminal")]
 use super::view::PlayOptions;
-use crate::client::{Credentials, LinkError};
+use crate::client::{Credentials, LinkError, UdpTransport};
 use crate::host::{HostKey, KeepError, LogError, LogFormat, ServerError, TokenError, ViewError};
 use crate::protocol::{Admission, EntityId, LinkConditions};
 use crate::room::{Level, LevelError, RoomOptions};
@@ -282,8 +282,8 @@ pub(super) struct DemoOptions {
 /// How a client finds its way in.
 #[derive(Clone, Debug, Args)]
 pub(super) struct ClientArguments {
-    /// The server.
-    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
+    /// The server; with commas between, several that share their rooms: if one is gone the next is tried.
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS,..")]
     pub(super) server: String,
     /// The room.
     #[arg(long, default_value = "main")]
@@ -301,10 +301,32 @@ impl ClientArguments {
             let what = format!("the token file {}", path.display());
             return std::fs::read(path).map(Credentials::Token).map_err(|error| CliError::Io { what, error });
         }
-        let bad = |detail: String| CliError::Argument { what: format!("the server {:?}", self.server), detail };
-        let mut addresses = self.server.to_socket_addrs().map_err(|error| bad(error.to_string()))?;
-        let server = addresses.next().ok_or_else(|| bad("no such address".to_owned()))?;
-        unauthenticated(server, name)
+        unauthenticated(self.servers()?.0, name)
+    }
+
+    /// The server, and the others that may have its rooms.
+    fn servers(&self) -> Result<(SocketAddr, Vec<SocketAddr>), CliError> {
+        let resolve = |server: &str| {
+            let bad = |detail: String| CliError::Argument { what: format!("the server {server:?}"), detail };
+            let mut addresses = server.trim().to_socket_addrs().map_err(|error| bad(error.to_string()))?;
+            addresses.next().ok_or_else(|| bad("no such address".to_owned()))
+        };
+        let mut servers = self.server.split(',').map(resolve);
+        // `split` gives something even of nothing.
+        let first = servers.next().unwrap_or_else(|| resolve(&self.server))?;
+        Ok((first, servers.collect::<Result<_, _>>()?))
+    }
+
+    /// The way to a room, with the simulated link before it that is asked for, whose chance has this seed.
+    pub(super) fn transport(&self, name: &str, room: &str, spectate: bool, link_seed: u64) -> Result<UdpTransport, CliError> {
+        let mut transport = UdpTransport::connect(&self.credentials(name)?, room, spectate)?;
+        if self.token.is_none() {
+            transport.also_at(self.servers()?.1);
+        }
+        if let Some(conditions) = self.link.link {
+            transport.set_link(conditions, link_seed);
+        }
+        Ok(transport)
     }
 }
 

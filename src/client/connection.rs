@@ -59,6 +59,8 @@ pub struct Connection {
     /// For how long nothing has come from the host, as far as what carries the messages tells.
     silence: Duration,
     told: Option<ConnectionState>,
+    /// It was just told that another host has the room.
+    sent_on: bool,
     /// Kept for a prediction.
     pub(crate) journal: Option<Journal>,
 }
@@ -350,6 +352,13 @@ pub(crate) fn receive(world: &mut World) {
         (ConnectionState::Degraded, false) => connection.state = ConnectionState::Live,
         _ => {}
     }
+    // Whoever carries the messages may go there at once; if it does not, that is told the next time.
+    let is_new = matches!(&connection.state, ConnectionState::Refused(Refusal::Elsewhere(_), _))
+        && !std::mem::replace(&mut connection.sent_on, true);
+    if is_new {
+        return;
+    }
+    connection.sent_on = false;
     if connection.told.as_ref() != Some(&connection.state) {
         let state = connection.state.clone();
         connection.told = Some(state.clone());

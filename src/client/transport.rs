@@ -217,7 +217,7 @@ impl UdpTransport {
     }
 
     /// The link stands.
-    fn stand(&mut self, now: Duration, connection: &mut Connection, protocol: &Protocol, replica: &Replica) {
+    fn stand(&mut self, connection: &mut Connection, protocol: &Protocol, replica: &Replica) {
         if !self.greeted {
             self.greeted = true;
             connection.join(protocol, &self.room, self.spectate);
@@ -227,9 +227,6 @@ impl UdpTransport {
                 replica.room_name().clone_into(&mut self.room);
             }
             (self.came_in, self.trying, self.broken, self.moves) = (true, false, None, 0);
-        } else if let ConnectionState::Refused(Refusal::Elsewhere(host), _) = connection.state() {
-            let host = host.clone();
-            self.go_to(now, &host, connection);
         } else if let (ConnectionState::Refused(Refusal::Rejected(why), _), Some(broken)) = (connection.state(), &self.broken)
             && why.code == "already_joined"
         {
@@ -253,6 +250,7 @@ pub struct UdpPlugin;
 impl Plugin for UdpPlugin {
     fn build(&self, app: &mut App) {
         app.add_systems(PreUpdate, take_in.before(ReplicaSystems::Receive).run_if(resource_exists::<UdpTransport>));
+        app.add_systems(PreUpdate, go_elsewhere.after(ReplicaSystems::Receive).run_if(resource_exists::<UdpTransport>));
         app.add_systems(PostUpdate, give_out.run_if(resource_exists::<UdpTransport>));
     }
 }
@@ -270,8 +268,16 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
     match status {
         LinkStatus::Connecting if transport.broken.is_none() => connection.connecting(),
         LinkStatus::Connecting => {}
-        LinkStatus::Connected => transport.stand(now, &mut connection, &protocol, &replica),
+        LinkStatus::Connected => transport.stand(&mut connection, &protocol, &replica),
         LinkStatus::Disconnected(reason) => transport.mend(now, reason, &mut connection),
+    }
+}
+
+/// Goes where the room is, before anybody sees that it is not here.
+fn go_elsewhere(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connection>) {
+    if let ConnectionState::Refused(Refusal::Elsewhere(host), _) = connection.state() {
+        let host = host.clone();
+        transport.go_to(unix_time(), &host, &mut connection);
     }
 }
 

@@ -18,7 +18,7 @@ use super::keyboard::{Keyboard, leaves};
 use super::replay::Replay;
 use super::screen::Screen;
 use super::story::{Story, answered, listen};
-use crate::client::{Connection, ConnectionState, Replica, UdpTransport};
+use crate::client::{Connection, ConnectionState, Replica};
 use crate::predict::Prediction;
 use crate::protocol::limits::TICKS_PER_SECOND;
 use crate::protocol::{EntityId, Moment, When};
@@ -92,10 +92,7 @@ impl<'a> Live<'a> {
     ) -> Result<Self, CliError> {
         let mut app = game.player_app(pilot.is_some());
         listen(&mut app);
-        let mut transport = UdpTransport::connect(&client.credentials(name)?, &client.room, pilot.is_none())?;
-        if let Some(conditions) = client.link.link {
-            transport.set_link(conditions, client.link.link_seed);
-        }
+        let transport = client.transport(name, &client.room, pilot.is_none(), client.link.link_seed)?;
         app.insert_resource(transport);
         let (mut client, mut behind) = (client.clone(), 0);
         if let Some(Moment { room, when: When::Ago(ticks) }) = Moment::parse(&client.room) {
@@ -231,12 +228,8 @@ impl<'a> Live<'a> {
         let newest = self.app.world().resource::<Replica>().tick().0.saturating_add(self.behind);
         let behind = i64::from(self.behind).saturating_add(ticks).clamp(0, i64::from(newest)) as u32;
         let room = if behind == 0 { self.client.room.clone() } else { format!("{}@-{}s", self.client.room, behind / TICKS_PER_SECOND) };
-        let transport = self.client.credentials(&self.name).and_then(|credentials| Ok(UdpTransport::connect(&credentials, &room, true)?));
-        match transport {
-            Ok(mut transport) => {
-                if let Some(conditions) = self.client.link.link {
-                    transport.set_link(conditions, self.client.link.link_seed);
-                }
+        match self.client.transport(&self.name, &room, true, self.client.link.link_seed) {
+            Ok(transport) => {
                 hang_up(&mut self.app);
                 self.app.insert_resource(transport);
                 self.behind = behind;

@@ -7,7 +7,7 @@ use super::super::game::Game;
 use super::super::options::{CliError, ClientArguments};
 use super::super::picture::{Eyes, Picture, View};
 use super::canvas::Camera;
-use crate::client::{Connection, Replica, UdpTransport};
+use crate::client::{Connection, Replica};
 use crate::protocol::EntityId;
 use crate::protocol::limits::TICKS_PER_SECOND;
 
@@ -36,7 +36,7 @@ impl Replay {
     ) -> Result<Self, CliError> {
         let mut app = game.player_app(false);
         let room = format!("{}@{}", client.room, tick.saturating_sub(BEFORE));
-        app.insert_resource(UdpTransport::connect(&client.credentials(name)?, &room, true)?);
+        app.insert_resource(client.transport(name, &room, true, client.link.link_seed)?);
         Ok(Self { app, of, end: tick + AFTER, camera, picture: None })
     }
 
