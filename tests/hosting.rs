@@ -91,7 +91,7 @@ impl Running {
         let stops = stop.clone();
         let thread = std::thread::spawn(move || {
             host.run(&stops, Duration::from_secs(5));
-            let all_ended = host.rooms().is_empty();
+            let all_ended = host.rooms().iter().all(|room| room.is_resting);
             host.stop_keeping();
             all_ended
         });

@@ -10,6 +10,7 @@
 #[path = "../arena/mod.rs"]
 mod arena;
 mod failures;
+mod hosts;
 mod leases;
 #[path = "../promises/mod.rs"]
 mod promises;

@@ -19,7 +19,7 @@ impl Host {
                 let full = self.routes.len() >= self.options.limits.sessions_max;
                 self.routes.insert(connection, Route { visitor, thread, room: None, waits: None });
                 let banned = || self.bans.of(admission.player, unix_time()).map(Ban::refusal);
-                let why = if self.draining { Some(Refusal::ShuttingDown) } else { full.then_some(Refusal::HostFull).or_else(banned) };
+                let why = if self.draining { Some(self.farewell()) } else { full.then_some(Refusal::HostFull).or_else(banned) };
                 why.into_iter().for_each(|why| self.foyer.turn_away(connection, LeaveReason::Left, &why));
             }
             GatewayEvent::Message(connection, message) | GatewayEvent::Packet(connection, message) => {

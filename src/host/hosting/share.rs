@@ -12,8 +12,8 @@ use crate::store::{Claim, Directory, Leases, Load, Store, StoreError};
 /// How many rooms of hosts that are gone are taken at once. Others may take the rest.
 const LAPSED_AT_ONCE: usize = 16;
 
-/// After so long without a word a host is not sent anybody any more.
-const SILENT_MAX: Duration = Duration::from_secs(15);
+/// After so many renewals that did not come a host is not sent anybody any more.
+const MISSED_MAX: u32 = 3;
 
 /// Most rooms that wait for an answer of the directory.
 pub(super) const ASKED_MAX: usize = 4_096;
@@ -223,7 +223,7 @@ impl Clerk {
             self.say(News::Lost(lost));
         }
         let hosts = self.directory.hosts()?;
-        let others = hosts.into_iter().filter(|entry| entry.host != self.host && entry.silent < SILENT_MAX);
+        let others = hosts.into_iter().filter(|entry| entry.host != self.host && entry.silent < self.every * MISSED_MAX);
         let peer = others.min_by_key(|entry| (entry.load.members, entry.load.rooms)).map(|entry| entry.address);
         self.board.lock().unwrap_or_else(PoisonError::into_inner).peer = peer;
         if load.rooms < load.rooms_max {

@@ -130,10 +130,14 @@ impl Host {
 
     /// A room was given back: who is still in it is sent to where it can go on.
     fn is_released(&mut self, room: &str) {
-        let peer = self.sharing.as_ref().and_then(Sharing::peer);
         if self.draining {
-            self.end(room, peer.map_or(Refusal::ShuttingDown, Refusal::Elsewhere), false);
+            self.end(room, self.farewell(), false);
         }
+    }
+
+    /// What those hear who are here, or come, while the host stops: where they can go on, if there is such a place.
+    pub(super) fn farewell(&self) -> Refusal {
+        self.sharing.as_ref().and_then(Sharing::peer).map_or(Refusal::ShuttingDown, Refusal::Elsewhere)
     }
 
     /// Tells the directory how full this host is; and lets its rooms stand still while its leases may have run out. True if they may have.
