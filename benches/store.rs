@@ -235,7 +235,12 @@ fn flush_of(store: &mut dyn Store, keys: &[RoomKey], number: u64) -> Flush {
         let facts = format!("[{}]", vec![fact; 40].join(",")).into_bytes();
         let ticks: Vec<u8> = (0..10_000_u64).map(|byte| (byte * number / 7) as u8).collect();
         let values = (0..60).map(|entity| (format!("entity{entity}"), "position".to_owned(), Some(format!("[{number},1.0,2.0]"))));
-        let components = Some(ComponentWrites { tick, values: values.collect(), ..ComponentWrites::default() });
+        // The table of components follows each five seconds.
+        let components = (key.0.unsigned_abs() / 20).wrapping_add(number / 20).is_multiple_of(5).then(|| ComponentWrites {
+            tick,
+            values: values.collect(),
+            ..ComponentWrites::default()
+        });
         let chunks = vec![(ChunkKind::Facts, chunk(facts)), (ChunkKind::Ticks, chunk(ticks))];
         let head = Head { tick, seq: FactSeq(number) };
         flush.seals.push(Seal { key, head, chain: template.chain, fingerprint, chunks, components, checkpoint: None });

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use arena::{blueprint, options, script, state_of};
 use promises::{has_one_owner_for_each_room, keeps_its_promises, play, reader, start};
-use roomkeeper::host::{fork, header_of, rebuild_from_facts, rerun};
+use roomkeeper::host::{Keeper, fork, header_of, rebuild_from_facts, rerun};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, Incoming, RoomTick};
 use roomkeeper::room::{Blueprint, Room};
@@ -31,6 +31,37 @@ fn a_store_in_memory_keeps_its_promises() {
 #[test]
 fn a_store_on_disk_keeps_its_promises() {
     keeps_its_promises(Box::new(SqliteStore::open(folder("conformance"), Durability::PowerLoss).unwrap()));
+}
+
+#[cfg(not(feature = "postgres"))]
+#[test]
+fn a_build_without_postgres_says_so_and_takes_its_address_for_no_folder() {
+    for address in ["postgres://rooms@localhost/rooms", "postgresql://localhost"] {
+        let error = roomkeeper::host::Keeper::open(&roomkeeper::host::KeepOptions::in_folder(address)).unwrap_err();
+        assert!(error.to_string().contains("build it with the feature `postgres`"), "{error}");
+        assert!(!std::path::Path::new("postgres:").exists() && !std::path::Path::new("postgresql:").exists());
+    }
+}
+
+#[test]
+fn a_room_that_is_opened_again_in_the_same_process_goes_on_where_it_was() {
+    let store = MemoryStore::new();
+    let mut keeper = Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap();
+    let mut hash = 0;
+    for opening in 0..4 {
+        let mut room = keeper.room(&blueprint(), options("arena")).unwrap();
+        assert_eq!(room.tick_now(), RoomTick(opening * 25));
+        assert!(opening == 0 || state_of(&mut room).hash() == hash);
+        for tick in 1..=25 {
+            let incoming = script(&room, opening * 25 + tick);
+            keeper.handle("arena").unwrap().record(room.tick(incoming).unwrap().into());
+        }
+        hash = state_of(&mut room).hash();
+    }
+    drop(keeper.stop());
+    let mut archive = Archive::new(Box::new(store), blueprint().protocol());
+    assert_eq!(archive.head("arena").unwrap().unwrap().tick, RoomTick(100));
+    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
 }
 
 #[test]

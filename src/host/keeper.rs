@@ -193,6 +193,11 @@ impl Keeper {
     /// If it can't be built, or what is stored can't be read.
     pub fn room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<Room, KeepError> {
         let protocol = blueprint.protocol();
+        if self.handles.contains_key(&options.name) {
+            // It goes on from all that it was, not from what happens to be stored.
+            self.close(&options.name);
+            self.writer.sync()?;
+        }
         self.found.append(&mut self.reader.take_over(&options.name)?);
         let known = self.reader.room(&options.name)?.is_some_and(|room| room.sealed.is_some());
         let (room, handle) = if known {

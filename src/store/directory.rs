@@ -141,6 +141,7 @@ struct Held {
 struct Kept {
     held: BTreeMap<String, Held>,
     /// By which lease rooms are open. A room that was lost and claimed again has to be opened again before anything of it is written.
+    #[cfg(feature = "postgres")]
     opened: BTreeMap<String, Token>,
 }
 

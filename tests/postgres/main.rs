@@ -193,7 +193,7 @@ fn a_row_that_is_not_what_was_written_is_named_and_cuts_off_no_other_room() {
 #[test]
 fn a_text_that_postgres_can_not_hold_stops_no_room() {
     let Some(server) = shared() else { return };
-    let mut store = PostgresStore::open(&server.options("zero")).unwrap();
+    let mut store = PostgresStore::open(&server.options_by_socket("zero")).unwrap();
     let protocol = blueprint().protocol().describe();
     let header = RoomHeader { name: "a\0b".to_owned(), ..header_of(&options("x")) };
     let key = store.enter(&header, &protocol).unwrap();

@@ -136,6 +136,13 @@ impl Server {
         options_at(self.port, schema)
     }
 
+    /// The same, over the server's socket.
+    pub fn options_by_socket(&self, schema: &str) -> PostgresOptions {
+        let mut options = self.options(schema);
+        options.address = format!("host={} port={} user=rooms dbname=postgres", self.folder.display(), self.port);
+        options
+    }
+
     /// The server's processes, the first of all first.
     fn processes(&self) -> Vec<String> {
         let Some(process) = &self.process else { return Vec::new() };

@@ -12,7 +12,7 @@ mod rows;
 mod schema;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -201,6 +201,8 @@ pub struct PostgresStore {
     role: Role,
     /// The names and tokens of rooms as they were when they were opened.
     opened: BTreeMap<RoomKey, (String, Token)>,
+    /// Those of them that were found to be another host's.
+    lost: BTreeSet<RoomKey>,
     connection: Option<Connection>,
 }
 
@@ -225,7 +227,7 @@ impl PostgresStore {
     fn start(options: &PostgresOptions, host: &str, leases: Option<Leases>) -> Result<Self, StoreError> {
         let role = Role::Writes { run: None, stored: 0 };
         let (options, host) = (options.clone(), host.to_owned());
-        let mut store = Self { options, host, leases, role, opened: BTreeMap::new(), connection: None };
+        let mut store = Self { options, host, leases, role, opened: BTreeMap::new(), lost: BTreeSet::new(), connection: None };
         store.connect()?;
         Ok(store)
     }
@@ -240,7 +242,7 @@ impl PostgresStore {
 
     fn read_as(options: &PostgresOptions, host: &str, leases: Option<Leases>) -> Result<Self, StoreError> {
         let (options, host) = (options.clone(), host.to_owned());
-        let mut store = Self { options, host, leases, role: Role::Reads, opened: BTreeMap::new(), connection: None };
+        let mut store = Self { options, host, leases, role: Role::Reads, opened: BTreeMap::new(), lost: BTreeSet::new(), connection: None };
         store.connect()?;
         Ok(store)
     }

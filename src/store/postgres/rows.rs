@@ -201,6 +201,7 @@ impl Store for PostgresStore {
         })?;
         if token.is_some() {
             self.opened.insert(key, opened);
+            self.lost.remove(&key);
         }
         Ok(key)
     }
