@@ -1,5 +1,5 @@
 //! The real server, as somebody runs it who has others to look after: its file, its environment, its log, its end.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(unix)]
 
 use std::collections::BTreeMap;
