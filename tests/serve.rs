@@ -1,5 +1,5 @@
 //! The real server, as somebody runs it who has others to look after: its file, its environment, its log, its end.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(unix)]
 
 use std::collections::BTreeMap;
@@ -240,7 +240,9 @@ fn the_example_is_in_order_has_every_key_and_tells_the_defaults() {
     let full = example_in_full();
     let file = folder.write("server.toml", &full);
     std::fs::create_dir(folder.0.join("levels")).unwrap();
-    ["e1m1", "e1m2"].map(|level| folder.write(&format!("levels/{level}.json"), "{}"));
+    for level in ["e1m1", "e1m2"] {
+        folder.write(&format!("levels/{level}.json"), "{}");
+    }
     let (well, text, errors) = said(inferno().args(["config", "--config", &file]));
     assert!(well, "{errors}\n{full}");
     let chosen = [
