@@ -193,7 +193,7 @@ impl Keeper {
     /// If it can't be built, or what is stored can't be read.
     pub fn room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<Room, KeepError> {
         let protocol = blueprint.protocol();
-        if self.handles.contains_key(&options.name) {
+        if self.protocols.contains_key(&options.name) {
             // It goes on from all that it was, not from what happens to be stored.
             self.close(&options.name);
             self.writer.sync()?;
