@@ -177,6 +177,8 @@ fn who_watches_goes_back_in_time_and_on_again_where_the_server_keeps_it() {
         player.hold('d');
         player.wait_for("a walk", |screen| place(screen) > 4.0);
         player.let_go('d');
+        // So that her walk is past.
+        std::thread::sleep(std::time::Duration::from_secs(3));
         let mut spectator = inferno(&["watch", "--view", &server.1]);
         spectator.wait_for("the player", |screen| place(screen) > 4.0);
         spectator.keys("[");

@@ -407,7 +407,7 @@ impl<F: Form> Form for Perhaps<F> {
 
     fn read(&self, given: &Given) -> Result<Self::Value, String> {
         match given {
-            Given::Plain(text) if text.is_empty() => Ok(None),
+            Given::Plain(text) | Given::Text(text) if text.is_empty() => Ok(None),
             given => self.0.read(given).map(Some),
         }
     }

@@ -227,7 +227,11 @@ impl<'a> Live<'a> {
         let ticks = seconds.saturating_mul(i64::from(TICKS_PER_SECOND));
         let newest = self.app.world().resource::<Replica>().tick().0.saturating_add(self.behind);
         let behind = i64::from(self.behind).saturating_add(ticks).clamp(0, i64::from(newest)) as u32;
-        let room = if behind == 0 { self.client.room.clone() } else { format!("{}@-{}s", self.client.room, behind / TICKS_PER_SECOND) };
+        let room = if behind == 0 {
+            self.client.room.clone()
+        } else {
+            format!("{}@-{}s", self.client.room, f64::from(behind) / f64::from(TICKS_PER_SECOND))
+        };
         match self.client.transport(&self.name, &room, true, self.client.link.link_seed) {
             Ok(transport) => {
                 hang_up(&mut self.app);
@@ -354,7 +358,7 @@ impl<'a> Live<'a> {
             let prediction = world.resource::<Prediction>();
             figures.push(("corrected", format!("{} of {}", prediction.corrected, prediction.confirmed)));
         } else {
-            let late = if self.behind == 0 { "watch".to_owned() } else { format!("watch, {} s late", self.behind / TICKS_PER_SECOND) };
+            let late = if self.behind == 0 { "watch".to_owned() } else { format!("{} s late", self.behind.div_ceil(TICKS_PER_SECOND)) };
             figures.push(("you", late));
         }
         figures
