@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use super::aside::Aside;
 use super::options::{Cli, CliError, Verb};
-use super::picture::View;
 use super::processor::require_processor;
 #[cfg(feature = "terminal")]
 use super::view;
 use super::{capacity, demo, handlers, ledger, serve, swarm, watch};
+use crate::client::picture::View;
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::predict::PredictPlugin;
 use crate::protocol::Protocol;

@@ -11,7 +11,6 @@ mod game;
 mod handlers;
 mod ledger;
 mod options;
-mod picture;
 mod processor;
 mod recorded;
 mod serve;
@@ -22,5 +21,5 @@ mod watch;
 
 pub use self::game::{BotBrain, Game, Narrator};
 pub use self::options::CliError;
-pub use self::picture::{Actor, Ending, Eyes, Form, Gauge, Key, Keys, Picture, Pilot, Shape, Spot, Tint, View};
 pub use self::processor::require_processor;
+pub use crate::client::picture::{Actor, Ending, Eyes, Form, Gauge, Key, Keys, Picture, Pilot, Shape, Spot, Tint, View};
