@@ -90,6 +90,8 @@ pub struct HostCounters {
     pub commands_dropped: u64,
     /// Commands that were handed to a room.
     pub commands: u64,
+    /// Those of them that the room's rules rejected.
+    pub rejected: u64,
     /// Members that were sent a snapshot because they could not keep up, or differed.
     pub resyncs: u64,
     /// Snapshots that were asked for too often.
@@ -98,4 +100,31 @@ pub struct HostCounters {
     pub room_faults: u64,
     /// Batches that were handed to members.
     pub batches: u64,
+}
+
+impl std::ops::Add for HostCounters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            connected: self.connected + other.connected,
+            joined: self.joined + other.joined,
+            resumed: self.resumed + other.resumed,
+            refused: self.refused + other.refused,
+            refused_full: self.refused_full + other.refused_full,
+            left: self.left + other.left,
+            timed_out: self.timed_out + other.timed_out,
+            returned: self.returned + other.returned,
+            malformed: self.malformed + other.malformed,
+            out_of_turn: self.out_of_turn + other.out_of_turn,
+            kicked: self.kicked + other.kicked,
+            commands_dropped: self.commands_dropped + other.commands_dropped,
+            commands: self.commands + other.commands,
+            rejected: self.rejected + other.rejected,
+            resyncs: self.resyncs + other.resyncs,
+            resyncs_refused: self.resyncs_refused + other.resyncs_refused,
+            room_faults: self.room_faults + other.room_faults,
+            batches: self.batches + other.batches,
+        }
+    }
 }

@@ -15,6 +15,8 @@ mod hosting;
 mod keeper;
 mod limits;
 mod lobby;
+#[cfg(unix)]
+mod overview;
 mod pace;
 mod pacer;
 mod past;
@@ -37,6 +39,8 @@ pub use self::hosting::{Host, HostOptions, Template};
 pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, rebuild};
 pub use self::limits::{HostCounters, HostLimits};
 pub use self::lobby::{Lobby, PastAnswer, PastRequest, TickReport};
+#[cfg(unix)]
+pub use self::overview::{MemberInfo, Overview, StoreStatus, Tally, Traffic, Way, Ways};
 pub use self::pace::{Durations, Pace};
 pub use self::pacer::{CATCH_UP_TICKS_MAX, Due, Pacer};
 pub use self::rerun::{Difference, Edit, FromFacts, Rerun, fork, rebuild_from_facts, rerun};

@@ -20,6 +20,7 @@ use crate::host::handle::{HostHandle, Order, RoomInfo};
 use crate::host::keeper::{KeepError, KeepOptions, Keeper};
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::lobby::Lobby;
+use crate::host::overview::{Overview, StoreStatus, Tally};
 use crate::host::pace::Pace;
 use crate::host::pacer::Pacer;
 use crate::host::scheduler::Scheduler;
@@ -136,6 +137,8 @@ pub struct Host {
     thread: Arc<Mutex<Thread>>,
     is_known: bool,
     opened: u64,
+    /// What rooms counted that have ended.
+    ended: Tally,
     looked_around: Duration,
     looked_for_empty: Duration,
     draining: bool,
@@ -193,6 +196,7 @@ impl Host {
             thread: Arc::new(Mutex::new(std::thread::current())),
             is_known: false,
             opened: 0,
+            ended: Tally::default(),
             looked_around: Duration::ZERO,
             looked_for_empty: Duration::ZERO,
             draining: false,
@@ -345,6 +349,14 @@ impl Host {
         (self.foyer.counters(), self.gateway.counters())
     }
 
+    /// What it has to say as a whole.
+    pub fn overview(&self) -> Overview {
+        let (foyer, gateway) = self.counters();
+        let (connections, ended, is_draining) = (self.connections(), self.ended.clone(), self.draining);
+        let store = self.keeper.as_ref().map(|keeper| StoreStatus::of(keeper.writer()));
+        Overview { connections, foyer, gateway, ended, store, is_draining, templates: self.templates.keys().cloned().collect() }
+    }
+
     /// How many are connected.
     pub fn connections(&self) -> usize {
         self.routes.len()
@@ -420,6 +432,7 @@ impl Host {
     /// A room has ended: by order, by its game's fault, or because nobody was in it.
     fn ended(&mut self, name: &str) {
         let Some(place) = self.places.remove(name) else { return };
+        self.ended.add(&place.berth.status());
         if place.ending == Some(true) {
             tracing::info!(room = name, "at rest");
             self.resting.insert(name.to_owned(), place.template_name);
