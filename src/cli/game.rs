@@ -117,6 +117,15 @@ impl Game {
         self
     }
 
+    /// What an [admin server](crate::admin::Admin) knows of this game.
+    #[cfg(all(feature = "admin", unix))]
+    pub fn admin(&self) -> crate::admin::AdminGame {
+        let mut game = crate::admin::AdminGame::new(self.name, self.blueprint.clone());
+        (game.teller, game.view) = (self.narrator, self.view);
+        (game.kinds, game.ends) = (self.kinds.clone(), self.ends.clone());
+        game
+    }
+
     /// Runs the command line that the process was given.
     pub fn run(&self) -> ExitCode {
         self.run_with(std::env::args_os())
