@@ -91,9 +91,12 @@
 //!
 //! `client` is the replica and its transport; `host` is lobby, gateway and server. Both are on by default. The simulation
 //! kit and the command line need both. `terminal`, on by default too, lets the command line draw a game: see
-//! [`Game::view`](cli::Game::view). A game's client takes `default-features = false, features = ["client"]`.
+//! [`Game::view`](cli::Game::view). `admin`, on by default too, is an HTTP server beside a host: metrics, orders, and a page
+//! to look at any moment of any room. A game's client takes `default-features = false, features = ["client"]`.
 #![warn(unreachable_pub)]
 
+#[cfg(all(feature = "admin", unix))]
+pub mod admin;
 #[cfg(all(feature = "client", feature = "host"))]
 pub mod cli;
 #[cfg(feature = "client")]

@@ -368,6 +368,8 @@ fn an_operator_lets_a_room_stand_still_steps_looks_into_it_puts_out_and_closes()
     handle.step("main", 1).unwrap();
     until("a tick", &mut [&mut ann, &mut bob], |all| all[1].sum() == 5);
     assert_eq!(tick().0, stands_at.0 + 1);
+    handle.step("main", 5).unwrap();
+    until("five ticks", &mut [&mut ann, &mut bob], |_| tick().0 == stands_at.0 + 6);
     handle.pause("main", false).unwrap();
     until("it goes on", &mut [&mut ann, &mut bob], |_| tick().0 > stands_at.0 + 10);
     handle.kick("main", EntityId::named("bob"), "enough").unwrap();

@@ -34,14 +34,15 @@ fn code(text: &str) -> String {
 #[test]
 fn arrows_point_one_way() {
     let forbidden = [
-        ("src/protocol", vec!["room", "client", "store", "host", "sim", "cli", "net", "predict"]),
-        ("src/net", vec!["room", "client", "store", "host", "sim", "cli"]),
-        ("src/room", vec!["client", "store", "host", "sim", "cli", "net", "predict"]),
-        ("src/client", vec!["room", "store", "host", "sim", "cli", "predict"]),
-        ("src/predict", vec!["store", "host", "sim", "cli", "net"]),
-        ("src/store", vec!["room", "client", "host", "sim", "cli", "net", "predict"]),
-        ("src/host", vec!["client", "sim", "cli", "predict"]),
-        ("src/sim", vec!["cli"]),
+        ("src/protocol", vec!["room", "client", "store", "host", "sim", "cli", "net", "predict", "admin"]),
+        ("src/net", vec!["room", "client", "store", "host", "sim", "cli", "admin"]),
+        ("src/room", vec!["client", "store", "host", "sim", "cli", "net", "predict", "admin"]),
+        ("src/client", vec!["room", "store", "host", "sim", "cli", "predict", "admin"]),
+        ("src/predict", vec!["store", "host", "sim", "cli", "net", "admin"]),
+        ("src/store", vec!["room", "client", "host", "sim", "cli", "net", "predict", "admin"]),
+        ("src/host", vec!["client", "sim", "cli", "predict", "admin"]),
+        ("src/sim", vec!["cli", "admin"]),
+        ("src/admin", vec!["sim", "cli", "predict", "net"]),
     ];
     for (folder, others) in forbidden {
         for (name, text) in files(folder) {

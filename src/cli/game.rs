@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use super::aside::Aside;
 use super::options::{Cli, CliError, Verb};
-use super::picture::View;
 use super::processor::require_processor;
 #[cfg(feature = "terminal")]
 use super::view;
 use super::{capacity, config, demo, handlers, ledger, serve, swarm, watch};
+use crate::client::picture::View;
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::host::{LogFormat, Logs};
 use crate::predict::PredictPlugin;
@@ -116,6 +116,15 @@ impl Game {
     pub fn kinds(mut self, components: &[&str]) -> Self {
         self.kinds = components.iter().map(|component| (*component).to_owned()).collect();
         self
+    }
+
+    /// What an [admin server](crate::admin::Admin) knows of this game.
+    #[cfg(all(feature = "admin", unix))]
+    pub fn admin(&self) -> crate::admin::AdminGame {
+        let mut game = crate::admin::AdminGame::new(self.name, self.blueprint.clone());
+        (game.teller, game.view) = (self.narrator, self.view);
+        (game.kinds, game.ends) = (self.kinds.clone(), self.ends.clone());
+        game
     }
 
     /// Runs the command line that the process was given.

@@ -16,7 +16,7 @@ use super::signals;
 use crate::client::unix_time;
 use crate::host::gateway::{Access, KEYS_MAX, ShardConfig};
 use crate::host::{
-    self, Host, HostHandle, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, Server, ServerError, ShareOptions,
+    self, Host, HostHandle, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, Server, ServerError, ShareOptions, Tally,
     TickReport, TokenIssuer,
 };
 use crate::protocol::{EntityId, LinkConditions, LinkParseError, User, UserJoined};
@@ -80,7 +80,7 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     // Half of the time to say goodbye, half to write what is left.
     host.run(&stop, config.stop.within / 2);
     let kept = host.stop_keeping();
-    let ((rooms, pace), (_, gateway)) = (host.totals(), host.counters());
+    let (Tally { counters: rooms, pace, .. }, (_, gateway)) = (host.totals(), host.counters());
     say(&format!(
         "stopped: {} joined, {} left, {} lost, {} commands, {} datagrams in, {} out; latest tick {:?} late, {} skipped",
         rooms.joined,

@@ -13,6 +13,7 @@ mod headless;
 mod inflow;
 mod interpolate;
 mod journal;
+pub mod picture;
 mod plugin;
 mod reconnect;
 mod replica;

@@ -11,6 +11,7 @@ use super::bans::Ban;
 use super::gateway::GatewayCounters;
 use super::limits::HostCounters;
 use super::lobby::Lobby;
+use super::overview::{MemberInfo, Overview};
 use super::task::{Mail, RoomStatus};
 use super::token::HostKey;
 use crate::protocol::EntityId;
@@ -68,6 +69,7 @@ impl RoomInfo {
 pub(super) enum Order {
     Rooms(Sender<Vec<RoomInfo>>),
     Counters(Sender<(usize, (HostCounters, GatewayCounters))>),
+    Overview(Sender<Overview>),
     Open { room: String, template: String, answer: Sender<Result<(), String>> },
     Close { room: String, why: String, answer: Sender<bool> },
     Mail { room: String, mail: Mail, answer: Sender<bool> },
@@ -116,6 +118,14 @@ impl HostHandle {
     /// If the host does not answer.
     pub fn rooms(&self) -> Result<Vec<RoomInfo>, OrderError> {
         self.order(Order::Rooms)
+    }
+
+    /// What the host as a whole has to say.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn overview(&self) -> Result<Overview, OrderError> {
+        self.order(Order::Overview)
     }
 
     /// How many are connected, and what was counted.
@@ -188,12 +198,25 @@ impl HostHandle {
     /// # Errors
     /// If there is no such room, or it does not answer.
     pub fn look<T: Send + 'static>(&self, room: &str, look: impl FnOnce(&mut Room) -> T + Send + 'static) -> Result<T, OrderError> {
-        let (answer, answers) = channel();
         let name = room.to_owned();
+        self.ask(room, move |lobby| lobby.room_mut(&name).map(look))
+    }
+
+    /// Who is in a room, and how each is reached.
+    ///
+    /// # Errors
+    /// If there is no such room, or it does not answer.
+    pub fn members(&self, room: &str) -> Result<Vec<MemberInfo>, OrderError> {
+        let name = room.to_owned();
+        self.ask(room, move |lobby| lobby.room(&name).is_some().then(|| lobby.members_of(&name)))
+    }
+
+    fn ask<T: Send + 'static>(&self, room: &str, ask: impl FnOnce(&mut Lobby) -> Option<T> + Send + 'static) -> Result<T, OrderError> {
+        let (answer, answers) = channel();
         let ask = move |lobby: &mut Lobby| {
-            if let Some(room) = lobby.room_mut(&name) {
+            if let Some(found) = ask(lobby) {
                 // Who asked and is gone has no use for the answer.
-                let _ = answer.send(look(room));
+                let _ = answer.send(found);
             }
         };
         self.mail(room, Mail::Ask(Box::new(ask)))?;

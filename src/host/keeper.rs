@@ -173,6 +173,14 @@ impl Keeper {
         Ok(Self { writer, reader, rooms, found, protocols, past: None, answers: channel() })
     }
 
+    /// Another way to read what is kept, for another thread.
+    ///
+    /// # Errors
+    /// If the data can't be opened once more.
+    pub fn reader(&self) -> Result<Box<dyn Store>, KeepError> {
+        Ok(self.reader.reader()?)
+    }
+
     /// What was found missing or damaged, a sentence each.
     pub fn found(&self) -> &[String] {
         &self.found

@@ -90,6 +90,8 @@ pub struct HostCounters {
     pub commands_dropped: u64,
     /// Commands that were handed to a room.
     pub commands: u64,
+    /// Those of them that the room's rules rejected.
+    pub rejected: u64,
     /// Members that were sent a snapshot because they could not keep up, or differed.
     pub resyncs: u64,
     /// Snapshots that were asked for too often.
@@ -100,24 +102,29 @@ pub struct HostCounters {
     pub batches: u64,
 }
 
-impl std::ops::AddAssign for HostCounters {
-    fn add_assign(&mut self, other: Self) {
-        self.connected += other.connected;
-        self.joined += other.joined;
-        self.resumed += other.resumed;
-        self.refused += other.refused;
-        self.refused_full += other.refused_full;
-        self.left += other.left;
-        self.timed_out += other.timed_out;
-        self.returned += other.returned;
-        self.malformed += other.malformed;
-        self.out_of_turn += other.out_of_turn;
-        self.kicked += other.kicked;
-        self.commands_dropped += other.commands_dropped;
-        self.commands += other.commands;
-        self.resyncs += other.resyncs;
-        self.resyncs_refused += other.resyncs_refused;
-        self.room_faults += other.room_faults;
-        self.batches += other.batches;
+impl std::ops::Add for HostCounters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            connected: self.connected + other.connected,
+            joined: self.joined + other.joined,
+            resumed: self.resumed + other.resumed,
+            refused: self.refused + other.refused,
+            refused_full: self.refused_full + other.refused_full,
+            left: self.left + other.left,
+            timed_out: self.timed_out + other.timed_out,
+            returned: self.returned + other.returned,
+            malformed: self.malformed + other.malformed,
+            out_of_turn: self.out_of_turn + other.out_of_turn,
+            kicked: self.kicked + other.kicked,
+            commands_dropped: self.commands_dropped + other.commands_dropped,
+            commands: self.commands + other.commands,
+            rejected: self.rejected + other.rejected,
+            resyncs: self.resyncs + other.resyncs,
+            resyncs_refused: self.resyncs_refused + other.resyncs_refused,
+            room_faults: self.room_faults + other.room_faults,
+            batches: self.batches + other.batches,
+        }
     }
 }

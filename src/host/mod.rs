@@ -16,6 +16,8 @@ mod keeper;
 mod limits;
 mod lobby;
 mod logs;
+#[cfg(unix)]
+mod overview;
 mod pace;
 mod pacer;
 mod past;
@@ -40,6 +42,8 @@ pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, re
 pub use self::limits::{HostCounters, HostLimits};
 pub use self::lobby::{Lobby, PastAnswer, PastRequest, TickReport};
 pub use self::logs::{LogError, LogFormat, Logs, check_filter};
+#[cfg(unix)]
+pub use self::overview::{MemberInfo, Overview, StoreStatus, Tally, Traffic, Way, Ways};
 pub use self::pace::{Durations, Pace};
 pub use self::pacer::{CATCH_UP_TICKS_MAX, Due, Pacer};
 pub use self::rerun::{Difference, Edit, FromFacts, Rerun, fork, rebuild_from_facts, rerun};

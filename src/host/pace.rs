@@ -64,6 +64,20 @@ impl Durations {
         self.max
     }
 
+    /// How many of them were at most so long, for each of some bounds in rising order. What is less than a sixteenth below a bound may count as above it.
+    pub fn at_most<const N: usize>(&self, bounds: [Duration; N]) -> [u64; N] {
+        let mut counts = bounds.map(|_| 0);
+        let mut seen = 0;
+        let mut buckets = self.buckets.iter().enumerate().peekable();
+        for (bound, count) in bounds.iter().zip(&mut counts) {
+            while let Some((_, here)) = buckets.next_if(|(at, _)| Duration::from_micros(last_of(*at)) <= *bound) {
+                seen += u64::from(*here);
+            }
+            *count = seen;
+        }
+        counts
+    }
+
     /// How many there were.
     pub fn count(&self) -> u64 {
         self.count
@@ -136,5 +150,8 @@ mod tests {
         assert!((Duration::from_millis(500)..Duration::from_millis(532)).contains(&durations.quantile(0.5)), "{durations:?}");
         assert_eq!((durations.quantile(1.0), durations.max()), (Duration::from_millis(1_000), Duration::from_millis(1_000)));
         assert_eq!((durations.count(), durations.sum()), (1_000, Duration::from_millis(500_500)));
+        let [none, some, all] = durations.at_most([Duration::ZERO, Duration::from_millis(500), Duration::from_secs(3)]);
+        assert_eq!((none, all), (0, 1_000));
+        assert!((468..=500).contains(&some), "{some}");
     }
 }

@@ -12,6 +12,7 @@ use super::gateway::Outlet;
 use super::keeper::KeptRoom;
 use super::limits::HostCounters;
 use super::lobby::{Lobby, PastAnswer, TickReport};
+use super::overview::{Traffic, Ways};
 use super::pace::Pace;
 use super::pacer::Pacer;
 use super::past::PastReader;
@@ -24,6 +25,7 @@ pub type OnTick = Arc<dyn Fn(&str, &TickReport, &Lobby) + Send + Sync>;
 
 /// How many ticks lie between two looks at how a room does.
 const STATUS_EVERY: u32 = 10;
+const WAYS_EVERY: u32 = 20;
 
 /// What takes longer in the mean is run apart from the other rooms, and what takes less comes back.
 const SLOW_ABOVE: Duration = Duration::from_millis(6);
@@ -93,6 +95,12 @@ pub struct RoomStatus {
     pub empty_for: Duration,
     /// The last tick that is stored, if it is kept.
     pub durable: Option<RoomTick>,
+    /// What went over the wire.
+    pub traffic: Traffic,
+    /// How its members are reached, looked at once in a second.
+    pub ways: Ways,
+    /// How many watch its past.
+    pub past_watchers: usize,
 }
 
 /// A room, for those who don't run it.
@@ -163,6 +171,7 @@ pub(super) struct Task {
     recorded: Option<RoomTick>,
     news: Sender<TaskNews>,
     rounds: u32,
+    traffic: Traffic,
 }
 
 /// What a task needs besides its room.
@@ -205,6 +214,7 @@ impl Task {
             recorded: None,
             news,
             rounds: 0,
+            traffic: Traffic::default(),
         }
     }
 
@@ -229,7 +239,11 @@ impl Task {
         let stands = self.weather.halted.load(Ordering::Relaxed) || self.ending.is_some() || self.handing.is_some();
         let ticks = match self.paused {
             _ if stands => 0,
-            true => std::mem::take(&mut self.steps).min(due.ticks),
+            true => {
+                let steps = self.steps.min(due.ticks);
+                self.steps -= steps;
+                steps
+            }
             false => due.ticks,
         };
         for nth in 0..ticks {
@@ -254,7 +268,11 @@ impl Task {
                 self.threads.insert(connection, thread);
                 self.lobby.connected(connection, visitor);
             }
-            Mail::Message(connection, message) => self.lobby.message(connection, &message),
+            Mail::Message(connection, message) => {
+                self.traffic.messages_in += 1;
+                self.traffic.bytes_in += message.len() as u64;
+                self.lobby.message(connection, &message);
+            }
             Mail::Disconnected(connection, reason) => {
                 self.threads.remove(&connection);
                 self.lobby.disconnected(connection, reason);
@@ -262,8 +280,13 @@ impl Task {
             Mail::Push(incoming) => drop(self.lobby.push(&self.berth.name, incoming)),
             Mail::Kick(user, why) => drop(self.lobby.kick(&self.berth.name, user, &why)),
             Mail::TurnAway(connection, why) => self.lobby.turn_away(connection, LeaveReason::Kicked, &why),
-            Mail::Pause(paused) => self.paused = paused,
-            Mail::Step(ticks) => self.steps = self.steps.saturating_add(ticks),
+            Mail::Pause(paused) => {
+                (self.paused, self.steps) = (paused, 0);
+                lock(&self.berth.status).is_paused = paused;
+            }
+            Mail::Step(ticks) if self.paused => self.steps = self.steps.saturating_add(ticks),
+            // It goes on anyway, and must not go on once more when it stands still.
+            Mail::Step(_) => {}
             Mail::Ask(ask) => ask(&mut self.lobby),
             Mail::End(why) => {
                 self.lobby.close_room(&self.berth.name, &why);
@@ -343,10 +366,12 @@ impl Task {
     }
 
     fn send(&mut self) {
-        let (threads, outlet) = (&self.threads, &mut self.outlet);
+        let (threads, outlet, traffic) = (&self.threads, &mut self.outlet, &mut self.traffic);
         let closed = self.lobby.pump(|connection, own, shared| {
             if let Some(thread) = threads.get(&connection) {
                 outlet.send(*thread, connection, &[own, shared]);
+                traffic.packets_out += 1;
+                traffic.bytes_out += (own.len() + shared.len()) as u64;
             }
         });
         for connection in closed {
@@ -365,11 +390,13 @@ impl Task {
         }
         self.rounds += 1;
         if self.rounds.is_multiple_of(STATUS_EVERY) {
-            self.write_status(now);
+            self.note_status(now);
         }
     }
 
-    fn write_status(&self, now: Duration) {
+    fn note_status(&mut self, now: Duration) {
+        // Who is in it is gone through less often: it takes longer.
+        let ways = self.rounds.is_multiple_of(WAYS_EVERY).then(|| self.lobby.ways());
         let name = &self.berth.name;
         let (tick, members, away) = self.lobby.standing_of(name);
         let mut status = lock(&self.berth.status);
@@ -377,6 +404,8 @@ impl Task {
         (status.counters, status.is_paused) = (self.lobby.counters(), self.paused);
         status.empty_for = self.empty_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         status.durable = self.kept.as_ref().and_then(KeptRoom::durable);
+        (status.traffic, status.past_watchers) = (self.traffic, self.lobby.past_watchers());
+        status.ways = ways.unwrap_or(status.ways);
     }
 
     /// False once all who were in a room that ends know why, and all of it is stored.
@@ -391,7 +420,8 @@ impl Task {
         let all_know = (!self.lobby.has_pasts() && !self.lobby.has_sessions()) || now > since + ENDING_MAX;
         let is_written = self.is_written();
         if all_know && (is_written || now > since + WRITING_MAX) {
-            self.write_status(now);
+            // What it counted outlives it.
+            self.note_status(now);
             self.kept.take().into_iter().for_each(|kept| kept.close());
             self.tell(TaskNews::Over(self.berth.name.clone(), is_written));
             return false;

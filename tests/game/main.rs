@@ -21,10 +21,14 @@ mod story;
 #[path = "../../src/bin/inferno/view/mod.rs"]
 mod view;
 
+#[cfg(feature = "admin")]
+mod browser;
 mod crash;
 mod domain_events;
 mod doom_events;
 mod geometry;
+#[cfg(feature = "admin")]
+mod inspector;
 mod prediction;
 mod server;
 mod swarm;

@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 
-use super::super::picture::{Form, Picture, Shape, Spot, Tint};
+use crate::client::picture::{Form, Picture, Shape, Spot, Tint};
 
 /// How many pixels a unit of the game can be broad.
 const ZOOMS: std::ops::RangeInclusive<u16> = 1..=6;

@@ -6,8 +6,8 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 
-use super::super::picture::{Gauge, Picture, Tint};
 use super::canvas::{Camera, colour, paint};
+use crate::client::picture::{Gauge, Picture, Tint};
 
 /// The least that is drawn in.
 const WIDTH_MIN: u16 = 40;
@@ -214,8 +214,8 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::picture::Shape;
     use super::*;
+    use crate::client::picture::Shape;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::super::picture::Key;
+use crate::client::picture::Key;
 
 /// How long a key counts as held that the terminal does not tell the end of: after the first press, and after each that the keyboard
 /// repeats. Short, or a tap would be a walk; the keyboard's own pause before it repeats is longer and shows.

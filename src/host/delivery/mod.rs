@@ -520,4 +520,16 @@ impl Delivery {
     pub(crate) fn path(&self) -> (Duration, f64) {
         (self.path.rtt(), self.path.rate())
     }
+
+    /// The round trip if it was measured, what share of packets gets lost, and the rate in bytes a second.
+    #[cfg(unix)]
+    pub(crate) fn path_measured(&self) -> (Option<Duration>, f32, f64) {
+        (self.path.rtt_measured(), self.path.loss(), self.path.rate())
+    }
+
+    /// How many bytes wait to be sent, for the first time or again.
+    #[cfg(unix)]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.stream.waiting_bytes()
+    }
 }

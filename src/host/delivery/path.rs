@@ -110,6 +110,12 @@ impl Path {
         Duration::from_secs_f64(self.smoothed.unwrap_or(0.15))
     }
 
+    /// The round trip, once it was measured.
+    #[cfg(unix)]
+    pub(crate) fn rtt_measured(&self) -> Option<Duration> {
+        self.smoothed.map(Duration::from_secs_f64)
+    }
+
     /// The rate, in bytes a second.
     pub(crate) fn rate(&self) -> f64 {
         self.rate

@@ -83,6 +83,7 @@ impl Host {
         match order {
             Order::Rooms(answer) => drop(answer.send(self.rooms())),
             Order::Counters(answer) => drop(answer.send((self.connections(), self.counters()))),
+            Order::Overview(answer) => drop(answer.send(self.overview())),
             Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
             Order::Close { room, why, answer } => {
                 self.wanted.remove(&room);

@@ -25,6 +25,7 @@ use crate::host::handle::{HostHandle, Order, RoomInfo};
 use crate::host::keeper::{KeepError, KeepOptions, Keeper};
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::lobby::Lobby;
+use crate::host::overview::{Overview, StoreStatus, Tally};
 use crate::host::pace::Pace;
 use crate::host::pacer::Pacer;
 use crate::host::scheduler::Scheduler;
@@ -133,8 +134,6 @@ pub struct Host {
     foyer: Lobby,
     routes: BTreeMap<ConnectionId, Route>,
     places: BTreeMap<String, Place>,
-    /// What rooms counted that are gone.
-    gone: (HostCounters, Pace),
     /// Rooms at rest, and the names of their templates.
     resting: BTreeMap<String, String>,
     templates: BTreeMap<String, Template>,
@@ -155,6 +154,8 @@ pub struct Host {
     thread: Arc<Mutex<Thread>>,
     is_known: bool,
     opened: u64,
+    /// What rooms counted that have ended.
+    ended: Tally,
     looked_around: Duration,
     looked_for_empty: Duration,
     draining: bool,
@@ -198,7 +199,7 @@ impl Host {
         let scheduler = Scheduler::start(threads);
         let scheduler = scheduler.map_err(|error| BindError::Socket { address: config.bind, error })?;
         let foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
-        let (routes, places, gone, resting, templates, wanted, weather, bans) = Default::default();
+        let (routes, places, resting, templates, wanted, weather, bans) = Default::default();
         Ok(Self {
             gateway,
             outlet,
@@ -206,7 +207,6 @@ impl Host {
             foyer,
             routes,
             places,
-            gone,
             resting,
             templates,
             wanted,
@@ -222,6 +222,7 @@ impl Host {
             thread: Arc::new(Mutex::new(std::thread::current())),
             is_known: false,
             opened: 0,
+            ended: Tally::default(),
             looked_around: Duration::ZERO,
             looked_for_empty: Duration::ZERO,
             draining: false,
@@ -393,20 +394,24 @@ impl Host {
     }
 
     /// What was counted by all rooms that ever were, and by those who lead people; and how the rooms kept their time.
-    pub fn totals(&self) -> (HostCounters, Pace) {
-        let (mut counters, mut pace) = self.gone.clone();
-        counters += self.foyer.counters();
-        for place in self.places.values() {
-            let status = place.berth.status();
-            counters += status.counters;
-            pace.add(&status.pace);
-        }
-        (counters, pace)
+    pub fn totals(&self) -> Tally {
+        let mut tally = self.ended.clone();
+        tally.counters = tally.counters + self.foyer.counters();
+        self.places.values().for_each(|place| tally.add(&place.berth.status()));
+        tally
     }
 
     /// What was counted: by those who lead people, and by the gateway. What rooms count is in their [status](Self::rooms).
     pub fn counters(&self) -> (HostCounters, GatewayCounters) {
         (self.foyer.counters(), self.gateway.counters())
+    }
+
+    /// What it has to say as a whole.
+    pub fn overview(&self) -> Overview {
+        let (foyer, gateway) = self.counters();
+        let (connections, ended, is_draining) = (self.connections(), self.ended.clone(), self.draining);
+        let store = self.keeper.as_ref().map(|keeper| StoreStatus::of(keeper.writer()));
+        Overview { connections, foyer, gateway, ended, store, is_draining, templates: self.templates.keys().cloned().collect() }
     }
 
     /// How many are connected.
@@ -508,9 +513,7 @@ impl Host {
     /// A room has ended: by order, by its game's fault, or because nobody was in it.
     fn ended(&mut self, name: &str, written: bool) {
         let Some(place) = self.places.remove(name) else { return };
-        let status = place.berth.status();
-        self.gone.0 += status.counters;
-        self.gone.1.add(&status.pace);
+        self.ended.add(&place.berth.status());
         // What is not stored must not be gone on with; its lease runs out by itself.
         if written
             && let Some(sharing) = &self.sharing

@@ -4,6 +4,8 @@ mod arrive;
 mod operate;
 mod past;
 mod serve;
+#[cfg(unix)]
+mod ways;
 
 pub use self::past::{PastAnswer, PastRequest};
 pub(super) use self::serve::{share_out, work_out};
@@ -546,7 +548,10 @@ impl Lobby {
                             }
                             None
                         }
-                        Verdict::Rejected(rejection) => Some(rejection.clone()),
+                        Verdict::Rejected(rejection) => {
+                            self.counters.rejected += 1;
+                            Some(rejection.clone())
+                        }
                     };
                     verdicts.entry(*connection).or_default().push(VerdictMessage { id: *id, rejection });
                 }

@@ -107,6 +107,12 @@ impl Pasts {
         true
     }
 
+    /// How many watch, or are about to.
+    #[cfg(unix)]
+    pub(super) fn watchers(&self) -> usize {
+        self.rooms.values().map(|past| past.members.len() + past.arriving.len()).sum()
+    }
+
     /// The tick that a past shows.
     pub(super) fn position(&self, key: &str) -> Option<RoomTick> {
         self.rooms.get(key).map(|past| past.position)

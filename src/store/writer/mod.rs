@@ -76,6 +76,8 @@ pub struct WriterReport {
     pub flushes: u64,
     /// The longest that a commit took.
     pub commit_max: Duration,
+    /// How long all commits took together.
+    pub commit_sum: Duration,
     /// How often a commit failed and was tried again.
     pub retries: u64,
     /// The processor time that its thread used, where the system tells.
@@ -295,6 +297,11 @@ impl Writer {
         };
         self.shared.pressure.store(now as u8, Ordering::Relaxed);
         now
+    }
+
+    /// Bytes that wait to be written, or are being written.
+    pub fn pending_bytes(&self) -> usize {
+        self.shared.pending.load(Ordering::Relaxed)
     }
 
     /// Why nothing can be written at the moment, if so.
@@ -556,7 +563,9 @@ impl Work {
             }
         }
         self.report.flushes += 1;
-        self.report.commit_max = self.report.commit_max.max(began.elapsed());
+        let took = began.elapsed();
+        self.report.commit_max = self.report.commit_max.max(took);
+        self.report.commit_sum += took;
         if let Some(failure) = self.shared.done().failing.take() {
             tracing::warn!(failure, after = ?began.elapsed(), "the store can be written again");
         }

@@ -1,17 +1,18 @@
 //! What a game says that there is to see, and the keys that somebody plays it with. Plain data: what draws it is a terminal's matter,
-//! or a test's.
+//! a browser's, or a test's.
 
 use std::collections::BTreeSet;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
+use serde::Serialize;
 
 use crate::protocol::EntityId;
 
 /// A place, in the game's own units. The first axis goes to the right, the second one up.
 pub type Spot = [f32; 2];
 
-/// How a game is shown and played in a terminal: see [`Game::view`](super::Game::view).
+/// How a game is shown and played in a terminal: see `Game::view`.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     /// Turns the world of a replica into a picture. It may belong to a live match or to a recorded one; what is drawn must follow from
@@ -40,7 +41,7 @@ pub struct Eyes {
 }
 
 /// All that there is to see at a moment.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Picture {
     /// Where the camera is. Nothing if those whose eyes these are stand nowhere.
     pub focus: Option<Spot>,
@@ -59,7 +60,7 @@ pub struct Picture {
 }
 
 /// Something on the map.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shape {
     /// The middle of it.
     pub at: Spot,
@@ -70,7 +71,8 @@ pub struct Shape {
 }
 
 /// The form of something on the map.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Form {
     /// A rectangle, filled.
     Block {
@@ -92,7 +94,8 @@ pub enum Form {
 }
 
 /// A colour, of those that every terminal has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "they are what they are called")]
 pub enum Tint {
     #[default]
@@ -110,7 +113,7 @@ pub enum Tint {
 }
 
 /// What can be fuller or emptier.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gauge {
     /// Of what.
     pub name: String,
@@ -123,7 +126,7 @@ pub struct Gauge {
 }
 
 /// Somebody who can be followed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Actor {
     /// Who.
     pub id: EntityId,
@@ -132,7 +135,7 @@ pub struct Actor {
 }
 
 /// That it is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ending {
     /// What happened, in a sentence.
     pub text: String,

@@ -1,0 +1,108 @@
+// Orders to the host. Each says what it will do, and asks first.
+
+import { Failure, find, host, make, roomTime, say } from "./host.js";
+
+/** Asks whether something is to be done. Gives what was filled in, or nothing. */
+export function ask({ title, text, yes, fields = [], isGrave = false }) {
+  const dialog = find("ask");
+  find("ask-title").textContent = title;
+  find("ask-text").textContent = text;
+  find("ask-yes").textContent = yes;
+  find("ask-yes").classList.toggle("danger", isGrave);
+  const made = fields.map(({ name, label, value = "", choices, isNeeded = true }) => {
+    const input = choices
+      ? make("select", { name }, ...choices.map(([key, shown]) => make("option", { value: key, selected: key === value }, shown)))
+      : make("input", { name, value, required: isNeeded, maxlength: 120, autocomplete: "off" });
+    return [make("label", {}, label, input), name, input];
+  });
+  find("ask-fields").replaceChildren(...made.map(([label]) => label));
+  dialog.returnValue = "no";
+  dialog.showModal();
+  (made[0]?.[2] ?? find("ask-yes")).focus();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      const said = dialog.returnValue === "yes";
+      resolve(said ? Object.fromEntries(made.map(([, name, input]) => [name, input.value])) : null);
+    }, { once: true });
+  });
+}
+
+/** Does something, and says what came of it. */
+async function doIt(what, done) {
+  try {
+    const result = await what();
+    say(done);
+    return result;
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    say(error.message, true);
+    return null;
+  }
+}
+
+export async function pause(room, paused) {
+  const title = paused ? `Let ${room} stand still?` : `Let ${room} go on?`;
+  const text = paused ? "Nothing happens in it until it goes on. Those who play see everything stop." : "It goes on where it stood.";
+  if (await ask({ title, text, yes: paused ? "Pause" : "Go on" })) {
+    await doIt(() => host.order(room, "pause", { paused }), paused ? `${room} stands still` : `${room} goes on`);
+  }
+}
+
+export async function step(room) {
+  const fields = [{ name: "ticks", label: "How many ticks, 1 to 1200", value: "1" }];
+  const said = await ask({ title: `Let ${room} go on by some ticks?`, text: "It stands still, and does so again afterwards.", yes: "Step", fields });
+  if (said) await doIt(() => host.order(room, "step", { ticks: Number(said.ticks) }), `${room} goes on by ${said.ticks}`);
+}
+
+export async function kick(room, member) {
+  const fields = [{ name: "why", label: "Why: this is told to the player", value: "an operator put you out" }];
+  const said = await ask({ title: `Put ${member.name} out?`, text: `The player is put out of ${room}, and can come again.`, yes: "Put out", fields, isGrave: true });
+  if (said) await doIt(() => host.order(room, "kick", { player: member.player, why: said.why }), `${member.name} is put out`);
+}
+
+export async function save(room, tick) {
+  const when = tick === null ? "The last tick that is stored" : `Tick ${tick} (${roomTime(tick)})`;
+  const fields = [{ name: "label", label: "Its name" }];
+  const said = await ask({ title: "Save this moment as a snippet?", text: `${when} of ${room} is saved under a name, in place of an older one of that name.`, yes: "Save", fields });
+  const body = tick === null ? { label: said?.label } : { label: said?.label, tick };
+  return said ? doIt(() => host.order(room, "snippet", body), `${said.label} is saved`) : null;
+}
+
+export async function reset(room, label) {
+  const snippets = await host.read(room, "snippets").catch(() => []);
+  if (snippets.length === 0) {
+    say("There is no snippet of this room: save one first.", true);
+    return null;
+  }
+  const choices = snippets.map((snippet) => [snippet.label, `${snippet.label}: ${snippet.entities} entities, tick ${snippet.tick}`]);
+  const fields = [{ name: "snippet", label: "To which", choices, value: label ?? choices[0][0] }];
+  const text = "All who are in it see it at once. What was before stays in the ledger.";
+  const said = await ask({ title: `Reset ${room}?`, text, yes: "Reset", fields, isGrave: true });
+  return said ? doIt(() => host.order(room, "reset", { snippet: said.snippet }), `${room} is reset to ${said.snippet}`) : null;
+}
+
+export async function revert(room, fact) {
+  const text = `What fact ${fact.seq} (${fact.fact}) changed is undone where nothing has changed it since.`;
+  if (await ask({ title: "Undo this fact?", text, yes: "Undo", isGrave: true })) {
+    await doIt(() => host.order(room, "revert", { fact: fact.seq }), `fact ${fact.seq} is undone`);
+  }
+}
+
+export async function close(room) {
+  const fields = [{ name: "why", label: "Why: this is told to all who are in it", value: "an operator closed it" }];
+  const said = await ask({ title: `Close ${room}?`, text: "All who are in it are put out. What is stored of it stays.", yes: "Close the room", fields, isGrave: true });
+  return said ? doIt(() => host.close(room, said.why), `${room} closes`) : null;
+}
+
+export async function open(templates) {
+  if (templates.length === 0) {
+    say("This host has no templates to open rooms from.", true);
+    return null;
+  }
+  const fields = [
+    { name: "room", label: "Its name" },
+    { name: "template", label: "From which template", choices: templates.map((name) => [name, name]), value: templates[0] },
+  ];
+  const said = await ask({ title: "Open a room?", text: "It is opened at once, and kept if this host keeps rooms.", yes: "Open", fields });
+  return said ? doIt(() => host.open(said.room, said.template), `${said.room} is open`) : null;
+}

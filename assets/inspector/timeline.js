@@ -1,0 +1,225 @@
+// Which moment is shown: the present, or any tick that is kept, standing or going.
+
+import { Failure, TICKS_PER_SECOND, host } from "./host.js";
+
+/** How often the present is asked for, and how long a failure is waited after. */
+const LIVE_EVERY = 300;
+const AFTER_FAILURE = 1_500;
+
+/** How many pictures are asked for at once, and kept. */
+const FRAMES_AT_ONCE = 20;
+const FRAMES_KEPT = 600;
+
+export class Timeline {
+  /** `shown(tick, picture)` is called with each moment that is to be seen; `changed()` when anything else of this did. */
+  constructor({ shown, changed, failed }) {
+    Object.assign(this, { shown, changed, failed });
+    this.leave(null);
+    document.addEventListener("visibilitychange", () => this.wake());
+    requestAnimationFrame((now) => this.frame(now));
+  }
+
+  /** Another room, or none. */
+  leave(room) {
+    this.room = room;
+    this.run = (this.run ?? 0) + 1;
+    [this.first, this.last, this.at, this.tick] = [0, 0, 0, null];
+    [this.isLive, this.speed, this.way, this.follow] = [true, 1, 0, ""];
+    this.frames = new Map();
+    this.asking = null;
+    this.wake();
+  }
+
+  wake() {
+    clearTimeout(this.timer);
+    if (this.room !== null && this.isLive && !document.hidden) this.poll();
+  }
+
+  async poll() {
+    clearTimeout(this.timer);
+    const run = this.run;
+    let wait = LIVE_EVERY;
+    try {
+      const given = await host.read(this.room, "picture", { follow: this.follow });
+      if (run !== this.run) return;
+      this.take(given);
+      const newest = given.frames.at(-1);
+      if (this.isLive && newest) {
+        this.at = newest.tick;
+        this.show(newest.tick, newest.picture);
+      }
+    } catch (error) {
+      if (run !== this.run) return;
+      this.failed(error);
+      wait = AFTER_FAILURE;
+    }
+    if (this.isLive && !document.hidden) this.timer = setTimeout(() => this.poll(), wait);
+  }
+
+  take({ first, last, frames }) {
+    [this.first, this.last] = [first, Math.max(last, first)];
+    for (const { tick, picture } of frames) this.frames.set(tick, picture);
+    while (this.frames.size > FRAMES_KEPT) this.frames.delete(this.frames.keys().next().value);
+  }
+
+  show(tick, picture) {
+    this.tick = tick;
+    this.shown(tick, picture);
+    this.changed();
+  }
+
+  setFollow(id) {
+    this.follow = id;
+    this.frames.clear();
+    this.run += 1;
+    this.asking = null;
+    if (this.isLive) this.wake();
+    else this.seek();
+  }
+
+  goLive() {
+    [this.isLive, this.way] = [true, 0];
+    this.changed();
+    this.wake();
+  }
+
+  /** Stands at a tick. */
+  go(tick) {
+    [this.isLive, this.way] = [false, 0];
+    clearTimeout(this.timer);
+    this.at = Math.min(Math.max(tick, this.first), this.last);
+    this.changed();
+    this.seek();
+  }
+
+  step(by) {
+    this.go(Math.floor(this.at) + by);
+  }
+
+  /** Goes on, or stands. */
+  toggle() {
+    if (this.way !== 0) {
+      this.way = 0;
+    } else {
+      if (this.isLive || (this.at >= this.last && this.speed > 0)) this.at = this.isLive ? this.at : this.first;
+      this.isLive = false;
+      clearTimeout(this.timer);
+      this.way = 1;
+    }
+    this.changed();
+  }
+
+  setSpeed(speed) {
+    this.speed = speed;
+    this.changed();
+  }
+
+  /** How many ticks lie between two pictures at this speed: not more than 30 a second are seen anyway. */
+  every() {
+    return Math.max(1, Math.floor(Math.abs(this.speed) / 1.5));
+  }
+
+  /** Shows where it is, as soon as its picture is here. */
+  async seek() {
+    const tick = Math.floor(this.at);
+    if (this.frames.has(tick)) {
+      this.show(tick, this.frames.get(tick));
+      return;
+    }
+    if (this.asking !== null) {
+      this.again = true;
+      return;
+    }
+    await this.fetch(tick, 1, 1);
+    if (Math.floor(this.at) !== this.tick && !this.isLive && this.way === 0) this.seek();
+  }
+
+  async fetch(tick, ticks, every) {
+    const run = this.run;
+    const asking = {};
+    this.asking = asking;
+    try {
+      const given = await host.read(this.room, "picture", { tick, ticks, every, follow: this.follow });
+      if (run !== this.run) return;
+      this.take(given);
+      if (this.way === 0 && !this.isLive && Math.floor(this.at) === tick && this.frames.has(tick)) this.show(tick, this.frames.get(tick));
+    } catch (error) {
+      if (run !== this.run) return;
+      this.way = 0;
+      if (error instanceof Failure && error.status === 404) await this.findEnds();
+      this.failed(error);
+      this.changed();
+      // What can't be had is not asked for again at once.
+      this.tick = Math.floor(this.at);
+    } finally {
+      if (this.asking === asking) this.asking = null;
+    }
+  }
+
+  /** What was at the beginning may not be kept any more. */
+  async findEnds() {
+    const run = this.run;
+    const ticks = await host.read(this.room, "ticks").catch(() => null);
+    if (ticks === null || run !== this.run) return;
+    [this.first, this.last] = [ticks.first, ticks.last];
+    this.at = Math.min(Math.max(this.at, this.first), this.last);
+  }
+
+  frame(now) {
+    const passed = Math.min(now - (this.then ?? now), 250) / 1_000;
+    this.then = now;
+    if (this.way !== 0 && this.room !== null && !document.hidden) this.pass(passed);
+    requestAnimationFrame((next) => this.frame(next));
+  }
+
+  pass(seconds) {
+    const wanted = this.at + seconds * TICKS_PER_SECOND * this.speed;
+    const every = this.every();
+    const to = Math.min(Math.max(wanted, this.first), this.last);
+    const tick = this.nearest(Math.floor(to), every);
+    if (tick === null) {
+      // Time stands until the pictures are here.
+      this.prefetch(Math.floor(this.at), every);
+      return;
+    }
+    this.at = to;
+    if (tick !== this.tick) this.show(tick, this.frames.get(tick));
+    this.prefetch(Math.floor(to), every);
+    if (to >= this.last && this.speed > 0) {
+      this.way = 0;
+      this.goLive();
+    } else if (to <= this.first && this.speed < 0) {
+      this.way = 0;
+      this.changed();
+    }
+  }
+
+  /** The tick of the picture to show at a tick, if one is here that is not too old. */
+  nearest(tick, every) {
+    for (let back = 0; back < every; back += 1) {
+      if (this.frames.has(tick - back)) return tick - back;
+    }
+    return null;
+  }
+
+  /** Asks for what comes next, before it is wanted. */
+  prefetch(tick, every) {
+    if (this.asking !== null) return;
+    const span = FRAMES_AT_ONCE * every;
+    if (this.speed > 0) {
+      for (let ahead = tick; ahead < Math.min(tick + span, this.last + 1); ahead += every) {
+        if (this.nearest(ahead, every) === null) {
+          this.fetch(ahead, FRAMES_AT_ONCE, every);
+          return;
+        }
+      }
+    } else {
+      for (let back = tick; back > Math.max(tick - span, this.first - 1); back -= every) {
+        if (this.nearest(back, every) === null) {
+          this.fetch(Math.max(back - span + every, this.first), FRAMES_AT_ONCE, every);
+          return;
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,253 @@
+//! Orders: what changes something.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Asked, Failure, Room, Said, told, told_as};
+use super::desk::Desk;
+use super::server::unix_time;
+use crate::host::Ban;
+use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick};
+
+/// Most ticks that a room goes on at once while it stands still: a minute.
+const STEPS_MAX: u32 = 1_200;
+
+/// No fact has a higher number: stores count in 63 bits.
+pub(super) const FACT_MAX: u64 = u64::MAX >> 1;
+
+/// Longest name, and longest reason, in bytes.
+const TEXT_MAX: usize = 256;
+
+fn bounded(what: &str, text: &str) -> Result<(), Failure> {
+    match text.len() {
+        0 => Err(Failure::bad(format!("{what} is empty"))),
+        length if length > TEXT_MAX => Err(Failure::bad(format!("{what} has {length} bytes; {TEXT_MAX} are allowed"))),
+        _ if text.chars().any(char::is_control) => Err(Failure::bad(format!("{what} has control characters"))),
+        _ => Ok(()),
+    }
+}
+
+/// `POST /rooms`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Open {
+    room: String,
+    /// The only one there is, if none is named.
+    template: Option<String>,
+}
+
+pub(super) async fn open(State(desk): State<Arc<Desk>>, Said(Open { room, template }): Said<Open>) -> Answer {
+    bounded("the room's name", &room)?;
+    let template = match template {
+        Some(template) => template,
+        None => {
+            let known = desk.host(crate::host::HostHandle::overview).await?.templates;
+            match known.as_slice() {
+                [only] => only.clone(),
+                _ => return Err(Failure::bad(format!("name a template; there are: {}", known.join(", ")))),
+            }
+        }
+    };
+    tracing::info!(room, template, "opened by an operator");
+    let opened = json!({ "room": room, "template": template });
+    desk.host(move |host| host.open(&room, &template)).await?;
+    told_as(StatusCode::CREATED, &opened)
+}
+
+/// `DELETE /rooms/{room}`.
+#[derive(Deserialize)]
+pub(super) struct Close {
+    why: Option<String>,
+}
+
+pub(super) async fn close(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(Close { why }): Asked<Close>) -> Answer {
+    let why = why.unwrap_or_else(|| "an operator closed it".to_owned());
+    bounded("the reason", &why)?;
+    tracing::info!(room, why, "closed by an operator");
+    let closed = json!({ "room": room, "closed": true });
+    desk.host(move |host| host.close(&room, &why)).await?;
+    told(&closed)
+}
+
+/// `POST /rooms/{room}/kick`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kick {
+    /// A member's name, or its id.
+    player: String,
+    why: Option<String>,
+}
+
+pub(super) async fn kick(State(desk): State<Arc<Desk>>, Room(room): Room, Said(Kick { player, why }): Said<Kick>) -> Answer {
+    let why = why.unwrap_or_else(|| "an operator put you out".to_owned());
+    bounded("the reason", &why)?;
+    let asked = room.clone();
+    let members = desk.host(move |host| host.members(&asked)).await?;
+    let id = EntityId::parse(&player);
+    let found = members.iter().filter(|member| !member.spectates).find(|member| member.player == id || member.name == player);
+    let Some((id, name)) = found.map(|member| (member.player, member.name.clone())) else {
+        return Err(Failure::missing(format!("nobody who plays in {room:?} is called {player:?}")));
+    };
+    tracing::info!(room, player = name, why, "put out by an operator");
+    desk.host(move |host| host.kick(&room, id, &why)).await?;
+    told(&json!({ "player": id.to_string(), "name": name, "kicked": true }))
+}
+
+/// `POST /rooms/{room}/pause`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pause {
+    paused: bool,
+}
+
+pub(super) async fn pause(State(desk): State<Arc<Desk>>, Room(room): Room, Said(Pause { paused }): Said<Pause>) -> Answer {
+    tracing::info!(room, paused, "paused, or let go on, by an operator");
+    // What a room is sent it takes in order: once it has been looked into, it stands still, and says so.
+    desk.host(move |host| host.pause(&room, paused).and_then(|()| host.look(&room, |_| ()))).await?;
+    told(&json!({ "paused": paused }))
+}
+
+/// `POST /rooms/{room}/step`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    ticks: Option<u32>,
+}
+
+pub(super) async fn step(State(desk): State<Arc<Desk>>, Room(room): Room, Said(Step { ticks }): Said<Step>) -> Answer {
+    let ticks = ticks.unwrap_or(1);
+    if !(1..=STEPS_MAX).contains(&ticks) {
+        return Err(Failure::bad(format!("1 to {STEPS_MAX} ticks can be asked for")));
+    }
+    let infos = desk.host(crate::host::HostHandle::rooms).await?;
+    if infos.iter().any(|info| info.name == room && !info.status.is_paused) {
+        return Err(Failure::conflict(format!("{room:?} does not stand still: pause it first")));
+    }
+    desk.host(move |host| host.step(&room, ticks)).await?;
+    told(&json!({ "ticks": ticks }))
+}
+
+/// `POST /rooms/{room}/reset`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reset {
+    snippet: String,
+}
+
+pub(super) async fn reset(State(desk): State<Arc<Desk>>, Room(room): Room, Said(Reset { snippet }): Said<Reset>) -> Answer {
+    let (of, label) = (room.clone(), snippet.clone());
+    let reset = desk.read(move |_, reader| Ok(reader.archive()?.snippet(&of, &label)?.reset())).await?;
+    tracing::info!(room, snippet, "reset by an operator");
+    desk.host(move |host| host.push(&room, reset)).await?;
+    told_as(StatusCode::ACCEPTED, &json!({ "snippet": snippet, "done_with": "the next tick; the fact `reset` tells it" }))
+}
+
+/// `POST /rooms/{room}/snippet`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Save {
+    label: String,
+    /// The last one that is stored, if none is named.
+    tick: Option<u32>,
+}
+
+pub(super) async fn snippet(State(desk): State<Arc<Desk>>, Room(room): Room, Said(Save { label, tick }): Said<Save>) -> Answer {
+    bounded("the snippet's name", &label)?;
+    let saved = desk.read(move |_, reader| {
+        let archive = reader.archive()?;
+        let tick = match tick {
+            Some(tick) => RoomTick(tick),
+            None => archive.head(&room)?.map_or(RoomTick(0), |head| head.tick),
+        };
+        let snippet = archive.save_snippet(&room, &label, tick)?;
+        tracing::info!(room, label, %tick, "a snippet was saved by an operator");
+        Ok(json!({ "label": snippet.label, "tick": snippet.tick, "entities": snippet.entities.len() }))
+    });
+    told_as(StatusCode::CREATED, &saved.await?)
+}
+
+/// `POST /rooms/{room}/revert`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revert {
+    fact: u64,
+}
+
+pub(super) async fn revert(State(desk): State<Arc<Desk>>, Room(room): Room, Said(Revert { fact }): Said<Revert>) -> Answer {
+    let of = room.clone();
+    let changes = desk.read(move |_, reader| Ok(reader.archive()?.changes_of(&of, FactSeq(fact.min(FACT_MAX)))?)).await?;
+    if changes.is_empty() {
+        let why = format!("fact {fact} changed nothing, is not there, or the room does not tell causes");
+        return Err(Failure::conflict(why));
+    }
+    tracing::info!(room, fact, "undone by an operator");
+    let told: Value =
+        json!({ "fact": fact, "changes": changes, "done_with": "the next tick; the fact `reverted` tells which were undone" });
+    desk.host(move |host| host.push(&room, Incoming::Revert { seq: FactSeq(fact), changes })).await?;
+    told_as(StatusCode::ACCEPTED, &told)
+}
+
+fn ban_json(ban: &Ban) -> Value {
+    json!({ "player": ban.player.to_string(), "why": ban.why, "until": ban.until })
+}
+
+pub(super) async fn bans(State(desk): State<Arc<Desk>>) -> Answer {
+    let bans = desk.host(crate::host::HostHandle::bans).await?;
+    told(&bans.iter().map(ban_json).collect())
+}
+
+/// `POST /bans`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewBan {
+    /// The player's id, or the name that stands for it.
+    player: String,
+    why: String,
+    /// For how long; for ever if it is not said.
+    seconds: Option<u64>,
+}
+
+pub(super) async fn ban(State(desk): State<Arc<Desk>>, Said(NewBan { player, why, seconds }): Said<NewBan>) -> Answer {
+    bounded("the player", &player)?;
+    bounded("the reason", &why)?;
+    let until = seconds.map(|seconds| unix_time().as_secs().saturating_add(seconds));
+    let ban = Ban { player: EntityId::parse(&player), why, until };
+    let told = ban_json(&ban);
+    tracing::info!(player, ?until, why = ban.why, "banned by an operator");
+    desk.host(move |host| host.ban(ban)).await?;
+    told_as(StatusCode::CREATED, &told)
+}
+
+pub(super) async fn unban(State(desk): State<Arc<Desk>>, Room(player): Room) -> Answer {
+    let id = EntityId::parse(&player);
+    match desk.host(move |host| host.unban(id)).await? {
+        true => told(&json!({ "player": id.to_string(), "banned": false })),
+        false => Err(Failure::missing(format!("{player:?} is not banned"))),
+    }
+}
+
+/// `PUT /log`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    filter: String,
+}
+
+pub(super) async fn log(State(desk): State<Arc<Desk>>, Said(Log { filter }): Said<Log>) -> Answer {
+    bounded("the filter", &filter)?;
+    let none = || Failure::new(StatusCode::NOT_IMPLEMENTED, "no_log", "this host's log can't be changed while it runs");
+    desk.set_log.as_ref().ok_or_else(none)?(&filter).map_err(Failure::bad)?;
+    tracing::warn!(filter, "the log's filter was changed by an operator");
+    told(&json!({ "filter": filter }))
+}
+
+/// `POST /drain`.
+pub(super) async fn drain(State(desk): State<Arc<Desk>>) -> Answer {
+    tracing::warn!("an operator lets the host refuse newcomers");
+    desk.host(crate::host::HostHandle::refuse_newcomers).await?;
+    told_as(StatusCode::ACCEPTED, &json!({ "draining": true }))
+}

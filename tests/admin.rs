@@ -1,0 +1,782 @@
+//! The admin server, over real HTTP beside a real host: what it tells, what it lets do, and whom it keeps out.
+#![cfg(feature = "admin")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce;
+use roomkeeper::admin::{Admin, AdminError, AdminGame, AdminKey, AdminOptions};
+use roomkeeper::cli::{Actor, Eyes, Picture, Pilot, Shape, Tint, View};
+use roomkeeper::client::{Connection, ConnectionState, Credentials, Issue, ReplicaPlugin, UdpPlugin, UdpTransport};
+use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
+use roomkeeper::host::{Host, HostKey, HostOptions, Keeper, Template};
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::{Admission, FactSeq, Refusal, RoomTick};
+use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
+use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+#[derive(Component, Clone, Serialize, Deserialize)]
+struct Beat(u32);
+#[derive(Serialize, Deserialize)]
+struct Mark(u32);
+#[derive(Clone, Serialize, Deserialize)]
+struct Marked(u32);
+#[derive(Component, Serialize, Deserialize, Default)]
+struct Sum(u32);
+
+fn protocol(app: &mut App) {
+    let _ = app.sync::<Beat>("beat");
+    let _ = app.sync::<Sum>("sum");
+    app.command::<Mark>("mark").stateless_fact::<Marked>("marked");
+}
+
+/// 0 is rejected.
+fn rules(app: &mut App) {
+    app.decide(|mark: In<Issued<Mark>>| match mark.command.0 {
+        0 => reject("nothing"),
+        by => accept(Marked(by)),
+    });
+    app.add_systems(Startup, |mut commands: Commands| {
+        commands.spawn((EntityId::named("heart"), Beat(0), Sum::default()));
+    });
+    app.add_observer(|marked: On<Happened<Marked>>, mut sums: Query<&mut Sum>| {
+        sums.iter_mut().for_each(|mut sum| sum.0 += marked.event().fact.0);
+    });
+    app.add_systems(FixedUpdate, |mut beats: Query<&mut Beat>, clock: Res<RoomClock>| {
+        beats.iter_mut().for_each(|mut beat| beat.0 = clock.tick().0);
+    });
+}
+
+fn draw(world: &mut World, eyes: &Eyes) -> Picture {
+    let sums: Vec<(EntityId, u32)> = world.query::<(&EntityId, &Sum)>().iter(world).map(|(id, sum)| (*id, sum.0)).collect();
+    let mut picture = Picture::default();
+    for (id, sum) in sums {
+        picture.shapes.push(Shape::mark([sum as f32, eyes.tick as f32], sum.to_string(), Tint::Red));
+        picture.actors.push(Actor { id, name: "heart".to_owned() });
+        picture.focus = (eyes.of == id).then_some([1.0, 2.0]);
+    }
+    picture
+}
+
+fn pilot() -> Pilot {
+    Box::new(|_, _| {})
+}
+
+fn blueprint() -> Blueprint {
+    Blueprint::new(protocol, rules)
+}
+
+fn game() -> AdminGame {
+    let mut game = AdminGame::new("beats", blueprint());
+    game.teller = Some(|fact, json, who| match fact {
+        "marked" => Some(format!("{json} more")),
+        "user_joined" => Some(format!("{} is here", who(json["user"].as_str()?))),
+        _ => None,
+    });
+    game.view = Some(View { draw, pilot, client: |_| {}, keys: &[] });
+    game.kinds = vec!["sum".to_owned()];
+    game
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests over real sockets take real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// A host with an admin server, on threads of their own.
+struct Running {
+    admin: Option<Admin>,
+    address: SocketAddr,
+    game: SocketAddr,
+    store: MemoryStore,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start() -> Self {
+        Self::start_with(true, |_| {})
+    }
+
+    fn start_with(is_kept: bool, change: impl FnOnce(&mut AdminOptions)) -> Self {
+        let config = ShardConfig {
+            bind: ([127, 0, 0, 1], 0).into(),
+            public_addresses: Vec::new(),
+            access: Access::Loopback,
+            limits: GatewayLimits::default(),
+        };
+        let mut host = Host::bind(&config, HostOptions::default()).unwrap();
+        let store = MemoryStore::default();
+        if is_kept {
+            host.keep_by(Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap());
+        }
+        let options = RoomOptions { notes: true, ..RoomOptions::named("template") };
+        host.template("beats", Template::new(blueprint(), options.clone()));
+        host.open_room(&blueprint(), RoomOptions { name: "main".to_owned(), ..options }).unwrap();
+        let mut options = AdminOptions::at(([127, 0, 0, 1], 0).into());
+        change(&mut options);
+        let reader = host.keeper().map(|keeper| keeper.reader().unwrap());
+        let admin = Admin::start(options, game(), host.handle(), reader).unwrap();
+        let (address, game, stop) = (admin.address(), host.local_address().unwrap(), Arc::new(AtomicBool::new(false)));
+        let stops = stop.clone();
+        let thread = std::thread::spawn(move || {
+            host.run(&stops, Duration::from_secs(5));
+            host.stop_keeping();
+        });
+        Self { admin: Some(admin), address, game, store, stop, thread: Some(thread) }
+    }
+
+    fn archive(&self) -> Archive {
+        Archive::new(self.store.reader().unwrap(), blueprint().protocol())
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        send(self.address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let reply = self.get(path);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+        serde_json::from_str(&reply.body).unwrap()
+    }
+
+    fn order(&self, method: &str, path: &str, body: &Value) -> Reply {
+        let body = body.to_string();
+        let length = body.len();
+        send(
+            self.address,
+            &format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            ),
+        )
+    }
+
+    /// The metrics, each by its name with its labels.
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        let reply = self.get("/metrics");
+        assert_eq!(reply.status, 200);
+        let samples = reply.body.lines().filter(|line| !line.starts_with('#'));
+        samples.map(|line| line.rsplit_once(' ').unwrap()).map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
+    }
+
+    fn refused(&self, why: &str) -> f64 {
+        self.metrics()[&format!("roomkeeper_admin_refused_total{{why=\"{why}\"}}")]
+    }
+
+    /// Waits until something is so, while somebody may play.
+    fn until(&self, what: &str, player: Option<&mut Player>, mut is_so: impl FnMut(&Self, Option<&mut Player>) -> bool) {
+        let (begun, mut player) = (now(), player);
+        while !is_so(self, player.as_deref_mut()) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}: not in 30 s");
+            player.iter_mut().for_each(|player| player.0.update());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Somebody who has joined, marked so often, and is known to be stored.
+    fn with_marks(&self, marks: &[u32]) -> Player {
+        let mut ann = Player::connect(self.game, "ann");
+        self.until("ann is in", Some(&mut ann), |_, ann| ann.unwrap().state().is_in_room());
+        let mut all = 0;
+        for mark in marks {
+            ann.mark(*mark);
+            all += mark;
+            self.until("it is marked and stored", Some(&mut ann), |_, ann| ann.unwrap().sum() == all);
+        }
+        let wanted = marks.iter().filter(|mark| **mark > 0).count();
+        self.until("all of it is stored", Some(&mut ann), |running, _| {
+            let facts = running.archive().facts("main", FactSeq(1), 1_000).unwrap_or_default();
+            let head = running.archive().head("main").unwrap_or_default();
+            facts.iter().filter(|fact| fact.kind == "marked").count() == wanted && head.is_some_and(|head| head.tick.0 > 20)
+        });
+        ann
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.admin.take());
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the host panicked");
+    }
+}
+
+struct Player(App);
+
+impl Player {
+    fn connect(address: SocketAddr, name: &str) -> Self {
+        let mut app = App::new();
+        app.add_plugins((ReplicaPlugin, UdpPlugin));
+        protocol(&mut app);
+        app.finish();
+        app.cleanup();
+        let client_id = u64::from_le_bytes(HostKey::random().unwrap().0[..8].try_into().unwrap());
+        let admission = Admission { client_id, player: EntityId::named(name), name: name.to_owned(), room: None };
+        let credentials = Credentials::Unauthenticated { server: address, admission };
+        app.insert_resource(UdpTransport::connect(&credentials, "main", false).unwrap());
+        Self(app)
+    }
+
+    fn state(&self) -> ConnectionState {
+        self.0.world().resource::<Connection>().state().clone()
+    }
+
+    fn mark(&mut self, by: u32) {
+        self.0.world_mut().run_system_once(move |mut issue: Issue| drop(issue.send(&Mark(by)))).unwrap();
+    }
+
+    fn sum(&mut self) -> u32 {
+        let world = self.0.world_mut();
+        world.query::<&Sum>().iter(world).map(|sum| sum.0).sum()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+/// Sends bytes as they are, and reads until the other end closes. Status 0 if it closes without a word.
+fn send(address: SocketAddr, request: &str) -> Reply {
+    send_bytes(address, request.as_bytes())
+}
+
+fn send_bytes(address: SocketAddr, request: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Who is refused early may find its words not taken.
+    let _ = stream.write_all(request);
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Reply { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+#[test]
+fn a_host_that_drains_is_alive_but_not_ready() {
+    let running = Running::start();
+    assert_eq!((running.get("/health").status, running.get("/ready").status), (200, 200));
+    assert_eq!(running.metrics()["roomkeeper_draining"], 0.0);
+    assert_eq!(running.order("POST", "/drain", &Value::Null).status, 202);
+    running.until("it is not ready", None, |running, _| running.get("/ready").status == 503);
+    assert_eq!(running.get("/health").status, 200);
+    assert_eq!(running.metrics()["roomkeeper_draining"], 1.0);
+    running.stop.store(true, Ordering::Relaxed);
+    running.until("it has stopped", None, |running, _| running.get("/ready").body.contains("stopped"));
+    assert_eq!(running.get("/health").status, 200, "its process is");
+}
+
+#[test]
+fn metrics_count_what_happens_in_each_room_and_in_all_also_in_those_that_have_ended() {
+    let running = Running::start();
+    let mut ann = running.with_marks(&[3, 0, 4]);
+    running.until("a second of figures", Some(&mut ann), |running, _| {
+        let metrics = running.metrics();
+        metrics["roomkeeper_room_commands_total{room=\"main\"}"] == 3.0 && metrics["roomkeeper_room_rtt_seconds_mean{room=\"main\"}"] > 0.0
+    });
+    let metrics = running.metrics();
+    let of = |name: &str| metrics[name];
+    assert_eq!((of("roomkeeper_rooms"), of("roomkeeper_members"), of("roomkeeper_connections")), (1.0, 1.0, 1.0));
+    assert_eq!((of("roomkeeper_commands_total"), of("roomkeeper_commands_rejected_total")), (3.0, 1.0));
+    assert_eq!(of("roomkeeper_room_commands_rejected_total{room=\"main\"}"), 1.0);
+    for counts in ["roomkeeper_room_bytes_in_total{room=\"main\"}", "roomkeeper_room_packets_out_total{room=\"main\"}"] {
+        assert!(of(counts) > 10.0, "{counts}");
+    }
+    assert!(of("roomkeeper_bytes_out_total") > of("roomkeeper_room_bytes_out_total{room=\"main\"}"), "the transport adds to it");
+    assert!(of("roomkeeper_store_commit_seconds_count") > 1.0 && of("process_resident_memory_bytes") > 1e6);
+    let ticks = of("roomkeeper_tick_duration_seconds_count");
+    assert!(ticks > 10.0 && of("roomkeeper_room_tick_late_seconds_count{room=\"main\"}") >= 10.0);
+    assert_eq!(of("roomkeeper_tick_duration_seconds_bucket{le=\"+Inf\"}"), ticks);
+    // Buckets rise, and none has more than all.
+    let bounds = ["0.0001", "0.001", "0.01", "0.1", "1", "+Inf"];
+    let buckets = bounds.map(|bound| of(&format!("roomkeeper_tick_duration_seconds_bucket{{le=\"{bound}\"}}")));
+    assert!(buckets.is_sorted() && buckets[5] == ticks, "{buckets:?}");
+    assert_eq!(running.order("DELETE", "/rooms/main?why=the%20end", &Value::Null).status, 200);
+    running.until("it is gone", Some(&mut ann), |running, _| running.metrics()["roomkeeper_rooms"] == 0.0);
+    assert_eq!(ann.state(), ConnectionState::Refused(Refusal::RoomClosed("the end".to_owned()), Vec::new()));
+    let after = running.metrics();
+    assert!(!after.contains_key("roomkeeper_room_commands_total{room=\"main\"}"));
+    assert_eq!(after["roomkeeper_commands_total"], 3.0, "what it counted outlives it");
+    assert!(after["roomkeeper_tick_duration_seconds_count"] >= ticks);
+}
+
+/// The names of metrics in a text: what Prometheus adds to those of histograms and summaries is left out.
+fn names_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|symbol: char| !symbol.is_ascii_alphanumeric() && symbol != '_');
+    let metrics = words.filter(|word| word.starts_with("roomkeeper_") || (word.starts_with("process_") && word.len() > 8));
+    let bare = |word: &str| ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word).to_owned();
+    metrics.map(bare).collect()
+}
+
+#[test]
+fn the_dashboard_and_the_manual_name_exactly_what_is_exported() {
+    let running = Running::start();
+    let reply = running.get("/metrics");
+    assert!(reply.head.contains("text/plain; version=0.0.4"), "{}", reply.head);
+    let declared = reply.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let exported: BTreeSet<String> = declared.map(str::to_owned).collect();
+    assert_eq!(exported, names_in(&exported.iter().cloned().collect::<Vec<_>>().join(" ")), "names are as names are");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dashboard = std::fs::read_to_string(root.join("deploy/grafana.json")).unwrap();
+    let parsed: Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = parsed["panels"].as_array().unwrap();
+    let asked: Vec<&str> = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+        .map(|target| target["expr"].as_str().unwrap())
+        .collect();
+    assert!(asked.len() > 10, "{}", asked.len());
+    for expression in asked {
+        let names = names_in(expression);
+        assert!(!names.is_empty(), "{expression} names none");
+        assert!(names.is_subset(&exported), "{expression} names what is not exported");
+    }
+    let manual = std::fs::read_to_string(root.join("docs/admin.md")).unwrap();
+    let table: String = manual.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1)).collect();
+    assert_eq!(names_in(&table), exported);
+}
+
+#[test]
+fn what_the_server_tells_of_the_past_is_what_the_ledger_tells() {
+    let running = Running::start();
+    let _ann = running.with_marks(&[3, 4, 5]);
+    let mut archive = running.archive();
+    let protocol = blueprint().protocol();
+    let ticks = running.json("/rooms/main/ticks");
+    let (first, last) = (ticks["first"].as_u64().unwrap() as u32, ticks["last"].as_u64().unwrap() as u32);
+    assert!(first == 0 && last > 5 && ticks["facts"].as_u64() >= Some(4), "{ticks}");
+    for tick in [first, last / 3, last / 2, last] {
+        let state = archive.state_at("main", RoomTick(tick)).unwrap();
+        let told = running.json(&format!("/rooms/main/state?tick={tick}"));
+        assert_eq!((&told["tick"], &told["state"]), (&json!(tick), &state.to_json(&protocol).unwrap()));
+        let told = running.json(&format!("/rooms/main/state?tick={tick}&by=kind"));
+        assert_eq!(told["state"], state.to_kind_json(&protocol, &["sum".to_owned()]).unwrap());
+        let told = running.json(&format!("/rooms/main/bytes?tick={tick}"));
+        let bytes: usize = state.entities().values().flat_map(|entity| entity.components.values()).map(Vec::len).sum();
+        assert_eq!(told["components"].as_array().unwrap().iter().map(|line| line["bytes"].as_u64().unwrap()).sum::<u64>(), bytes as u64);
+    }
+    let diff = archive.diff("main", RoomTick(1), RoomTick(last)).unwrap().changes;
+    assert_eq!(running.json(&format!("/rooms/main/diff?from=1&to={last}"))["changes"], json!(diff));
+    let why = archive.why("main", "heart", "sum", RoomTick(last)).unwrap().unwrap();
+    let told = running.json(&format!("/rooms/main/why?entity=heart&component=sum&tick={last}"));
+    assert_eq!((&told["tick"], &told["before"], &told["after"]), (&json!(why.link.tick), &json!(7), &json!(12)));
+    assert_eq!((&told["command"], &told["author"]), (&json!({ "command": "mark", "data": 5 }), &json!("ann")));
+    assert_eq!((&told["facts"][0]["fact"], &told["facts"][0]["line"]), (&json!("marked"), &json!("5 more")));
+    let history = running.json("/rooms/main/history?entity=heart&component=sum");
+    let writes = archive.history("main", "heart", Some("sum"), RoomTick(0), RoomTick(last)).unwrap();
+    assert_eq!(history["all"], json!(writes.len()));
+    let values: Vec<&Value> = history["writes"].as_array().unwrap().iter().map(|write| &write["after"]).collect();
+    assert_eq!(values, [&json!(0), &json!(3), &json!(7), &json!(12)]);
+}
+
+#[test]
+fn facts_are_found_from_a_number_from_a_tick_and_up_to_one() {
+    let running = Running::start();
+    let _ann = running.with_marks(&[3, 4, 5]);
+    let all = running.archive().facts("main", FactSeq(1), 1_000).unwrap();
+    let seqs = |asked: &str| -> Vec<u64> {
+        let facts = running.json(&format!("/rooms/main/facts?{asked}"));
+        facts["facts"].as_array().unwrap().iter().map(|fact| fact["seq"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(seqs("from=1&limit=1000"), all.iter().map(|fact| fact.seq.0).collect::<Vec<_>>());
+    let told = running.json("/rooms/main/facts?from=1&limit=1");
+    let mut plain = told["facts"][0].clone();
+    plain.as_object_mut().unwrap().remove("line");
+    assert_eq!((&plain, &told["next"]), (&all[0].to_json(), &json!(2)));
+    let marked: Vec<_> = all.iter().filter(|fact| fact.kind == "marked").collect();
+    for (nth, fact) in marked.iter().enumerate() {
+        assert_eq!(seqs(&format!("tick={}&limit=1&kind=marked", fact.tick)), [fact.seq.0]);
+        assert_eq!(seqs(&format!("until={}&limit=1&kind=marked", fact.tick)), [fact.seq.0]);
+        let before: Vec<u64> = marked[..nth].iter().map(|fact| fact.seq.0).collect();
+        assert_eq!(seqs(&format!("until={}&limit=9&kind=marked", fact.tick.0 - 1)), before);
+    }
+    let worth_telling = all.iter().filter(|fact| ["marked", "user_joined"].contains(&fact.kind.as_str())).count();
+    assert_eq!(seqs("from=1&told=true").len(), worth_telling);
+    assert!(running.get("/rooms/main/facts?until=999999&told=true").body.contains("ann is here"));
+}
+
+#[test]
+fn pictures_are_what_the_game_draws_of_each_tick_and_of_each_room() {
+    let running = Running::start();
+    let _ann = running.with_marks(&[3, 4]);
+    assert_eq!(running.order("POST", "/rooms", &json!({ "room": "beats/other" })).status, 201);
+    let last = running.json("/rooms/main/ticks")["last"].as_u64().unwrap();
+    let protocol = blueprint().protocol();
+    let sum = |tick: u32| {
+        let state = running.archive().state_at("main", RoomTick(tick)).unwrap();
+        state.component(&protocol, EntityId::named("heart"), "sum").unwrap().as_u64().unwrap()
+    };
+    let told = running.json("/rooms/main/picture?tick=1&ticks=5&every=3");
+    let frames = told["frames"].as_array().unwrap();
+    assert_eq!(frames.iter().map(|frame| frame["tick"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 4, 7, 10, 13]);
+    for tick in [1, last as u32 / 2, last as u32, 2] {
+        let told = running.json(&format!("/rooms/main/picture?tick={tick}&follow=heart"));
+        let picture = &told["frames"][0]["picture"];
+        let mark = json!({ "at": [sum(tick) as f32, tick as f32], "form": { "mark": sum(tick).to_string() }, "tint": "red" });
+        assert_eq!((&picture["shapes"], &picture["focus"]), (&json!([mark]), &json!([1.0, 2.0])));
+        assert_eq!(picture["actors"][0]["id"], json!(EntityId::named("heart").to_string()));
+        // Another room between, in which an entity of the same name is another one.
+        running.until("the other room is stored", None, |running, _| running.get("/rooms/beats%2Fother/picture").status == 200);
+        let other = running.json("/rooms/beats%2Fother/picture");
+        assert_eq!(other["frames"][0]["picture"]["shapes"][0]["form"], json!({ "mark": "0" }));
+    }
+}
+
+#[test]
+fn an_operator_opens_pauses_steps_resets_reverts_kicks_and_closes() {
+    let set = Arc::new(Mutex::new(String::new()));
+    let sets = set.clone();
+    let running = Running::start_with(true, |options| {
+        options.set_log = Some(Arc::new(move |filter: &str| match filter {
+            "nonsense" => Err("that is no filter".to_owned()),
+            filter => {
+                *sets.lock().unwrap() = filter.to_owned();
+                Ok(())
+            }
+        }));
+    });
+    let mut ann = running.with_marks(&[3]);
+    let tick = || running.json("/rooms/main")["tick"].as_u64().unwrap();
+    let names = |running: &Running| -> Vec<String> {
+        running.json("/rooms").as_array().unwrap().iter().map(|room| room["room"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(running.order("POST", "/rooms", &json!({ "room": "beats/a b", "template": "beats" })).status, 201);
+    assert_eq!(names(&running), ["beats/a b", "main"]);
+    assert_eq!(running.order("POST", "/rooms", &json!({ "room": "x", "template": "none" })).status, 409);
+    assert_eq!(running.order("DELETE", "/rooms/beats%2Fa%20b", &Value::Null).status, 200);
+
+    assert_eq!(running.order("POST", "/rooms/main/snippet", &json!({ "label": "three" })).status, 201);
+    assert_eq!(running.json("/rooms/main/snippets")[0]["label"], json!("three"));
+    ann.mark(4);
+    running.until("it is seven", Some(&mut ann), |_, ann| ann.unwrap().sum() == 7);
+    assert_eq!(running.order("POST", "/rooms/main/reset", &json!({ "snippet": "three" })).status, 202);
+    running.until("it is three again", Some(&mut ann), |_, ann| ann.unwrap().sum() == 3);
+    ann.mark(10);
+    running.until("it is thirteen, and stored", Some(&mut ann), |running, ann| {
+        ann.unwrap().sum() == 13 && running.archive().facts("main", FactSeq(1), 99).unwrap().last().unwrap().json() == json!(10)
+    });
+    let seq = running.archive().facts("main", FactSeq(1), 99).unwrap().last().unwrap().seq;
+    assert_eq!(running.order("POST", "/rooms/main/revert", &json!({ "fact": seq })).status, 202);
+    running.until("it is undone", Some(&mut ann), |_, ann| ann.unwrap().sum() == 3);
+    assert_eq!(running.order("POST", "/rooms/main/revert", &json!({ "fact": 999_999 })).status, 409);
+
+    assert_eq!(running.order("POST", "/rooms/main/step", &json!({})).status, 409, "it does not stand still");
+    assert_eq!(running.order("POST", "/rooms/main/pause", &json!({ "paused": true })).status, 200);
+    assert!(running.json("/rooms/main")["is_paused"].as_bool().unwrap());
+    // What is told of it is as of half a second ago at most.
+    let begun = now();
+    running.until("its last tick is told", Some(&mut ann), |_, _| begun.elapsed() > Duration::from_millis(900));
+    let stands_at = tick();
+    let begun = now();
+    running.until("a second", Some(&mut ann), |_, _| begun.elapsed() > Duration::from_secs(1));
+    assert_eq!(tick(), stands_at, "it stands still");
+    assert_eq!(running.order("POST", "/rooms/main/step", &json!({ "ticks": 7 })).status, 200);
+    running.until("it goes on by seven", Some(&mut ann), |_, _| tick() == stands_at + 7);
+    assert_eq!(running.order("POST", "/rooms/main/pause", &json!({ "paused": false })).status, 200);
+    running.until("it goes on", Some(&mut ann), |_, _| tick() > stands_at + 20);
+
+    let members = running.json("/rooms/main/members");
+    assert_eq!((&members[0]["name"], &members[0]["spectates"]), (&json!("ann"), &json!(false)));
+    assert_eq!(running.order("POST", "/rooms/main/kick", &json!({ "player": "bob" })).status, 404);
+    assert_eq!(running.order("POST", "/rooms/main/kick", &json!({ "player": "ann", "why": "enough" })).status, 200);
+    running.until("ann is out", Some(&mut ann), |_, ann| {
+        ann.unwrap().state() == ConnectionState::Refused(Refusal::Kicked("enough".to_owned()), Vec::new())
+    });
+    assert_eq!(running.order("POST", "/bans", &json!({ "player": "ann", "why": "enough", "seconds": 60 })).status, 201);
+    let bans = running.json("/bans");
+    assert_eq!((&bans[0]["player"], &bans[0]["why"]), (&json!(EntityId::named("ann").to_string()), &json!("enough")));
+    assert_eq!(running.order("DELETE", "/bans/ann", &Value::Null).status, 200);
+    assert_eq!((running.order("DELETE", "/bans/ann", &Value::Null).status, running.json("/bans")), (404, json!([])));
+    assert_eq!(running.order("PUT", "/log", &json!({ "filter": "debug" })).status, 200);
+    assert_eq!(*set.lock().unwrap(), "debug");
+    assert_eq!(running.order("PUT", "/log", &json!({ "filter": "nonsense" })).status, 400);
+    assert_eq!(running.order("DELETE", "/rooms/main", &Value::Null).status, 200);
+    running.until("it is closed, but known", None, |running, _| !running.json("/rooms/main")["is_open"].as_bool().unwrap());
+    assert!(running.get("/rooms/main/state?tick=1").status == 200, "its past can still be seen");
+    assert_eq!(running.order("DELETE", "/rooms/main", &Value::Null).status, 404);
+}
+
+#[test]
+fn a_host_that_keeps_nothing_shows_the_present_and_says_that_there_is_no_past() {
+    let running = Running::start_with(false, |_| {});
+    running.until("some ticks", None, |running, _| running.json("/rooms/main")["tick"].as_u64() > Some(20));
+    let told = running.json("/rooms/main/state");
+    let heart = &told["state"][EntityId::named("heart").to_string()];
+    assert_eq!(heart["sum"], json!(0));
+    assert!(told["tick"].as_u64().unwrap() > 20 && heart["beat"] == told["tick"]);
+    assert_eq!(running.json("/rooms/main/picture")["frames"][0]["picture"]["shapes"].as_array().unwrap().len(), 1);
+    assert_eq!(running.get("/rooms/main/state?tick=1").status, 404);
+    for past in ["facts", "diff?from=1&to=2", "why?entity=heart&component=sum", "history?entity=heart"] {
+        let reply = running.get(&format!("/rooms/main/{past}"));
+        assert!(reply.status == 404 && reply.body.contains("not_kept"), "{past}: {}", reply.body);
+    }
+    assert!(running.metrics().keys().all(|name| !name.starts_with("roomkeeper_store")));
+}
+
+#[test]
+fn who_has_no_key_or_a_wrong_one_is_told_nothing_and_counted() {
+    let running = Running::start_with(true, |options| options.key = Some(AdminKey::parse("key-that-is-long-enough").unwrap()));
+    let ask = |path: &str, authorization: &str| {
+        let line = if authorization.is_empty() { String::new() } else { format!("Authorization: {authorization}\r\n") };
+        send(running.address, &format!("GET {path} HTTP/1.1\r\nHost: admin.example\r\n{line}Connection: close\r\n\r\n"))
+    };
+    let paths = ["/", "/inspector/main.js", "/metrics", "/rooms", "/rooms/main/state", "/nothing"];
+    for path in paths {
+        let reply = ask(path, "");
+        assert_eq!(reply.status, 401, "{path}");
+        assert!(reply.head.to_lowercase().contains("www-authenticate: basic") && !reply.body.contains("main"), "{path}: {reply:?}");
+        for wrong in ["Bearer key-that-is-long-enougH", "Bearer", "Bearer key-that-is-long-enough-x", "key-that-is-long-enough"] {
+            assert_eq!(ask(path, wrong).status, 401, "{path} {wrong}");
+        }
+    }
+    assert_eq!((ask("/health", "").status, ask("/ready", "").status), (200, 200));
+    let right = ask("/metrics", "Bearer key-that-is-long-enough");
+    assert_eq!(right.status, 200);
+    let refused = format!("roomkeeper_admin_refused_total{{why=\"key\"}} {}", paths.len() * 5);
+    assert!(right.body.contains(&refused), "{refused}");
+    // What a browser sends after it has asked for a password.
+    assert_eq!(ask("/rooms", "Basic b3BlcmF0b3I6a2V5LXRoYXQtaXMtbG9uZy1lbm91Z2g=").status, 200);
+}
+
+#[test]
+fn a_server_that_others_can_reach_does_not_start_without_a_key() {
+    let running = Running::start();
+    let handle = {
+        let config = ShardConfig {
+            bind: ([127, 0, 0, 1], 0).into(),
+            public_addresses: Vec::new(),
+            access: Access::Loopback,
+            limits: GatewayLimits::default(),
+        };
+        Host::bind(&config, HostOptions::default()).unwrap().handle()
+    };
+    for bind in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        let started = Admin::start(AdminOptions::at(bind.parse().unwrap()), game(), handle.clone(), None);
+        assert!(matches!(started, Err(AdminError::Open(_))), "{bind}");
+    }
+    let mut options = AdminOptions::at("0.0.0.0:0".parse().unwrap());
+    options.key = Some(AdminKey::parse("key-that-is-long-enough").unwrap());
+    assert!(Admin::start(options, game(), handle.clone(), None).is_ok());
+    let taken = Admin::start(AdminOptions::at(running.address), game(), handle, None);
+    assert!(matches!(taken, Err(AdminError::Socket { .. })));
+}
+
+#[test]
+fn a_foreign_web_page_can_not_drive_the_admin_server() {
+    let running = Running::start();
+    let port = running.address.port();
+    let ask = |method: &str, path: &str, headers: &str| {
+        send(running.address, &format!("{method} {path} HTTP/1.1\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n")).status
+    };
+    let own = format!("Host: 127.0.0.1:{port}\r\n");
+    assert_eq!(ask("GET", "/rooms", &own), 200);
+    assert_eq!(ask("GET", "/rooms", &format!("{own}Origin: http://127.0.0.1:{port}\r\nSec-Fetch-Site: same-origin\r\n")), 200);
+    // A name of its own that leads to this machine.
+    for host in ["Host: evil.example\r\n", "Host: evil.example:8080\r\n", "Host: 127.0.0.1.evil.example\r\n", ""] {
+        assert_ne!(ask("GET", "/rooms", host), 200, "{host:?}");
+    }
+    for foreign in [
+        "Origin: http://evil.example\r\n",
+        "Origin: null\r\n",
+        "Origin: http://127.0.0.1:1\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+    ] {
+        for (method, path) in [("POST", "/drain"), ("DELETE", "/rooms/main"), ("GET", "/rooms/main/state"), ("GET", "/metrics")] {
+            assert_eq!(ask(method, path, &format!("{own}{foreign}")), 403, "{method} {path} {foreign:?}");
+        }
+    }
+    assert_eq!(ask("GET", "/", &format!("{own}Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n")), 200, "a link may lead to it");
+    assert_eq!(ask("GET", "/rooms", &format!("{own}Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n")), 403);
+    // A form can say what it likes, but not that it is JSON.
+    let form = format!(
+        "POST /rooms/main/pause HTTP/1.1\r\n{own}Content-Type: text/plain\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{{\"paused\":true}}"
+    );
+    assert_eq!(send(running.address, &form).status, 415);
+    assert_eq!(running.get("/ready").status, 200, "nobody drained it");
+    assert!(running.json("/rooms/main")["is_open"].as_bool().unwrap());
+    assert!(running.refused("host") >= 3.0 && running.refused("origin") >= 20.0);
+    let page = running.get("/");
+    let policy = page.head.to_lowercase();
+    assert!(
+        policy.contains("default-src 'none'")
+            && policy.contains("frame-ancestors 'none'")
+            && policy.contains("x-content-type-options: nosniff"),
+        "{policy}"
+    );
+    assert!(!policy.contains("unsafe-inline") && !policy.contains("access-control-allow-origin"));
+}
+
+#[test]
+fn the_page_and_all_that_it_loads_is_there_and_comes_from_nowhere_else() {
+    let running = Running::start();
+    let (mut wanted, mut seen) = (vec!["/".to_owned()], BTreeSet::new());
+    while let Some(path) = wanted.pop() {
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        let reply = running.get(&path);
+        assert_eq!(reply.status, 200, "{path}");
+        assert!(!reply.body.replace("http://www.w3.org/2000/svg", "").contains("http"), "{path} names another place");
+        assert!(!reply.body.contains("innerHTML") && !reply.body.contains("style=\"") && !reply.body.contains("onclick=\""), "{path}");
+        let texts = reply.body.split('"').skip(1).step_by(2);
+        wanted.extend(texts.filter(|text| text.starts_with("/inspector/")).map(str::to_owned));
+        let modules = reply.body.split("from \"./").skip(1).filter_map(|rest| rest.split('"').next());
+        wanted.extend(modules.map(|module| format!("/inspector/{module}")));
+    }
+    assert_eq!(seen.len(), 8, "{seen:?}");
+}
+
+#[test]
+fn long_and_slow_requests_are_cut_off_while_others_are_served() {
+    let running = Running::start_with(true, |options| {
+        options.slow_after = Duration::from_millis(800);
+        options.connections_max = 12;
+    });
+    let post = |length: usize, body: &str| {
+        format!(
+            "POST /rooms/main/pause HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    };
+    let long = "x".repeat(65_537);
+    assert_eq!(send(running.address, &post(long.len(), &long)).status, 413);
+    let chunks: String = (0..20).map(|_| format!("1000\r\n{}\r\n", "x".repeat(4_096))).collect();
+    let chunked = format!(
+        "POST /rooms HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{chunks}0\r\n\r\n"
+    );
+    assert_eq!(send(running.address, &chunked).status, 413);
+    let many: String = (0..100).map(|nth| format!("X-{nth}: x\r\n")).collect();
+    assert_eq!(send(running.address, &format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{many}\r\n")).status, 431);
+    assert_eq!(running.refused("body"), 2.0);
+
+    // Some who never end their headers, some who never end their bodies.
+    let mut slow: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(running.address).unwrap()).collect();
+    for (nth, stream) in slow.iter_mut().enumerate() {
+        let begin = if nth % 2 == 0 { "GET /rooms HTTP/1.1\r\nHost: local".to_owned() } else { post(50, "{") };
+        stream.write_all(begin.as_bytes()).unwrap();
+    }
+    let begun = now();
+    assert_eq!(running.get("/rooms").status, 200, "others are served");
+    assert!(begun.elapsed() < Duration::from_millis(600), "and at once");
+    for stream in &mut slow {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(6), "each was cut off");
+    assert_eq!(running.refused("slow"), 8.0);
+
+    // More than may be there at a time: those are closed without a word.
+    running.until("it is full", None, |running, _| {
+        let _held: Vec<TcpStream> = (0..12).map(|_| TcpStream::connect(running.address).unwrap()).collect();
+        running.get("/health").status == 0
+    });
+    running.until("there is room again", None, |running, _| running.get("/health").status == 200);
+    assert!(running.refused("connections") >= 1.0);
+}
+
+#[test]
+fn no_path_and_no_body_makes_it_panic_or_fail() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let notes = panics.clone();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // Those of the test itself are told by the test.
+        if std::thread::current().name().is_some_and(|name| name.starts_with("admin")) {
+            notes.store(true, Ordering::Relaxed);
+        }
+        before(panic);
+    }));
+    let running = Running::start();
+    let _ann = running.with_marks(&[1]);
+    let mut chance = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut below = move |limit: usize| {
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        (chance % limit as u64) as usize
+    };
+    let rooms = ["main", "m%61in", "", "..", "%2e%2e%2f", "%ff", "%00", "a/b", "%F0%9F%92%A9", "\u{ff}", "main%0d%0aX:1", "none"];
+    let things = [
+        "state", "diff", "facts", "why", "history", "ticks", "picture", "bytes", "snippets", "members", "kick", "pause", "step", "reset",
+        "snippet", "revert", "nothing", "",
+    ];
+    let queries = [
+        "",
+        "?",
+        "?tick=",
+        "?tick=-1",
+        "?tick=99999999999",
+        "?tick=4294967295",
+        "?tick=1&ticks=40&every=400",
+        "?tick=0&ticks=0",
+        "?from=9&to=1",
+        "?from=0&to=4294967295",
+        "?limit=0",
+        "?limit=1000&from=18446744073709551615",
+        "?until=4294967295",
+        "?until=0&limit=3",
+        "?entity=heart&component=sum",
+        "?entity=%ff&component=x",
+        "?entity=&component=",
+        "?by=nothing",
+        "?follow=%00",
+        "?entity=heart&from=4294967295&to=0",
+        "?tick=1&tick=2",
+        "?%",
+        "?a=%zz",
+    ];
+    let bodies = [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "{\"ticks\":-1}",
+        "{\"paused\":1}",
+        "{\"player\":\"\"}",
+        "{\"snippet\":\"\\u0000\"}",
+        "{\"label\":\"\"}",
+        "{\"fact\":18446744073709551615}",
+        "{\"room\":\"\",\"template\":\"\"}",
+        "{",
+        "\u{0}",
+    ];
+    for _ in 0..600 {
+        let (room, thing, query) = (rooms[below(rooms.len())], things[below(things.len())], queries[below(queries.len())]);
+        let (method, body) = (["GET", "GET", "GET", "POST", "PUT", "HEAD", "BREW"][below(7)], bodies[below(bodies.len())]);
+        let request = format!(
+            "{method} /rooms/{room}/{thing}{query} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let reply = send(running.address, &request);
+        assert!(reply.status >= 200 && reply.status < 500, "{request}: {reply:?}");
+        if reply.status >= 400 && !reply.body.is_empty() {
+            let told: Value = serde_json::from_str(&reply.body).unwrap();
+            assert!(told["error"].is_string() && told["message"].is_string(), "{request}: {reply:?}");
+        }
+    }
+    for _ in 0..200 {
+        let bytes: Vec<u8> = (0..below(300)).map(|_| below(256) as u8).collect();
+        let mut stream = TcpStream::connect(running.address).unwrap();
+        let _ = stream.write_all(&bytes);
+    }
+    assert_eq!(running.get("/health").status, 200);
+    assert_eq!(running.json("/rooms/main/state?tick=1")["tick"], json!(1));
+    assert!(!panics.load(Ordering::Relaxed), "a thread of the admin server panicked");
+}
