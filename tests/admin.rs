@@ -1,6 +1,6 @@
 //! The admin server, over real HTTP beside a real host: what it tells, what it lets do, and whom it keeps out.
 #![cfg(feature = "admin")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use arena::{blueprint, options, script, state_of};
 use promises::{has_one_owner_for_each_room, keeps_its_promises, play, reader, start};
-use roomkeeper::host::{KeepOptions, Keeper, fork, header_of, rebuild_from_facts, rerun};
+use roomkeeper::host::{Keeper, fork, header_of, rebuild_from_facts, rerun};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, Incoming, RoomTick};
 use roomkeeper::room::{Blueprint, Room};
@@ -36,6 +36,7 @@ fn a_store_on_disk_keeps_its_promises() {
 #[cfg(not(feature = "postgres"))]
 #[test]
 fn a_build_without_postgres_says_so_and_takes_its_address_for_no_folder() {
+    use roomkeeper::host::KeepOptions;
     for address in ["postgres://rooms@localhost/rooms", "postgresql://localhost"] {
         let error = Keeper::open(&KeepOptions::in_folder(address)).unwrap_err();
         assert!(error.to_string().contains("build it with the feature `postgres`"), "{error}");

@@ -31,7 +31,7 @@ impl Process {
 
 fn processor() -> Option<Duration> {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
-    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() as i64 * 1_000_000 + time.tv_usec() as i64;
+    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
     u64::try_from(micros(usage.user_time()) + micros(usage.system_time())).ok().map(Duration::from_micros)
 }
 

@@ -13,6 +13,8 @@ use super::config::{Config, DEFAULT, Seed, Telling, Template};
 use super::game::{Game, start_log};
 use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives, TokenOptions};
 use super::signals;
+#[cfg(feature = "admin")]
+use crate::admin::{Admin, AdminKey, AdminOptions};
 use crate::client::unix_time;
 use crate::host::gateway::{Access, KEYS_MAX, ShardConfig};
 use crate::host::{
@@ -48,7 +50,7 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     let logs = start_log(&config.log.filter, config.log.format)?;
     let story = Arc::new(AtomicBool::new(config.log.story));
     let running = Arc::new(OnceLock::new());
-    let reload = telling.has_file().then(|| read_again(telling, logs, (config.log.format, story.clone()), running.clone()));
+    let reload = telling.has_file().then(|| read_again(telling, logs.clone(), (config.log.format, story.clone()), running.clone()));
     let stop = signals::watch(config.stop.within, reload)?;
     let mut host = Host::bind(&shard_config(&config)?, host_options(&config))?;
     if let Some(path) = &config.listen.key {
@@ -77,8 +79,10 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     if config.listen.allow_unauthenticated {
         say("anybody may connect: players are not authenticated");
     }
+    let admin = administrate(game, &config, &mut host, logs)?;
     // Half of the time to say goodbye, half to write what is left.
     host.run(&stop, config.stop.within / 2);
+    drop(admin);
     let kept = host.stop_keeping();
     let (Tally { counters: rooms, pace, .. }, (_, gateway)) = (host.totals(), host.counters());
     say(&format!(
@@ -151,6 +155,33 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
     let open: Vec<String> = host.rooms().into_iter().map(|room| room.name).collect();
     let shared = || format!("what it is given of the rooms in {}", config.store.data.as_deref().unwrap_or(Path::new("")).display());
     Ok(if config.share.host.is_some() { shared() } else { open.join(", ") })
+}
+
+/// Lets the server be looked into, if that is wanted. It ends when what is given is dropped.
+#[cfg(feature = "admin")]
+fn administrate(game: &Game, config: &Config, host: &mut Host, logs: Logs) -> Result<Option<Admin>, CliError> {
+    let Some(bind) = config.admin.bind else { return Ok(None) };
+    let bad = |what: String, detail: String| CliError::Argument { what, detail };
+    let mut options = AdminOptions::at(bind);
+    if let Some(path) = &config.admin.key {
+        if !path.exists() {
+            read_or_make_key(path)?;
+        }
+        let read = AdminKey::read(path);
+        options.key = Some(read.map_err(|error| bad(format!("the key file {}", path.display()), error.to_string()))?);
+    }
+    options.set_log = Some(Arc::new(move |filter| logs.set_filter(filter).map_err(|error| error.to_string())));
+    let reader = host.keeper().map(|keeper| keeper.reader()).transpose()?;
+    let admin = Admin::start(options, game.admin(), host.handle(), reader);
+    let admin = admin.map_err(|error| bad("admin.bind".to_owned(), error.to_string()))?;
+    say(&format!("look into it at http://{}", admin.address()));
+    Ok(Some(admin))
+}
+
+#[cfg(not(feature = "admin"))]
+fn administrate(_: &Game, config: &Config, _: &mut Host, _: Logs) -> Result<(), CliError> {
+    let detail = "this server was built without the feature `admin`".to_owned();
+    config.admin.bind.map_or(Ok(()), |_| Err(CliError::Argument { what: "admin.bind".to_owned(), detail }))
 }
 
 /// Shares rooms with other servers, by a database that all have.

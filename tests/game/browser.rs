@@ -1,5 +1,5 @@
 //! A headless Chromium, told what to do over the DevTools protocol, by a pipe: no port, and nothing to be installed beside it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -48,6 +48,12 @@ pub(in crate::cli) struct ServeFlags {
     /// How many threads send, receive and encrypt, each for up to 256 clients; 0 for none of its own. More than one needs Linux. Default: 0.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=16), value_name = "N")]
     gateway_threads: Option<u8>,
+    /// Where it is looked into, and given orders, over HTTP: metrics, and a page for browsers. Other addresses than this machine's own want a key.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+    /// A file with the key that its requests must name. It is made if it does not exist.
+    #[arg(long, value_name = "FILE")]
+    admin_key: Option<String>,
     /// Print each fact as a line of the story.
     #[arg(long)]
     story: bool,
@@ -91,6 +97,8 @@ impl ServeFlags {
             ("listen.gateway_threads", "--gateway-threads", self.gateway_threads.map(Given::plain)),
             ("listen.key", "--key", self.key.as_ref().map(Given::plain)),
             ("listen.allow_unauthenticated", "--allow-unauthenticated", on(self.allow_unauthenticated)),
+            ("admin.bind", "--admin", self.admin.map(Given::plain)),
+            ("admin.key", "--admin-key", self.admin_key.as_ref().map(Given::plain)),
             ("store.data", "--data", self.data.as_ref().map(Given::plain)),
             ("store.survives", "--survives", survives),
             ("store.seal_always", "--seal-always", on(self.seal_always)),

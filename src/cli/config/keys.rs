@@ -95,6 +95,7 @@ pub(super) const SECTIONS: &[Section] = &[
             key!("lease", Time(1_000, HOUR_MILLIS), share.lease),
         ],
     },
+    Section { name: "admin", keys: &[key!("bind", Perhaps(Address), admin.bind), key!(path "key", Path, admin.key)] },
     Section {
         name: "store",
         keys: &[

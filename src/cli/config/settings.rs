@@ -23,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) hosting: Hosting,
     pub(crate) store: Keeping,
     pub(crate) share: Sharing,
+    pub(crate) admin: Administration,
     pub(crate) link: SimulatedLink,
     pub(crate) log: Logging,
     pub(crate) stop: Stopping,
@@ -54,6 +55,13 @@ pub(crate) struct Sharing {
     pub(crate) host: Option<String>,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) lease: Duration,
+}
+
+/// Where it is looked into, and given orders, over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Administration {
+    pub(crate) bind: Option<SocketAddr>,
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// Where rooms are kept, and how.
@@ -132,6 +140,7 @@ impl Config {
             limits: HostLimits::default(),
             gateway: GatewayLimits::default(),
             hosting: Hosting { room_threads: 0, rest_after: None, bans: None },
+            admin: Administration { bind: None, key: None },
             share: Sharing { host: None, address: None, lease: Duration::from_secs(10) },
             store: Keeping { data: None, survives: Survives::PowerLoss, seal_always: false, writer: WriterOptions::default() },
             link: SimulatedLink { conditions: None, seed: 1 },
