@@ -51,7 +51,7 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     let story = Arc::new(AtomicBool::new(config.log.story));
     let running = Arc::new(OnceLock::new());
     let reload = telling.has_file().then(|| read_again(telling, logs.clone(), (config.log.format, story.clone()), running.clone()));
-    let stop = signals::watch(config.stop.within, reload)?;
+    let stop = signals::watch(config.stop.announce + config.stop.within, reload)?;
     let mut host = Host::bind(&shard_config(&config)?, host_options(&config))?;
     if let Some(path) = &config.listen.key {
         host.accept_keys(&read_or_make_keys(path)?);
@@ -112,6 +112,7 @@ fn host_options(config: &Config) -> HostOptions {
         gateway_threads: threads,
         room_threads: config.hosting.room_threads.into(),
         rest_after: config.hosting.rest_after,
+        announce_stop: config.stop.announce,
     }
 }
 

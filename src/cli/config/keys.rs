@@ -114,7 +114,10 @@ pub(super) const SECTIONS: &[Section] = &[
         name: "log",
         keys: &[key!("filter", Filter, log.filter), key!("format", FORMATS, log.format), key!("story", Switch, log.story)],
     },
-    Section { name: "stop", keys: &[key!("within", Time(1_000, HOUR_MILLIS), stop.within)] },
+    Section {
+        name: "stop",
+        keys: &[key!("announce", Time(0, HOUR_MILLIS), stop.announce), key!("within", Time(1_000, HOUR_MILLIS), stop.within)],
+    },
 ];
 
 /// The keys of a template.

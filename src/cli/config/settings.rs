@@ -91,6 +91,7 @@ pub(crate) struct Logging {
 /// How it stops.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stopping {
+    pub(crate) announce: Duration,
     pub(crate) within: Duration,
 }
 
@@ -145,7 +146,7 @@ impl Config {
             store: Keeping { data: None, survives: Survives::PowerLoss, seal_always: false, writer: WriterOptions::default() },
             link: SimulatedLink { conditions: None, seed: 1 },
             log: Logging { filter: "warn".to_owned(), format: LogFormat::Text, story: false },
-            stop: Stopping { within: Duration::from_secs(10) },
+            stop: Stopping { announce: Duration::ZERO, within: Duration::from_secs(10) },
             templates: BTreeMap::from([(DEFAULT.to_owned(), Template::new(level))]),
             rooms: vec![Room::named("main")],
         }

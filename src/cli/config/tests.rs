@@ -241,7 +241,7 @@ fn values(name: &str) -> BoxedStrategy<String> {
         "format" => prop_oneof![Just("json"), Just("text")].prop_map_into().boxed(),
         "filter" => prop_oneof![Just("warn,roomkeeper::host=debug"), Just("off"), Just("info")].prop_map_into().boxed(),
         "conditions" => prop_oneof![Just(""), Just("train,loss=10%"), Just("rtt=120ms")].prop_map_into().boxed(),
-        "flush_every" | "within" => (1_000_u32..60_000).prop_map(|millis| format!("{millis} ms")).boxed(),
+        "flush_every" | "within" | "announce" => (1_000_u32..60_000).prop_map(|millis| format!("{millis} ms")).boxed(),
         "buffer" => (64_u64..1 << 24).prop_map(|kilobytes| format!("{kilobytes} KiB")).boxed(),
         "key" | "data" => path().prop_map(|path| path.map_or_else(String::new, |path| path.to_string_lossy().into_owned())).boxed(),
         "rest_after" | "lease" => (1_000_u32..60_000).prop_map(|millis| format!("{millis} ms")).boxed(),

@@ -83,11 +83,14 @@ pub struct HostOptions {
     /// After which time a room that nobody is in, and that is kept, goes to rest in the store; whoever asks for it wakes it. One that was created on
     /// demand and is not kept ends.
     pub rest_after: Option<Duration>,
+    /// For how long a host that is to stop refuses newcomers and is not [ready](super::HostHandle) before it lets go of those who are there: so that whatever
+    /// sends players to it has noticed.
+    pub announce_stop: Duration,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { limits: HostLimits::default(), gateway_threads: 1, room_threads: 0, rest_after: None }
+        Self { limits: HostLimits::default(), gateway_threads: 1, room_threads: 0, rest_after: None, announce_stop: Duration::ZERO }
     }
 }
 
@@ -422,6 +425,12 @@ impl Host {
     /// Runs until `stop`; then rooms are told to end, and it returns once all have, or after so long.
     pub fn run(&mut self, stop: &AtomicBool, within: Duration) {
         while !stop.load(Ordering::Relaxed) {
+            self.round();
+            std::thread::park_timeout(NAP_MAX);
+        }
+        self.draining = true;
+        let begun = instant();
+        while begun.elapsed() < self.options.announce_stop {
             self.round();
             std::thread::park_timeout(NAP_MAX);
         }
