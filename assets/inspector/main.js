@@ -186,7 +186,8 @@ async function jump(forward) {
 function why(entity, component, tick) {
   choose("why");
   const revert = (fact) => orders.revert(page.room, fact);
-  showWhy(page.room, entity, component, tick ?? Math.floor(timeline.at), { go: (when) => timeline.go(when), revert });
+  const name = entities.nameOf(entity);
+  showWhy(page.room, entity, component, tick ?? Math.floor(timeline.at), { name, go: (when) => timeline.go(when), revert });
 }
 
 // The panels. Only the one that is seen is read.

@@ -2,6 +2,9 @@
 
 import { Failure, find, host, make, roomTime, say } from "./host.js";
 
+// Not a submit button: the first of those is what Enter presses.
+find("ask-no").addEventListener("click", () => find("ask").close("no"));
+
 /** Asks whether something is to be done. Gives what was filled in, or nothing. */
 export function ask({ title, text, yes, fields = [], isGrave = false }) {
   const dialog = find("ask");

@@ -23,6 +23,11 @@ export class Entities {
     this.tick = null;
   }
 
+  /** How people call an entity, as far as is known. */
+  nameOf(entity) {
+    return this.shown.get(entity)?.title.textContent ?? entity;
+  }
+
   kindOf(components) {
     return this.kinds.find((kind) => kind in components) ?? "other";
   }
@@ -156,7 +161,7 @@ export function showMembers(members, kick) {
 const code = (value) => make("code.value", {}, value === undefined || value === null ? "nothing" : text(value));
 
 /** Why a component has its value: the write, what happened, who asked. */
-export async function showWhy(room, entity, component, tick, { go, revert }) {
+export async function showWhy(room, entity, component, tick, { name, go, revert }) {
   const panel = find("why");
   panel.replaceChildren(make("p.empty", {}, "Looking…"));
   const at = (when) => make("button", { type: "button", onclick: () => go(when) }, `${roomTime(when)}, tick ${when}`);
@@ -164,7 +169,7 @@ export async function showWhy(room, entity, component, tick, { go, revert }) {
   try {
     why = await host.read(room, "why", { entity, component, tick });
   } catch (error) {
-    panel.replaceChildren(make("h2", {}, `${entity}.${component}`), make("p.empty", {}, error.message));
+    panel.replaceChildren(make("h2", { title: entity }, `${name}.${component}`), make("p.empty", {}, error.message));
     return;
   }
   const step = (what, ...children) => make("li", {}, make("p.what", {}, what), ...children);
@@ -180,7 +185,7 @@ export async function showWhy(room, entity, component, tick, { go, revert }) {
   chain.dataset.component = component;
   chain.dataset.tick = why.tick;
   const all = make("button", { type: "button", onclick: () => showHistory(room, entity, component, tick, go) }, "All writes");
-  panel.replaceChildren(make("h2", {}, `${entity}.${component}`), make("p.quiet", {}, `as of tick ${tick} `, all), chain);
+  panel.replaceChildren(make("h2", { title: entity }, `${name}.${component}`), make("p.quiet", {}, `as of tick ${tick} `, all), chain);
 }
 
 async function showHistory(room, entity, component, tick, go) {

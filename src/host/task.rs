@@ -282,7 +282,8 @@ impl Task {
             Mail::TurnAway(connection, why) => self.lobby.turn_away(connection, LeaveReason::Kicked, &why),
             Mail::Pause(paused) => {
                 (self.paused, self.steps) = (paused, 0);
-                lock(&self.berth.status).is_paused = paused;
+                // So that who looks sees at once where it stands.
+                self.note_status(now);
             }
             Mail::Step(ticks) if self.paused => self.steps = self.steps.saturating_add(ticks),
             // It goes on anyway, and must not go on once more when it stands still.

@@ -133,7 +133,10 @@ impl Browser {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        let said = self.ask("document.getElementById('said').textContent");
+        let said = self.ask(
+            "JSON.stringify([...['said', 'clock', 'end'].map((id) => document.getElementById(id).textContent), document.activeElement.id, \
+             performance.now(), document.hidden, performance.getEntriesByType('resource').slice(-4).map((asked) => [asked.name, asked.startTime, asked.duration])])",
+        );
         panic!("not in 40 s: {expression}; the page says {said}, and complains of {:?}", self.complaints);
     }
 
