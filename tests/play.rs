@@ -174,6 +174,8 @@ fn who_watches_goes_back_in_time_and_on_again_where_the_server_keeps_it() {
         let server = serve_with(&level, if kept { &keeping } else { &[] });
         let mut player = inferno(&["play", &server.1, "--name", "ann"]);
         player.wait_for("the level", |screen| place(screen) == 3.0);
+        // Long enough to be seen where she came.
+        std::thread::sleep(std::time::Duration::from_millis(1_500));
         player.hold('d');
         player.wait_for("a walk", |screen| place(screen) > 4.0);
         player.let_go('d');
