@@ -248,6 +248,10 @@ fn the_example_is_in_order_has_every_key_and_tells_the_defaults() {
     let chosen = [
         "listen.public_addresses",
         "listen.key",
+        "hosting.rest_after",
+        "hosting.bans",
+        "admin.",
+        "share.address",
         "store.data",
         "link.conditions",
         "templates.default.level",
