@@ -45,7 +45,7 @@ fn an_unknown_key_is_named_with_its_line_and_with_what_was_meant() {
     );
     assert_eq!(
         wrong(&from_file("[stop]\nquickly = true\n")),
-        ["server.toml:2: there is no key stop.quickly; known are within"],
+        ["server.toml:2: there is no key stop.quickly; known are announce, within"],
         "what is near nothing is told all that there is"
     );
 }
