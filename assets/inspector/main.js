@@ -55,6 +55,7 @@ async function readRooms() {
     if (first) enter(first.room);
   }
   showRoom();
+  if (now()?.is_open) timeline.reach(now().durable ?? 0);
 }
 
 function listRooms() {

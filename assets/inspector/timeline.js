@@ -26,7 +26,7 @@ export class Timeline {
     [this.first, this.last, this.at, this.tick] = [0, 0, 0, null];
     [this.isLive, this.speed, this.way, this.follow] = [true, 1, 0, ""];
     this.frames = new Map();
-    this.asking = null;
+    [this.asking, this.wanted] = [null, null];
     this.wake();
   }
 
@@ -83,10 +83,22 @@ export class Timeline {
     this.wake();
   }
 
+  /** The room has gone on while the page stood. */
+  reach(last) {
+    if (this.isLive || last <= this.last) return;
+    this.last = last;
+    this.changed();
+  }
+
   /** Stands at a tick. */
-  go(tick) {
-    [this.isLive, this.way] = [false, 0];
+  async go(tick) {
+    [this.isLive, this.way, this.wanted] = [false, 0, tick];
     clearTimeout(this.timer);
+    if (tick > this.last) {
+      // What is known of the end is a little old.
+      await this.findEnds();
+      if (this.wanted !== tick || this.isLive) return;
+    }
     this.at = Math.min(Math.max(tick, this.first), this.last);
     this.changed();
     this.seek();
@@ -126,12 +138,8 @@ export class Timeline {
       this.show(tick, this.frames.get(tick));
       return;
     }
-    if (this.asking !== null) {
-      this.again = true;
-      return;
-    }
-    await this.fetch(tick, 1, 1);
-    if (Math.floor(this.at) !== this.tick && !this.isLive && this.way === 0) this.seek();
+    // Who asked goes on with where it is then.
+    if (this.asking === null) await this.fetch(tick, 1, 1);
   }
 
   async fetch(tick, ticks, every) {
@@ -153,6 +161,7 @@ export class Timeline {
       this.tick = Math.floor(this.at);
     } finally {
       if (this.asking === asking) this.asking = null;
+      if (run === this.run && this.way === 0 && !this.isLive && Math.floor(this.at) !== this.tick) this.seek();
     }
   }
 
