@@ -251,7 +251,7 @@ fn the_example_is_in_order_has_every_key_and_tells_the_defaults() {
         "hosting.rest_after",
         "hosting.bans",
         "admin.",
-        "share.address",
+        "share.",
         "store.data",
         "link.conditions",
         "templates.default.level",

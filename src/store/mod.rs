@@ -36,6 +36,7 @@ pub use self::archive::{Archive, Audited, Recovered, RecoveredScene, copy_room};
 pub use self::directory::{Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, Owner, RoomEntry, Token};
 pub use self::error::StoreError;
 pub use self::memory::MemoryStore;
+#[cfg(all(feature = "client", feature = "host"))]
 pub(crate) use self::place::names_postgres;
 pub use self::place::{is_served, reader_at, share_at, store_at};
 #[cfg(feature = "postgres")]
