@@ -1,7 +1,7 @@
 //! Seeing into a running host and giving it orders, over HTTP: metrics, JSON, and a page for browsers.
 //!
 //! [`Admin`] is a server of its own on a thread of its own. It asks the host by a [`HostHandle`](crate::host::HostHandle) and reads the store beside its
-//! writer, so no room waits for it, except for a look between two of its ticks. Who may ask is [`guard`]'s matter, and decided before anything else.
+//! writer, so no room waits for it, except for a look between two of its ticks. Who may ask is `guard`'s matter, and decided before anything else.
 //!
 //! ```no_run
 //! // Not run: it would listen.

@@ -5,7 +5,7 @@ use crate::host::session::{ConnectionId, Stage};
 use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick};
 
 impl Lobby {
-    /// Lets a room have fewer members and spectators than [`HostLimits::members_per_room_max`]. Those who are in it stay.
+    /// Lets a room have fewer members and spectators than [`HostLimits::members_per_room_max`](crate::host::HostLimits::members_per_room_max). Those who are in it stay.
     pub fn set_capacity(&mut self, name: &str, members_max: usize) {
         if let Some(hosted) = self.rooms.get_mut(name) {
             hosted.capacity = members_max.min(self.limits.members_per_room_max);
