@@ -237,7 +237,13 @@ fn write_components(connection: &mut Connection, seals: &[Seal]) -> Result<(), S
     }
     // Sorted by place, and of several for one place the last.
     let mut rows: BTreeMap<Place<'_>, Option<&str>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for (key, writes) in &writes {
+        if !seen.insert(*key) {
+            // What an earlier seal of the same room wrote, and a later one deletes.
+            let gone: BTreeSet<_> = writes.gone.iter().map(|entity| text(entity)).collect();
+            rows.retain(|(room, entity, _), _| room != key || !(writes.all || gone.contains(entity)));
+        }
         for (entity, component, value) in &writes.values {
             rows.insert((*key, text(entity), text(component)), value.as_deref());
         }
