@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Asked, Failure, Room, Said, told, told_as};
 use super::desk::Desk;
-use super::server::unix_time;
+use crate::client::unix_time;
 use crate::host::Ban;
 use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick};
 

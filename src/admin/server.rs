@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -25,6 +25,7 @@ use super::game::AdminGame;
 use super::guard::{AdminKey, Guard, Refusals, Refused, guard};
 use super::readers::Readers;
 use super::{ledger, live, metrics, orders, page};
+use crate::client::unix_time;
 use crate::host::HostHandle;
 use crate::store::Store;
 
@@ -161,11 +162,6 @@ impl Drop for Admin {
             let _ = thread.join();
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the admin server works in real time")]
-pub(super) fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// What each connection needs.

@@ -52,10 +52,9 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     let running = Arc::new(OnceLock::new());
     let reload = telling.has_file().then(|| read_again(telling, logs.clone(), (config.log.format, story.clone()), running.clone()));
     let stop = signals::watch(config.stop.announce + config.stop.within, reload)?;
-    let mut host = Host::bind(&shard_config(&config)?, host_options(&config))?;
-    if let Some(path) = &config.listen.key {
-        host.accept_keys(&read_or_make_keys(path)?);
-    }
+    let keys = config.listen.key.as_deref().map(read_or_make_keys).transpose()?.unwrap_or_default();
+    let mut host = Host::bind(&shard_config(&config, &keys), host_options(&config))?;
+    host.accept_keys(&keys);
     // It is set once, here.
     let _ = running.set(host.handle());
     if let Some(conditions) = &config.link.conditions {
@@ -144,8 +143,7 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
             }
             opened => opened?,
         }
-        let room = host.rooms().into_iter().find(|room| room.name == *name);
-        let Some(room) = room else { continue };
+        let Some(room) = host.room(name) else { continue };
         let tick = room.status.tick.0;
         if tick > 0 {
             say(&format!("{name} goes on at {}, tick {tick}", room_time(tick)));
@@ -201,7 +199,8 @@ fn share(config: &Config, host: &mut Host, name: &str, address: SocketAddr) -> R
 fn room_options(name: &str, template: &Template, kept: bool) -> Result<RoomOptions, CliError> {
     let seed = match template.seed {
         Seed::Fixed(seed) => seed,
-        Seed::Random => HostKey::random()?.0.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+        // Each room of the template gets another one.
+        Seed::Random => 0,
     };
     Ok(RoomOptions {
         seed,
@@ -214,14 +213,14 @@ fn room_options(name: &str, template: &Template, kept: bool) -> Result<RoomOptio
     })
 }
 
-fn shard_config(config: &Config) -> Result<ShardConfig, CliError> {
+fn shard_config(config: &Config, keys: &[HostKey]) -> ShardConfig {
     let listen = &config.listen;
-    let access = match (&listen.key, listen.allow_unauthenticated) {
-        (Some(path), _) => Access::Tokens(read_or_make_key(path)?),
+    let access = match (keys.first(), listen.allow_unauthenticated) {
+        (Some(key), _) => Access::Tokens(*key),
         (None, true) => Access::Anybody,
         (None, false) => Access::Loopback,
     };
-    Ok(ShardConfig { bind: listen.bind, public_addresses: listen.public_addresses.clone(), access, limits: config.gateway })
+    ShardConfig { bind: listen.bind, public_addresses: listen.public_addresses.clone(), access, limits: config.gateway }
 }
 
 fn keep_options(config: &Config) -> Option<KeepOptions> {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 
 use thiserror::Error;
 
-use super::lobby::{Lobby, PastAnswer, TickReport};
-use super::past::PastReader;
+use super::lobby::{Lobby, TickReport};
+use super::past::{Answers, PastReader, attend};
 use crate::protocol::{Protocol, Rejection, RoomId, RoomTick, State};
 use crate::room::{Blueprint, Incoming, Level, Outbox, Room, RoomError, RoomOptions, Scene};
 use crate::store::{
@@ -57,7 +57,12 @@ pub struct Keeper {
     /// By room: the protocol that it is stored by. They outlive the rooms, whose past may still be watched.
     protocols: BTreeMap<String, Arc<Protocol>>,
     past: Option<Arc<PastReader>>,
-    answers: (Sender<PastAnswer>, Receiver<PastAnswer>),
+    answers: Answers,
+}
+
+/// Why commands are refused while the store can't keep up.
+pub(super) fn store_behind() -> Rejection {
+    Rejection::new("store_behind").because("the server can't store what happens at the moment")
 }
 
 /// A room's end of the writer.
@@ -267,7 +272,7 @@ impl Keeper {
         let why = (pressure > Pressure::Easy).then(|| {
             let detail = self.writer.failing().unwrap_or_else(|| "it is slower than the game".to_owned());
             tracing::debug!(detail, "the store is behind; commands are refused");
-            Rejection::new("store_behind").because("the server can't store what happens at the moment")
+            store_behind()
         });
         lobby.refuse_commands(why);
         pressure == Pressure::Full
@@ -297,17 +302,9 @@ impl Keeper {
 
     /// Lets what is stored be read for those who watch the past of rooms, and hands over what was read.
     pub fn attend_pasts(&mut self, lobby: &mut Lobby) {
-        for request in lobby.past_requests() {
-            let protocol = self.protocols.get(&request.room).cloned();
-            let asked = match self.past_reader().zip(protocol) {
-                Some((past, protocol)) => past.ask(request, protocol, self.answers.0.clone()),
-                None => Err(PastAnswer::nobody(&request)),
-            };
-            asked.err().into_iter().for_each(|failed| lobby.past_answer(failed));
-        }
-        while let Ok(answer) = self.answers.1.try_recv() {
-            lobby.past_answer(answer);
-        }
+        // It begins to read only once somebody asks.
+        let past = if lobby.wants_pasts() { self.past_reader() } else { None };
+        attend(lobby, &self.answers, |room| Some((past.clone()?, self.protocols.get(room)?.clone())));
     }
 
     /// The writer.

@@ -6,6 +6,7 @@
 
 #[cfg(unix)]
 mod bans;
+mod clock;
 mod delivery;
 pub mod gateway;
 #[cfg(unix)]

@@ -33,6 +33,11 @@ impl Pacer {
         Self { next: now + phase + RoomClock::STEP, late_max: Duration::ZERO, skipped: 0 }
     }
 
+    /// The phase of the `nth` room of a host: the golden ratio spreads any number of them evenly.
+    pub fn phase(nth: u64) -> Duration {
+        Duration::from_micros((nth * 30_902) % 50_000)
+    }
+
     /// When the next tick is due.
     pub fn next(&self) -> Duration {
         self.next

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-use super::lobby::{PastAnswer, PastRequest};
+use super::lobby::{Lobby, PastAnswer, PastRequest};
 use super::priority::{Priority, give_way};
 use crate::protocol::{Protocol, RoomTick, snapshot_messages};
 use crate::store::{Archive, Store, StoreError};
@@ -50,6 +50,23 @@ impl PastReader {
         let nobody = PastAnswer::nobody(&request);
         let sent = self.requests.as_ref().map(|requests| requests.send((request, protocol, answer)));
         if matches!(sent, Some(Ok(()))) { Ok(()) } else { Err(nobody) }
+    }
+}
+
+/// The way for answers: in, and out.
+pub(super) type Answers = (Sender<PastAnswer>, Receiver<PastAnswer>);
+
+/// Has what a lobby wants to know read by `who` there is for a room, and hands over what was read.
+pub(super) fn attend(lobby: &mut Lobby, answers: &Answers, who: impl Fn(&str) -> Option<(Arc<PastReader>, Arc<Protocol>)>) {
+    for request in lobby.past_requests() {
+        let asked = match who(&request.room) {
+            Some((past, protocol)) => past.ask(request, protocol, answers.0.clone()),
+            None => Err(PastAnswer::nobody(&request)),
+        };
+        asked.err().into_iter().for_each(|failed| lobby.past_answer(failed));
+    }
+    while let Ok(answer) = answers.1.try_recv() {
+        lobby.past_answer(answer);
     }
 }
 

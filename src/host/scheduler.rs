@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use super::clock::instant;
 use super::priority::{Priority, give_way};
 use super::task::Task;
 
@@ -75,11 +76,6 @@ pub(super) struct Scheduler {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     numbers: u64,
-}
-
-#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
-fn instant() -> Instant {
-    Instant::now()
 }
 
 impl Scheduler {

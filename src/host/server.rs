@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::clock::{instant, unix_time};
 use super::gateway::Access;
-use super::gateway::{BindError, Gateway, GatewayCounters, GatewayEvent, Gone, ShardConfig};
+use super::gateway::{BindError, Gateway, GatewayCounters, GatewayEvent, ShardConfig};
 use super::keeper::{KeepError, KeepOptions, Keeper};
 use super::limits::{HostCounters, HostLimits};
 use super::lobby::{Lobby, TickReport};
 use super::pace::Pace;
 use super::pacer::{Due, Pacer};
-use super::session::Visitor;
-use crate::protocol::{LeaveReason, LinkConditions};
+use crate::protocol::LinkConditions;
 use crate::room::{Blueprint, RoomClock, RoomError, RoomOptions};
 use crate::store::WriterReport;
 
@@ -54,6 +54,16 @@ pub enum ServerError {
     Keep(#[from] KeepError),
 }
 
+impl ServerError {
+    /// Why a room can't be kept, or can't be built.
+    pub(super) fn of_room(name: &str, error: KeepError) -> Self {
+        match error {
+            KeepError::Room(error) => Self::Room { name: name.to_owned(), error },
+            error => Self::Keep(error),
+        }
+    }
+}
+
 /// A host of rooms on one UDP port.
 #[derive(Debug)]
 pub struct Server {
@@ -71,17 +81,6 @@ pub struct Server {
     halted: bool,
     /// How long the members have to hear that it stops.
     farewell: Duration,
-}
-
-/// The time since the Unix epoch, which the transport's tokens go by.
-#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
-fn instant() -> Instant {
-    Instant::now()
 }
 
 impl Server {
@@ -146,16 +145,11 @@ impl Server {
         match &mut self.keeper {
             None => self.lobby.open_room(blueprint, options).map_err(failed)?,
             Some(keeper) => {
-                let room = keeper.room(blueprint, options).map_err(|error| match error {
-                    KeepError::Room(error) => failed(error),
-                    error => ServerError::Keep(error),
-                })?;
+                let room = keeper.room(blueprint, options).map_err(|error| ServerError::of_room(&name, error))?;
                 self.lobby.admit_room(room).map_err(failed)?;
             }
         }
-        // The golden ratio spreads any number of rooms evenly.
-        let phase = Duration::from_micros((self.pacers.len() as u64 * 30_902) % 50_000);
-        self.pacers.insert(name, Pacer::new(self.started.elapsed(), phase));
+        self.pacers.insert(name, Pacer::new(self.started.elapsed(), Pacer::phase(self.pacers.len() as u64)));
         Ok(())
     }
 
@@ -321,19 +315,13 @@ impl Server {
         for event in self.gateway.drain_events() {
             match event {
                 GatewayEvent::Connected(connection, admission) => {
-                    let visitor = Visitor { player: admission.player, name: admission.name, room: admission.room };
-                    self.lobby.connected(connection, visitor);
+                    self.lobby.connected(connection, admission.into());
                 }
                 GatewayEvent::Message(connection, message) | GatewayEvent::Packet(connection, message) => {
                     self.lobby.message(connection, &message);
                 }
                 GatewayEvent::Disconnected(connection, how) => {
-                    let reason = match how {
-                        Gone::Left => LeaveReason::Left,
-                        Gone::Lost => LeaveReason::Timeout,
-                        Gone::Closed => LeaveReason::Kicked,
-                    };
-                    self.lobby.disconnected(connection, reason);
+                    self.lobby.disconnected(connection, how.into());
                 }
             }
         }

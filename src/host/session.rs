@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::delivery::Delivery;
-use crate::protocol::{EntityId, Resume, RoomTick};
+use crate::protocol::{Admission, EntityId, Resume, RoomTick};
 use crate::room::{ToldReferences, ViewerId};
 
 /// A connection, as the gateway numbers it. Never used again in one process.
@@ -21,6 +21,12 @@ pub struct Visitor {
     pub name: String,
     /// The room that the token is bound to.
     pub room: Option<String>,
+}
+
+impl From<Admission> for Visitor {
+    fn from(admission: Admission) -> Self {
+        Self { player: admission.player, name: admission.name, room: admission.room }
+    }
 }
 
 /// Where a connection stands.

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::gateway::Outlet;
-use super::keeper::KeptRoom;
+use super::keeper::{KeptRoom, store_behind};
 use super::limits::HostCounters;
-use super::lobby::{Lobby, PastAnswer, TickReport};
+use super::lobby::{Lobby, TickReport};
 use super::overview::{Traffic, Ways};
 use super::pace::Pace;
 use super::pacer::Pacer;
-use super::past::PastReader;
+use super::past::{Answers, PastReader, attend};
 use super::session::{ConnectionId, Visitor};
-use crate::protocol::{EntityId, LeaveReason, Refusal, Rejection, RoomTick};
+use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick};
 use crate::room::{Incoming, RoomClock};
 
 /// What hears of every tick of every room, on the thread that ran it.
@@ -154,7 +154,7 @@ pub(super) struct Task {
     threads: BTreeMap<ConnectionId, usize>,
     kept: Option<KeptRoom>,
     past: Option<Arc<PastReader>>,
-    answers: (Sender<PastAnswer>, Receiver<PastAnswer>),
+    answers: Answers,
     weather: Arc<Weather>,
     on_tick: Option<OnTick>,
     refusing: bool,
@@ -165,8 +165,8 @@ pub(super) struct Task {
     steps: u32,
     empty_since: Option<Duration>,
     ending: Option<Duration>,
-    /// Nothing happens any more, since then; and whether the host knows that all is stored.
-    handing: Option<(Duration, bool)>,
+    /// Nothing happens any more; and whether the host knows that all is stored.
+    handing: Option<bool>,
     /// The last tick that was handed to the store.
     recorded: Option<RoomTick>,
     news: Sender<TaskNews>,
@@ -293,7 +293,7 @@ impl Task {
                 self.lobby.close_room(&self.berth.name, &why);
                 self.ending.get_or_insert(now);
             }
-            Mail::HandOver => drop(self.handing.get_or_insert((now, false))),
+            Mail::HandOver => drop(self.handing.get_or_insert(false)),
         }
     }
 
@@ -306,8 +306,7 @@ impl Task {
         let refusing = self.weather.refusing.load(Ordering::Relaxed);
         if refusing != self.refusing {
             self.refusing = refusing;
-            let why = || Rejection::new("store_behind").because("the server can't store what happens at the moment");
-            self.lobby.refuse_commands(refusing.then(why));
+            self.lobby.refuse_commands(refusing.then(store_behind));
         }
     }
 
@@ -354,16 +353,8 @@ impl Task {
             return;
         }
         self.lobby.tick_pasts();
-        for request in self.lobby.past_requests() {
-            let asked = match self.past.as_ref().zip(self.kept.as_ref()) {
-                Some((past, kept)) => past.ask(request, kept.protocol.clone(), self.answers.0.clone()),
-                None => Err(PastAnswer::nobody(&request)),
-            };
-            asked.err().into_iter().for_each(|failed| self.lobby.past_answer(failed));
-        }
-        while let Ok(answer) = self.answers.1.try_recv() {
-            self.lobby.past_answer(answer);
-        }
+        let (past, kept) = (self.past.as_ref(), self.kept.as_ref());
+        attend(&mut self.lobby, &self.answers, |_| Some((past?.clone(), kept?.protocol.clone())));
     }
 
     fn send(&mut self) {
@@ -411,10 +402,8 @@ impl Task {
 
     /// False once all who were in a room that ends know why, and all of it is stored.
     fn goes_on(&mut self, now: Duration) -> bool {
-        if let Some((since, false)) = self.handing
-            && self.is_written()
-        {
-            self.handing = Some((since, true));
+        if self.handing == Some(false) && self.is_written() {
+            self.handing = Some(true);
             self.tell(TaskNews::Written(self.berth.name.clone()));
         }
         let Some(since) = self.ending else { return true };

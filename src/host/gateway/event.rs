@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::host::session::ConnectionId;
-use crate::protocol::Admission;
+use crate::protocol::{Admission, LeaveReason};
 
 /// Why a client is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,16 @@ pub enum Gone {
     Lost,
     /// The host closed the connection.
     Closed,
+}
+
+impl From<Gone> for LeaveReason {
+    fn from(how: Gone) -> Self {
+        match how {
+            Gone::Left => Self::Left,
+            Gone::Lost => Self::Timeout,
+            Gone::Closed => Self::Kicked,
+        }
+    }
 }
 
 /// What a shard saw.

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Host, Place, unix_time};
+use super::{Host, Place};
 use crate::host::bans::Ban;
+use crate::host::clock::unix_time;
 use crate::host::handle::Order;
-use crate::host::task::Mail;
+use crate::host::task::{Mail, RoomStatus};
 use crate::protocol::{LeaveReason, Refusal};
 use crate::store::Pressure;
 
@@ -27,9 +28,10 @@ impl Host {
         let Some(after) = self.options.rest_after else { return };
         let is_kept = self.keeper.is_some();
         let may_rest = |place: &Place| {
-            let status = place.berth.status();
             let can = !place.template_name.is_empty() && (is_kept || place.template.on_demand);
-            can && place.visitors == 0 && status.members == 0 && status.away == 0 && status.empty_for >= after
+            // How a room does takes longer to ask than who was led there.
+            let is_empty = |status: RoomStatus| status.members == 0 && status.away == 0 && status.empty_for >= after;
+            can && place.visitors == 0 && is_empty(place.berth.status())
         };
         let rest: Vec<String> = self.places.iter().filter(|(_, place)| may_rest(place)).map(|(name, _)| name.clone()).collect();
         for name in rest {

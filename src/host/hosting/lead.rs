@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Host, Place, Route, unix_time};
+use super::{Host, Place, Route};
 use crate::host::bans::Ban;
-use crate::host::gateway::{GatewayEvent, Gone};
+use crate::host::clock::unix_time;
+use crate::host::gateway::GatewayEvent;
 use crate::host::session::{ConnectionId, Visitor};
 use crate::host::task::Mail;
 use crate::protocol::{ClientMessage, LeaveReason, Moment, Refusal};
@@ -13,12 +14,12 @@ impl Host {
     pub(super) fn lead(&mut self, event: GatewayEvent) {
         match event {
             GatewayEvent::Connected(connection, admission) => {
-                let visitor = Visitor { player: admission.player, name: admission.name, room: admission.room };
+                let (player, visitor) = (admission.player, Visitor::from(admission));
                 let thread = self.gateway.thread_of(connection).unwrap_or_default();
                 self.foyer.connected(connection, visitor.clone());
                 let full = self.routes.len() >= self.options.limits.sessions_max;
                 self.routes.insert(connection, Route { visitor, thread, room: None, waits: None });
-                let banned = || self.bans.of(admission.player, unix_time()).map(Ban::refusal);
+                let banned = || self.bans.of(player, unix_time()).map(Ban::refusal);
                 let why = if self.draining { Some(self.farewell()) } else { full.then_some(Refusal::HostFull).or_else(banned) };
                 why.into_iter().for_each(|why| self.foyer.turn_away(connection, LeaveReason::Left, &why));
             }
@@ -29,14 +30,7 @@ impl Host {
                     None => self.knock(connection, message),
                 }
             }
-            GatewayEvent::Disconnected(connection, how) => {
-                let reason = match how {
-                    Gone::Left => LeaveReason::Left,
-                    Gone::Lost => LeaveReason::Timeout,
-                    Gone::Closed => LeaveReason::Kicked,
-                };
-                self.gone(connection, reason);
-            }
+            GatewayEvent::Disconnected(connection, how) => self.gone(connection, how.into()),
         }
     }
 

@@ -15,14 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::host::bans::Bans;
+use crate::host::clock::{instant, unix_time};
 use crate::host::gateway::{Access, BindError, Gateway, GatewayCounters, GatewayEvent, Outlet, ShardConfig};
 use crate::host::handle::{HostHandle, Order, RoomInfo};
-use crate::host::keeper::{KeepError, KeepOptions, Keeper};
+use crate::host::keeper::{KeepOptions, Keeper};
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::lobby::Lobby;
 use crate::host::overview::{Overview, StoreStatus, Tally};
@@ -177,16 +178,6 @@ fn fresh_seed() -> Result<u64, getrandom::Error> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the host is where real time comes in")]
-fn instant() -> Instant {
-    Instant::now()
-}
-
 impl Host {
     /// Listens. Its threads wait until [`run`](Self::run) or [`round`](Self::round) is called.
     ///
@@ -314,16 +305,12 @@ impl Host {
         match &mut self.keeper {
             None => lobby.open_room(&template.blueprint, options).map_err(failed)?,
             Some(keeper) => {
-                let room = keeper.room(&template.blueprint, options).map_err(|error| match error {
-                    KeepError::Room(error) => failed(error),
-                    error => ServerError::Keep(error),
-                })?;
+                let room = keeper.room(&template.blueprint, options).map_err(|error| ServerError::of_room(name, error))?;
                 lobby.admit_room(room).map_err(failed)?;
                 (kept, past) = (keeper.give_away(name), keeper.past_reader());
             }
         }
-        // The golden ratio spreads any number of rooms evenly.
-        let phase = Duration::from_micros((self.opened * 30_902) % 50_000);
+        let pacer = Pacer::new(self.scheduler.now(), Pacer::phase(self.opened));
         self.opened += 1;
         let berth = Berth::new(name);
         let gear = Gear {
@@ -334,7 +321,7 @@ impl Host {
             on_tick: self.on_tick.clone(),
             news: self.news.0.clone(),
         };
-        self.scheduler.add(Task::new(berth.clone(), lobby, Pacer::new(self.scheduler.now(), phase), gear));
+        self.scheduler.add(Task::new(berth.clone(), lobby, pacer, gear));
         self.resting.remove(name);
         let template_name = template_name.to_owned();
         self.places.insert(name.to_owned(), Place { berth, template, template_name, seed, seats: 0, visitors: 0, ending: None });
@@ -375,17 +362,26 @@ impl Host {
 
     /// The rooms, and how each does.
     pub fn rooms(&self) -> Vec<RoomInfo> {
-        let open = self.places.iter().map(|(name, place)| RoomInfo {
-            name: name.clone(),
+        let open = self.places.values().map(|place| self.info(place));
+        let resting = self.resting.iter().map(|(name, template)| RoomInfo::resting(name, template));
+        open.chain(resting).collect()
+    }
+
+    /// A room that is open, and how it does.
+    pub fn room(&self, name: &str) -> Option<RoomInfo> {
+        self.places.get(name).map(|place| self.info(place))
+    }
+
+    fn info(&self, place: &Place) -> RoomInfo {
+        RoomInfo {
+            name: place.berth.name.clone(),
             template: place.template_name.clone(),
             seats: place.seats,
             seats_max: place.seats_max(&self.options.limits),
             is_resting: false,
             seed: place.seed,
             status: place.berth.status(),
-        });
-        let resting = self.resting.iter().map(|(name, template)| RoomInfo::resting(name, template));
-        open.chain(resting).collect()
+        }
     }
 
     /// How rooms kept their time, those that are wanted all together, since this was last asked of them.

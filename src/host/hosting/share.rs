@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::instant;
+use crate::host::clock::instant;
 use crate::store::{Claim, Directory, Leases, Load, Store, StoreError};
 
 /// How many rooms of hosts that are gone are taken at once. Others may take the rest.

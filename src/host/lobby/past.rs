@@ -139,6 +139,11 @@ impl Lobby {
         !self.pasts.rooms.is_empty()
     }
 
+    /// True if it wants to know anything of the past of rooms.
+    pub(crate) fn wants_pasts(&self) -> bool {
+        !self.pasts.requests.is_empty()
+    }
+
     /// What it wants to know of the past of rooms.
     pub fn past_requests(&mut self) -> Vec<PastRequest> {
         std::mem::take(&mut self.pasts.requests)
