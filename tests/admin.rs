@@ -11,14 +11,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
-use roomkeeper::admin::{Admin, AdminError, AdminGame, AdminKey, AdminOptions};
+use roomkeeper::admin::{Admin, AdminError, AdminGame, AdminKey, AdminOptions, Tokens};
 use roomkeeper::cli::{Actor, Eyes, Picture, Pilot, Shape, Tint, View};
 use roomkeeper::client::{Connection, ConnectionState, Credentials, Issue, ReplicaPlugin, UdpPlugin, UdpTransport};
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
-use roomkeeper::host::{Host, HostKey, HostOptions, Keeper, Template};
+use roomkeeper::host::{Host, HostKey, HostOptions, Keeper, Template, TokenIssuer};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Admission, FactSeq, Refusal, RoomTick};
 use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
@@ -110,12 +112,13 @@ impl Running {
     }
 
     fn start_with(is_kept: bool, change: impl FnOnce(&mut AdminOptions)) -> Self {
-        let config = ShardConfig {
-            bind: ([127, 0, 0, 1], 0).into(),
-            public_addresses: Vec::new(),
-            access: Access::Loopback,
-            limits: GatewayLimits::default(),
-        };
+        Self::start_for(Access::Loopback, is_kept, |options, _| change(options))
+    }
+
+    /// With admin options that may depend on where the host listens.
+    fn start_for(access: Access, is_kept: bool, change: impl FnOnce(&mut AdminOptions, SocketAddr)) -> Self {
+        let config =
+            ShardConfig { bind: ([127, 0, 0, 1], 0).into(), public_addresses: Vec::new(), access, limits: GatewayLimits::default() };
         let mut host = Host::bind(&config, HostOptions::default()).unwrap();
         let store = MemoryStore::default();
         if is_kept {
@@ -125,7 +128,7 @@ impl Running {
         host.template("beats", Template::new(blueprint(), options.clone()));
         host.open_room(&blueprint(), RoomOptions { name: "main".to_owned(), ..options }).unwrap();
         let mut options = AdminOptions::at(([127, 0, 0, 1], 0).into());
-        change(&mut options);
+        change(&mut options, host.local_address().unwrap());
         let reader = host.keeper().map(|keeper| keeper.reader().unwrap());
         let admin = Admin::start(options, game(), host.handle(), reader).unwrap();
         let (address, game, stop) = (admin.address(), host.local_address().unwrap(), Arc::new(AtomicBool::new(false)));
@@ -152,14 +155,15 @@ impl Running {
     }
 
     fn order(&self, method: &str, path: &str, body: &Value) -> Reply {
+        self.order_with("", method, path, body)
+    }
+
+    /// With more headers, each with its end of line.
+    fn order_with(&self, headers: &str, method: &str, path: &str, body: &Value) -> Reply {
         let body = body.to_string();
         let length = body.len();
-        send(
-            self.address,
-            &format!(
-                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            ),
-        )
+        let fixed = format!("Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n");
+        send(self.address, &format!("{method} {path} HTTP/1.1\r\n{fixed}{headers}\r\n{body}"))
     }
 
     /// The metrics, each by its name with its labels.
@@ -227,6 +231,12 @@ impl Player {
         let credentials = Credentials::Unauthenticated { server: address, admission };
         app.insert_resource(UdpTransport::connect(&credentials, "main", false).unwrap());
         Self(app)
+    }
+
+    fn connect_by(token: Vec<u8>) -> Self {
+        let mut player = Self::connect(([127, 0, 0, 1], 9).into(), "nobody");
+        player.0.insert_resource(UdpTransport::connect(&Credentials::Token(token), "main", false).unwrap());
+        player
     }
 
     fn state(&self) -> ConnectionState {
@@ -488,6 +498,12 @@ fn an_operator_opens_pauses_steps_resets_reverts_kicks_and_closes() {
     assert_eq!(tick(), stands_at, "it stands still");
     assert_eq!(running.order("POST", "/rooms/main/step", &json!({ "ticks": 7 })).status, 200);
     running.until("it goes on by seven", Some(&mut ann), |_, _| tick() == stands_at + 7);
+    assert_eq!(running.order("POST", "/rooms/main/speed", &json!({ "speed": 0.5 })).status, 200);
+    assert_eq!(running.json("/rooms/main")["speed"], 0.5);
+    for wrong in [json!(0), json!(-1), json!(4.5), json!(1e300), json!("fast")] {
+        assert_eq!(running.order("POST", "/rooms/main/speed", &json!({ "speed": wrong })).status, 400, "{wrong}");
+    }
+    assert_eq!(running.order("POST", "/rooms/main/speed", &json!({ "speed": 1 })).status, 200);
     assert_eq!(running.order("POST", "/rooms/main/pause", &json!({ "paused": false })).status, 200);
     running.until("it goes on", Some(&mut ann), |_, _| tick() > stands_at + 20);
 
@@ -779,4 +795,61 @@ fn no_path_and_no_body_makes_it_panic_or_fail() {
     assert_eq!(running.get("/health").status, 200);
     assert_eq!(running.json("/rooms/main/state?tick=1")["tick"], json!(1));
     assert!(!panics.load(Ordering::Relaxed), "a thread of the admin server panicked");
+}
+
+#[test]
+fn a_back_end_fetches_tokens_by_a_key_that_is_good_for_nothing_else() {
+    let key = HostKey::random().unwrap();
+    let running = Running::start_for(Access::Tokens(key), false, |options, address| {
+        options.key = Some(AdminKey::parse("the-operators-own-key").unwrap());
+        options.token_key = Some(AdminKey::parse("what-the-back-end-has").unwrap());
+        options.tokens = Some(Tokens::new(TokenIssuer { key, addresses: vec![address], expire_seconds: 30 }));
+    });
+    let (operator, back_end) = ("Authorization: Bearer the-operators-own-key\r\n", "Authorization: Bearer what-the-back-end-has\r\n");
+    let ask = |headers: &str, body: Value| running.order_with(headers, "POST", "/tokens", &body);
+
+    // Neither without a key, nor by the one for tokens to anything else.
+    assert_eq!(ask("", json!({ "player": "ann" })).status, 401);
+    assert_eq!(running.order_with(back_end, "GET", "/rooms", &Value::Null).status, 401);
+    assert_eq!(running.order_with(back_end, "POST", "/bans", &json!({ "player": "ann", "why": "I say so" })).status, 401);
+    assert_eq!(running.order_with(operator, "GET", "/rooms", &Value::Null).status, 200);
+
+    for (number, headers) in [back_end, operator].into_iter().enumerate() {
+        let reply = ask(headers, json!({ "player": format!("ann{number}"), "room": "main", "seconds": 20 }));
+        assert_eq!(reply.status, 201, "{}", reply.body);
+        let told: Value = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!(told["player"], EntityId::named(&format!("ann{number}")).to_string());
+        assert_eq!(told["addresses"], json!([running.game.to_string()]));
+        let token = BASE64_STANDARD.decode(told["token"].as_str().unwrap()).unwrap();
+        let mut player = Player::connect_by(token);
+        let begun = now();
+        while !player.state().is_in_room() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "not in: {:?}", player.state());
+            player.0.update();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    // A ban holds here too, and what is asked for has bounds.
+    assert_eq!(running.order_with(operator, "POST", "/bans", &json!({ "player": "eve", "why": "she cheats" })).status, 201);
+    for (body, status, word) in [
+        (json!({ "player": "eve" }), 403, "she cheats"),
+        (json!({ "player": "" }), 400, "the player is empty"),
+        (json!({ "player": "bob", "seconds": 0 }), 400, "1 to 3600 seconds"),
+        (json!({ "player": "bob", "seconds": 100_000 }), 400, "1 to 3600 seconds"),
+        (json!({ "player": "bob", "room": "r".repeat(200) }), 400, "room"),
+        (json!({ "player": "bob", "level": 3 }), 400, "level"),
+    ] {
+        let reply = ask(back_end, body.clone());
+        assert!(reply.status == status && reply.body.contains(word), "{body}: {} {}", reply.status, reply.body);
+    }
+    let bytes = ask(&format!("{back_end}Accept: application/octet-stream\r\n"), json!({ "player": "bob" }));
+    assert!(bytes.status == 201 && bytes.head.contains("application/octet-stream"), "{}", bytes.head);
+    assert!(bytes.body.starts_with("NETCODE 1.02"), "as `--token` wants it");
+}
+
+#[test]
+fn a_host_that_lets_in_without_tokens_makes_none() {
+    let running = Running::start();
+    let reply = running.order("POST", "/tokens", &json!({ "player": "ann" }));
+    assert!(reply.status == 501 && reply.body.contains("no_tokens"), "{}", reply.body);
 }

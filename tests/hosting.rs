@@ -18,7 +18,7 @@ use roomkeeper::client::{
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{Ban, Host, HostHandle, HostKey, HostOptions, Keeper, OrderError, Template, TokenIssuer};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Admission, ClientMessage, Protocol, Refusal};
+use roomkeeper::protocol::{Admission, ClientMessage, Protocol, Refusal, Speed};
 use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
 use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
 use serde::{Deserialize, Serialize};
@@ -466,4 +466,45 @@ fn who_is_banned_is_put_out_at_once_and_not_let_in_again_until_it_is_over() {
     let mut pardoned = Player::connect(running.address, "ann", "main");
     until("ann is in again", &mut [&mut pardoned], in_room);
     assert_eq!(running.handle.bans(), Ok(Vec::new()));
+}
+
+#[test]
+fn who_is_in_a_room_and_who_comes_is_told_how_fast_it_goes_and_follows() {
+    let running = Running::start(HostOptions::default(), None, |host| host.open_room(&blueprint(), RoomOptions::named("main")).unwrap());
+    let (handle, mut ann) = (&running.handle, Player::connect(running.address, "ann", "main"));
+    until("she is in", &mut [&mut ann], in_room);
+    let speed = |player: &Player| player.0.world().resource::<Connection>().speed();
+    let off = |player: &mut Player| {
+        let tick = f64::from(player.0.world().resource::<Replica>().tick().0);
+        player.0.world().resource::<Connection>().server_tick().unwrap() - tick
+    };
+    handle.pause("main", true).unwrap();
+    until("she is told", &mut [&mut ann], |all| speed(all[0]).is_still());
+    let (since, stood) = (now(), running.status("main").status.tick);
+    // Who comes hears of it before it is let in, which is when the room goes on.
+    let mut bob = Player::connect(running.address, "bob", "main");
+    until("he is told", &mut [&mut ann, &mut bob], |all| speed(all[1]).is_still());
+    until("a second passes", &mut [&mut ann, &mut bob], |_| since.elapsed() > Duration::from_secs(1));
+    assert!(!bob.state().is_in_room() && off(&mut ann).abs() < 1.5, "{} ticks off", off(&mut ann));
+    assert_eq!(running.status("main").status.tick, stood);
+
+    // At half its pace: told, and kept.
+    handle.set_speed("main", Speed::from_ratio(0.5).unwrap()).unwrap();
+    assert!(speed(&ann).is_still(), "it stands still all the same");
+    handle.pause("main", false).unwrap();
+    until("both are in", &mut [&mut ann, &mut bob], in_room);
+    assert_eq!((speed(&ann).ratio(), speed(&bob).ratio()), (0.5, 0.5));
+    let (since, before) = (now(), ann.0.world().resource::<Replica>().tick().0);
+    let mut worst = 0.0_f64;
+    until("four seconds pass", &mut [&mut ann, &mut bob], |all| {
+        worst = worst.max(off(all[0]).abs());
+        since.elapsed() > Duration::from_secs(4)
+    });
+    let passed = ann.0.world().resource::<Replica>().tick().0 - before;
+    assert!((36..=44).contains(&passed), "{passed} ticks in 4 s");
+    assert!(worst < 3.0, "the server's tick was {worst} off");
+
+    handle.set_speed("main", Speed::from_ratio(4.0).unwrap()).unwrap();
+    until("a minute of the room passes", &mut [&mut ann, &mut bob], |all| all[0].0.world().resource::<Replica>().tick().0 > before + 300);
+    assert!(since.elapsed() < Duration::from_secs(15) && running.status("main").status.speed == Speed::MAX);
 }

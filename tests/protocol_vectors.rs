@@ -14,7 +14,7 @@ use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{
     Admission, Angles, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, LeaveReason, Protocol, Quantised, Ranged,
-    Refusal, Rejection, Resume, RoomId, RoomTick, SeenTick, ServerMessage, SmallestThree, State, write_varint,
+    Refusal, Rejection, Resume, RoomId, RoomTick, SeenTick, ServerMessage, SmallestThree, Speed, State, write_varint,
 };
 use roomkeeper::room::{Blueprint, Level, Room, RoomOptions};
 use roomkeeper::store::{ChunkKind, Durability, Opening, SqliteStore, Store, TickRecord, Writer, WriterOptions, data_file};
@@ -238,6 +238,7 @@ fn messages(built: &mut Built) {
     built.insert("message-diverged", ClientMessage::Diverged { tick: RoomTick(300) }.encode().to_vec());
     built.insert("message-command", command.encode().to_vec());
     built.insert("message-durable", ServerMessage::Durable { tick: RoomTick(2) }.encode().unwrap().to_vec());
+    built.insert("message-speed", ServerMessage::Speed(Speed::hundredths(50).unwrap()).encode().unwrap().to_vec());
     let private = Bytes::from_static(&[42, 64 + 4, 1, 7]);
     built.insert("message-private", ServerMessage::Private(private).encode().unwrap().to_vec());
     let refusals = [

@@ -251,6 +251,7 @@ fn the_example_is_in_order_has_every_key_and_tells_the_defaults() {
         "hosting.rest_after",
         "hosting.bans",
         "admin.",
+        "agones.",
         "share.",
         "store.data",
         "link.conditions",
@@ -479,4 +480,55 @@ fn the_environment_of_the_image_is_understood() {
     for (name, value) in settings {
         assert!(text.contains(&format!("\"{value}\" # environment {name}\n")), "{name}\n{text}");
     }
+}
+
+/// Asks an admin server for a token; gives the status, and the body.
+#[cfg(feature = "admin")]
+fn fetch_token(admin: &str, key: &str, body: &str) -> (u16, Vec<u8>) {
+    let mut stream = std::net::TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST /tokens HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n\
+        Accept: application/octet-stream\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).unwrap();
+    let end = reply.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(reply[..end].to_vec()).unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), reply[end + 4..].to_vec())
+}
+
+#[cfg(feature = "admin")]
+#[test]
+fn a_back_end_fetches_tokens_over_http_and_goes_on_when_the_key_is_changed() {
+    let folder = Folder::new("tokens");
+    let [old, new] = ["11", "22"].map(|byte| byte.repeat(32));
+    folder.write("server.key", &old);
+    let text = "[listen]\nbind = \"127.0.0.1:0\"\nkey = \"server.key\"\n[admin]\nbind = \"127.0.0.1:0\"\nkey = \"admin.key\"\ntoken_key = \"back-end.key\"\n\
+        [log]\nfilter = \"info\"\n";
+    let file = folder.write("server.toml", text);
+    let (server, address, _) = serve(&["--config", &file]);
+    let admin = until(&server.out, "look into it at http://").pop().unwrap().rsplit_once('/').unwrap().1.to_owned();
+    let key_for = |name: &str| std::fs::read_to_string(folder.0.join(name)).unwrap().trim().to_owned();
+    let back_end = key_for("back-end.key");
+    assert_ne!(back_end, key_for("admin.key"), "both were made, each by itself");
+    let comes_in = |name: &str| {
+        let (status, token) = fetch_token(&admin, &back_end, &format!("{{\"player\": \"{name}\"}}"));
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&token));
+        let path = folder.0.join(format!("{name}.token"));
+        std::fs::write(&path, token).unwrap();
+        said(inferno().args(["dump", "--server", &address, "--token", path.to_str().unwrap()]))
+    };
+    let (well, _, errors) = comes_in("ann");
+    assert!(well, "{errors}");
+    assert_eq!(fetch_token(&admin, "0123456789abcdef", "{\"player\": \"eve\"}").0, 401);
+
+    // From now on only the new one counts, and tokens are made with it.
+    folder.write("server.key", &new);
+    server.signal("-HUP");
+    until(&server.errors, "the keys were read again");
+    let (well, _, errors) = comes_in("bob");
+    assert!(well, "{errors}");
 }

@@ -93,6 +93,19 @@ pub(super) fn told_as(status: StatusCode, value: &Value) -> Answer {
     Ok((status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response())
 }
 
+/// Longest name, and longest reason, in bytes.
+const TEXT_MAX: usize = 256;
+
+/// A name, or a reason, that can be shown.
+pub(super) fn bounded(what: &str, text: &str) -> Result<(), Failure> {
+    match text.len() {
+        0 => Err(Failure::bad(format!("{what} is empty"))),
+        length if length > TEXT_MAX => Err(Failure::bad(format!("{what} has {length} bytes; {TEXT_MAX} are allowed"))),
+        _ if text.chars().any(char::is_control) => Err(Failure::bad(format!("{what} has control characters"))),
+        _ => Ok(()),
+    }
+}
+
 /// The room, or the player, that the path names.
 pub(super) struct Room(pub(super) String);
 

@@ -9,6 +9,7 @@ use super::game::AdminGame;
 use super::guard::{Guard, Refusals};
 use super::readers::{Reader, Readers};
 use super::server::SetLog;
+use super::tokens::Tokens;
 use crate::host::{HostHandle, OrderError};
 use crate::protocol::{RoomTick, State};
 use crate::store::StoreError;
@@ -22,6 +23,7 @@ pub(super) struct Desk {
     pub(super) refusals: Arc<Refusals>,
     pub(super) requests: AtomicU64,
     pub(super) set_log: Option<SetLog>,
+    pub(super) tokens: Option<Tokens>,
     /// When it started, since the Unix epoch.
     pub(super) started: Duration,
 }

@@ -12,6 +12,8 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -26,6 +28,9 @@ const READ_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
 /// Fewest characters of a key.
 const KEY_CHARACTERS_MIN: usize = 16;
+
+/// Where tokens are made.
+pub(super) const TOKENS: &str = "/tokens";
 
 /// How often a kind of refusal is logged at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -169,6 +174,8 @@ impl Refusals {
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     pub(super) key: Option<AdminKey>,
+    /// What lets in to [`TOKENS`] as well, and to nothing else.
+    pub(super) token_key: Option<AdminKey>,
     /// How long a body may take.
     pub(super) patience: Duration,
 }
@@ -191,7 +198,10 @@ impl Guard {
             return Err((Refused::Origin, Failure::new(StatusCode::FORBIDDEN, "foreign_origin", why)));
         }
         let given = headers.get(header::AUTHORIZATION).and_then(|value| given_key(value.as_bytes()));
-        if self.key.as_ref().is_some_and(|key| !given.is_some_and(|given| key.is(&given))) {
+        let is = |key: &AdminKey| given.as_ref().is_some_and(|given| key.is(given));
+        let for_tokens = self.token_key.as_ref().filter(|_| path == TOKENS);
+        // Who has none for orders may still have one for tokens.
+        if (self.key.is_some() || for_tokens.is_some()) && ![&self.key, &for_tokens.cloned()].into_iter().flatten().any(is) {
             let why = "the key is missing or wrong: Authorization: Bearer KEY";
             return Err((Refused::Key, Failure::new(StatusCode::UNAUTHORIZED, "no_key", why)));
         }
@@ -214,31 +224,9 @@ fn given_key(value: &[u8]) -> Option<Vec<u8>> {
     if scheme.eq_ignore_ascii_case(b"bearer") {
         return Some(rest.to_vec());
     }
-    let pair = scheme.eq_ignore_ascii_case(b"basic").then(|| from_base64(rest))??;
+    let pair = scheme.eq_ignore_ascii_case(b"basic").then(|| BASE64_STANDARD.decode(rest).ok())??;
     let colon = pair.iter().position(|byte| *byte == b':')?;
     pair.get(colon + 1..).map(<[u8]>::to_vec)
-}
-
-/// RFC 4648. Nothing if it is none.
-fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let (mut out, mut bits, mut held) = (Vec::new(), 0_u32, 0_u32);
-    for byte in text.trim_ascii_end().split(|byte| *byte == b'=').next()? {
-        held = held << 6 | u32::from(digit(*byte)?);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((held >> bits & 0xff) as u8);
-        }
-    }
-    Some(out)
 }
 
 /// Stands before all that is answered.

@@ -57,7 +57,7 @@ fn room_json(info: &RoomInfo) -> Value {
     json!({
         "room": info.name, "template": info.template, "is_open": !info.is_resting, "is_resting": info.is_resting,
         "tick": status.tick, "durable": status.durable, "members": status.members, "away": status.away,
-        "seats": info.seats, "seats_max": info.seats_max, "is_paused": status.is_paused, "is_slow": status.is_slow,
+        "seats": info.seats, "seats_max": info.seats_max, "is_paused": status.is_paused, "speed": status.speed.ratio(), "is_slow": status.is_slow,
         "empty_for_ms": millis(status.empty_for), "past_watchers": status.past_watchers,
         "pace": { "late": spread(&status.pace.late), "busy": spread(&status.pace.busy), "skipped": status.pace.skipped },
         "traffic": {

@@ -34,7 +34,9 @@ mod process;
 mod readers;
 mod server;
 mod text;
+mod tokens;
 
 pub use self::game::AdminGame;
 pub use self::guard::{AdminKey, KeyError};
 pub use self::server::{Admin, AdminError, AdminOptions, SetLog};
+pub use self::tokens::Tokens;

@@ -7,29 +7,17 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Asked, Failure, Room, Said, told, told_as};
+use super::answer::{Answer, Asked, Failure, Room, Said, bounded, told, told_as};
 use super::desk::Desk;
 use crate::client::unix_time;
 use crate::host::Ban;
-use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick};
+use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick, Speed};
 
 /// Most ticks that a room goes on at once while it stands still: a minute.
 const STEPS_MAX: u32 = 1_200;
 
 /// No fact has a higher number: stores count in 63 bits.
 pub(super) const FACT_MAX: u64 = u64::MAX >> 1;
-
-/// Longest name, and longest reason, in bytes.
-const TEXT_MAX: usize = 256;
-
-fn bounded(what: &str, text: &str) -> Result<(), Failure> {
-    match text.len() {
-        0 => Err(Failure::bad(format!("{what} is empty"))),
-        length if length > TEXT_MAX => Err(Failure::bad(format!("{what} has {length} bytes; {TEXT_MAX} are allowed"))),
-        _ if text.chars().any(char::is_control) => Err(Failure::bad(format!("{what} has control characters"))),
-        _ => Ok(()),
-    }
-}
 
 /// `POST /rooms`.
 #[derive(Deserialize)]
@@ -109,6 +97,23 @@ pub(super) async fn pause(State(desk): State<Arc<Desk>>, Room(room): Room, Said(
     // What a room is sent it takes in order: once it has been looked into, it stands still, and says so.
     desk.host(move |host| host.pause(&room, paused).and_then(|()| host.look(&room, |_| ()))).await?;
     told(&json!({ "paused": paused }))
+}
+
+/// `POST /rooms/{room}/speed`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewSpeed {
+    speed: f64,
+}
+
+pub(super) async fn speed(State(desk): State<Arc<Desk>>, Room(room): Room, Said(NewSpeed { speed: ratio }): Said<NewSpeed>) -> Answer {
+    let most = Speed::MAX.ratio();
+    let speed = Speed::from_ratio(ratio).filter(|speed| !speed.is_still());
+    let speed =
+        speed.ok_or_else(|| Failure::bad(format!("a speed is from 0.01 to {most}, not {ratio}; to let it stand still, pause it")))?;
+    tracing::info!(room, %speed, "made slower or faster by an operator");
+    desk.host(move |host| host.set_speed(&room, speed).and_then(|()| host.look(&room, |_| ()))).await?;
+    told(&json!({ "speed": speed.ratio() }))
 }
 
 /// `POST /rooms/{room}/step`.

@@ -22,8 +22,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::answer::Failure;
 use super::desk::Desk;
 use super::game::AdminGame;
-use super::guard::{AdminKey, Guard, Refusals, Refused, guard};
+use super::guard::{AdminKey, Guard, Refusals, Refused, TOKENS, guard};
 use super::readers::Readers;
+use super::tokens::{self, Tokens};
 use super::{ledger, live, metrics, orders, page};
 use crate::client::unix_time;
 use crate::host::HostHandle;
@@ -58,6 +59,10 @@ pub struct AdminOptions {
     pub slow_after: Duration,
     /// What changes the log's filter. Without it that can't be done.
     pub set_log: Option<SetLog>,
+    /// What makes connect tokens, for `POST /tokens`. Without it none are made there.
+    pub tokens: Option<Tokens>,
+    /// A key for the game's back end: it lets in to `POST /tokens`, and to nothing else.
+    pub token_key: Option<AdminKey>,
 }
 
 impl std::fmt::Debug for AdminOptions {
@@ -69,7 +74,16 @@ impl std::fmt::Debug for AdminOptions {
 impl AdminOptions {
     /// Listens there, without a key.
     pub fn at(bind: SocketAddr) -> Self {
-        Self { bind, key: None, connections_max: 64, readers_max: 2, slow_after: Duration::from_secs(10), set_log: None }
+        Self {
+            bind,
+            key: None,
+            connections_max: 64,
+            readers_max: 2,
+            slow_after: Duration::from_secs(10),
+            set_log: None,
+            tokens: None,
+            token_key: None,
+        }
     }
 }
 
@@ -126,10 +140,11 @@ impl Admin {
             readers: Readers::new(game.clone(), store, options.readers_max),
             game,
             handle,
-            guard: Guard { key: options.key.clone(), patience: options.slow_after },
+            guard: Guard { key: options.key.clone(), token_key: options.token_key.clone(), patience: options.slow_after },
             refusals: refusals.clone(),
             requests: AtomicU64::new(0),
             set_log: options.set_log.clone(),
+            tokens: options.tokens.clone(),
             started: unix_time(),
         });
         let doors = Arc::new(Doors { router: router(desk), refusals, slow_after: options.slow_after });
@@ -240,6 +255,7 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/rooms/{room}/members", get(live::members))
         .route("/rooms/{room}/kick", post(orders::kick))
         .route("/rooms/{room}/pause", post(orders::pause))
+        .route("/rooms/{room}/speed", post(orders::speed))
         .route("/rooms/{room}/step", post(orders::step))
         .route("/rooms/{room}/reset", post(orders::reset))
         .route("/rooms/{room}/snippet", post(orders::snippet))
@@ -255,6 +271,7 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/rooms/{room}/why", get(ledger::why))
         .route("/bans", get(orders::bans).post(orders::ban))
         .route("/bans/{player}", delete(orders::unban))
+        .route(TOKENS, post(tokens::issue))
         .route("/log", put(orders::log))
         .route("/drain", post(orders::drain))
         .route("/", get(page::index))

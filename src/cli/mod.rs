@@ -8,6 +8,7 @@ mod aside;
 mod capacity;
 mod config;
 mod demo;
+mod fleet;
 mod game;
 mod handlers;
 mod ledger;

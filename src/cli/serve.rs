@@ -10,20 +10,30 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::config::{Config, DEFAULT, Seed, Telling, Template};
+use super::fleet::Fleet;
 use super::game::{Game, start_log};
 use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives, TokenOptions};
 use super::signals;
 #[cfg(feature = "admin")]
-use crate::admin::{Admin, AdminKey, AdminOptions};
+use crate::admin::{Admin, AdminKey, AdminOptions, KeyError, Tokens};
 use crate::client::unix_time;
 use crate::host::gateway::{Access, KEYS_MAX, ShardConfig};
 use crate::host::{
-    self, Host, HostHandle, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, Server, ServerError, ShareOptions, Tally,
-    TickReport, TokenIssuer,
+    self, Host, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, Server, ServerError, ShareOptions, Tally, TickReport,
+    TokenIssuer,
 };
 use crate::protocol::{EntityId, LinkConditions, LinkParseError, User, UserJoined};
 use crate::room::{EntityIndex, Level, Recorded, RoomOptions};
 use crate::store::{Durability, share_at};
+
+/// For how long a token lets in that nobody said it of, in seconds.
+const TOKEN_SECONDS: u64 = 30;
+
+/// Takes the keys that were read again.
+type NewKeys = Box<dyn Fn(Vec<HostKey>) + Send + Sync>;
+
+/// Takes the key by which tokens are made.
+type KeyOfTokens = Box<dyn Fn(HostKey) + Send + Sync>;
 
 /// A flag that Ctrl-C, SIGTERM and SIGHUP set.
 pub(super) fn stop_flag() -> Arc<AtomicBool> {
@@ -46,17 +56,16 @@ pub(super) fn say(line: &str) {
 
 pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> Result<(), CliError> {
     let telling = Telling::new(game, &options.flags, log, options.check);
-    let config = telling.load()?.config;
+    let mut config = telling.load()?.config;
     let logs = start_log(&config.log.filter, config.log.format)?;
     let story = Arc::new(AtomicBool::new(config.log.story));
-    let running = Arc::new(OnceLock::new());
-    let reload = telling.has_file().then(|| read_again(telling, logs.clone(), (config.log.format, story.clone()), running.clone()));
+    let new_keys = Arc::new(OnceLock::new());
+    let reload = telling.has_file().then(|| read_again(telling, logs.clone(), (config.log.format, story.clone()), new_keys.clone()));
     let stop = signals::watch(config.stop.announce + config.stop.within, reload)?;
     let keys = config.listen.key.as_deref().map(read_or_make_keys).transpose()?.unwrap_or_default();
+    Fleet::prepare(&mut config)?;
     let mut host = Host::bind(&shard_config(&config, &keys), host_options(&config))?;
     host.accept_keys(&keys);
-    // It is set once, here.
-    let _ = running.set(host.handle());
     if let Some(conditions) = &config.link.conditions {
         let bad = |error: LinkParseError| CliError::Argument { what: "link.conditions".to_owned(), detail: error.to_string() };
         let (conditions, seed) = (conditions.parse().map_err(bad)?, config.link.seed);
@@ -78,11 +87,22 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     if config.listen.allow_unauthenticated {
         say("anybody may connect: players are not authenticated");
     }
-    let admin = administrate(game, &config, &mut host, logs)?;
+    let tokens = keys.first().map(|key| TokenIssuer { key: *key, addresses: reached_at(&config, address), expire_seconds: TOKEN_SECONDS });
+    let (admin, key_of_tokens) = administrate(game, &config, &mut host, logs, tokens)?;
+    let handle = host.handle();
+    let take: NewKeys = Box::new(move |keys| {
+        keys.first().into_iter().for_each(|key| key_of_tokens(*key));
+        // A host that has stopped lets nobody in.
+        let _ = handle.accept_keys(keys);
+    });
+    // It is set once, here.
+    let _ = new_keys.set(take);
+    let fleet = Fleet::join(&config, host.handle())?;
     // Half of the time to say goodbye, half to write what is left.
     host.run(&stop, config.stop.within / 2);
     drop(admin);
     let kept = host.stop_keeping();
+    fleet.leave();
     let (Tally { counters: rooms, pace, .. }, (_, gateway)) = (host.totals(), host.counters());
     say(&format!(
         "stopped: {} joined, {} left, {} lost, {} commands, {} datagrams in, {} out; latest tick {:?} late, {} skipped",
@@ -156,31 +176,50 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
     Ok(if config.share.host.is_some() { shared() } else { open.join(", ") })
 }
 
-/// Lets the server be looked into, if that is wanted. It ends when what is given is dropped.
+/// Where players reach a server, as tokens say it.
+fn reached_at(config: &Config, address: SocketAddr) -> Vec<SocketAddr> {
+    let public = &config.listen.public_addresses;
+    if public.is_empty() { vec![address] } else { public.clone() }
+}
+
 #[cfg(feature = "admin")]
-fn administrate(game: &Game, config: &Config, host: &mut Host, logs: Logs) -> Result<Option<Admin>, CliError> {
-    let Some(bind) = config.admin.bind else { return Ok(None) };
+fn admin_key(path: &Path) -> Result<AdminKey, CliError> {
+    if !path.exists() {
+        read_or_make_key(path)?;
+    }
+    let bad = |error: KeyError| CliError::Argument { what: format!("the key file {}", path.display()), detail: error.to_string() };
+    AdminKey::read(path).map_err(bad)
+}
+
+/// Lets the server be looked into, if that is wanted; it ends when what is given is dropped. Beside it what tells it another key for tokens.
+#[cfg(feature = "admin")]
+fn administrate(
+    game: &Game,
+    config: &Config,
+    host: &mut Host,
+    logs: Logs,
+    tokens: Option<TokenIssuer>,
+) -> Result<(Option<Admin>, KeyOfTokens), CliError> {
+    let Some(bind) = config.admin.bind else { return Ok((None, Box::new(|_| ()))) };
     let bad = |what: String, detail: String| CliError::Argument { what, detail };
     let mut options = AdminOptions::at(bind);
-    if let Some(path) = &config.admin.key {
-        if !path.exists() {
-            read_or_make_key(path)?;
-        }
-        let read = AdminKey::read(path);
-        options.key = Some(read.map_err(|error| bad(format!("the key file {}", path.display()), error.to_string()))?);
-    }
+    options.key = config.admin.key.as_deref().map(admin_key).transpose()?;
+    options.token_key = config.admin.token_key.as_deref().map(admin_key).transpose()?;
+    let tokens = tokens.map(Tokens::new);
+    options.tokens = tokens.clone();
     options.set_log = Some(Arc::new(move |filter| logs.set_filter(filter).map_err(|error| error.to_string())));
     let reader = host.keeper().map(|keeper| keeper.reader()).transpose()?;
     let admin = Admin::start(options, game.admin(), host.handle(), reader);
     let admin = admin.map_err(|error| bad("admin.bind".to_owned(), error.to_string()))?;
     say(&format!("look into it at http://{}", admin.address()));
-    Ok(Some(admin))
+    Ok((Some(admin), Box::new(move |key| tokens.iter().for_each(|tokens| tokens.use_key(key)))))
 }
 
 #[cfg(not(feature = "admin"))]
-fn administrate(_: &Game, config: &Config, _: &mut Host, _: Logs) -> Result<(), CliError> {
+fn administrate(_: &Game, config: &Config, _: &mut Host, _: Logs, _: Option<TokenIssuer>) -> Result<((), KeyOfTokens), CliError> {
     let detail = "this server was built without the feature `admin`".to_owned();
-    config.admin.bind.map_or(Ok(()), |_| Err(CliError::Argument { what: "admin.bind".to_owned(), detail }))
+    let none: KeyOfTokens = Box::new(|_| ());
+    config.admin.bind.map_or(Ok(((), none)), |_| Err(CliError::Argument { what: "admin.bind".to_owned(), detail }))
 }
 
 /// Shares rooms with other servers, by a database that all have.
@@ -238,7 +277,7 @@ fn read_again(
     telling: Telling,
     logs: Logs,
     (format, story): (LogFormat, Arc<AtomicBool>),
-    running: Arc<OnceLock<HostHandle>>,
+    new_keys: Arc<OnceLock<NewKeys>>,
 ) -> signals::Reload {
     Box::new(move || match telling.load() {
         Err(error) => tracing::error!("the configuration was not read again: {error}"),
@@ -251,12 +290,11 @@ fn read_again(
             if let Err(error) = logs.set_filter(&log.filter) {
                 tracing::error!("the log goes on as it was: {error}");
             }
-            let (Some(path), Some(host)) = (loaded.config.listen.key, running.get()) else { return };
+            let (Some(path), Some(take)) = (loaded.config.listen.key, new_keys.get()) else { return };
             match read_or_make_keys(&path) {
                 Ok(keys) => {
                     tracing::info!(keys = keys.len(), "the keys were read again");
-                    // A host that has stopped lets nobody in.
-                    let _ = host.accept_keys(keys);
+                    take(keys);
                 }
                 Err(error) => tracing::error!("the keys stay as they were: {error}"),
             }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::protocol::RoomTick;
 use crate::protocol::limits::TICK_MILLIS;
+use crate::protocol::{RoomTick, Speed};
 
 /// For how many ticks it is kept how early packets came.
 const SAMPLES: usize = 128;
@@ -34,6 +34,9 @@ pub struct ServerClock {
     newest: Option<(RoomTick, i64, i64)>,
     trips: Ring<Duration, TRIPS>,
     smoothed: Option<Duration>,
+    speed: Speed,
+    /// When the speed changed last, and how long it was then as the room counts time, in microseconds.
+    since: (Duration, i64),
 }
 
 /// The last some values.
@@ -90,7 +93,7 @@ impl ServerClock {
         if tick.0 == 0 {
             return;
         }
-        let offset = now.as_micros() as i64 - i64::from(tick.0) * TICK_MILLIS as i64 * 1_000;
+        let offset = self.room_time(now) - i64::from(tick.0) * TICK_MILLIS as i64 * 1_000;
         match &mut self.newest {
             Some((newest, first, last)) if *newest == tick => (*first, *last) = (offset.min(*first), offset.max(*last)),
             Some((newest, ..)) if *newest > tick => self.late.push(offset),
@@ -102,6 +105,24 @@ impl ServerClock {
                 }
             }
         }
+    }
+
+    /// A time of the client's clock in the room's own time, which goes slower, faster, or stands still with the room: what is measured in it
+    /// stays as it was when the speed changes, since word of that comes as late as the ticks do.
+    fn room_time(&self, now: Duration) -> i64 {
+        let passed = now.saturating_sub(self.since.0).as_micros() as i64;
+        self.since.1 + passed * i64::from(self.speed.as_hundredths()) / i64::from(Speed::FULL.as_hundredths())
+    }
+
+    /// Takes note that the room goes so fast from now on.
+    pub(crate) fn set_speed(&mut self, now: Duration, speed: Speed) {
+        self.since = (now, self.room_time(now));
+        self.speed = speed;
+    }
+
+    /// How fast the room goes.
+    pub fn speed(&self) -> Speed {
+        self.speed
     }
 
     /// A host that fell behind leaves ticks out, or makes them longer: room time stood still, and every tick comes later than it would have.
@@ -119,7 +140,7 @@ impl ServerClock {
 
     /// The tick whose packets come now if nothing delays them, with a fraction.
     pub(crate) fn arriving_tick(&self, now: Duration) -> Option<f64> {
-        Some((now.as_micros() as i64 - self.earliest()?) as f64 / (TICK_MILLIS as f64 * 1_000.0))
+        Some((self.room_time(now) - self.earliest()?) as f64 / (TICK_MILLIS as f64 * 1_000.0))
     }
 
     /// How much later than the earliest packets 19 of 20 ticks are here, in ticks.
@@ -146,7 +167,7 @@ impl ServerClock {
     /// [`Connection::set_now`]: super::Connection::set_now
     pub fn server_tick(&self, now: Duration) -> Option<f64> {
         let on_the_way = self.trips.least().unwrap_or_default().as_micros() as i64 / 2;
-        Some(self.arriving_tick(now)? + on_the_way as f64 / (TICK_MILLIS as f64 * 1_000.0))
+        Some(self.arriving_tick(now)? + self.speed.ratio() * on_the_way as f64 / (TICK_MILLIS as f64 * 1_000.0))
     }
 }
 
@@ -176,6 +197,33 @@ mod tests {
         }
         assert!(worst < 0.5, "{worst} ticks");
         assert!(clock.rtt().unwrap() < Duration::from_millis(160));
+    }
+
+    #[test]
+    fn a_room_that_goes_slower_or_faster_or_stands_still_is_followed_without_a_jump() {
+        let (mut clock, way) = (ServerClock::default(), Duration::from_millis(40));
+        let (mut at, mut tick) = (Duration::from_secs(3), 0);
+        let mut worst = 0.0_f64;
+        for (speed, ticks) in [(100, 50), (25, 20), (400, 200), (0, 0), (0, 5), (100, 100)] {
+            let speed = Speed::hundredths(speed).unwrap();
+            clock.set_speed(at + way, speed);
+            if speed.is_still() {
+                // A while in which nothing happens; then single steps.
+                at += Duration::from_secs(20);
+                assert!((clock.server_tick(at + way).unwrap() - f64::from(tick)).abs() < 0.01);
+            }
+            for _ in 0..ticks {
+                let step = Duration::from_millis(TICK_MILLIS).as_secs_f64() / if speed.is_still() { 1.0 } else { speed.ratio() };
+                at += Duration::from_secs_f64(step);
+                tick += 1;
+                clock.tick_came(at + way, RoomTick(tick));
+                clock.round_trip(way * 2);
+                let off = (clock.arriving_tick(at + way).unwrap() - f64::from(tick)).abs();
+                let ahead = clock.server_tick(at + way).unwrap() - clock.arriving_tick(at + way).unwrap();
+                worst = worst.max(off).max((ahead - 0.8 * speed.ratio()).abs());
+            }
+        }
+        assert!(worst < 0.01, "{worst} ticks");
     }
 
     #[test]

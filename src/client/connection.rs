@@ -20,7 +20,7 @@ use super::state::{ConnectionChanged, ConnectionState, Unanswered};
 use crate::protocol::limits::{COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::protocol::{
     Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, Resume, RoomTick, SeenTick,
-    ServerMessage, SnapshotAssembly, SnapshotChunk, VerdictMessage, encode_into,
+    ServerMessage, SnapshotAssembly, SnapshotChunk, Speed, VerdictMessage, encode_into,
 };
 
 /// How many accepted commands a client remembers until they are said to be stored, and how many until they are answered.
@@ -142,6 +142,11 @@ impl Connection {
     /// The tick that it is at the server now, with a fraction. `None` until the first packet came.
     pub fn server_tick(&self) -> Option<f64> {
         self.inflow.clock().server_tick(self.now)
+    }
+
+    /// How fast the room goes: an operator can let it stand still, which a game should show, or go slower or faster.
+    pub fn speed(&self) -> Speed {
+        self.inflow.clock().speed()
     }
 
     /// The clock's time now.
@@ -449,6 +454,11 @@ fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
                     Some(rejection) => world.trigger(Rejected { id, code: rejection.code, detail: rejection.detail }),
                 }
             }
+            Ok(())
+        }
+        ServerMessage::Speed(speed) => {
+            let connection = &mut *world.resource_mut::<Connection>();
+            connection.inflow.set_speed(connection.now, speed);
             Ok(())
         }
         ServerMessage::Durable { tick: durable } => {

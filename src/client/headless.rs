@@ -169,7 +169,7 @@ impl HeadlessReplica {
                 vec![Sight::Nothing]
             }
             ServerMessage::Verdicts { verdicts, .. } => vec![Sight::Verdicts(verdicts)],
-            ServerMessage::Durable { .. } => vec![Sight::Nothing],
+            ServerMessage::Speed(_) | ServerMessage::Durable { .. } => vec![Sight::Nothing],
         })
     }
 

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::clock::ServerClock;
 use crate::protocol::{
-    CodecError, Frame, REPORT_BITS_BYTES_MAX, Reader, Report, RoomTick, STREAM_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, read_packet,
+    CodecError, Frame, REPORT_BITS_BYTES_MAX, Reader, Report, RoomTick, STREAM_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, Speed, read_packet,
     unwrap_seq, varint_size,
 };
 
@@ -246,6 +246,11 @@ impl Inflow {
     /// What is known of the server's time.
     pub(crate) fn clock(&self) -> &ServerClock {
         &self.clock
+    }
+
+    /// Takes note that the room goes so fast from now on.
+    pub(crate) fn set_speed(&mut self, now: Duration, speed: Speed) {
+        self.clock.set_speed(now, speed);
     }
 
     /// How many packets came, and their bytes.

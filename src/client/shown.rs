@@ -7,8 +7,8 @@ use bevy_ecs::prelude::*;
 
 use super::connection::Connection;
 use super::replica::Replica;
-use crate::protocol::RoomId;
 use crate::protocol::limits::TICK_MILLIS;
+use crate::protocol::{RoomId, Speed};
 
 /// How the shown time goes at most faster than time does, and slower, to come where it should be.
 const FASTER: f64 = 0.1;
@@ -77,15 +77,22 @@ impl ShownTime {
 
     /// Goes on to a frame, of which it is known when the tick comes whose packets come now, what share of packets is late by how many ticks,
     /// and what share is lost.
-    fn advance(&mut self, now: Duration, run: (RoomId, u64), arriving: Option<f64>, lateness: f64, loss: f64) {
+    fn advance(&mut self, now: Duration, run: (RoomId, u64), (arriving, speed): (Option<f64>, Speed), lateness: f64, loss: f64) {
         let ticks = |time: Duration| time.as_secs_f64() * 1_000.0 / TICK_MILLIS as f64;
-        self.passed = ticks(now.saturating_sub(self.last));
+        let frame = ticks(now.saturating_sub(self.last));
+        self.passed = frame * speed.ratio();
         self.last = now;
         if run != self.run {
             (self.run, self.tick) = (run, None);
         }
         self.leapt = false;
         let Some(arriving) = arriving else { return };
+        if let Some(tick) = self.tick.filter(|_| speed.is_still()) {
+            // Nothing will come late any more: what a step of an operator brings is shown to its end.
+            self.passed = (arriving - tick).clamp(0.0, frame);
+            self.tick = Some(tick + self.passed);
+            return;
+        }
         let wanted = LEAST_TICKS + lateness + (loss / LOSS_WHOLE).min(1.0);
         self.delay = wanted.clamp(ticks(*self.bounds.start()), ticks(*self.bounds.end()).max(ticks(*self.bounds.start())));
         let target = (arriving - self.delay).max(0.0);
@@ -108,7 +115,7 @@ pub(super) fn advance(mut shown: ResMut<ShownTime>, connection: Res<Connection>,
     // Before the client is in, it is not known of which run of which room the packets tell.
     let run = if replica.live { (replica.room, replica.epoch) } else { shown.run };
     let arriving = inflow.clock().arriving_tick(now).filter(|_| replica.live);
-    shown.advance(now, run, arriving, inflow.clock().lateness(), inflow.loss());
+    shown.advance(now, run, (arriving, connection.speed()), inflow.clock().lateness(), inflow.loss());
 }
 
 #[cfg(test)]
@@ -121,13 +128,13 @@ mod tests {
     #[test]
     fn it_leaps_ahead_after_a_stall_and_starts_over_in_another_room() {
         let mut shown = ShownTime::default();
-        shown.advance(Duration::from_millis(1_000), RUN(), Some(20.0), 0.0, 0.0);
+        shown.advance(Duration::from_millis(1_000), RUN(), (Some(20.0), Speed::FULL), 0.0, 0.0);
         assert!((shown.tick().unwrap() - 18.9).abs() < 1e-9);
-        shown.advance(Duration::from_millis(1_016), RUN(), Some(80.0), 0.0, 0.0);
+        shown.advance(Duration::from_millis(1_016), RUN(), (Some(80.0), Speed::FULL), 0.0, 0.0);
         assert!(shown.leapt && shown.tick() > Some(78.0));
-        shown.advance(Duration::from_millis(1_032), RUN(), None, 0.0, 0.0);
+        shown.advance(Duration::from_millis(1_032), RUN(), (None, Speed::FULL), 0.0, 0.0);
         assert!(shown.tick() > Some(78.0), "it waits while nothing is known");
-        shown.advance(Duration::from_millis(1_048), (RoomId::named("b"), 1), Some(3.0), 0.0, 0.0);
+        shown.advance(Duration::from_millis(1_048), (RoomId::named("b"), 1), (Some(3.0), Speed::FULL), 0.0, 0.0);
         assert!(shown.tick() < Some(3.0));
     }
 
@@ -140,7 +147,7 @@ mod tests {
             let mut before = None;
             for (millis, off, lateness, loss) in frames {
                 now += millis;
-                shown.advance(Duration::from_millis(now), RUN(), Some((now as i64 + off) as f64 / 50.0), lateness, loss);
+                shown.advance(Duration::from_millis(now), RUN(), (Some((now as i64 + off) as f64 / 50.0), Speed::FULL), lateness, loss);
                 let tick = shown.tick().unwrap();
                 if let Some(before) = before {
                     let step: f64 = tick - before;

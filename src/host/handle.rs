@@ -14,7 +14,7 @@ use super::lobby::Lobby;
 use super::overview::{MemberInfo, Overview};
 use super::task::{Mail, RoomStatus};
 use super::token::HostKey;
-use crate::protocol::EntityId;
+use crate::protocol::{EntityId, Speed};
 use crate::room::{Incoming, Room};
 
 /// How long an answer is waited for. A room that stands in its game's code gives none.
@@ -76,6 +76,7 @@ pub(super) enum Order {
     Ban(Ban, Sender<Result<(), String>>),
     Unban(EntityId, Sender<Result<bool, String>>),
     Bans(Sender<Vec<Ban>>),
+    Players(Sender<Vec<EntityId>>),
     Keys(Vec<HostKey>),
     Refuse,
 }
@@ -169,12 +170,21 @@ impl HostHandle {
         self.mail(room, Mail::Kick(user, why.to_owned()))
     }
 
-    /// Lets a room stand still, or go on. Nothing happens in it meanwhile: what is timed by its ticks waits.
+    /// Lets a room stand still, or go on. Nothing happens in it meanwhile: what is timed by its ticks waits. Its members are told.
     ///
     /// # Errors
     /// If there is no such room.
     pub fn pause(&self, room: &str, paused: bool) -> Result<(), OrderError> {
         self.mail(room, Mail::Pause(paused))
+    }
+
+    /// Lets a room go slower or faster: ticks stay 50 ms of the room's own time, and come in longer or shorter ones of the world's. Its members
+    /// are told. A speed of zero is a pause.
+    ///
+    /// # Errors
+    /// If there is no such room.
+    pub fn set_speed(&self, room: &str, speed: Speed) -> Result<(), OrderError> {
+        self.mail(room, Mail::Speed(speed))
     }
 
     /// Lets a room that stands still go on by so many ticks.
@@ -248,6 +258,14 @@ impl HostHandle {
     /// If the host does not answer.
     pub fn bans(&self) -> Result<Vec<Ban>, OrderError> {
         self.order(Order::Bans)
+    }
+
+    /// Who plays, in whichever room: not those who only watch.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn players(&self) -> Result<Vec<EntityId>, OrderError> {
+        self.order(Order::Players)
     }
 
     /// Lets in those whose tokens were made with one of these keys, from now on. Who is in stays.

@@ -4,6 +4,8 @@
 //!
 //! May use: protocol, room, store. The only place where the wall clock is read and threads run.
 
+#[cfg(all(unix, feature = "agones"))]
+pub mod agones;
 #[cfg(unix)]
 mod bans;
 mod clock;

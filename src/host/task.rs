@@ -17,7 +17,7 @@ use super::pace::Pace;
 use super::pacer::Pacer;
 use super::past::{Answers, PastReader, attend};
 use super::session::{ConnectionId, Visitor};
-use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick};
+use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick, Speed};
 use crate::room::{Incoming, RoomClock};
 
 /// What hears of every tick of every room, on the thread that ran it.
@@ -54,6 +54,8 @@ pub(super) enum Mail {
     TurnAway(ConnectionId, Refusal),
     /// Lets the room stand still, or go on.
     Pause(bool),
+    /// Lets the room go slower or faster.
+    Speed(Speed),
     /// Lets a room that stands still go on by so many ticks.
     Step(u32),
     /// Somebody wants to look into the room, or to change it.
@@ -91,6 +93,8 @@ pub struct RoomStatus {
     pub is_slow: bool,
     /// It stands still.
     pub is_paused: bool,
+    /// How fast it goes while it does not.
+    pub speed: Speed,
     /// For how long nobody has been in it.
     pub empty_for: Duration,
     /// The last tick that is stored, if it is kept.
@@ -163,6 +167,9 @@ pub(super) struct Task {
     pub(super) is_slow: bool,
     paused: bool,
     steps: u32,
+    speed: Speed,
+    /// What of a tick is due by its speed, in hundredths.
+    part: u32,
     empty_since: Option<Duration>,
     ending: Option<Duration>,
     /// Nothing happens any more; and whether the host knows that all is stored.
@@ -208,6 +215,8 @@ impl Task {
             is_slow: false,
             paused: false,
             steps: 0,
+            speed: Speed::FULL,
+            part: 0,
             empty_since: None,
             ending: None,
             handing: None,
@@ -244,7 +253,11 @@ impl Task {
                 self.steps -= steps;
                 steps
             }
-            false => due.ticks,
+            false => {
+                let hundredths = self.part + due.ticks * u32::from(self.speed.as_hundredths());
+                self.part = hundredths % 100;
+                hundredths / 100
+            }
         };
         for nth in 0..ticks {
             let begins = clock();
@@ -282,8 +295,11 @@ impl Task {
             Mail::TurnAway(connection, why) => self.lobby.turn_away(connection, LeaveReason::Kicked, &why),
             Mail::Pause(paused) => {
                 (self.paused, self.steps) = (paused, 0);
-                // So that who looks sees at once where it stands.
-                self.note_status(now);
+                self.note_speed(now);
+            }
+            Mail::Speed(speed) => {
+                (self.speed, self.part) = (speed, 0);
+                self.note_speed(now);
             }
             Mail::Step(ticks) if self.paused => self.steps = self.steps.saturating_add(ticks),
             // It goes on anyway, and must not go on once more when it stands still.
@@ -295,6 +311,13 @@ impl Task {
             }
             Mail::HandOver => drop(self.handing.get_or_insert(false)),
         }
+    }
+
+    /// Tells who is in it how fast the room goes, and who looks at once where it stands.
+    fn note_speed(&mut self, now: Duration) {
+        let speed = if self.paused { Speed::STILL } else { self.speed };
+        self.lobby.set_speed(&self.berth.name, speed);
+        self.note_status(now);
     }
 
     /// True if all that happened is stored, or nothing is kept.
@@ -393,7 +416,7 @@ impl Task {
         let (tick, members, away) = self.lobby.standing_of(name);
         let mut status = lock(&self.berth.status);
         (status.tick, status.members, status.away) = (tick, members, away);
-        (status.counters, status.is_paused) = (self.lobby.counters(), self.paused);
+        (status.counters, status.is_paused, status.speed) = (self.lobby.counters(), self.paused, self.speed);
         status.empty_for = self.empty_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         status.durable = self.kept.as_ref().and_then(KeptRoom::durable);
         (status.traffic, status.past_watchers) = (self.traffic, self.lobby.past_watchers());

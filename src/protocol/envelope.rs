@@ -10,9 +10,10 @@ use super::ids::{CommandId, EntityId, RoomId, RoomTick, SeenTick};
 use super::limits::{COMMAND_BYTES_MAX, NAME_BYTES_MAX};
 use super::rejection::Rejection;
 use super::roster::read_uuid;
+use super::speed::Speed;
 
 /// The version of this format. Two that differ don't connect.
-pub const WIRE_VERSION: u64 = 5;
+pub const WIRE_VERSION: u64 = 6;
 
 /// The first byte of [`ServerMessage::Private`].
 pub(crate) const PRIVATE_MESSAGE: u8 = 7;
@@ -238,6 +239,8 @@ pub enum ServerMessage {
         /// The tick.
         tick: RoomTick,
     },
+    /// The room goes so fast from now on: an operator lets it stand still, or go slower or faster.
+    Speed(Speed),
 }
 
 impl ServerMessage {
@@ -273,6 +276,10 @@ impl ServerMessage {
                 out.push(6);
                 write_varint(u64::from(tick.0), &mut out);
             }
+            Self::Speed(speed) => {
+                out.push(9);
+                write_varint(u64::from(speed.as_hundredths()), &mut out);
+            }
             Self::Private(private) => {
                 out.push(PRIVATE_MESSAGE);
                 out.extend_from_slice(private);
@@ -303,6 +310,11 @@ impl ServerMessage {
             PRIVATE_MESSAGE => return Ok(Self::Private(message.slice(1..))),
             5 => Self::Verdicts { tick: RoomTick(reader.varint_u32("tick")?), verdicts: reader.value()? },
             6 => Self::Durable { tick: RoomTick(reader.varint_u32("tick")?) },
+            9 => {
+                let (at, value, max) = (reader.at(), reader.varint()?, Speed::MAX.as_hundredths().into());
+                let speed = u16::try_from(value).ok().and_then(Speed::hundredths);
+                Self::Speed(speed.ok_or(CodecError::TooLarge { what: "speed", value, max, at })?)
+            }
             kind => return Err(CodecError::Unknown { what: "kind of message", value: u64::from(kind), at: 0 }),
         };
         reader.finish()?;
@@ -341,6 +353,8 @@ mod tests {
             ServerMessage::Chunk(SnapshotChunk { size: 10, at: 0, packed: 7, bytes: Bytes::from_static(b"abc") }),
             ServerMessage::Difference(SnapshotChunk { size: 10, at: 7, packed: 0, bytes: Bytes::from_static(b"abc") }),
             ServerMessage::Batch(Bytes::from_static(b"batch")),
+            ServerMessage::Speed(Speed::STILL),
+            ServerMessage::Speed(Speed::MAX),
             ServerMessage::Verdicts { tick: RoomTick(9), verdicts: vec![VerdictMessage { id: CommandId(3), rejection: Some(rejection) }] },
         ];
         for message in server {

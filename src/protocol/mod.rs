@@ -41,6 +41,7 @@ mod rejection;
 mod roster;
 mod rotation;
 mod rows;
+mod speed;
 mod staged;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
 mod standing;
@@ -82,6 +83,7 @@ pub use self::rejection::Rejection;
 pub use self::roster::{Identity, RosterEntry};
 pub use self::rotation::SmallestThree;
 pub use self::rows::NetMap;
+pub use self::speed::Speed;
 pub use self::standing::{Standing, Trail};
 pub use self::state::{EntityState, FactState, Followed, State, StateError, next_seq_of};
 pub use self::wire::{Codec, Via};

@@ -95,7 +95,21 @@ pub(super) const SECTIONS: &[Section] = &[
             key!("lease", Time(1_000, HOUR_MILLIS), share.lease),
         ],
     },
-    Section { name: "admin", keys: &[key!("bind", Perhaps(Address), admin.bind), key!(path "key", Path, admin.key)] },
+    Section {
+        name: "admin",
+        keys: &[
+            key!("bind", Perhaps(Address), admin.bind),
+            key!(path "key", Path, admin.key),
+            key!(path "token_key", Path, admin.token_key),
+        ],
+    },
+    Section {
+        name: "agones",
+        keys: &[
+            key!("port", Perhaps(Count(1, 65_535)), agones.port),
+            key!("ready_again_after", Perhaps(Time(1_000, 24 * HOUR_MILLIS)), agones.ready_again_after),
+        ],
+    },
     Section {
         name: "store",
         keys: &[

@@ -24,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) store: Keeping,
     pub(crate) share: Sharing,
     pub(crate) admin: Administration,
+    pub(crate) agones: InFleet,
     pub(crate) link: SimulatedLink,
     pub(crate) log: Logging,
     pub(crate) stop: Stopping,
@@ -57,11 +58,19 @@ pub(crate) struct Sharing {
     pub(crate) lease: Duration,
 }
 
+/// Whether it is a game server of an Agones fleet.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InFleet {
+    pub(crate) port: Option<u16>,
+    pub(crate) ready_again_after: Option<Duration>,
+}
+
 /// Where it is looked into, and given orders, over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Administration {
     pub(crate) bind: Option<SocketAddr>,
     pub(crate) key: Option<PathBuf>,
+    pub(crate) token_key: Option<PathBuf>,
 }
 
 /// Where rooms are kept, and how.
@@ -141,9 +150,10 @@ impl Config {
             limits: HostLimits::default(),
             gateway: GatewayLimits::default(),
             hosting: Hosting { room_threads: 0, rest_after: None, bans: None },
-            admin: Administration { bind: None, key: None },
+            admin: Administration { bind: None, key: None, token_key: None },
             share: Sharing { host: None, address: None, lease: Duration::from_secs(10) },
             store: Keeping { data: None, survives: Survives::PowerLoss, seal_always: false, writer: WriterOptions::default() },
+            agones: InFleet { port: None, ready_again_after: None },
             link: SimulatedLink { conditions: None, seed: 1 },
             log: Logging { filter: "warn".to_owned(), format: LogFormat::Text, story: false },
             stop: Stopping { announce: Duration::ZERO, within: Duration::from_secs(10) },

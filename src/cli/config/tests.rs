@@ -244,12 +244,12 @@ fn values(name: &str) -> BoxedStrategy<String> {
         "flush_every" | "within" | "announce" => (1_000_u32..60_000).prop_map(|millis| format!("{millis} ms")).boxed(),
         "buffer" => (64_u64..1 << 24).prop_map(|kilobytes| format!("{kilobytes} KiB")).boxed(),
         "key" | "data" => path().prop_map(|path| path.map_or_else(String::new, |path| path.to_string_lossy().into_owned())).boxed(),
-        "rest_after" | "lease" => (1_000_u32..60_000).prop_map(|millis| format!("{millis} ms")).boxed(),
+        "rest_after" | "ready_again_after" | "lease" => (1_000_u32..60_000).prop_map(|millis| format!("{millis} ms")).boxed(),
         // Of an address that others reach a key would be wanted, but only by what starts it.
         "address" => any::<u16>().prop_map(|port| format!("203.0.113.7:{port}")).boxed(),
         // Rooms are shared by a database.
         "host" => Just(String::new()).boxed(),
-        "bans" => path().prop_map(|path| path.map_or_else(String::new, |path| path.to_string_lossy().into_owned())).boxed(),
+        "bans" | "token_key" => path().prop_map(|path| path.map_or_else(String::new, |path| path.to_string_lossy().into_owned())).boxed(),
         "story" | "seal_always" => any::<bool>().prop_map(|on| on.to_string()).boxed(),
         "allow_unauthenticated" | "seal_every_flushes" | "components_every_ticks" => Just(String::new()).boxed(),
         "queue_bytes_max" | "bytes_per_second_max" => (262_144_u32..=1 << 30).prop_map(|bytes| bytes.to_string()).boxed(),

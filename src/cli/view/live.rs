@@ -21,7 +21,7 @@ use crate::client::picture::{Ending, Eyes, Key, Keys, Picture, Pilot, Tint, View
 use crate::client::{Connection, ConnectionState, Replica};
 use crate::predict::Prediction;
 use crate::protocol::limits::TICKS_PER_SECOND;
-use crate::protocol::{EntityId, Moment, When};
+use crate::protocol::{EntityId, Moment, Speed, When};
 
 /// How often somebody steers: once per tick.
 const TICK: Duration = Duration::from_millis(50);
@@ -349,6 +349,10 @@ impl<'a> Live<'a> {
             ("received", format!("{packets}, {} kB", bytes / 1_000)),
             ("missing", format!("{missing} of {of}")),
         ];
+        if connection.speed() != Speed::FULL {
+            let stands = if connection.speed().is_still() { "stands still".to_owned() } else { connection.speed().to_string() };
+            figures.push(("the room", stands));
+        }
         if *self.state() == ConnectionState::Degraded {
             figures.push(("silent", format!("{:.0} s", connection.silence().as_secs_f32())));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Host, Place};
+use super::{Host, Place, Route};
 use crate::host::bans::Ban;
 use crate::host::clock::unix_time;
 use crate::host::handle::Order;
@@ -85,6 +85,10 @@ impl Host {
         match order {
             Order::Rooms(answer) => drop(answer.send(self.rooms())),
             Order::Counters(answer) => drop(answer.send((self.connections(), self.counters()))),
+            Order::Players(answer) => {
+                let plays = |route: &&Route| route.room.as_ref().is_some_and(|(_, plays)| *plays);
+                drop(answer.send(self.routes.values().filter(plays).map(|route| route.visitor.player).collect()));
+            }
             Order::Overview(answer) => drop(answer.send(self.overview())),
             Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
             Order::Close { room, why, answer } => {

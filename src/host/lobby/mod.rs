@@ -20,7 +20,7 @@ use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::{
     ClientMessage, CommandId, Description, EntityId, Fingerprint, LeaveReason, Moment, Protocol, REPORT, Refusal, Rejection, Report,
-    Resume, RoomTick, SeenTick, ServerMessage, Taken, Trail, VerdictMessage,
+    Resume, RoomTick, SeenTick, ServerMessage, Speed, Taken, Trail, VerdictMessage,
 };
 use crate::room::{
     Answer, Blueprint, Incoming, Outbox, PrivateWriter, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict, Viewers,
@@ -43,6 +43,8 @@ struct HostedRoom {
     epoch: u64,
     /// Most members and spectators.
     capacity: usize,
+    /// How fast it goes, as its members know.
+    speed: Speed,
     description: Description,
     inbox: Vec<Incoming>,
     users: BTreeMap<EntityId, ConnectionId>,
@@ -200,6 +202,7 @@ impl Lobby {
             room,
             epoch,
             capacity,
+            speed: Speed::FULL,
             description,
             inbox,
             users,
@@ -358,6 +361,10 @@ impl Lobby {
         session.room = Some(name);
         (session.spectator, session.resume) = (spectate, resume);
         session.stage = Stage::Joining;
+        if hosted.speed != Speed::FULL {
+            // Before all else: in a room that stands still nobody gets any further.
+            session.push(ServerMessage::Speed(hosted.speed).encode().unwrap_or_default());
+        }
         let user = session.visitor.player;
         if spectate {
             hosted.arriving.push(connection);

@@ -2,13 +2,23 @@
 
 use super::{HostedRoom, Lobby};
 use crate::host::session::{ConnectionId, Stage};
-use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick};
+use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick, ServerMessage, Speed};
 
 impl Lobby {
     /// Lets a room have fewer members and spectators than [`HostLimits::members_per_room_max`](crate::host::HostLimits::members_per_room_max). Those who are in it stay.
     pub fn set_capacity(&mut self, name: &str, members_max: usize) {
         if let Some(hosted) = self.rooms.get_mut(name) {
             hosted.capacity = members_max.min(self.limits.members_per_room_max);
+        }
+    }
+
+    /// Tells those who are in a room, and those who come, how fast it goes from now on. Whoever ticks it does so accordingly.
+    pub fn set_speed(&mut self, name: &str, speed: Speed) {
+        let Some(hosted) = self.rooms.get_mut(name).filter(|hosted| hosted.speed != speed) else { return };
+        hosted.speed = speed;
+        let message = ServerMessage::Speed(speed).encode().unwrap_or_default();
+        for session in self.sessions.values_mut().filter(|session| session.room.as_deref() == Some(name)) {
+            session.push(message.clone());
         }
     }
 
