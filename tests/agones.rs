@@ -1,6 +1,6 @@
 //! A server of a fleet: the real binary beside a sidecar that takes down what it is told, as `sdk.proto` and `beta.proto` of Agones have it.
 #![cfg(all(unix, feature = "agones"))]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};

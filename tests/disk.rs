@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use arena::{blueprint, options, script};
 use roomkeeper::host::{HostLimits, Keeper, Lobby, header_of};
-use roomkeeper::protocol::{Description, FactSeq, Fingerprint, RoomTick};
+use roomkeeper::protocol::RoomTick;
 use roomkeeper::room::RoomRng;
+use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{
-    Archive, Checkpoint, Chunk, ChunkKind, Durability, Entities, Flush, MemoryStore, Opening, Pressure, Request, RoomHeader, RoomKey,
-    Snippet, SqliteStore, Store, StoreError, StoredRoom, Writer, WriterOptions, data_file,
+    Archive, Durability, MemoryStore, Opening, Pressure, Snippet, SqliteStore, Store, StoreError, Writer, WriterOptions, data_file,
 };
 
 /// What is wrong with a disk.
@@ -27,61 +27,18 @@ struct Trouble {
 }
 
 /// A store on a disk that has trouble with every write.
-struct Troubled(Box<dyn Store>, Arc<Trouble>);
-
-macro_rules! pass {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
-        fn $name(&mut self, $($argument: $type),*) -> Result<$result, StoreError> {
-            self.0.$name($($argument),*)
-        }
-    )*};
-}
-
-impl Store for Troubled {
-    pass! {
-        rooms() -> Vec<StoredRoom>;
-        room(name: &str) -> Option<StoredRoom>;
-        enter(header: &RoomHeader, protocol: &Description) -> RoomKey;
-        protocol(fingerprint: Fingerprint) -> Option<Description>;
-        last_flush() -> u64;
-        journal() -> Vec<(u64, Vec<u8>, bool)>;
-        chunks(room: RoomKey, kind: ChunkKind, from: u64, to: u64, limit: usize) -> Vec<Chunk>;
-        checkpoint(room: RoomKey, tick: RoomTick, resumed: bool) -> Option<Checkpoint>;
-        checkpoints(room: RoomKey) -> Vec<(RoomTick, bool)>;
-        add_checkpoint(room: RoomKey, checkpoint: &Checkpoint) -> ();
-        components(room: RoomKey) -> Entities;
-        save_snippet(room: RoomKey, snippet: &Snippet) -> ();
-        snippet(room: RoomKey, label: &str) -> Option<Snippet>;
-        snippets(room: RoomKey) -> Vec<(String, RoomTick, u64)>;
-        cursor(projection: &str, room: RoomKey) -> Option<(FactSeq, String)>;
-        ask(room: RoomKey, kind: &str, subject: &str) -> i64;
-        requests() -> Vec<Request>;
-        answer(request: i64) -> Option<String>;
-        forget(room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> u64;
-        drop_checkpoints(room: RoomKey, ticks: &[RoomTick]) -> u64;
-        replace(room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> ();
-        shrink() -> ();
-        examine() -> Vec<String>;
-        missing() -> Vec<String>;
-        reopen() -> ();
-        settle() -> ();
-    }
-
-    fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
-        std::thread::sleep(Duration::from_millis(self.1.stall_millis.load(Ordering::Relaxed)));
-        while self.1.held.load(Ordering::Relaxed) {
+fn on(trouble: Arc<Trouble>, store: MemoryStore) -> AroundCommits {
+    AroundCommits::new(Box::new(store), move |store, flush| {
+        std::thread::sleep(Duration::from_millis(trouble.stall_millis.load(Ordering::Relaxed)));
+        while trouble.held.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }
-        if self.1.fails.load(Ordering::Relaxed) {
+        if trouble.fails.load(Ordering::Relaxed) {
             let error = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
             return Err(StoreError::Io { what: "a flush can't be written".to_owned(), error });
         }
-        self.0.commit(flush)
-    }
-
-    fn reader(&self) -> Result<Box<dyn Store>, StoreError> {
-        self.0.reader()
-    }
+        store.commit(flush)
+    })
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -99,7 +56,7 @@ fn troubled(buffer: usize) -> (MemoryStore, Arc<Trouble>, Keeper, Lobby) {
     let (store, trouble) = (MemoryStore::new(), Arc::new(Trouble::default()));
     let mut writer = WriterOptions::default();
     writer.buffer_bytes_max = buffer;
-    let mut keeper = Keeper::start(Box::new(Troubled(Box::new(store.clone()), trouble.clone())), writer).unwrap();
+    let mut keeper = Keeper::start(Box::new(on(trouble.clone(), store.clone())), writer).unwrap();
     let mut lobby = Lobby::new(HostLimits::default(), false);
     lobby.admit_room(keeper.room(&blueprint(), options("arena")).unwrap()).unwrap();
     (store, trouble, keeper, lobby)

@@ -224,3 +224,54 @@ fn a_panic_while_the_room_is_built_is_a_sentence() {
     let message = refused(|_| panic!("the game has no protocol"), |_| {});
     assert!(message.contains("the game has no protocol"), "{message}");
 }
+
+/// Memory that this process has, and files that it has open.
+#[cfg(target_os = "linux")]
+fn held() -> (u64, usize) {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+    (pages * 4, std::fs::read_dir("/proc/self/fd").unwrap().count())
+}
+
+/// Opens rooms, lets a member join each, ticks them, and closes them.
+#[cfg(target_os = "linux")]
+fn churn(lobby: &mut Lobby, blueprint: &Blueprint, rooms: std::ops::Range<u64>) {
+    for nth in rooms {
+        let (name, connection) = (format!("room{nth}"), ConnectionId(nth + 1));
+        lobby.open_room(blueprint, RoomOptions::named(&name)).unwrap();
+        let fingerprint = lobby.room(&name).unwrap().world().resource::<Protocol>().fingerprint();
+        lobby.connected(connection, Visitor { player: EntityId::named("ann"), name: "ann".into(), room: None });
+        lobby.message(connection, &ClientMessage::Hello { fingerprint, room: name.clone(), spectate: false, resume: None }.encode());
+        lobby.advance(Duration::from_millis(nth * 50));
+        (0..3).for_each(|_| drop(lobby.tick_room(&name)));
+        lobby.pump(|_, _, _| ());
+        lobby.close_room(&name, &Refusal::RoomClosed("it is over".to_owned()));
+        lobby.disconnected(connection, roomkeeper::protocol::LeaveReason::Left);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "it measures its own process: `rooms_come_and_go_and_leave_nothing` runs it in one of its own"]
+fn churn_alone() {
+    let mut lobby = Lobby::new(HostLimits::default(), true);
+    let blueprint = Blueprint::new(protocol, rules);
+    churn(&mut lobby, &blueprint, 0..1_000);
+    let (kilobytes, files) = held();
+    churn(&mut lobby, &blueprint, 1_000..6_000);
+    let (later, files_later) = held();
+    assert!(later * 100 <= kilobytes * 105, "{kilobytes} kB after 1,000 rooms, {later} kB after 6,000");
+    assert_eq!(files, files_later);
+    assert_eq!((lobby.room_names().count(), lobby.has_sessions()), (0, false));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn rooms_come_and_go_and_leave_nothing() {
+    // Other tests would be measured too.
+    let alone = std::env::args().next().unwrap();
+    let name = concat!(module_path!(), "::churn_alone");
+    let name = name.split_once("::").map_or(name, |(_, name)| name);
+    let output = std::process::Command::new(alone).args(["--ignored", "--exact", name]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}

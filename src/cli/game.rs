@@ -14,7 +14,7 @@ use super::options::{Cli, CliError, Verb};
 use super::processor::require_processor;
 #[cfg(feature = "terminal")]
 use super::view;
-use super::{capacity, config, demo, handlers, ledger, serve, swarm, watch};
+use super::{capacity, config, demo, handlers, ledger, serve, simulate, swarm, watch};
 use crate::client::picture::View;
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::host::{LogFormat, Logs};
@@ -177,6 +177,7 @@ impl Game {
             Verb::Dump(options) => watch::dump(self, options),
             Verb::Bot(options) => demo::bot(self, options),
             Verb::Swarm(options) => swarm::swarm(self, options),
+            Verb::Simulate(options) => simulate::simulate(self, options),
             Verb::Handlers(options) => handlers::handlers(self, options),
             Verb::Ledger(options) => ledger::ledger(self, options),
             Verb::Snippet(options) => ledger::snippet(self, options),

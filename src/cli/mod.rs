@@ -1,4 +1,4 @@
-//! The verbs that every game's binary gets: `play`, `serve`, `config`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `snippet`, `token`.
+//! The verbs that every game's binary gets: `play`, `serve`, `config`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `simulate`, `snippet`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!
@@ -17,6 +17,7 @@ mod processor;
 mod recorded;
 mod serve;
 mod signals;
+mod simulate;
 mod swarm;
 #[cfg(feature = "terminal")]
 mod view;

@@ -11,6 +11,7 @@ use super::capacity::{CapacityOptions, ClientsOptions};
 use super::config::{ConfigError, ConfigOptions, ServeFlags};
 use super::game::Game;
 use super::ledger::{LedgerOptions, SnippetOptions};
+use super::simulate::SimulateOptions;
 use super::swarm::SwarmOptions;
 #[cfg(feature = "terminal")]
 use super::view::PlayOptions;
@@ -42,6 +43,9 @@ pub enum CliError {
     /// There is no way to the server.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A promise was not kept in a simulation.
+    #[error("{0}")]
+    Simulation(#[from] crate::sim::Failure),
     /// A token can't be made.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -190,6 +194,8 @@ pub(super) enum Verb {
     Bot(BotOptions),
     /// Let hundreds of bots play by the rules, come and go, each a real client; and say what players would feel.
     Swarm(SwarmOptions),
+    /// Simulate clusters of hosts and players, as fast as it goes, with crashes, stalls, bad links and hostile players; and check what must hold.
+    Simulate(SimulateOptions),
     /// List the handlers: what decides each command, what applies each fact, and what that does to components.
     Handlers(HandlersOptions),
     /// Look at what is stored: facts, any moment of any room, why it is as it is.

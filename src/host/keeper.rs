@@ -174,8 +174,28 @@ impl Keeper {
         let mut found = Vec::new();
         let reader = store.reader()?;
         let writer = Writer::start(store, options, |finding| found.push(finding))?;
+        Ok(Self::with(writer, reader, found))
+    }
+
+    /// The same for simulations: a writer without a thread, which writes when it is told to by [`Writer::step`].
+    ///
+    /// # Errors
+    /// If it can't be read or written.
+    pub fn by_hand(store: Box<dyn Store>, options: WriterOptions) -> Result<Self, KeepError> {
+        let mut found = Vec::new();
+        let reader = store.reader()?;
+        let writer = Writer::by_hand(store, options, |finding| found.push(finding))?;
+        Ok(Self::with(writer, reader, found))
+    }
+
+    fn with(writer: Writer, reader: Box<dyn Store>, found: Vec<String>) -> Self {
         let (rooms, protocols) = Default::default();
-        Ok(Self { writer, reader, rooms, found, protocols, past: None, answers: channel() })
+        Self { writer, reader, rooms, found, protocols, past: None, answers: channel() }
+    }
+
+    /// Ends one that works by hand as a crash would: what waits is not written.
+    pub fn abandon(self) {
+        self.writer.abandon();
     }
 
     /// Another way to read what is kept, for another thread.

@@ -8,6 +8,7 @@
 pub mod agones;
 #[cfg(unix)]
 mod bans;
+pub(crate) mod clerk;
 mod clock;
 mod delivery;
 pub mod gateway;

@@ -10,7 +10,7 @@ use super::link::ReliableLane;
 use crate::client::{Connection, ConnectionState, Diverged, Replica, ReplicaPlugin};
 use crate::host::ConnectionId;
 use crate::predict::{Mispredicted, PredictPlugin, Prediction};
-use crate::protocol::{Accepted, CommandId, EntityAdded, EntityId, EntityRemoved, Link, LinkConditions, Protocol, Rejected};
+use crate::protocol::{Accepted, CommandId, Durable, EntityAdded, EntityId, EntityRemoved, Link, LinkConditions, Protocol, Rejected};
 use crate::room::Blueprint;
 
 /// What a simulated client was told, in order.
@@ -26,6 +26,8 @@ pub struct Told {
     pub removed: Vec<EntityId>,
     /// The differences to the room that were found.
     pub diverged: Vec<Diverged>,
+    /// The commands of which it was said that they are stored.
+    pub durable: Vec<CommandId>,
     /// The predictions that were wrong.
     pub mispredicted: Vec<Mispredicted>,
 }
@@ -72,6 +74,7 @@ impl SimClient {
         blueprint.add_protocol(&mut app);
         app.add_observer(|wrong: On<Mispredicted>, mut told: ResMut<Told>| told.mispredicted.push((*wrong).clone()));
         app.add_observer(|accepted: On<Accepted>, mut told: ResMut<Told>| told.accepted.push(accepted.id));
+        app.add_observer(|durable: On<Durable>, mut told: ResMut<Told>| told.durable.push(durable.id));
         app.add_observer(|rejected: On<Rejected>, mut told: ResMut<Told>| told.rejected.push((*rejected).clone()));
         app.add_observer(|added: On<EntityAdded>, mut told: ResMut<Told>| told.added.push(added.id));
         app.add_observer(|removed: On<EntityRemoved>, mut told: ResMut<Told>| told.removed.push(removed.id));
@@ -145,6 +148,10 @@ impl SimClient {
     /// What it was told.
     pub fn told(&self) -> &Told {
         self.world().resource::<Told>()
+    }
+
+    pub(super) fn told_mut(&mut self) -> Mut<'_, Told> {
+        self.app.world_mut().resource_mut::<Told>()
     }
 
     /// Takes in what has arrived up to a time, each packet at its own, and reports it as soon as that is due.

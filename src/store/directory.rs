@@ -5,6 +5,7 @@
 //! so the store asks for the token within each transaction that writes, and refuses an old one ([`StoreError::Lost`]).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -134,30 +135,74 @@ pub trait Directory: Send {
 struct Held {
     token: Token,
     /// Until then the lease holds for sure, by this host's own clock.
-    until: Instant,
+    until: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     held: BTreeMap<String, Held>,
     /// By which lease rooms are open. A room that was lost and claimed again has to be opened again before anything of it is written.
-    #[cfg(feature = "postgres")]
     opened: BTreeMap<String, Token>,
 }
 
-/// The leases that a host has, shared between its directory and its store. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Leases(Arc<Mutex<Kept>>);
-
 #[expect(clippy::disallowed_methods, reason = "a host has to know by itself when its leases have run out")]
-pub(super) fn instant() -> Instant {
+fn instant() -> Instant {
     Instant::now()
+}
+
+/// What leases are timed by: real time, or for simulations one that passes when it is told to.
+#[derive(Clone, Debug)]
+enum Clock {
+    Real(Instant),
+    Hand(Arc<AtomicU64>),
+}
+
+impl Clock {
+    fn now(&self) -> Duration {
+        match self {
+            Self::Real(began) => instant().saturating_duration_since(*began),
+            Self::Hand(micros) => Duration::from_micros(micros.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Another one of its kind.
+    fn another(&self) -> Self {
+        match self {
+            Self::Real(_) => Self::Real(instant()),
+            Self::Hand(_) => Self::Hand(Arc::default()),
+        }
+    }
+}
+
+/// The leases that a host has, shared between its directory and its store. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    kept: Arc<Mutex<Kept>>,
+    clock: Clock,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self { kept: Arc::default(), clock: Clock::Real(instant()) }
+    }
 }
 
 impl Leases {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         // Each change is one insertion or removal: who panicked in between left nothing halfway.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time by this host's own clock.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// Lets time pass on this host's own clock, where it is one that does so [by hand](MemoryDirectory::by_hand).
+    pub fn pass(&self, time: Duration) {
+        if let Clock::Hand(micros) = &self.clock {
+            micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
     }
 
     /// The rooms that this host has, as far as it knows, by name.
@@ -168,12 +213,12 @@ impl Leases {
     /// The rooms whose leases may have run out, because they could not be renewed: their host is to stand still, since another one may
     /// show them to their players by now. Asks this host's clock, which was started before the directory's, and so is never late.
     pub fn lapsed(&self) -> Vec<String> {
-        let now = instant();
+        let now = self.now();
         self.kept().held.iter().filter(|(_, held)| held.until <= now).map(|(room, _)| room.clone()).collect()
     }
 
     /// Notes a lease, which holds from `since` on for `ttl`.
-    pub(super) fn hold(&self, room: &str, token: Token, since: Instant, ttl: Duration) {
+    pub(super) fn hold(&self, room: &str, token: Token, since: Duration, ttl: Duration) {
         self.kept().held.insert(room.to_owned(), Held { token, until: since + ttl });
     }
 
@@ -188,7 +233,6 @@ impl Leases {
     }
 
     /// Opens a room: what is written of it from now on is written by the lease that the host has now.
-    #[cfg(feature = "postgres")]
     pub(super) fn open(&self, room: &str) -> Option<Token> {
         let token = self.token(room)?;
         self.kept().opened.insert(room.to_owned(), token);
@@ -196,7 +240,6 @@ impl Leases {
     }
 
     /// The token by which a room is open; that which the host has now if nobody opened it before.
-    #[cfg(feature = "postgres")]
     pub(super) fn opened(&self, room: &str) -> Option<Token> {
         let opened = self.kept().opened.get(room).copied();
         opened.or_else(|| self.open(room))
@@ -221,7 +264,7 @@ struct Tables {
 #[derive(Clone, Debug)]
 pub struct MemoryDirectory {
     tables: Arc<Mutex<Tables>>,
-    began: Instant,
+    clock: Clock,
     host: String,
     ttl: Duration,
     leases: Leases,
@@ -230,13 +273,23 @@ pub struct MemoryDirectory {
 impl MemoryDirectory {
     /// An empty directory, as its first host sees it. Leases hold for `ttl`.
     pub fn new(host: &str, address: &str, ttl: Duration) -> Self {
-        let (tables, began) = (Arc::default(), instant());
-        Self { tables, began, host: String::new(), ttl, leases: Leases::default() }.join(host, address)
+        Self::with(Clock::Real(instant()), ttl).join(host, address)
+    }
+
+    /// The same for simulations: time passes only where it is let pass, for the directory by [`skip`](Self::skip), and for each host by
+    /// [`Leases::pass`].
+    pub fn by_hand(host: &str, address: &str, ttl: Duration) -> Self {
+        Self::with(Clock::Hand(Arc::default()), ttl).join(host, address)
+    }
+
+    fn with(clock: Clock, ttl: Duration) -> Self {
+        Self { tables: Arc::default(), clock, host: String::new(), ttl, leases: Leases::default() }
     }
 
     /// The same directory, as another host sees it.
     pub fn join(&self, host: &str, address: &str) -> Self {
-        let joined = Self { host: host.to_owned(), leases: Leases::default(), ..self.clone() };
+        let leases = Leases { kept: Arc::default(), clock: self.clock.another() };
+        let joined = Self { host: host.to_owned(), leases, ..self.clone() };
         let now = joined.now();
         joined.tables().hosts.insert(host.to_owned(), (address.to_owned(), Load::default(), now));
         joined
@@ -252,7 +305,19 @@ impl MemoryDirectory {
     }
 
     fn now(&self) -> Duration {
-        instant().saturating_duration_since(self.began) + self.tables().skipped
+        self.clock.now() + self.tables().skipped
+    }
+
+    /// This host's name.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// True if a room is this host's by a lease with that token, which has not run out.
+    pub(super) fn holds(&self, room: &str, token: Token) -> bool {
+        let now = self.now();
+        let tables = self.tables();
+        tables.rooms.get(room).is_some_and(|row| row.host.as_ref() == Some(&self.host) && row.token == token && row.expires > now)
     }
 
     fn owner(tables: &Tables, row: &Row, now: Duration) -> Option<Owner> {
@@ -263,7 +328,7 @@ impl MemoryDirectory {
 
     fn grant(&self, row: &mut Row, room: &str, now: Duration) -> Lease {
         *row = Row { host: Some(self.host.clone()), token: Token(row.token.0 + 1), expires: now + self.ttl };
-        self.leases.hold(room, row.token, instant(), self.ttl);
+        self.leases.hold(room, row.token, self.leases.now(), self.ttl);
         Lease { room: room.to_owned(), token: row.token }
     }
 }
@@ -306,7 +371,7 @@ impl Directory for MemoryDirectory {
             match tables.rooms.get_mut(&room) {
                 Some(row) if row.host.as_ref() == Some(&self.host) && row.token == token && row.expires > now => {
                     row.expires = now + self.ttl;
-                    self.leases.hold(&room, token, instant(), self.ttl);
+                    self.leases.hold(&room, token, self.leases.now(), self.ttl);
                 }
                 _ => {
                     self.leases.drop(&room);

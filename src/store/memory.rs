@@ -1,12 +1,15 @@
 //! A store in memory, for tests and for rooms that need not outlive their process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chain::Chain;
+use super::directory::{Directory, MemoryDirectory, Token};
 use super::error::StoreError;
+use super::frame::{HotTick, join_frame, read_frame, split_frame};
 use super::record::{Entities, RoomHeader, Snippet};
-use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Store, StoredRoom};
+use super::recovery::seal_of;
+use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
 use crate::protocol::{Description, FactSeq, Fingerprint, RoomTick};
 
 #[derive(Debug, Default)]
@@ -21,18 +24,64 @@ struct Tables {
     snippets: BTreeMap<(RoomKey, String), Snippet>,
     cursors: BTreeMap<(String, RoomKey), (FactSeq, String)>,
     requests: BTreeMap<i64, (Request, Option<String>)>,
+    /// The last flush of each host that shares the store.
+    flushes: BTreeMap<String, u64>,
+    /// What those hosts have in their journals, in the order in which it was written.
+    shared: Vec<SharedRow>,
+}
+
+/// What a flush of a host that shares the store has of one room.
+#[derive(Debug)]
+struct SharedRow {
+    host: String,
+    flush: u64,
+    room: RoomKey,
+    /// A frame with this room alone.
+    frame: Vec<u8>,
+}
+
+/// A host that shares the store with others.
+#[derive(Clone, Debug)]
+struct Sharer {
+    directory: MemoryDirectory,
+    /// The tokens by which rooms are written.
+    opened: BTreeMap<RoomKey, (String, Token)>,
 }
 
 /// A store in memory. Its clones are the same store.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
+    sharer: Option<Sharer>,
 }
 
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same store, as one of several hosts writes it: only rooms that it has by a lease of the directory, whatever it believes.
+    #[must_use]
+    pub fn shared_by(&self, directory: &MemoryDirectory) -> Self {
+        Self { tables: self.tables.clone(), sharer: Some(Sharer { directory: directory.clone(), opened: BTreeMap::new() }) }
+    }
+
+    /// Notes a room, unless anything of it is stored.
+    fn note_room(&self, header: &RoomHeader, protocol: &Description) -> RoomKey {
+        let mut tables = self.tables();
+        let fingerprint = protocol.fingerprint();
+        tables.protocols.insert(fingerprint.0, protocol.clone());
+        if let Some(room) = tables.rooms.iter_mut().find(|room| room.header.name == header.name) {
+            if room.sealed.is_none() {
+                (room.fingerprint, room.chain, room.header) = (fingerprint, Chain::new(header.id()), header.clone());
+            }
+            return room.key;
+        }
+        let key = RoomKey(tables.rooms.len() as i64 + 1);
+        let (chain, header) = (Chain::new(header.id()), header.clone());
+        tables.rooms.push(StoredRoom { key, header, sealed: None, chain, components_tick: None, fingerprint, intact: true });
+        key
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -63,6 +112,79 @@ fn write_components(table: &mut Entities, writes: &ComponentWrites) {
     }
 }
 
+fn write_seal(tables: &mut Tables, seal: &Seal) {
+    for (kind, chunk) in &seal.chunks {
+        tables.chunks.insert((seal.key, *kind, chunk.from), chunk.clone());
+    }
+    if let Some(checkpoint) = &seal.checkpoint {
+        tables.checkpoints.insert((seal.key, checkpoint.tick), checkpoint.clone());
+    }
+    let room = tables.rooms.iter_mut().find(|room| room.key == seal.key);
+    if let Some(room) = room {
+        (room.sealed, room.chain, room.fingerprint) = (Some(seal.head), seal.chain, seal.fingerprint);
+        if let Some(writes) = &seal.components {
+            room.components_tick = Some(writes.tick);
+            write_components(tables.components.entry(seal.key).or_default(), writes);
+        }
+    }
+}
+
+impl Sharer {
+    /// Refuses a flush with anything of rooms that are not this host's.
+    fn check(&mut self, rooms: impl Iterator<Item = RoomKey>) -> Result<(), StoreError> {
+        let mut lost = BTreeSet::new();
+        for key in rooms {
+            match self.opened.get(&key) {
+                Some((room, token)) if self.directory.holds(room, *token) => {}
+                // What stands of it in the journal is for who takes it over.
+                Some(_) => lost.extend(self.opened.remove(&key).map(|(room, _)| room)),
+                None => drop(lost.insert(format!("room number {}", key.0))),
+            }
+        }
+        if lost.is_empty() { Ok(()) } else { Err(StoreError::Lost { rooms: lost.into_iter().collect() }) }
+    }
+
+    /// Writes what the journal is to have. False if it has it.
+    fn write_journal(&self, tables: &mut Tables, flush: &Flush, frames: &[(RoomKey, &[u8])]) -> bool {
+        let host = self.directory.host();
+        let last = tables.flushes.entry(host.to_owned()).or_default();
+        if *last >= flush.number {
+            return false;
+        }
+        *last = flush.number;
+        let row = |(room, frame): &(RoomKey, &[u8])| SharedRow {
+            host: host.to_owned(),
+            flush: flush.number,
+            room: *room,
+            frame: join_frame(&[(*room, *frame)]),
+        };
+        tables.shared.extend(frames.iter().map(row));
+        let is_done = |row: &SharedRow| row.host == host && row.flush <= flush.journal_done && self.opened.contains_key(&row.room);
+        tables.shared.retain(|row| !is_done(row));
+        true
+    }
+
+    /// Seals what earlier hosts of a room left of it in their journals.
+    fn take_over(&self, tables: &mut Tables, name: &str) -> Result<Vec<String>, StoreError> {
+        let leases = self.directory.leases();
+        let lost = || StoreError::Lost { rooms: vec![name.to_owned()] };
+        let token = leases.open(name).ok_or_else(lost)?;
+        if !self.directory.holds(name, token) {
+            return Err(lost());
+        }
+        let Some(room) = tables.rooms.iter().find(|room| room.header.name == name).cloned() else { return Ok(Vec::new()) };
+        let (mut found, mut ticks): (Vec<String>, Vec<HotTick>) = Default::default();
+        for row in tables.shared.iter().filter(|row| row.room == room.key) {
+            ticks.extend(read_frame(&row.frame, None)?.into_iter().flat_map(|(_, ticks)| ticks));
+        }
+        if let Some(seal) = seal_of(&room, ticks, &mut |finding| found.push(finding)) {
+            write_seal(tables, &seal);
+        }
+        tables.shared.retain(|row| row.room != room.key);
+        Ok(found)
+    }
+}
+
 impl Store for MemoryStore {
     fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError> {
         Ok(self.tables().rooms.clone())
@@ -73,19 +195,23 @@ impl Store for MemoryStore {
     }
 
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
-        let mut tables = self.tables();
-        let fingerprint = protocol.fingerprint();
-        tables.protocols.insert(fingerprint.0, protocol.clone());
-        if let Some(room) = tables.rooms.iter_mut().find(|room| room.header.name == header.name) {
-            if room.sealed.is_none() {
-                (room.fingerprint, room.chain, room.header) = (fingerprint, Chain::new(header.id()), header.clone());
-            }
-            return Ok(room.key);
+        let mut token = None;
+        if let Some(sharer) = &self.sharer {
+            let lost = || StoreError::Lost { rooms: vec![header.name.clone()] };
+            let opened = sharer.directory.leases().opened(&header.name).ok_or_else(lost)?;
+            token = Some(opened).filter(|token| sharer.directory.holds(&header.name, *token));
+            token.ok_or_else(lost)?;
         }
-        let key = RoomKey(tables.rooms.len() as i64 + 1);
-        let (chain, header) = (Chain::new(header.id()), header.clone());
-        tables.rooms.push(StoredRoom { key, header, sealed: None, chain, components_tick: None, fingerprint, intact: true });
+        let key = self.note_room(header, protocol);
+        if let (Some(sharer), Some(token)) = (&mut self.sharer, token) {
+            sharer.opened.insert(key, (header.name.clone(), token));
+        }
         Ok(key)
+    }
+
+    fn take_over(&mut self, room: &str) -> Result<Vec<String>, StoreError> {
+        let Some(sharer) = &self.sharer else { return Ok(Vec::new()) };
+        sharer.take_over(&mut self.tables(), room)
     }
 
     fn protocol(&mut self, fingerprint: Fingerprint) -> Result<Option<Description>, StoreError> {
@@ -93,31 +219,32 @@ impl Store for MemoryStore {
     }
 
     fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
-        let mut tables = self.tables();
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let tables = &mut *tables;
-        tables.flush = flush.number;
-        if !flush.frame.is_empty() {
-            tables.journal.insert(flush.number, flush.frame.clone());
+        let mut newer = false;
+        if let Some(sharer) = &mut self.sharer {
+            let frames = split_frame(&flush.frame)?;
+            sharer.check(frames.iter().map(|(room, _)| *room).chain(flush.seals.iter().map(|seal| seal.key)))?;
+            if !sharer.write_journal(tables, flush, &frames) {
+                return Ok(());
+            }
+            newer = true;
+        } else {
+            tables.flush = flush.number;
+            if !flush.frame.is_empty() {
+                tables.journal.insert(flush.number, flush.frame.clone());
+            }
+            tables.journal.retain(|number, _| *number > flush.journal_done);
+            // What hosts with leases left, this one has sealed when it began.
+            tables.shared.clear();
         }
-        for seal in &flush.seals {
-            for (kind, chunk) in &seal.chunks {
-                tables.chunks.insert((seal.key, *kind, chunk.from), chunk.clone());
-            }
-            if let Some(checkpoint) = &seal.checkpoint {
-                tables.checkpoints.insert((seal.key, checkpoint.tick), checkpoint.clone());
-            }
-            let room = tables.rooms.iter_mut().find(|room| room.key == seal.key);
-            if let Some(room) = room {
-                (room.sealed, room.chain, room.fingerprint) = (Some(seal.head), seal.chain, seal.fingerprint);
-                if let Some(writes) = &seal.components {
-                    room.components_tick = Some(writes.tick);
-                    write_components(tables.components.entry(seal.key).or_default(), writes);
-                }
-            }
-        }
-        tables.journal.retain(|number, _| *number > flush.journal_done);
+        flush.seals.iter().for_each(|seal| write_seal(tables, seal));
         for (name, key, seq, memory) in &flush.cursors {
-            tables.cursors.insert((name.clone(), *key), (*seq, memory.clone()));
+            let place = (name.clone(), *key);
+            // Who lost a room may have a projection left that lags behind that of the room's host.
+            if !newer || tables.cursors.get(&place).is_none_or(|(known, _)| known <= seq) {
+                tables.cursors.insert(place, (*seq, memory.clone()));
+            }
         }
         for (id, answer) in &flush.answered {
             if let Some((_, slot)) = tables.requests.get_mut(id) {
@@ -128,11 +255,28 @@ impl Store for MemoryStore {
     }
 
     fn last_flush(&mut self) -> Result<u64, StoreError> {
-        Ok(self.tables().flush)
+        let tables = self.tables();
+        Ok(match &self.sharer {
+            Some(sharer) => tables.flushes.get(sharer.directory.host()).copied().unwrap_or(0),
+            None => tables.flush,
+        })
     }
 
     fn journal(&mut self) -> Result<Vec<(u64, Vec<u8>, bool)>, StoreError> {
-        Ok(self.tables().journal.iter().map(|(number, frame)| (*number, frame.clone(), true)).collect())
+        if self.sharer.is_some() {
+            // What stands there is other hosts', or is sealed when its room is taken over.
+            return Ok(Vec::new());
+        }
+        let tables = self.tables();
+        let own = tables.journal.iter().map(|(number, frame)| (*number, frame.clone(), true));
+        Ok(own.chain(tables.shared.iter().map(|row| (row.flush, row.frame.clone(), true))).collect())
+    }
+
+    fn journal_of(&mut self, room: RoomKey) -> Result<Vec<(u64, Vec<u8>, bool)>, StoreError> {
+        let tables = self.tables();
+        let own = tables.journal.iter().map(|(number, frame)| (*number, frame.clone(), true));
+        let shared = tables.shared.iter().filter(|row| row.room == room).map(|row| (row.flush, row.frame.clone(), true));
+        Ok(own.chain(shared).collect())
     }
 
     fn chunks(&mut self, room: RoomKey, kind: ChunkKind, from: u64, to: u64, limit: usize) -> Result<Vec<Chunk>, StoreError> {

@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::host::clerk::{Clerk, News};
 use crate::host::clock::instant;
-use crate::store::{Claim, Directory, Leases, Load, Store, StoreError};
+use crate::store::{Directory, Leases, Load, Store, StoreError};
 
-/// How many rooms of hosts that are gone are taken at once. Others may take the rest.
-const LAPSED_AT_ONCE: usize = 16;
-
-/// After so many renewals that did not come a host is not sent anybody any more.
-const MISSED_MAX: u32 = 3;
+/// How often it is looked, from one renewal to the next, whether other hosts' leases have run out.
+const LOOKS: u32 = 4;
 
 /// Most rooms that wait for an answer of the directory.
 pub(super) const ASKED_MAX: usize = 4_096;
@@ -24,30 +22,6 @@ pub(super) enum Ask {
     Lead(String, bool),
     /// A room is given back.
     Release(String),
-}
-
-/// Where a room is.
-#[derive(Debug)]
-pub(super) enum Led {
-    /// This host has it now.
-    Here,
-    /// Another host has it, which clients reach at this address.
-    There(String),
-    /// There is none.
-    Nowhere,
-    /// Nobody knows.
-    Unknown,
-}
-
-/// What the directory says.
-#[derive(Debug)]
-pub(super) enum News {
-    Led(String, Led),
-    /// Rooms that are not this host's any more, and where they are.
-    Lost(Vec<(String, Option<String>)>),
-    /// Rooms whose host is gone, and which this host has now.
-    Taken(Vec<String>),
-    Released(String),
 }
 
 /// What the host and the thread both see.
@@ -85,8 +59,8 @@ impl Sharing {
         let ((asks, asked), (tell, news), board) = (channel(), channel(), Arc::<Mutex<Board>>::default());
         let leases = directory.leases();
         let (host, every) = (options.host.clone(), options.renew_every);
-        let mut clerk = Clerk { directory, stored, tell, board: board.clone(), host: options.host.clone(), every };
-        let thread = std::thread::Builder::new().name("directory".to_owned()).spawn(move || clerk.work(&asked))?;
+        let (clerk, shown) = (Clerk::new(directory, stored, &host, every), board.clone());
+        let thread = std::thread::Builder::new().name("directory".to_owned()).spawn(move || work(clerk, &shown, &tell, &asked))?;
         Ok(Self { asks: Some(asks), news, asked: BTreeSet::new(), leases, board, host, thread: Some(thread) })
     }
 
@@ -138,101 +112,40 @@ impl Drop for Sharing {
     }
 }
 
-/// Who asks the directory.
-struct Clerk {
-    directory: Box<dyn Directory>,
-    stored: Option<Box<dyn Store>>,
-    tell: Sender<News>,
-    board: Arc<Mutex<Board>>,
-    host: String,
-    every: Duration,
+fn renew(clerk: &mut Clerk, board: &Mutex<Board>, say: impl Fn(News)) -> Result<(), StoreError> {
+    let load = load(board);
+    clerk.renew(load)?.into_iter().for_each(say);
+    board.lock().unwrap_or_else(PoisonError::into_inner).peer.clone_from(&clerk.peer);
+    Ok(())
 }
 
-impl Clerk {
-    fn work(&mut self, asked: &Receiver<Ask>) {
-        let mut renews: Instant = instant();
-        loop {
-            let now = instant();
-            if now >= renews {
-                renews = now + self.every;
-                if let Err(error) = self.renew() {
-                    tracing::warn!(%error, "the directory of rooms can't be reached");
-                    renews = now + self.every / 4;
-                }
+fn load(board: &Mutex<Board>) -> Load {
+    board.lock().unwrap_or_else(PoisonError::into_inner).load
+}
+
+fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<News>, asked: &Receiver<Ask>) {
+    // A host that is gone has no use for it.
+    let say = |news| drop(tell.send(news));
+    let (mut renews, mut looks): (Instant, Instant) = (instant(), instant());
+    loop {
+        let now = instant();
+        if now >= renews {
+            (renews, looks) = (now + clerk.every, now + clerk.every / LOOKS);
+            if let Err(error) = renew(&mut clerk, board, say) {
+                tracing::warn!(%error, "the directory of rooms can't be reached");
+                renews = now + clerk.every / LOOKS;
             }
-            match asked.recv_timeout(renews.saturating_duration_since(instant())) {
-                Ok(Ask::Lead(room, may_create)) => {
-                    let led = self.lead(&room, may_create).unwrap_or_else(|error| {
-                        tracing::warn!(room, %error, "the directory can't say where a room is");
-                        Led::Unknown
-                    });
-                    self.say(News::Led(room, led));
-                }
-                Ok(Ask::Release(room)) => {
-                    if let Err(error) = self.directory.release(&room) {
-                        // Its lease runs out by itself.
-                        tracing::warn!(room, %error, "a room can't be given back");
-                    }
-                    self.say(News::Released(room));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
+        } else if now >= looks {
+            looks = now + clerk.every / LOOKS;
+            // If it can't be reached, the next renewal says so.
+            clerk.take_lapsed(load(board)).ok().flatten().into_iter().for_each(say);
         }
-        if let Err(error) = self.directory.leave() {
-            tracing::warn!(%error, "the directory still lists this host; what it had runs out");
+        match asked.recv_timeout(renews.min(looks).saturating_duration_since(instant())) {
+            Ok(Ask::Lead(room, may_create)) => say(clerk.lead(room, may_create)),
+            Ok(Ask::Release(room)) => say(clerk.release(room)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-
-    fn say(&self, news: News) {
-        // A host that is gone has no use for it.
-        let _ = self.tell.send(news);
-    }
-
-    fn lead(&mut self, room: &str, may_create: bool) -> Result<Led, StoreError> {
-        if let Some(owner) = self.directory.find(room)?.filter(|owner| owner.host != self.host) {
-            return Ok(Led::There(owner.address));
-        }
-        if !may_create && !self.is_stored(room)? {
-            return Ok(Led::Nowhere);
-        }
-        Ok(match self.directory.claim(room)? {
-            Claim::Granted(_) => Led::Here,
-            Claim::Taken(owner) => Led::There(owner.address),
-        })
-    }
-
-    fn is_stored(&mut self, room: &str) -> Result<bool, StoreError> {
-        let Some(stored) = &mut self.stored else { return Ok(false) };
-        let found = stored.room(room);
-        if found.is_err() {
-            stored.reopen()?;
-        }
-        Ok(found?.is_some_and(|room| room.header.forked_from.is_none()))
-    }
-
-    fn renew(&mut self) -> Result<(), StoreError> {
-        let load = self.board.lock().unwrap_or_else(PoisonError::into_inner).load;
-        let lost = self.directory.renew(load)?;
-        if !lost.is_empty() {
-            let place = |room: String| {
-                let owner = self.directory.find(&room).ok().flatten().filter(|owner| owner.host != self.host);
-                (room, owner.map(|owner| owner.address))
-            };
-            let lost = lost.into_iter().map(place).collect();
-            self.say(News::Lost(lost));
-        }
-        let hosts = self.directory.hosts()?;
-        let others = hosts.into_iter().filter(|entry| entry.host != self.host && entry.silent < self.every * MISSED_MAX);
-        let peer = others.min_by_key(|entry| (entry.load.members, entry.load.rooms)).map(|entry| entry.address);
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).peer = peer;
-        if load.rooms < load.rooms_max {
-            let most = LAPSED_AT_ONCE.min((load.rooms_max - load.rooms) as usize);
-            let taken: Vec<String> = self.directory.claim_lapsed(most)?.into_iter().map(|lease| lease.room).collect();
-            if !taken.is_empty() {
-                self.say(News::Taken(taken));
-            }
-        }
-        Ok(())
-    }
+    clerk.leave();
 }

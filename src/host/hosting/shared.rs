@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::share::{Ask, Led, News, Sharing};
+use super::share::{Ask, Sharing};
 use super::{Host, ShareOptions};
+use crate::host::clerk::{Led, News};
 use crate::host::server::ServerError;
 use crate::protocol::{LeaveReason, Refusal};
 use crate::store::{Directory, Load, Store, StoreError};

@@ -1,5 +1,6 @@
 //! The writer: one thread that takes what all rooms hand over, and commits it together every 50 ms. The rooms never wait for it.
 
+mod by_hand;
 mod lost;
 mod requests;
 
@@ -164,6 +165,14 @@ struct Done {
     stopped: bool,
 }
 
+impl Waiting {
+    /// All that waits, and how often somebody asked for a flush.
+    fn take(&mut self) -> (Self, u64) {
+        let rest = Self { syncs_asked: self.syncs_asked, asked: std::mem::take(&mut self.asked), ..Self::default() };
+        (std::mem::replace(self, rest), self.syncs_asked)
+    }
+}
+
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -205,6 +214,8 @@ impl CursorKeeper {
 pub struct Writer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// What the thread does, where there is none.
+    work: Option<Mutex<Work>>,
     options: WriterOptions,
 }
 
@@ -255,22 +266,12 @@ impl Writer {
     ///
     /// # Errors
     /// If the store can't be read or written.
-    pub fn start(mut store: Box<dyn Store>, options: WriterOptions, report: impl FnMut(String)) -> Result<Self, StoreError> {
-        let number = seal_journal(&mut *store, report)?;
-        let shared = Arc::new(Shared::default());
-        let work = Work {
-            store,
-            options,
-            shared: shared.clone(),
-            rooms: BTreeMap::new(),
-            number,
-            report: WriterReport::default(),
-            stopping_since: None,
-            first_seals: Vec::new(),
-        };
+    pub fn start(store: Box<dyn Store>, options: WriterOptions, report: impl FnMut(String)) -> Result<Self, StoreError> {
+        let work = Work::new(store, options, report)?;
+        let shared = work.shared.clone();
         let thread = std::thread::Builder::new().name("roomkeeper-writer".to_owned()).spawn(move || work.run());
         let thread = thread.map_err(StoreError::io("the writer's thread can't be started"))?;
-        Ok(Self { shared, thread: Some(thread), options })
+        Ok(Self { shared, thread: Some(thread), work: None, options })
     }
 
     /// Opens a room. It is noted with the next flush.
@@ -341,6 +342,7 @@ impl Writer {
             waiting.syncs_asked
         };
         self.shared.wake.notify_all();
+        self.step();
         let mut done = self.shared.done();
         while done.syncs < wanted {
             if done.stopped {
@@ -365,6 +367,8 @@ impl Writer {
     fn end(&mut self) {
         self.shared.waiting().stop = true;
         self.shared.wake.notify_all();
+        self.step();
+        self.work = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -402,9 +406,17 @@ struct Work {
     stopping_since: Option<Instant>,
     /// What is written of rooms that go on, before anything else of them.
     first_seals: Vec<Seal>,
+    /// How often it was tried since something could be written, where nobody waits.
+    by_hand: Option<u32>,
 }
 
 impl Work {
+    fn new(mut store: Box<dyn Store>, options: WriterOptions, report: impl FnMut(String)) -> Result<Self, StoreError> {
+        let number = seal_journal(&mut *store, report)?;
+        let (shared, rooms, first_seals, report) = Default::default();
+        Ok(Self { store, options, shared, rooms, number, report, stopping_since: None, first_seals, by_hand: None })
+    }
+
     fn run(mut self) {
         // Whatever ends this thread, who waits for it is told.
         struct Tell(Arc<Shared>);
@@ -419,29 +431,36 @@ impl Work {
         loop {
             let (waiting, syncs) = self.wait(last);
             last = instant();
-            let (stop, sealing) = (waiting.stop, waiting.stop || syncs > self.shared.done().syncs);
-            if stop {
-                self.stopping_since.get_or_insert(last);
-            }
-            let bytes = waiting.bytes;
-            let flush = self.prepare(waiting, sealing);
-            self.commit(flush);
-            self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
-            if self.number.is_multiple_of(REQUESTS_EVERY) {
-                self.look_for_requests();
-            }
-            let mut done = self.shared.done();
-            done.syncs = syncs;
-            self.report.busy = thread_time();
-            done.report = self.report.clone();
-            drop(done);
-            self.shared.committed.notify_all();
-            if stop {
-                // It fails where a reader is in the middle of something; the next process does it then.
-                let _ = self.store.settle();
+            if !self.round(waiting, syncs) {
                 return;
             }
         }
+    }
+
+    /// Writes what waits. False if nothing more comes.
+    fn round(&mut self, waiting: Waiting, syncs: u64) -> bool {
+        let (stop, sealing) = (waiting.stop, waiting.stop || syncs > self.shared.done().syncs);
+        if stop {
+            self.stopping_since.get_or_insert_with(instant);
+        }
+        let bytes = waiting.bytes;
+        let flush = self.prepare(waiting, sealing);
+        self.commit(flush);
+        self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
+        if self.number.is_multiple_of(REQUESTS_EVERY) {
+            self.look_for_requests();
+        }
+        let mut done = self.shared.done();
+        done.syncs = syncs;
+        self.report.busy = thread_time();
+        done.report = self.report.clone();
+        drop(done);
+        self.shared.committed.notify_all();
+        if stop {
+            // It fails where a reader is in the middle of something; the next process does it then.
+            let _ = self.store.settle();
+        }
+        !stop
     }
 
     /// Waits for the next flush and takes what there is.
@@ -450,9 +469,7 @@ impl Work {
         loop {
             let left = self.options.flush_every.saturating_sub(last.elapsed());
             if left.is_zero() || waiting.stop || waiting.syncs_asked > self.shared.done().syncs {
-                let syncs = waiting.syncs_asked;
-                let rest = Waiting { syncs_asked: syncs, asked: std::mem::take(&mut waiting.asked), ..Waiting::default() };
-                return (std::mem::replace(&mut waiting, rest), syncs);
+                return waiting.take();
             }
             waiting = self.shared.wake.wait_timeout(waiting, left).map_or_else(|error| error.into_inner().0, |(guard, _)| guard);
         }
@@ -562,6 +579,7 @@ impl Work {
                 }
             }
         }
+        self.by_hand = self.by_hand.map(|_| 0);
         self.report.flushes += 1;
         let took = began.elapsed();
         self.report.commit_max = self.report.commit_max.max(took);
@@ -587,6 +605,12 @@ impl Work {
             tracing::error!(%error, "the store can't be written; rooms go on as long as the buffer lasts");
         }
         self.report.retries += 1;
+        if let Some(tries) = &mut self.by_hand {
+            *tries += 1;
+            let goes_on = *tries < by_hand::TRIES_MAX && self.store.reopen().is_ok();
+            self.report.given_up = (!goes_on).then(|| error.to_string());
+            return goes_on;
+        }
         let pause = Duration::from_millis(20).saturating_mul(1 << self.report.retries.min(6)).min(RETRY_MAX);
         let mut waiting = self.shared.waiting();
         if !waiting.stop {
