@@ -163,6 +163,10 @@ fn renumber(world: &mut World, protocol: &Protocol, replica: &mut Replica, their
     gone.sort_unstable_by_key(|(id, _)| *id);
     for (id, entity) in gone {
         replica.by_id.remove(&id);
+        // In another run of the room its number stands for another entity, which must not be taken to have what this one has until it is despawned.
+        if let Ok(mut gone) = world.get_entity_mut(entity) {
+            gone.insert(NetId::UNASSIGNED);
+        }
         told.gone.push((entity, id, Removal::Unknown));
     }
     replica.map.clear();

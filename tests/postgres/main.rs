@@ -24,7 +24,7 @@ use promises::{keeps_its_promises, play, reader, start};
 use roomkeeper::host::{KeepOptions, Keeper, header_of, rerun};
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::store::{Archive, Opening, PostgresOptions, PostgresStore, RoomHeader, Snippet, Store, StoreError, Writer, WriterOptions};
-use server::shared;
+use server::{Server, shared};
 
 #[test]
 fn a_store_in_postgres_keeps_its_promises() {
@@ -219,4 +219,38 @@ fn a_keeper_keeps_rooms_where_the_address_says_so() {
         assert!(keeper.stop().given_up.is_none());
     }
     assert_eq!(server.sql(&PostgresOptions::at(address), "SELECT name, sealed_tick FROM room"), "arena|2");
+}
+
+#[test]
+fn connections_are_encrypted_to_a_server_that_proves_its_name_and_to_no_other() {
+    let Some(server) = Server::start() else { return };
+    let Some(certificate) = server.encrypt() else { return };
+    let at = |host: &str, more: &str| {
+        let mut options = server.options("encrypted");
+        options.address = format!("postgres://rooms@{host}:{}/postgres?{more}", server.port());
+        options
+    };
+    let root = format!("sslmode=verify-full&sslrootcert={}", certificate.display());
+    let began = Instant::now();
+    // It hears of its new settings a moment later.
+    let mut store = loop {
+        match PostgresStore::open(&at("127.0.0.1", &root)) {
+            Ok(store) => break store,
+            Err(error) if began.elapsed() > Duration::from_secs(20) => panic!("{error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    };
+    assert!(store.rooms().unwrap().is_empty());
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'roomkeeper'";
+    assert_eq!(server.sql(&server.options_by_socket("encrypted"), encrypted), "1");
+    // Not to one whose name is another, nor to one that nobody vouches for, nor without encryption where that is wanted.
+    for (host, more, why) in [
+        ("localhost", root.as_str(), "certificate"),
+        ("127.0.0.1", "sslmode=require", "certificate"),
+        ("127.0.0.1", "sslmode=disable", "no encryption"),
+        ("127.0.0.1", "sslmode=verify-full&sslrootcert=/nowhere.pem", "/nowhere.pem"),
+    ] {
+        let error = PostgresStore::open(&at(host, more)).unwrap_err().to_string();
+        assert!(error.contains(why), "{host} {more}: {error}");
+    }
 }

@@ -127,6 +127,34 @@ impl Server {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    /// Lets it encrypt: with a certificate of its own for this address, by which it can be known, and which is returned. Nothing if the machine
+    /// has no `openssl`.
+    pub fn encrypt(&self) -> Option<PathBuf> {
+        let (key, certificate) = (self.folder.join("data/server.key"), self.folder.join("data/server.crt"));
+        let mut command = Command::new("openssl");
+        command.current_dir(&self.folder).stderr(Stdio::null());
+        if let Some((user, group)) = unprivileged() {
+            command.uid(user).gid(group);
+        }
+        let asked = "[req]\ndistinguished_name = dn\nx509_extensions = v3\nprompt = no\n[dn]\nCN = roomkeeper\n[v3]\n\
+            basicConstraints = critical, CA:FALSE\nsubjectAltName = IP:127.0.0.1\n";
+        let config = self.folder.join("openssl.conf");
+        std::fs::write(&config, asked).unwrap();
+        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-config"]);
+        command.arg(&config).arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+        if !command.status().is_ok_and(|status| status.success()) {
+            eprintln!("skipped: there is no openssl on this machine, so nothing was encrypted");
+            return None;
+        }
+        // Whoever comes by TCP has to encrypt; the socket stays as it is, for these tests' own questions.
+        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        std::fs::write(self.folder.join("data/pg_hba.conf"), rules).unwrap();
+        for sql in ["ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()"] {
+            self.sql(&self.options("roomkeeper"), sql);
+        }
+        Some(certificate)
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

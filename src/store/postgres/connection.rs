@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::error::StoreError;
 
@@ -59,16 +60,23 @@ fn wait<T>(
 
 impl Connection {
     /// Connects. `patience` is how long each answer may take, and so is the whole of connecting.
-    pub(super) fn open(config: &Config, patience: Duration) -> Result<Self, StoreError> {
+    pub(super) fn open(config: &Config, tls: Option<MakeRustlsConnect>, patience: Duration) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(StoreError::io("a connection needs a poller of the system's"))?;
         let what = "the database can't be reached";
-        match wait(&runtime, what, patience, config.connect(NoTls)) {
-            Ok((client, connection)) => {
-                // It runs while somebody waits, and ends with the client. What ends it is told to who waits.
+        // What drives it runs while somebody waits, and ends with the client. What ends it is told to who waits.
+        let connected = match tls {
+            Some(tls) => wait(&runtime, what, patience, config.connect(tls)).map(|(client, connection)| {
                 drop(runtime.spawn(async move { drop(connection.await) }));
-                Ok(Self { runtime: Some(runtime), client, prepared: BTreeMap::new(), patience, broken: false })
-            }
+                client
+            }),
+            None => wait(&runtime, what, patience, config.connect(NoTls)).map(|(client, connection)| {
+                drop(runtime.spawn(async move { drop(connection.await) }));
+                client
+            }),
+        };
+        match connected {
+            Ok(client) => Ok(Self { runtime: Some(runtime), client, prepared: BTreeMap::new(), patience, broken: false }),
             Err(error) => {
                 // A look-up of a name that hangs is left behind.
                 runtime.shutdown_background();

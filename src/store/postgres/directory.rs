@@ -1,11 +1,11 @@
 //! The directory in PostgreSQL. Each question is one statement, and all times are the database's.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use super::super::directory::{Claim, Directory, HostEntry, Lease, Leases, Load, Owner, RoomEntry, Token, instant};
+use super::super::directory::{Claim, Directory, HostEntry, Lease, Leases, Load, Owner, RoomEntry, Token};
 use super::super::error::StoreError;
 use super::connection::{Connection, Parameters, refused};
 use super::{PostgresOptions, text};
@@ -79,7 +79,7 @@ impl PostgresDirectory {
         self.connection.as_mut().ok_or(StoreError::Stopped)?.query(what, sql, parameters)
     }
 
-    fn granted(&self, rows: &[Row], since: Instant) -> Result<Vec<Lease>, StoreError> {
+    fn granted(&self, rows: &[Row], since: Duration) -> Result<Vec<Lease>, StoreError> {
         let mut leases = Vec::with_capacity(rows.len());
         for row in rows {
             let lease = Lease { room: at(row, 0)?, token: token_at(row, 1)? };
@@ -92,7 +92,7 @@ impl PostgresDirectory {
 
     /// Renews one lease by its token, if it still holds.
     fn renew_one(&mut self, room: &str, token: Token) -> Result<bool, StoreError> {
-        let (host, ttl, since) = (self.host.clone(), self.ttl_millis(), instant());
+        let (host, ttl, since) = (self.host.clone(), self.ttl_millis(), self.leases.now());
         let sql = "UPDATE lease SET expires = clock_timestamp() + $4 * interval '1 ms' \
                    WHERE room = $1 AND host = $2 AND token = $3 AND expires > clock_timestamp() RETURNING room, token";
         let rows = self.query("a lease can't be renewed", sql, &[&text(room), &host, &token.0.cast_signed(), &(ttl as f64)])?;
@@ -114,7 +114,7 @@ impl Directory for PostgresDirectory {
             self.leases.drop(room);
         }
         for _ in 0..TRIES {
-            let (host, ttl, since) = (self.host.clone(), self.ttl_millis(), instant());
+            let (host, ttl, since) = (self.host.clone(), self.ttl_millis(), self.leases.now());
             // An earlier process of this host that is still there has an old token.
             let sql = "INSERT INTO lease AS l VALUES($1, $2, 1, clock_timestamp() + $3 * interval '1 ms') \
                        ON CONFLICT(room) DO UPDATE SET host = excluded.host, token = l.token + 1, \
@@ -132,7 +132,7 @@ impl Directory for PostgresDirectory {
     }
 
     fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
-        let (host, ttl, since) = (self.host.clone(), self.ttl_millis(), instant());
+        let (host, ttl, since) = (self.host.clone(), self.ttl_millis(), self.leases.now());
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         // Those that somebody else is about to take, or whose last transaction is not over, are left for the next time.
         let sql = "WITH lapsed AS (SELECT room FROM lease WHERE host IS NOT NULL AND expires <= clock_timestamp() \
@@ -144,7 +144,7 @@ impl Directory for PostgresDirectory {
     }
 
     fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
-        let (host, ttl, since, held) = (self.host.clone(), self.ttl_millis(), instant(), self.leases.held());
+        let (host, ttl, since, held) = (self.host.clone(), self.ttl_millis(), self.leases.now(), self.leases.held());
         let (rooms, tokens): (Vec<_>, Vec<i64>) = held.iter().map(|lease| (text(&lease.room), lease.token.0.cast_signed())).unzip();
         // Locked in the order in which a store locks them, which checks all of its rooms at once.
         let sql = "WITH alive AS (UPDATE host SET heartbeat = clock_timestamp(), rooms = $5, rooms_max = $6, members = $7, members_max = $8 \

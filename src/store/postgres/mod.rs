@@ -10,6 +10,7 @@ mod connection;
 mod directory;
 mod rows;
 mod schema;
+mod tls;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,11 +18,12 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, SslMode};
 
 use self::connection::{Connection, refused};
 pub use self::directory::PostgresDirectory;
 use self::schema::MIGRATIONS;
+use self::tls::Tls;
 use super::directory::{Leases, Token};
 use super::error::StoreError;
 use super::tables::RoomKey;
@@ -59,8 +61,9 @@ impl PostgresOptions {
         }
     }
 
-    fn config(&self) -> Result<Config, StoreError> {
-        let parsed: Result<Config, _> = self.address.parse();
+    fn config(&self) -> Result<(Config, Tls), StoreError> {
+        let (address, tls) = Tls::split(&self.address);
+        let parsed: Result<Config, _> = address.parse();
         // The driver's own words may quote what they could not read.
         let mut config = parsed.map_err(|error| match refused("", &error) {
             StoreError::Postgres { detail, .. } if !self.address.contains('@') || !detail.contains('@') => self.unfit(detail),
@@ -77,12 +80,13 @@ impl PostgresOptions {
         // A server that is gone without a word is noticed by the system too, while nobody waits for an answer.
         config.connect_timeout(self.patience).tcp_user_timeout(self.patience);
         config.keepalives_idle(Duration::from_secs(5)).keepalives_interval(Duration::from_secs(2)).keepalives_retries(3);
-        Ok(config)
+        config.ssl_mode(if tls.wanted { SslMode::Require } else { SslMode::Disable });
+        Ok((config, tls))
     }
 
     /// Where it is, for people: without a password.
     pub fn place(&self) -> String {
-        let Ok(config) = self.address.parse::<Config>() else { return "PostgreSQL".to_owned() };
+        let Ok(config) = Tls::split(&self.address).0.parse::<Config>() else { return "PostgreSQL".to_owned() };
         let host = config.get_hosts().first().map_or_else(String::new, |host| match host {
             Host::Tcp(name) => name.clone(),
             #[cfg(unix)]
@@ -104,7 +108,9 @@ impl PostgresOptions {
 
     /// Connects and tells the session what holds in it.
     fn connect(&self, patience: Duration) -> Result<Connection, StoreError> {
-        let mut connection = Connection::open(&self.config()?, self.patience)?;
+        let (config, tls) = self.config()?;
+        let tls = if tls.wanted { Some(tls.connector().map_err(|detail| self.unfit(detail))?) } else { None };
+        let mut connection = Connection::open(&config, tls, self.patience)?;
         let what = "the session can't be set up";
         // The server gives up a little earlier than we do, so that it says what it waited for. Who holds locks and falls silent, as a
         // process that was stopped does, is thrown out in time for others to take over.
