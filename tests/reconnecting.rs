@@ -125,7 +125,10 @@ impl Stage {
     fn carry(&mut self) {
         let (mut datagram, server) = ([0; 2_048], self.server.local_address().unwrap());
         while let Ok((size, from)) = self.outside.recv_from(&mut datagram) {
-            self.client = Some(from);
+            // A client that hears nothing asks from elsewhere whether anybody is there.
+            if size > 1 {
+                self.client = Some(from);
+            }
             if !self.is_cut {
                 self.inside.send_to(datagram.get(..size).unwrap(), server).unwrap();
             }
@@ -313,4 +316,32 @@ fn a_client_leaves_goes_to_another_room_and_comes_back_without_being_started_aga
     assert_eq!(stage.marks(), ["hall"], "it stays until it is cleared");
     clear_replica(stage.app.world_mut()).unwrap();
     assert!(stage.marks().is_empty() && stage.app.world().resource::<Replica>().is_empty());
+}
+
+#[test]
+fn a_host_whose_process_is_gone_is_known_to_be_and_gone_back_to_as_soon_as_another_is_there() {
+    let mut stage = Stage::open();
+    let address = stage.server.local_address().unwrap();
+    let admission = Admission { client_id: 77, player: EntityId::named("ann"), name: "ann".to_owned(), room: None };
+    let credentials = Credentials::Unauthenticated { server: address, admission };
+    stage.app.insert_resource(UdpTransport::connect(&credentials, "hall", false).unwrap());
+    stage.until_in();
+    // No goodbye: its socket is closed by the system, as after SIGKILL. Another takes its port.
+    let elsewhere = ShardConfig {
+        bind: ([127, 0, 0, 1], 0).into(),
+        public_addresses: Vec::new(),
+        access: Access::Loopback,
+        limits: GatewayLimits::default(),
+    };
+    let killed = std::mem::replace(&mut stage.server, Server::bind(&elsewhere, HostLimits::default()).unwrap());
+    let at = unix_time();
+    drop(killed);
+    stage.until("it knows", |stage| matches!(stage.state(), ConnectionState::Reconnecting(_)));
+    assert!(unix_time() - at < Duration::from_secs(4), "it did not wait for the silence of five seconds");
+    stage.pass(Duration::from_millis(300));
+    stage.server = Server::bind(&ShardConfig { bind: address, ..elsewhere }, HostLimits::default()).unwrap();
+    stage.server.open_room(&Blueprint::new(protocol, rules), RoomOptions::named("hall")).unwrap();
+    stage.until_in();
+    assert!(unix_time() - at < Duration::from_secs(5), "it is in again before it would have noticed by the silence");
+    println!("in again {:?} after the end of the process", unix_time() - at);
 }

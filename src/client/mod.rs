@@ -15,6 +15,7 @@ mod interpolate;
 mod journal;
 pub mod picture;
 mod plugin;
+mod probe;
 mod reconnect;
 mod replica;
 mod shown;

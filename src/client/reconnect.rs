@@ -38,10 +38,13 @@ impl Broken {
         self.tried
     }
 
-    /// A try failed.
-    pub(super) fn failed(&mut self, now: Duration, reason: String) {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.tried.min(8)).min(PAUSE_MAX);
+    /// A try failed, at one of so many hosts. It waits once all of them were tried.
+    pub(super) fn failed(&mut self, now: Duration, reason: String, hosts: usize) {
+        let hosts = u32::try_from(hosts.max(1)).unwrap_or(u32::MAX);
         self.tried = self.tried.saturating_add(1);
+        let (rounds, within) = (self.tried / hosts, self.tried % hosts);
+        let pause =
+            if within > 0 { Duration::ZERO } else { FIRST_PAUSE.saturating_mul(1 << rounds.saturating_sub(1).min(8)).min(PAUSE_MAX) };
         (self.reason, self.due) = (reason, now.saturating_add(pause));
     }
 
@@ -62,6 +65,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_several_hosts_all_are_tried_before_it_waits() {
+        let now = Duration::from_secs(100);
+        let mut broken = Broken::new(now, "cut".to_owned());
+        let pauses = [(); 9].map(|()| {
+            broken.failed(now, "gone".to_owned(), 3);
+            (broken.due - now).as_millis()
+        });
+        assert_eq!(pauses, [0, 0, 250, 0, 0, 500, 0, 0, 1_000]);
+    }
+
+    #[test]
     fn it_is_tried_at_once_then_less_often_and_given_up_in_the_end() {
         let (began, patience) = (Duration::from_secs(100), Duration::from_secs(30));
         let mut broken = Broken::new(began, "cut".to_owned());
@@ -71,7 +85,7 @@ mod tests {
                 Remedy::GiveUp => break,
                 Remedy::Try => {
                     tries.push((now - began).as_millis());
-                    broken.failed(now, "still".to_owned());
+                    broken.failed(now, "still".to_owned(), 1);
                 }
                 Remedy::Wait => {}
             }

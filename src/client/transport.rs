@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a client lets itself be sent on to another host before it is in a room: two that send it to each other would do so for ever.
 const MOVES_MAX: u32 = 4;
 
+/// How many hosts a client remembers that may have its room.
+const HOSTS_MAX: usize = 32;
+
 /// Fetches credentials for coming back, as from a game's back end: it is asked each frame until it has them, or knows why it has none.
 pub type Renew = Box<dyn FnMut() -> Poll<Result<Credentials, String>> + Send + Sync>;
 
@@ -66,6 +69,8 @@ pub struct UdpTransport {
     trying: bool,
     /// Hosts that may have the room, besides the one that was named first.
     others: Vec<SocketAddr>,
+    /// A host at whose address nobody listened when it was tried last.
+    gone: Option<SocketAddr>,
     /// How often it was sent on since it was in a room.
     moves: u32,
 }
@@ -101,6 +106,7 @@ impl UdpTransport {
             broken: None,
             trying: false,
             others: Vec::new(),
+            gone: None,
             moves: 0,
         })
     }
@@ -138,13 +144,21 @@ impl UdpTransport {
         self.link.disconnect();
     }
 
+    /// The hosts that may have the room, each once.
+    fn hosts(&self) -> Vec<SocketAddr> {
+        let mut hosts = self.credentials.hosts();
+        let further = self.others.iter().filter(|host| !hosts.contains(host)).copied().collect::<Vec<_>>();
+        hosts.extend(further);
+        hosts
+    }
+
     fn fresh_credentials(&mut self) -> Poll<Result<Credentials, String>> {
         if let Some(renew) = &mut self.renew {
             return renew();
         }
         let mut credentials = self.credentials.clone();
         // The hosts by turns: the one that was lost may have lost its rooms to another.
-        let hosts: Vec<SocketAddr> = credentials.hosts().into_iter().chain(self.others.iter().copied()).collect();
+        let hosts = self.hosts();
         let nth = self.broken.as_ref().map_or(0, Broken::tried) as usize;
         if let Some(there) = hosts.get(nth % hosts.len().max(1)).and_then(|host| credentials.at(*host)) {
             credentials = there;
@@ -158,16 +172,19 @@ impl UdpTransport {
 
     /// The link is gone: tries again, if somebody was in.
     fn mend(&mut self, now: Duration, reason: String, connection: &mut Connection) {
+        if self.link.is_unheard() {
+            self.gone = Some(self.link.host());
+        }
         let is_done = matches!(connection.state(), ConnectionState::Idle) || connection.state().is_over();
         if is_done || !self.came_in || self.patience.is_zero() {
             return connection.lost(reason);
         }
-        let trying = std::mem::take(&mut self.trying);
+        let (trying, hosts) = (std::mem::take(&mut self.trying), self.hosts().len());
         let broken = match &mut self.broken {
             none @ None => none.insert(Broken::new(now, reason)),
             Some(broken) => {
                 if trying {
-                    broken.failed(now, reason);
+                    broken.failed(now, reason, hosts);
                 }
                 broken
             }
@@ -192,20 +209,29 @@ impl UdpTransport {
         };
         match (begun, &mut self.broken) {
             (Ok(()), _) => (self.trying, self.greeted) = (true, false),
-            (Err(why), Some(broken)) => broken.failed(now, why),
+            (Err(why), Some(broken)) => broken.failed(now, why, 1),
             (Err(_), None) => {}
         }
     }
 
     /// Another host has the room.
     fn go_to(&mut self, now: Duration, host: &str, connection: &mut Connection) {
+        let host: Option<SocketAddr> = host.parse().ok();
+        if let Some(broken) = self.broken.as_ref().filter(|_| host.is_some() && host == self.gone) {
+            // It is known to be gone, and nobody has taken the room over yet.
+            connection.reconnecting(broken.tried());
+            return self.link.disconnect();
+        }
         self.moves += 1;
-        let there = host.parse().ok().filter(|_| self.moves <= MOVES_MAX).and_then(|host: SocketAddr| self.credentials.at(host));
+        let there = host.filter(|_| self.moves <= MOVES_MAX).and_then(|host| self.credentials.at(host));
         // What can't be followed is left as it is: refused, and where the room is.
         let Some(there) = there else { return };
         self.link.disconnect();
         match self.link.restart(&there, now) {
             Ok(()) => {
+                // Those who sent it here may have the room another time.
+                let known = self.hosts();
+                self.others = known.into_iter().take(HOSTS_MAX).collect();
                 (self.credentials, self.greeted) = (there, false);
                 match &self.broken {
                     Some(broken) => connection.reconnecting(broken.tried()),
@@ -226,7 +252,7 @@ impl UdpTransport {
             if !self.came_in && self.room != replica.room_name() {
                 replica.room_name().clone_into(&mut self.room);
             }
-            (self.came_in, self.trying, self.broken, self.moves) = (true, false, None, 0);
+            (self.came_in, self.trying, self.broken, self.gone, self.moves) = (true, false, None, None, 0);
         } else if let (ConnectionState::Refused(Refusal::Rejected(why), _), Some(broken)) = (connection.state(), &self.broken)
             && why.code == "already_joined"
         {
@@ -267,6 +293,10 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
     connection.set_silence(if status == LinkStatus::Connected { transport.link.silence() } else { Duration::ZERO });
     match status {
         LinkStatus::Connecting if transport.broken.is_none() => connection.connecting(),
+        // There are others that may have the room; one that is the only one may be about to be there again.
+        LinkStatus::Connecting if transport.trying && transport.link.is_unheard() && transport.hosts().len() > 1 => {
+            transport.mend(now, "nobody listens there".to_owned(), &mut connection);
+        }
         LinkStatus::Connecting => {}
         LinkStatus::Connected => transport.stand(&mut connection, &protocol, &replica),
         LinkStatus::Disconnected(reason) => transport.mend(now, reason, &mut connection),

@@ -11,6 +11,7 @@ use renet::RenetClient;
 use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient, NetcodeError};
 use thiserror::Error;
 
+use super::probe::Probe;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
     Admission, AdmissionError, CHANNEL, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, LinkConditions, PayloadFrom, PayloadGate,
@@ -19,6 +20,9 @@ use crate::protocol::{
 
 /// The silence after which a connection counts as broken.
 const TIMEOUT: Duration = Duration::from_secs(TIMEOUT_SECONDS.unsigned_abs() as u64);
+
+/// The silence after which it is asked whether anybody is there. Hosts say something four times a second.
+const DOUBTS_AFTER: Duration = Duration::from_millis(400);
 
 /// Most packets that wait to be taken. The oldest go first: a reader so slow is better served by the newest.
 const PACKETS_WAITING_MAX: usize = 4_096;
@@ -109,6 +113,12 @@ pub struct UdpLink {
     refused: u64,
     /// Nothing has come for too long. A token says how long that is, but who comes without one goes by the transport's own idea of it.
     silent: bool,
+    /// Asks whether anybody listens at the host, over a socket of the system.
+    probe: Option<Probe>,
+    /// Nobody listens at the host's address.
+    unheard: bool,
+    /// It was connected.
+    stood: bool,
 }
 
 impl std::fmt::Debug for UdpLink {
@@ -130,7 +140,7 @@ impl UdpLink {
         };
         let socket = UdpSocket::bind(any)?;
         socket.set_nonblocking(true)?;
-        Ok(Self::new(Box::new(socket), netcode, now))
+        Ok(Self { probe: Some(Probe::default()), ..Self::new(Box::new(socket), netcode, now) })
     }
 
     /// Begins to connect over a socket that was opened elsewhere.
@@ -143,7 +153,19 @@ impl UdpLink {
 
     fn new(socket: Box<dyn DatagramSocket>, netcode: NetcodeClient, now: Duration) -> Self {
         let (renet, gate) = (RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
-        Self { socket, netcode, renet, gate, packets: VecDeque::new(), now, refused: 0, silent: false }
+        Self {
+            socket,
+            netcode,
+            renet,
+            gate,
+            packets: VecDeque::new(),
+            now,
+            refused: 0,
+            silent: false,
+            probe: None,
+            unheard: false,
+            stood: false,
+        }
     }
 
     /// Begins to connect anew, over the same socket where the host's address allows it. What was on its way is lost.
@@ -158,13 +180,24 @@ impl UdpLink {
         }
         (self.netcode, self.renet, self.gate) = (netcode, RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
         self.packets.clear();
-        (self.now, self.silent) = (now, false);
+        (self.now, self.silent, self.unheard, self.stood) = (now, false, false, false);
+        self.probe = self.probe.take().map(|_| Probe::default());
         Ok(())
     }
 
     /// For how long nothing has come from the host, not even that it is still there.
     pub fn silence(&self) -> Duration {
         self.netcode.time_since_last_received_packet()
+    }
+
+    /// The host that it speaks with.
+    pub fn host(&self) -> SocketAddr {
+        self.netcode.server_addr()
+    }
+
+    /// True if the system on which the host ran says that nobody listens at its address any more.
+    pub fn is_unheard(&self) -> bool {
+        self.unheard
     }
 
     /// Puts a simulated link before the host, in both directions.
@@ -215,6 +248,10 @@ impl UdpLink {
         }
         if self.netcode.is_connected() {
             self.renet.set_connected();
+            self.stood = true;
+        }
+        if let (Some(probe), true) = (&mut self.probe, self.netcode.time_since_last_received_packet() > DOUBTS_AFTER) {
+            self.unheard |= probe.ask(self.now, self.netcode.server_addr());
         }
         if !self.silent && self.netcode.disconnect_reason().is_none() && self.silence() > TIMEOUT {
             self.silent = true;
@@ -273,6 +310,9 @@ impl UdpLink {
     pub fn status(&self) -> LinkStatus {
         if self.silent {
             return LinkStatus::Disconnected(format!("nothing has come from the server for {TIMEOUT_SECONDS} s"));
+        }
+        if self.unheard && self.stood {
+            return LinkStatus::Disconnected(format!("nobody listens at {} any more", self.netcode.server_addr()));
         }
         if let Some(reason) = self.netcode.disconnect_reason() {
             return LinkStatus::Disconnected(reason.to_string());

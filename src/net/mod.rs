@@ -11,4 +11,4 @@ mod socket;
 pub use self::linked::{LANES_MAX, LinkedSocket};
 pub use self::memory::{MemoryNetwork, MemorySocket};
 pub use self::socket::DatagramSocket;
-pub(crate) use self::socket::is_passing;
+pub(crate) use self::socket::{is_passing, is_refused};

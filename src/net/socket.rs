@@ -81,5 +81,10 @@ impl DatagramSocket for NoSocket {
 /// True for an error that says something of an earlier datagram, not that there is none. Some systems report here that one could
 /// not be delivered.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted)
+    is_refused(error) || error.kind() == io::ErrorKind::Interrupted
+}
+
+/// True for an error that says that nobody listens where an earlier datagram went.
+pub(crate) fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
 }
