@@ -101,6 +101,8 @@ pub mod admin;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(all(doctest, feature = "client", feature = "host"))]
+mod guide;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(any(feature = "client", feature = "host"))]
