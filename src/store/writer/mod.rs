@@ -1,5 +1,6 @@
 //! The writer: one thread that takes what all rooms hand over, and commits it together every 50 ms. The rooms never wait for it.
 
+mod fresh;
 mod lost;
 mod requests;
 
@@ -9,6 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use self::fresh::Board;
+pub use self::fresh::{FreshFacts, RoomFate, RoomNews};
 use self::requests::thread_time;
 use super::chain::Chain;
 use super::error::StoreError;
@@ -152,6 +155,7 @@ struct Shared {
     next_room: AtomicU64,
     done: Mutex<Done>,
     committed: Condvar,
+    fresh: Mutex<Board>,
 }
 
 #[derive(Default)]
@@ -330,6 +334,11 @@ impl Writer {
         CursorKeeper(self.shared.clone())
     }
 
+    /// What tells the facts that become durable from now on.
+    pub fn fresh_facts(&self) -> FreshFacts {
+        FreshFacts::of(self.shared.clone())
+    }
+
     /// Waits until everything that was handed over is written and sealed.
     ///
     /// # Errors
@@ -388,6 +397,8 @@ struct Room {
     reached: Option<RoomTick>,
     closed: bool,
     broken: bool,
+    /// The last fact that was told as fresh, and whether the room was told to be closed.
+    told: Option<(FactSeq, bool)>,
 }
 
 /// The writer's thread.
@@ -463,6 +474,7 @@ impl Work {
         for opened in waiting.opened {
             self.enter(opened);
         }
+        self.keep_fresh();
         for (number, record) in waiting.records {
             let Some(room) = self.rooms.get_mut(&number) else { continue };
             if let Err(error) = room.follower.take(&record, &mut room.journal)
@@ -536,7 +548,8 @@ impl Work {
             // have to be read twice.
             self.first_seals.push(follower.seal(self.cadence(), true, false));
         }
-        self.rooms.insert(number, Room { follower, gauge, journal: Vec::new(), reached: None, closed: false, broken: false });
+        let room = Room { follower, gauge, journal: Vec::new(), reached: None, closed: false, broken: false, told: None };
+        self.rooms.insert(number, room);
     }
 
     /// Commits a flush, however often it takes.
@@ -544,6 +557,7 @@ impl Work {
         let idle = flush.frame.is_empty() && flush.seals.is_empty() && flush.cursors.is_empty() && flush.answered.is_empty();
         if idle {
             self.number -= 1;
+            self.tell_fresh();
             return;
         }
         let began = instant();
@@ -574,6 +588,7 @@ impl Work {
                 room.gauge.durable.store(reached.0.saturating_add(1), Ordering::Release);
             }
         }
+        self.tell_fresh();
         self.rooms.retain(|_, room| !room.closed);
     }
 
