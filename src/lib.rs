@@ -92,7 +92,8 @@
 //! `client` is the replica and its transport; `host` is lobby, gateway and server. Both are on by default. The simulation
 //! kit and the command line need both. `terminal`, on by default too, lets the command line draw a game: see
 //! [`Game::view`](cli::Game::view). `admin`, on by default too, is an HTTP server beside a host: metrics, orders, and a page
-//! to look at any moment of any room. A game's client takes `default-features = false, features = ["client"]`.
+//! to look at any moment of any room. `postgres` keeps rooms in PostgreSQL, `nats` publishes their facts to NATS JetStream: see
+//! `store::nats`. A game's client takes `default-features = false, features = ["client"]`.
 #![warn(unreachable_pub)]
 
 #[cfg(all(feature = "admin", unix))]

@@ -255,6 +255,8 @@ fn the_example_is_in_order_has_every_key_and_tells_the_defaults() {
         "share.",
         "store.data",
         "link.conditions",
+        "nats.url",
+        "nats.credentials",
         "templates.default.level",
         "templates.default.capacity",
         "templates.dungeon.",

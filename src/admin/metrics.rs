@@ -30,6 +30,8 @@ pub(super) async fn metrics(State(desk): State<Arc<Desk>>) -> Answer {
     counters(&mut text, overview.foyer + all.counters);
     gateway(&mut text, &overview);
     store(&mut text, &overview);
+    #[cfg(feature = "nats")]
+    nats(&mut text, &overview);
     let open: Vec<&RoomInfo> = rooms.iter().filter(|room| !room.is_resting).collect();
     each(&mut text, &open);
     process(&mut text, &desk);
@@ -135,6 +137,19 @@ fn store(text: &mut Text, overview: &Overview) {
     text.single("roomkeeper_store_commit_seconds_max", GAUGE, "The longest commit so far.", report.commit_max.as_secs_f64());
     text.single("roomkeeper_store_retries_total", COUNTER, "Commits that failed and were tried again.", report.retries);
     text.single("roomkeeper_store_busy_seconds_total", COUNTER, "Processor time of the writer's thread.", report.busy.as_secs_f64());
+}
+
+#[cfg(feature = "nats")]
+fn nats(text: &mut Text, overview: &Overview) {
+    let Some(nats) = &overview.nats else { return };
+    text.single("roomkeeper_nats_connected", GAUGE, "1 while NATS takes facts.", u8::from(nats.is_connected));
+    text.single("roomkeeper_nats_waiting", GAUGE, "Facts that are stored and not published yet.", nats.waiting);
+    text.single("roomkeeper_nats_rooms_refused", GAUGE, "Rooms whose facts are not published; the log says why.", nats.rooms_refused);
+    let mut count = |name: &str, help: &str, value: u64| text.single(&format!("roomkeeper_nats_{name}_total"), COUNTER, help, value);
+    count("published", "Facts that NATS took.", nats.published);
+    count("doubles", "Of them, those that it had before.", nats.doubles);
+    count("missing", "Facts that were deleted from the ledger before they were published.", nats.missing);
+    count("failures", "How often something failed, and was tried again.", nats.failures);
 }
 
 /// Each room that is open, by its name.

@@ -24,6 +24,8 @@ use crate::host::{
 };
 use crate::protocol::{EntityId, LinkConditions, LinkParseError, User, UserJoined};
 use crate::room::{EntityIndex, Level, Recorded, RoomOptions};
+#[cfg(feature = "nats")]
+use crate::store::nats::NatsOptions;
 use crate::store::{Durability, share_at};
 
 /// For how long a token lets in that nobody said it of, in seconds.
@@ -154,6 +156,7 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
         let stored: Vec<String> = stored.filter(|name| !rooms.iter().any(|(known, _)| known == name)).collect();
         rooms.extend(stored.into_iter().map(|name| (name, DEFAULT.to_owned())));
     }
+    publish(config, host)?;
     for (name, template) in &rooms {
         match host.open(name, template) {
             // One room whose data is damaged keeps no other from being served.
@@ -220,6 +223,23 @@ fn administrate(_: &Game, config: &Config, _: &mut Host, _: Logs, _: Option<Toke
     let detail = "this server was built without the feature `admin`".to_owned();
     let none: KeyOfTokens = Box::new(|_| ());
     config.admin.bind.map_or(Ok(((), none)), |_| Err(CliError::Argument { what: "admin.bind".to_owned(), detail }))
+}
+
+/// Publishes the facts of the rooms, if that is wanted.
+#[cfg(feature = "nats")]
+fn publish(config: &Config, host: &mut Host) -> Result<(), CliError> {
+    let (Some(url), Some(keeper)) = (&config.nats.url, host.keeper()) else { return Ok(()) };
+    let mut options = NatsOptions::at(url);
+    (options.stream, options.prefix) = (config.nats.stream.clone(), config.nats.prefix.clone());
+    options.credentials = config.nats.credentials.clone();
+    options.last_words = config.stop.within / 4;
+    keeper.publish(&options).map_err(|error| CliError::Argument { what: "nats".to_owned(), detail: error.to_string() })
+}
+
+#[cfg(not(feature = "nats"))]
+fn publish(config: &Config, _: &mut Host) -> Result<(), CliError> {
+    let detail = "this server was built without the feature `nats`".to_owned();
+    config.nats.url.as_ref().map_or(Ok(()), |_| Err(CliError::Argument { what: "nats.url".to_owned(), detail }))
 }
 
 /// Shares rooms with other servers, by a database that all have.

@@ -11,6 +11,8 @@ use super::lobby::{Lobby, TickReport};
 use super::past::{Answers, PastReader, attend};
 use crate::protocol::{Protocol, Rejection, RoomId, RoomTick, State};
 use crate::room::{Blueprint, Incoming, Level, Outbox, Room, RoomError, RoomOptions, Scene};
+#[cfg(feature = "nats")]
+use crate::store::nats::{NatsError, NatsOptions, Publisher};
 use crate::store::{
     Archive, Durability, Handle, Opening, Pressure, Recovered, RecoveredScene, RoomHeader, Store, StoreError, TickRecord, Writer,
     WriterOptions, WriterReport, store_at,
@@ -26,6 +28,10 @@ pub enum KeepError {
     /// The room can't be built.
     #[error(transparent)]
     Room(#[from] RoomError),
+    /// Its facts can't be published.
+    #[cfg(feature = "nats")]
+    #[error(transparent)]
+    Nats(#[from] NatsError),
 }
 
 /// Where and how a host keeps its rooms.
@@ -58,6 +64,8 @@ pub struct Keeper {
     protocols: BTreeMap<String, Arc<Protocol>>,
     past: Option<Arc<PastReader>>,
     answers: Answers,
+    #[cfg(feature = "nats")]
+    publisher: Option<Publisher>,
 }
 
 /// Why commands are refused while the store can't keep up.
@@ -190,12 +198,39 @@ impl Keeper {
 
     fn with(writer: Writer, reader: Box<dyn Store>, found: Vec<String>) -> Self {
         let (rooms, protocols) = Default::default();
-        Self { writer, reader, rooms, found, protocols, past: None, answers: channel() }
+        Self {
+            writer,
+            reader,
+            rooms,
+            found,
+            protocols,
+            past: None,
+            answers: channel(),
+            #[cfg(feature = "nats")]
+            publisher: None,
+        }
     }
 
     /// Ends one that works by hand as a crash would: what waits is not written.
     pub fn abandon(self) {
         self.writer.abandon();
+    }
+
+    /// Publishes the facts that become durable, and those that did and were not published yet, to NATS JetStream. It waits for no server.
+    ///
+    /// # Errors
+    /// If an option is wrong, or the data can't be opened once more.
+    #[cfg(feature = "nats")]
+    pub fn publish(&mut self, options: &NatsOptions) -> Result<(), KeepError> {
+        let reader = self.reader.reader()?;
+        self.publisher = Some(Publisher::start(options, &self.writer, reader)?);
+        Ok(())
+    }
+
+    /// What publishes facts, if anything does.
+    #[cfg(feature = "nats")]
+    pub fn publisher(&self) -> Option<&Publisher> {
+        self.publisher.as_ref()
     }
 
     /// Another way to read what is kept, for another thread.
@@ -332,9 +367,12 @@ impl Keeper {
         &self.writer
     }
 
-    /// Writes everything and stops.
+    /// Writes everything and stops. Facts that are to be published are, as long as that takes no longer than it may.
     pub fn stop(self) -> WriterReport {
-        self.writer.stop()
+        let report = self.writer.stop();
+        #[cfg(feature = "nats")]
+        drop(self.publisher.map(Publisher::stop));
+        report
     }
 }
 

@@ -136,6 +136,9 @@ pub struct Overview {
     pub ended: Tally,
     /// How the store does, if rooms are kept.
     pub store: Option<StoreStatus>,
+    /// How publishing to NATS goes, if facts are published.
+    #[cfg(feature = "nats")]
+    pub nats: Option<crate::store::nats::PublisherReport>,
     /// Newcomers are refused: it is about to stop.
     pub is_draining: bool,
     /// What rooms can be opened from.

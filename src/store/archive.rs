@@ -147,7 +147,7 @@ impl Archive {
             let chunks = self.store.chunks(room.key, ChunkKind::Facts, from, u64::MAX >> 1, CHUNKS_AT_ONCE.min(limit))?;
             let Some(last) = chunks.last().map(|chunk| chunk.to) else { break };
             for chunk in &chunks {
-                self.read_facts(room, chunk, from, &mut facts)?;
+                read_facts(&room.header.name, chunk, from, &mut facts)?;
             }
             from = last + 1;
         }
@@ -160,17 +160,6 @@ impl Archive {
         }
         facts.truncate(limit);
         Ok(facts)
-    }
-
-    fn read_facts(&self, room: &StoredRoom, chunk: &Chunk, from: u64, out: &mut Vec<StoredFact>) -> Result<(), StoreError> {
-        let damaged = |detail: String| StoreError::damaged(&room.header.name, format!("the facts {} to {}", chunk.from, chunk.to), detail);
-        let items: Vec<Item<'_>> = serde_json::from_slice(&chunk.payload).map_err(|error| damaged(error.to_string()))?;
-        if items.len() as u64 != chunk.to - chunk.from + 1 {
-            return Err(damaged(format!("there are {}", items.len())));
-        }
-        let numbered = items.into_iter().zip(chunk.from..).filter(|(_, seq)| *seq >= from);
-        out.extend(numbered.map(|(item, seq)| item.into_fact(FactSeq(seq))));
-        Ok(())
     }
 
     /// All chunks of one kind, in order, some at a time.
@@ -361,7 +350,19 @@ fn json_error(error: &serde_json::Error) -> CodecError {
     CodecError::Value { at: error.column(), detail: error.to_string() }
 }
 
-fn item(text: &str) -> Result<Item<'_>, CodecError> {
+/// The facts of a chunk from one on.
+pub(crate) fn read_facts(room: &str, chunk: &Chunk, from: u64, out: &mut Vec<StoredFact>) -> Result<(), StoreError> {
+    let damaged = |detail: String| StoreError::damaged(room, format!("the facts {} to {}", chunk.from, chunk.to), detail);
+    let items: Vec<Item<'_>> = serde_json::from_slice(&chunk.payload).map_err(|error| damaged(error.to_string()))?;
+    if items.len() as u64 != chunk.to - chunk.from + 1 {
+        return Err(damaged(format!("there are {}", items.len())));
+    }
+    let numbered = items.into_iter().zip(chunk.from..).filter(|(_, seq)| *seq >= from);
+    out.extend(numbered.map(|(item, seq)| item.into_fact(FactSeq(seq))));
+    Ok(())
+}
+
+pub(crate) fn item(text: &str) -> Result<Item<'_>, CodecError> {
     serde_json::from_str(text).map_err(|error| json_error(&error))
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Follower {
     /// The next seal takes a checkpoint from which a new process goes on.
     resumes: bool,
     unsealed: Unsealed,
+    /// The texts of the facts that were taken up and told nobody yet; nothing where nobody wants them.
+    pub(crate) fresh: Option<Vec<(FactSeq, Vec<u8>)>>,
 }
 
 /// How a room begins or goes on in a process.
@@ -64,6 +66,7 @@ impl Follower {
             bytes_since_checkpoint: 0,
             resumes: resumed,
             unsealed: Unsealed::default(),
+            fresh: None,
         }
     }
 
@@ -85,6 +88,9 @@ impl Follower {
             write_texts(texts.iter().map(Vec::as_slice), journal);
         }
         self.unsealed.items(record.tick, &facts, &refusals);
+        if let Some(fresh) = &mut self.fresh {
+            fresh.extend(record.facts.iter().map(|fact| fact.seq).zip(facts));
+        }
         folded.map_err(|error| StoreError::State { room: self.header.name.clone(), tick: record.tick, error })
     }
 
@@ -108,6 +114,11 @@ impl Follower {
         (facts, refusals.collect())
     }
 
+    /// Where its ledger ends.
+    pub(crate) fn head(&self) -> FactSeq {
+        FactSeq(self.standing.next_seq.0.saturating_sub(1))
+    }
+
     /// True if anything waits to be sealed.
     pub(crate) fn is_unsealed(&self) -> bool {
         !self.unsealed.is_empty()
@@ -116,7 +127,7 @@ impl Follower {
     /// Puts together what is sealed. `whole` writes the components now, however long ago they were written.
     pub(crate) fn seal(&mut self, cadence: Cadence, whole: bool, broken: bool) -> Seal {
         let (fingerprint, tick) = (self.fingerprint, self.standing.tick);
-        let seq = FactSeq(self.standing.next_seq.0.saturating_sub(1));
+        let seq = self.head();
         let chunks = std::mem::take(&mut self.unsealed).into_chunks(fingerprint, seq);
         let due = |since: Option<RoomTick>, every: u32| since.is_none_or(|since| tick.0.saturating_sub(since.0) >= every);
         let components = match whole || due(self.components_tick, cadence.components_every) {

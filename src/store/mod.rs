@@ -3,6 +3,7 @@
 //! A [`Writer`] takes what the rooms of a host hand over, in memory, and commits all of it together every 50 ms: the rooms never wait.
 //! A [`Store`] is where it goes: [`SqliteStore`] on disk, [`MemoryStore`] for tests, `PostgresStore` (feature `postgres`) for
 //! many hosts, which a [`Directory`] tells whose which room is. An [`Archive`] reads it again: facts, the state at any tick, who changed what. A [`Stream`] follows the facts as they become durable, for projections.
+//! With the feature `nats` they go out to NATS JetStream as well, for projections outside the process.
 //!
 //! May use: protocol. Never: rooms, clients, sockets.
 
@@ -14,6 +15,8 @@ mod follow;
 mod frame;
 mod items;
 mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod place;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -49,4 +52,6 @@ pub use self::stream::{Stream, StreamItem};
 pub use self::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
 pub use self::timeline::{Cursor, Link, StateDiff, Why};
 pub use self::verify::{Finding, Verified};
-pub use self::writer::{Asked, CursorKeeper, Handle, Opening, Pressure, Writer, WriterOptions, WriterReport};
+pub use self::writer::{
+    Asked, CursorKeeper, FreshFacts, Handle, Opening, Pressure, RoomFate, RoomNews, Writer, WriterOptions, WriterReport,
+};

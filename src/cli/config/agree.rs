@@ -11,6 +11,7 @@ pub(super) fn agree(loaded: &mut Loaded, unread: &[String], wrong: &mut Vec<Conf
     access(loaded, &unread, wrong);
     keeping(loaded, &unread, wrong);
     sharing(loaded, &unread, wrong);
+    publishing(loaded, &unread, wrong);
     rooms(loaded, wrong);
     for (name, template) in &loaded.config.templates {
         let path = format!("templates.{name}.capacity");
@@ -88,6 +89,14 @@ fn sharing(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<Conf
     if config.share.host.is_some() && !is_database && !unread("store.data") {
         let what = "share.host: rooms are shared by a database, so store.data = \"postgres://...\" is wanted".to_owned();
         wrong.push(ConfigError { origin: loaded.origin("share.host"), what });
+    }
+}
+
+/// What is published is what is kept.
+fn publishing(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
+    if loaded.config.nats.url.is_some() && loaded.config.store.data.is_none() && !unread("store.data") {
+        let what = "nats.url: what is published is what is kept, so a folder is wanted, by --data or store.data".to_owned();
+        wrong.push(ConfigError { origin: loaded.origin("nats.url"), what });
     }
 }
 

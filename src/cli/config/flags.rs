@@ -54,6 +54,9 @@ pub(in crate::cli) struct ServeFlags {
     /// A file with the key that its requests must name. It is made if it does not exist.
     #[arg(long, value_name = "FILE")]
     admin_key: Option<String>,
+    /// Publish the facts of the rooms to this NATS server, for projections outside the process: nats://host:4222. Wants --data.
+    #[arg(long, value_name = "URL")]
+    nats: Option<String>,
     /// Print each fact as a line of the story.
     #[arg(long)]
     story: bool,
@@ -99,6 +102,7 @@ impl ServeFlags {
             ("listen.allow_unauthenticated", "--allow-unauthenticated", on(self.allow_unauthenticated)),
             ("admin.bind", "--admin", self.admin.map(Given::plain)),
             ("admin.key", "--admin-key", self.admin_key.as_ref().map(Given::plain)),
+            ("nats.url", "--nats", self.nats.as_ref().map(Given::plain)),
             ("store.data", "--data", self.data.as_ref().map(Given::plain)),
             ("store.survives", "--survives", survives),
             ("store.seal_always", "--seal-always", on(self.seal_always)),

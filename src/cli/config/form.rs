@@ -254,6 +254,21 @@ impl Form for Words {
     }
 }
 
+/// Text that fits, and what fits.
+pub(super) struct Fitting(pub(super) fn(&str) -> bool, pub(super) &'static str);
+
+impl Form for Fitting {
+    type Value = String;
+
+    fn read(&self, given: &Given) -> Result<String, String> {
+        given.text().filter(|text| self.0(text)).map(str::to_owned).ok_or_else(|| format!("{} is wanted", self.1))
+    }
+
+    fn write(&self, value: &String) -> Option<String> {
+        Some(quote(value))
+    }
+}
+
 /// A file or a folder, or none. A file's relative paths are taken from its own folder before they come here.
 pub(super) struct Path;
 

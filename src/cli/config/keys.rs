@@ -1,8 +1,8 @@
 //! Every key: its name, the place of its value, what it may be.
 
 use super::form::{
-    Address, Addresses, Bytes, Bytes32, Chance, Conditions, Count, Filter, Form, Given, Many, OneOf, Path, Perhaps, Switch, Ticks, Time,
-    Words,
+    Address, Addresses, Bytes, Bytes32, Chance, Conditions, Count, Filter, Fitting, Form, Given, Many, OneOf, Path, Perhaps, Switch, Ticks,
+    Time, Words,
 };
 use super::settings::{Config, Room, Template};
 use crate::cli::options::Survives;
@@ -123,6 +123,15 @@ pub(super) const SECTIONS: &[Section] = &[
             key!("checkpoint_every_ticks", Ticks(1, DAY_TICKS), store.writer.checkpoint_every),
         ],
     },
+    Section {
+        name: "nats",
+        keys: &[
+            key!("url", Perhaps(NATS), nats.url),
+            key!("stream", STREAM, nats.stream),
+            key!("prefix", PREFIX, nats.prefix),
+            key!(path "credentials", Path, nats.credentials),
+        ],
+    },
     Section { name: "link", keys: &[key!("conditions", Conditions, link.conditions), key!("seed", Count(0, i64::MAX as u64), link.seed)] },
     Section {
         name: "log",
@@ -151,6 +160,24 @@ pub(super) const ROOM: &[Key<Room>] = &[key!("name", Words(NAME_BYTES_MAX), name
 const SURVIVES: OneOf<Survives> = OneOf(&[("process-crash", Survives::ProcessCrash), ("power-loss", Survives::PowerLoss)]);
 
 const FORMATS: OneOf<LogFormat> = OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+
+const NATS: Fitting = Fitting(
+    |text| text.len() <= 1_024 && text.split(',').all(|part| ["nats://", "tls://"].iter().any(|scheme| part.trim().starts_with(scheme))),
+    "an address as \"nats://host:4222\" or \"tls://host:4222\", or several with commas between them,",
+);
+
+const STREAM: Fitting = Fitting(
+    |text| (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'),
+    "a name of letters, digits, - and _",
+);
+
+const PREFIX: Fitting = Fitting(
+    |text| {
+        let is_token = |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*' && byte != b'>');
+        text.len() <= 128 && !text.starts_with(['$', '_']) && text.split('.').all(is_token)
+    },
+    "the beginning of subjects, as \"roomkeeper.facts\", without wildcards and spaces,",
+);
 
 /// The name of the environment's variable for a key, by its path.
 pub(super) fn variable(path: &str) -> String {

@@ -25,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) share: Sharing,
     pub(crate) admin: Administration,
     pub(crate) agones: InFleet,
+    pub(crate) nats: Publishing,
     pub(crate) link: SimulatedLink,
     pub(crate) log: Logging,
     pub(crate) stop: Stopping,
@@ -71,6 +72,15 @@ pub(crate) struct Administration {
     pub(crate) bind: Option<SocketAddr>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) token_key: Option<PathBuf>,
+}
+
+/// Where the facts of kept rooms are published.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Publishing {
+    pub(crate) url: Option<String>,
+    pub(crate) stream: String,
+    pub(crate) prefix: String,
+    pub(crate) credentials: Option<PathBuf>,
 }
 
 /// Where rooms are kept, and how.
@@ -151,6 +161,7 @@ impl Config {
             gateway: GatewayLimits::default(),
             hosting: Hosting { room_threads: 0, rest_after: None, bans: None },
             admin: Administration { bind: None, key: None, token_key: None },
+            nats: Publishing { url: None, stream: "ROOMKEEPER".to_owned(), prefix: "roomkeeper.facts".to_owned(), credentials: None },
             share: Sharing { host: None, address: None, lease: Duration::from_secs(10) },
             store: Keeping { data: None, survives: Survives::PowerLoss, seal_always: false, writer: WriterOptions::default() },
             agones: InFleet { port: None, ready_again_after: None },

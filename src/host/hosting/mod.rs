@@ -410,7 +410,17 @@ impl Host {
         let (foyer, gateway) = self.counters();
         let (connections, ended, is_draining) = (self.connections(), self.ended.clone(), self.draining);
         let store = self.keeper.as_ref().map(|keeper| StoreStatus::of(keeper.writer()));
-        Overview { connections, foyer, gateway, ended, store, is_draining, templates: self.templates.keys().cloned().collect() }
+        Overview {
+            connections,
+            foyer,
+            gateway,
+            ended,
+            store,
+            #[cfg(feature = "nats")]
+            nats: self.keeper.as_ref().and_then(|keeper| Some(keeper.publisher()?.report())),
+            is_draining,
+            templates: self.templates.keys().cloned().collect(),
+        }
     }
 
     /// How many are connected.

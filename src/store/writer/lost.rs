@@ -13,6 +13,7 @@ impl Work {
         let lost = |name: &String| rooms.contains(name);
         let closed: Vec<String> = self.rooms.values().filter(|room| room.closed).map(|room| room.follower.header.name.clone()).collect();
         let keys = self.rooms.values().filter(|room| lost(&room.follower.header.name)).map(|room| room.follower.key).collect();
+        self.tell_lost(rooms);
         self.rooms.retain(|_, room| !lost(&room.follower.header.name));
         tracing::warn!(rooms = rooms.join(", "), "these rooms are not leased to this host any more; they are given up");
         let mut done = self.shared.done();

@@ -1,7 +1,9 @@
 //! The writer: one thread that takes what all rooms hand over, and commits it together every 50 ms. The rooms never wait for it.
 
 mod by_hand;
+mod fresh;
 mod lost;
+mod options;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -10,6 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use self::fresh::Board;
+pub use self::fresh::{FreshFacts, RoomFate, RoomNews};
+pub use self::options::{Pressure, WriterOptions, WriterReport};
 use self::requests::thread_time;
 use super::chain::Chain;
 use super::error::StoreError;
@@ -27,65 +32,6 @@ const LAST_TRIES: Duration = Duration::from_secs(2);
 
 /// How often the writer looks for requests, in flushes.
 const REQUESTS_EVERY: u64 = 4;
-
-/// How a writer works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WriterOptions {
-    /// From one flush to the next. A crash costs at most this and the time that a commit takes. Default: 50 ms.
-    pub flush_every: Duration,
-    /// How many flushes from one sealing of a room to its next: its ticks go from the journal into chunks that SQL reads. 1 seals
-    /// with each flush. Default: 20.
-    pub seal_every: u32,
-    /// How many ticks the table of components may be behind. Default: 100. With 1, and `seal_every` 1, it is as of the last flush.
-    pub components_every: u32,
-    /// How many ticks from one checkpoint to the next. Default: 600.
-    pub checkpoint_every: u32,
-    /// How many bytes may wait. From half of it on rooms refuse commands, and when it is full they stand still, until the store has
-    /// caught up. Default: 64 MiB.
-    pub buffer_bytes_max: usize,
-}
-
-impl Default for WriterOptions {
-    fn default() -> Self {
-        Self {
-            flush_every: Duration::from_millis(50),
-            seal_every: 20,
-            components_every: 100,
-            checkpoint_every: 600,
-            buffer_bytes_max: 64 << 20,
-        }
-    }
-}
-
-/// How far the store is behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Pressure {
-    /// It keeps up.
-    Easy,
-    /// More than half of the buffer is full: commands are to be refused.
-    High,
-    /// The buffer is full: rooms are to stand still.
-    Full,
-}
-
-/// What a writer did.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct WriterReport {
-    /// How many flushes were committed.
-    pub flushes: u64,
-    /// The longest that a commit took.
-    pub commit_max: Duration,
-    /// How long all commits took together.
-    pub commit_sum: Duration,
-    /// How often a commit failed and was tried again.
-    pub retries: u64,
-    /// The processor time that its thread used, where the system tells.
-    pub busy: Duration,
-    /// Why the last commit failed, if it was given up: what waited is lost.
-    pub given_up: Option<String>,
-}
 
 /// How a room begins in this process.
 #[derive(Debug)]
@@ -153,6 +99,7 @@ struct Shared {
     next_room: AtomicU64,
     done: Mutex<Done>,
     committed: Condvar,
+    fresh: Mutex<Board>,
 }
 
 #[derive(Default)]
@@ -331,6 +278,11 @@ impl Writer {
         CursorKeeper(self.shared.clone())
     }
 
+    /// What tells the facts that become durable from now on.
+    pub fn fresh_facts(&self) -> FreshFacts {
+        FreshFacts::of(self.shared.clone())
+    }
+
     /// Waits until everything that was handed over is written and sealed.
     ///
     /// # Errors
@@ -392,6 +344,8 @@ struct Room {
     reached: Option<RoomTick>,
     closed: bool,
     broken: bool,
+    /// The last fact that was told as fresh, and whether the room was told to be closed.
+    told: Option<(FactSeq, bool)>,
 }
 
 /// The writer's thread.
@@ -480,6 +434,7 @@ impl Work {
         for opened in waiting.opened {
             self.enter(opened);
         }
+        self.keep_fresh();
         for (number, record) in waiting.records {
             let Some(room) = self.rooms.get_mut(&number) else { continue };
             if let Err(error) = room.follower.take(&record, &mut room.journal)
@@ -553,7 +508,8 @@ impl Work {
             // have to be read twice.
             self.first_seals.push(follower.seal(self.cadence(), true, false));
         }
-        self.rooms.insert(number, Room { follower, gauge, journal: Vec::new(), reached: None, closed: false, broken: false });
+        let room = Room { follower, gauge, journal: Vec::new(), reached: None, closed: false, broken: false, told: None };
+        self.rooms.insert(number, room);
     }
 
     /// Commits a flush, however often it takes.
@@ -561,6 +517,7 @@ impl Work {
         let idle = flush.frame.is_empty() && flush.seals.is_empty() && flush.cursors.is_empty() && flush.answered.is_empty();
         if idle {
             self.number -= 1;
+            self.tell_fresh();
             return;
         }
         let began = instant();
@@ -592,6 +549,7 @@ impl Work {
                 room.gauge.durable.store(reached.0.saturating_add(1), Ordering::Release);
             }
         }
+        self.tell_fresh();
         self.rooms.retain(|_, room| !room.closed);
     }
 
