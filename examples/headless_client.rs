@@ -13,7 +13,7 @@ use roomkeeper::client::{Credentials, HeadlessReplica, LinkStatus, ReplicaPlugin
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{HostLimits, Server};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Admission, ClientMessage, Protocol};
+use roomkeeper::protocol::{ClientMessage, Protocol};
 use roomkeeper::room::{Blueprint, RoomOptions};
 use serde::{Deserialize, Serialize};
 
@@ -49,8 +49,7 @@ fn main() -> Result {
     protocol(&mut app);
     let protocol = app.world_mut().remove_resource::<Protocol>().unwrap_or_default();
     let hello = ClientMessage::Hello { fingerprint: protocol.fingerprint(), room: "main".into(), spectate: true, resume: None };
-    let admission = Admission { client_id: 1, player: EntityId::NIL, name: "tool".into(), room: None };
-    let mut link = UdpLink::connect(&Credentials::Unauthenticated { server: address, admission }, unix_time())?;
+    let mut link = UdpLink::connect(&Credentials::unauthenticated(address, "tool"), unix_time())?;
     let (mut replica, mut greeted, mut batches) = (HeadlessReplica::new(protocol), false, 0);
     while batches < 10 {
         link.receive(unix_time());

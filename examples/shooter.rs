@@ -11,7 +11,7 @@ use bevy_ecs::prelude::*;
 use roomkeeper::cli::Game;
 use roomkeeper::client::{Connection, ConnectionState, Credentials, Issue, ReplicaPlugin, UdpPlugin, UdpTransport, in_room};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Admission, User};
+use roomkeeper::protocol::User;
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize)]
@@ -61,8 +61,7 @@ fn fire_once_a_second(mut frame: Local<u32>, mut issue: Issue) -> Result {
 
 /// The client: fires once a second and says what it hears. A real one would draw.
 fn play(name: &str) -> Result {
-    let admission = Admission { client_id: std::process::id().into(), player: EntityId::named(name), name: name.into(), room: None };
-    let credentials = Credentials::Unauthenticated { server: "127.0.0.1:5000".parse()?, admission };
+    let credentials = Credentials::unauthenticated("127.0.0.1:5000".parse()?, name);
     let mut app = App::new();
     app.add_plugins((ReplicaPlugin, UdpPlugin));
     protocol(&mut app);

@@ -10,7 +10,7 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 
 use super::game::{BotBrain, Game};
-use super::options::{BotOptions, CliError, ClientArguments, DemoOptions, unauthenticated};
+use super::options::{BotOptions, CliError, ClientArguments, DemoOptions};
 use super::serve::{link_server, room_time, say, stop_flag, story_line};
 use crate::client::{Connection, ConnectionState, Credentials, Replica, UdpTransport, replica_state};
 use crate::host::gateway::{Access, GatewayCounters, GatewayLimits, ShardConfig};
@@ -125,6 +125,8 @@ pub(super) fn demo(game: &Game, options: &DemoOptions) -> Result<(), CliError> {
     }
     server.open_room(&game.blueprint, room_options)?;
     let address = server.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
+    // Before it says that there is a match.
+    drop(game.brain(0)?);
     say(&format!("{}: a match with {} bots over udp {address}, seed {}", game.name, options.bots, options.room.seed));
 
     let over = AtomicBool::new(false);
@@ -197,7 +199,7 @@ fn play(
     for number in 1..=options.bots {
         let name = format!("bot{number}");
         let seed = options.room.seed.wrapping_mul(1_000).wrapping_add(u64::from(number));
-        players.push(Player::connect(game, &unauthenticated(address, &name)?, room, &name, seed)?);
+        players.push(Player::connect(game, &Credentials::unauthenticated(address, &name), room, &name, seed)?);
     }
     let started = instant();
     let (mut next, mut end, mut ended_at) = (started, None, None::<Instant>);

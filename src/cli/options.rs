@@ -16,8 +16,8 @@ use super::swarm::SwarmOptions;
 #[cfg(feature = "terminal")]
 use super::view::PlayOptions;
 use crate::client::{Credentials, LinkError, UdpTransport};
-use crate::host::{HostKey, KeepError, LogError, LogFormat, ServerError, TokenError, ViewError};
-use crate::protocol::{Admission, EntityId, LinkConditions};
+use crate::host::{KeepError, LogError, LogFormat, ServerError, TokenError, ViewError};
+use crate::protocol::LinkConditions;
 use crate::room::{Level, LevelError, RoomOptions};
 use crate::store::StoreError;
 
@@ -307,7 +307,7 @@ impl ClientArguments {
             let what = format!("the token file {}", path.display());
             return std::fs::read(path).map(Credentials::Token).map_err(|error| CliError::Io { what, error });
         }
-        unauthenticated(self.servers()?.0, name)
+        Ok(Credentials::unauthenticated(self.servers()?.0, name))
     }
 
     /// The server, and the others that may have its rooms.
@@ -334,14 +334,6 @@ impl ClientArguments {
         }
         Ok(transport)
     }
-}
-
-/// Credentials for a server that asks for none. The same name is the same player.
-pub(super) fn unauthenticated(server: SocketAddr, name: &str) -> Result<Credentials, CliError> {
-    let HostKey(random) = HostKey::random()?;
-    let client_id = random.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let admission = Admission { client_id, player: EntityId::named(name), name: name.to_owned(), room: None };
-    Ok(Credentials::Unauthenticated { server, admission })
 }
 
 /// How a watcher prints.

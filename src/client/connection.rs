@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::SystemParam;
+use bevy_ecs::system::{SystemParam, SystemState};
 use bytes::Bytes;
 use serde::Serialize;
 use thiserror::Error;
@@ -293,6 +293,29 @@ impl Issue<'_> {
             return Err(IssueError::NotLive(self.connection.state.to_string()));
         }
         if self.replica.user.is_nil() { Err(IssueError::Spectator) } else { Ok(()) }
+    }
+}
+
+/// Sends a command from outside of systems, as [`Issue::send`] does from within one.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::client::issue;
+/// # #[derive(serde::Serialize)]
+/// # struct Fire { aim: [f32; 2] }
+/// fn brain(world: &mut World) {
+///     // What can't be sent, because the connection has just ended, need not be.
+///     let _ = issue(world, &Fire { aim: [1.0, 0.0] });
+/// }
+/// ```
+///
+/// # Errors
+/// If it can't be sent, or the world has no [`ReplicaPlugin`](super::ReplicaPlugin); nothing was.
+pub fn issue<C: Serialize + 'static>(world: &mut World, command: &C) -> Result<CommandId, IssueError> {
+    let mut state = SystemState::<Issue>::new(world);
+    match state.get_mut(world) {
+        Ok(mut issue) => issue.send(command),
+        Err(error) => Err(IssueError::NotLive(error.to_string())),
     }
 }
 

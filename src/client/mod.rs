@@ -27,7 +27,7 @@ mod udp;
 pub use self::apply::ApplyError;
 pub use self::check::{clear_replica, replica_state, show_state};
 pub use self::clock::ServerClock;
-pub use self::connection::{Connection, Issue, IssueError, in_room};
+pub use self::connection::{Connection, Issue, IssueError, in_room, issue};
 pub use self::headless::{HeadlessReplica, Sight};
 pub use self::inflow::Receiver;
 pub use self::interpolate::{InterpolateAppExt, NotInterpolated, Shown, ShowsNewest};

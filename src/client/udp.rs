@@ -1,6 +1,7 @@
 //! The client's end of encrypted UDP. No clock inside: the time comes in.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::io::Cursor;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,8 +15,8 @@ use thiserror::Error;
 use super::probe::Probe;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
-    Admission, AdmissionError, CHANNEL, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, LinkConditions, PayloadFrom, PayloadGate,
-    TIMEOUT_SECONDS, TRANSPORT_ID, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
+    Admission, AdmissionError, CHANNEL, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, EntityId, LinkConditions, PayloadFrom,
+    PayloadGate, TIMEOUT_SECONDS, TRANSPORT_ID, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
 };
 
 /// The silence after which a connection counts as broken.
@@ -42,6 +43,21 @@ pub enum Credentials {
 }
 
 impl Credentials {
+    /// For a host on this machine, or one that lets anybody in: a player by its name, which stands for its id.
+    ///
+    /// ```
+    /// use roomkeeper::client::Credentials;
+    ///
+    /// let ann = Credentials::unauthenticated("127.0.0.1:5000".parse()?, "ann");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unauthenticated(server: SocketAddr, name: &str) -> Self {
+        // To each connection its own number.
+        let client_id = RandomState::new().hash_one(name);
+        let admission = Admission { client_id, player: EntityId::named(name), name: name.to_owned(), room: None };
+        Self::Unauthenticated { server, admission }
+    }
+
     /// The same for another host: where nobody is authenticated any, with a token those whose addresses stand in it. `None` for one that does not.
     pub fn at(&self, host: SocketAddr) -> Option<Self> {
         match self {

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::SystemState;
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::client::SimClient;
-use crate::client::{Issue, IssueError, replica_state};
+use crate::client::{IssueError, issue, replica_state};
 use crate::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{CommandId, EntityId, LeaveReason, LinkConditions, Protocol, RoomTick, State};
@@ -262,12 +261,7 @@ impl Sim {
     /// # Errors
     /// If it can't.
     pub fn try_issue<C: Serialize + 'static>(&mut self, name: &str, command: &C) -> Result<CommandId, IssueError> {
-        let world = self.client_mut(name).world_mut();
-        let mut state = SystemState::<Issue>::new(world);
-        match state.get_mut(world) {
-            Ok(mut issue) => issue.send(command),
-            Err(error) => panic!("the client has no replica: {error}"),
-        }
+        issue(self.client_mut(name).world_mut(), command)
     }
 
     /// Lets a client act by itself: the function runs each tick, before the client's commands are sent.

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::system::{cpu_time, instant};
 use crate::cli::demo::Player;
 use crate::cli::game::Game;
-use crate::cli::options::{CliError, unauthenticated};
+use crate::cli::options::CliError;
 use crate::cli::serve::say;
-use crate::client::{ConnectionState, LinkStatus, Receiver, UdpLink, unix_time};
+use crate::client::{ConnectionState, Credentials, LinkStatus, Receiver, UdpLink, unix_time};
 use crate::protocol::{ClientMessage, Fingerprint, ServerMessage};
 
 /// Clients take turns by this beat, so that they don't all speak at once.
@@ -84,7 +84,7 @@ struct Listener {
 
 impl Listener {
     fn connect(server: SocketAddr, room: String, name: &str) -> Result<Self, CliError> {
-        let link = UdpLink::connect(&unauthenticated(server, name)?, unix_time())?;
+        let link = UdpLink::connect(&Credentials::unauthenticated(server, name), unix_time())?;
         let receiver = Receiver::default();
         Ok(Self { link, receiver, room, greeted: false, live: false, flushed: Duration::ZERO, over: None })
     }
@@ -149,7 +149,7 @@ impl Crowd<'_> {
         let (room, seat) = (room_name(number % rooms), number / rooms);
         let (name, server) = (format!("member{number}"), self.options.server);
         if every > 0 && seat.is_multiple_of(every) {
-            self.bots.push(Player::connect(self.game, &unauthenticated(server, &name)?, &room, &name, u64::from(number))?);
+            self.bots.push(Player::connect(self.game, &Credentials::unauthenticated(server, &name), &room, &name, u64::from(number))?);
         } else {
             self.listeners.push(Listener::connect(server, room, &name)?);
         }

@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 
 use super::super::demo::{Player, instant, until};
 use super::super::game::Game;
-use super::super::options::{CliError, unauthenticated};
+use super::super::options::CliError;
 use super::options::PlayOptions;
+use crate::client::Credentials;
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
 use crate::host::{HostLimits, KeepOptions, Keeper, Server};
 use crate::store::{MemoryStore, WriterOptions, WriterReport};
@@ -82,7 +83,7 @@ impl Drop for Own {
 fn company(game: &Game, bots: u32, (address, room): (SocketAddr, &str), seed: u64, stop: &AtomicBool) {
     let connect = |number: u32| {
         let name = format!("bot{number}");
-        let credentials = unauthenticated(address, &name)?;
+        let credentials = Credentials::unauthenticated(address, &name);
         Player::connect(game, &credentials, room, &name, seed.wrapping_mul(1_000).wrapping_add(u64::from(number)))
     };
     let (mut players, refused): (Vec<_>, Vec<_>) = (1..=bots).map(connect).partition(Result::is_ok);
