@@ -1,4 +1,5 @@
 //! A small game for the tests of the store: things that move, burn down and are born by chance, doors that users open.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, clippy::allow_attributes, reason = "each test takes what it needs")]
 
 use bevy_app::prelude::*;

@@ -8,7 +8,7 @@ mod commands;
 mod components;
 #[path = "../../src/bin/inferno/facts.rs"]
 mod facts;
-#[path = "../foreseen/mod.rs"]
+#[path = "../links/foreseen.rs"]
 mod foreseen;
 #[path = "../../src/bin/inferno/map/mod.rs"]
 mod map;

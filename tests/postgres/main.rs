@@ -12,7 +12,7 @@ mod arena;
 mod failures;
 mod hosts;
 mod leases;
-#[path = "../promises/mod.rs"]
+#[path = "../keeping/promises.rs"]
 mod promises;
 mod server;
 

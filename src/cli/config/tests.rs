@@ -111,6 +111,11 @@ fn what_does_not_go_together_is_told_with_both_places() {
         wrong(&Sources { flags, ..Sources::default() }),
         ["flag --set store.survives: nothing is kept: a folder is wanted, by --data or store.data"]
     );
+    let flags = vec![flag("nats.url", "nats://127.0.0.1")];
+    assert_eq!(
+        wrong(&Sources { flags, ..Sources::default() }),
+        ["flag --set nats.url: nats.url: what is published is what is kept, so a folder is wanted, by --data or store.data"]
+    );
 }
 
 #[test]
@@ -249,7 +254,10 @@ fn values(name: &str) -> BoxedStrategy<String> {
         "address" => any::<u16>().prop_map(|port| format!("203.0.113.7:{port}")).boxed(),
         // Rooms are shared by a database.
         "host" => Just(String::new()).boxed(),
-        "bans" | "token_key" => path().prop_map(|path| path.map_or_else(String::new, |path| path.to_string_lossy().into_owned())).boxed(),
+        "url" => prop_oneof![Just("nats://127.0.0.1:4222"), Just("tls://one,nats://two:4333")].prop_map_into().boxed(),
+        "bans" | "token_key" | "credentials" => {
+            path().prop_map(|path| path.map_or_else(String::new, |path| path.to_string_lossy().into_owned())).boxed()
+        }
         "story" | "seal_always" => any::<bool>().prop_map(|on| on.to_string()).boxed(),
         "allow_unauthenticated" | "seal_every_flushes" | "components_every_ticks" => Just(String::new()).boxed(),
         "queue_bytes_max" | "bytes_per_second_max" => (262_144_u32..=1 << 30).prop_map(|bytes| bytes.to_string()).boxed(),

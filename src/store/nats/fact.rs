@@ -147,7 +147,6 @@ impl Counted {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::protocol::{CommandId, EntityId, FactSeq, RoomTick};

@@ -1,7 +1,7 @@
 //! Who knew what: what a member had been told by a tick is worked out again from what was stored, and equals what its replica held.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod arena;
+use crate::arena;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

@@ -1,14 +1,12 @@
 //! The real binary in a pseudo-terminal: keys in, screen out. Somebody plays, watches, looks back, and has the terminal back afterwards.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod terminal;
-
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use crate::terminal::Terminal;
 use roomkeeper::cli::{Game, Picture, View};
-use terminal::Terminal;
 
 const INFERNO: &str = env!("CARGO_BIN_EXE_inferno");
 

@@ -1,13 +1,12 @@
 //! What every store promises, in memory and on disk; and what is made of what is stored.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-mod arena;
-mod promises;
+use crate::arena;
 
 use std::path::PathBuf;
 
-use arena::{blueprint, options, script, state_of};
-use promises::{has_one_owner_for_each_room, keeps_its_promises, play, reader, start};
+use crate::arena::{blueprint, options, script, state_of};
+use crate::promises::{has_one_owner_for_each_room, keeps_its_promises, play, reader, start};
 use roomkeeper::host::{Keeper, fork, header_of, rebuild_from_facts, rerun};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, Incoming, RoomTick};

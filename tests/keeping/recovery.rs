@@ -1,9 +1,7 @@
 //! A room outlives its process: it goes on from what was stored as if nothing had happened.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod arena;
-
-use arena::{blueprint, options, script, state_of};
+use crate::arena::{blueprint, options, script, state_of};
 use roomkeeper::host::{Keeper, rebuild};
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::room::Room;

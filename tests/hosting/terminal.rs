@@ -1,4 +1,5 @@
 //! A terminal of the tests' own: a pseudo-terminal with the real binary in it, and what stands on its screen.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
 use std::num::NonZeroU16;

@@ -1,12 +1,10 @@
 //! A client that predicts: its player answers at once, and what is shown is what the room says later, unless somebody else had a hand in it.
 
-mod foreseen;
-
 use std::collections::BTreeMap;
 
+use crate::foreseen::{assert_clean, bad_link, id, predicted};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use foreseen::{assert_clean, bad_link, id, predicted};
 use roomkeeper::client::{Issue, Replica};
 use roomkeeper::predict::PredictAppExt;
 use roomkeeper::prelude::*;

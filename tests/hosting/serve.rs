@@ -498,8 +498,8 @@ fn fetch_token(admin: &str, key: &str, body: &str) -> (u16, Vec<u8>) {
     let mut reply = Vec::new();
     stream.read_to_end(&mut reply).unwrap();
     let end = reply.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    let head = String::from_utf8(reply[..end].to_vec()).unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), reply[end + 4..].to_vec())
+    let (head, body) = reply.split_at(end);
+    (String::from_utf8_lossy(head).split(' ').nth(1).unwrap().parse().unwrap(), body.split_at(4).1.to_vec())
 }
 
 #[cfg(feature = "admin")]

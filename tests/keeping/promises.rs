@@ -1,4 +1,5 @@
 //! What every store promises, wherever it keeps things.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![allow(dead_code, clippy::allow_attributes, reason = "each test takes what it needs")]
 
 use roomkeeper::host::header_of;

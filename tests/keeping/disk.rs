@@ -2,14 +2,14 @@
 //! lost, and what is damaged is named.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod arena;
+use crate::arena;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arena::{blueprint, options, script};
+use crate::arena::{blueprint, options, script};
 use roomkeeper::host::{HostLimits, Keeper, Lobby, header_of};
 use roomkeeper::protocol::RoomTick;
 use roomkeeper::room::RoomRng;

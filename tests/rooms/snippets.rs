@@ -1,9 +1,7 @@
 //! A scene is reset to a stored state under the eyes of its members; a fact is undone.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod arena;
-
-use arena::{DoorState, Heal, Health, LEVEL, Open, Position, protocol, rules};
+use crate::arena::{DoorState, Heal, Health, LEVEL, Open, Position, protocol, rules};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Change, FactSeq, Incoming, Reverted, RoomTick, SceneReset};
 use roomkeeper::room::Level;

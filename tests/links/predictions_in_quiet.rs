@@ -1,12 +1,10 @@
 //! Predictions where hardly anything happens by itself: the shadow stands still between two commands, and nothing of what it had is left over.
 
-mod foreseen;
-
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::foreseen::{assert_clean, bad_link, id, predicted};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use foreseen::{assert_clean, bad_link, id, predicted};
 use roomkeeper::client::{Issue, Replica};
 use roomkeeper::predict::PredictAppExt;
 use roomkeeper::prelude::*;

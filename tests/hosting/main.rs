@@ -1,0 +1,9 @@
+//! A host as an operator runs it: the real server, its admin server, its terminal.
+
+mod admin;
+mod agones;
+mod capacity;
+mod host;
+mod play;
+mod serve;
+mod terminal;

@@ -1,0 +1,10 @@
+//! What is stored, and what is made of it again.
+
+#[path = "../arena/mod.rs"]
+mod arena;
+mod disk;
+mod old_ledgers;
+mod promises;
+mod recovery;
+mod store;
+mod views;

@@ -1,0 +1,11 @@
+//! Clients at the end of simulated links, in simulated time.
+
+mod budget;
+mod foreseen;
+mod interpolation;
+mod joining;
+mod networks;
+mod prediction;
+mod predictions_in_quiet;
+mod resume;
+mod secrecy;

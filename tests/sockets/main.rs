@@ -1,0 +1,9 @@
+//! Real sockets and the real transport.
+
+mod bare_transport;
+mod gateway;
+mod handshake;
+mod hostile_bytes;
+mod past;
+mod reconnecting;
+mod sessions;
