@@ -1,5 +1,5 @@
 //! What every store promises, in memory and on disk; and what is made of what is stored.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use crate::arena;
 
