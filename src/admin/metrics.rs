@@ -136,6 +136,8 @@ fn store(text: &mut Text, overview: &Overview) {
     text.sample("roomkeeper_store_commit_seconds_count", &[], report.flushes);
     text.single("roomkeeper_store_commit_seconds_max", GAUGE, "The longest commit so far.", report.commit_max.as_secs_f64());
     text.single("roomkeeper_store_retries_total", COUNTER, "Commits that failed and were tried again.", report.retries);
+    let differ = "Times that a room was not what is told and stored of it: something wrote it behind Bevy's change detection.";
+    text.single("roomkeeper_store_differences_total", COUNTER, differ, report.differences);
     text.single("roomkeeper_store_busy_seconds_total", COUNTER, "Processor time of the writer's thread.", report.busy.as_secs_f64());
 }
 

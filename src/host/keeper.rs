@@ -18,6 +18,9 @@ use crate::store::{
     WriterOptions, WriterReport, store_at,
 };
 
+/// How often a room is compared with what is stored of it, in ticks: twice a minute. Its snapshot costs less than a quiet tick.
+pub(super) const AUDIT_EVERY: u32 = 600;
+
 /// Why a room can't be kept, or brought back.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -95,6 +98,14 @@ impl KeptRoom {
             taken: std::mem::take(&mut report.taken),
             trail: std::mem::take(&mut report.trail),
         });
+    }
+
+    /// Hands over the room as it is after the tick that was recorded last, to be compared with what is stored of it.
+    pub(super) fn audit(&self, room: &mut Room) {
+        // A room that can't be told as a snapshot says so when somebody joins it.
+        if let Ok(snapshot) = room.snapshot() {
+            self.handle.audit(room.tick_now(), snapshot);
+        }
     }
 
     /// The last tick that is stored.
@@ -290,6 +301,14 @@ impl Keeper {
     /// Hands a tick over. The report keeps nothing of it but its tick.
     pub fn record(&mut self, room: &str, report: &mut TickReport) {
         self.rooms.get(room).into_iter().for_each(|kept| kept.record(report));
+    }
+
+    /// Hands over a room of the lobby as it is after the tick that was recorded last, to be compared with what is stored of it: see
+    /// [`Handle::audit`](crate::store::Handle::audit).
+    pub fn audit(&self, room: &str, lobby: &mut Lobby) {
+        if let (Some(kept), Some(open)) = (self.rooms.get(room), lobby.room_mut(room)) {
+            kept.audit(open);
+        }
     }
 
     /// A room's end of the writer, for who ticks rooms without a [`Lobby`].

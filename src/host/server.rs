@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::clock::{instant, unix_time};
 use super::gateway::Access;
 use super::gateway::{BindError, Gateway, GatewayCounters, GatewayEvent, ShardConfig};
-use super::keeper::{KeepError, KeepOptions, Keeper};
+use super::keeper::{AUDIT_EVERY, KeepError, KeepOptions, Keeper};
 use super::limits::{HostCounters, HostLimits};
 use super::lobby::{Lobby, TickReport};
 use super::pace::Pace;
@@ -276,6 +276,9 @@ impl Server {
         if let Some(keeper) = &mut self.keeper {
             keeper.record(name, &mut tick_report);
             keeper.tell_durable(name, &mut self.lobby);
+            if tick_report.fault.is_none() && tick_report.tick.0.is_multiple_of(AUDIT_EVERY) {
+                keeper.audit(name, &mut self.lobby);
+            }
         }
         if tick_report.fault.is_some() {
             self.pacers.remove(name);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::gateway::Outlet;
-use super::keeper::{KeptRoom, store_behind};
+use super::keeper::{AUDIT_EVERY, KeptRoom, store_behind};
 use super::limits::HostCounters;
 use super::lobby::{Lobby, TickReport};
 use super::overview::{Traffic, Ways};
@@ -178,6 +178,8 @@ pub(super) struct Task {
     recorded: Option<RoomTick>,
     news: Sender<TaskNews>,
     rounds: u32,
+    /// So that rooms which were opened together are not all compared in one tick.
+    audit_phase: u32,
     traffic: Traffic,
 }
 
@@ -195,6 +197,7 @@ impl Task {
     /// A room that was opened in a lobby of its own.
     pub(super) fn new(berth: Arc<Berth>, mut lobby: Lobby, pacer: Pacer, gear: Gear) -> Self {
         let Gear { outlet, kept, past, weather, on_tick, news } = gear;
+        let audit_phase = berth.name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % AUDIT_EVERY;
         lock(&berth.status).tick = lobby.standing_of(&berth.name).0;
         if past.is_some() {
             lobby.can_read_pasts();
@@ -223,6 +226,7 @@ impl Task {
             recorded: None,
             news,
             rounds: 0,
+            audit_phase,
             traffic: Traffic::default(),
         }
     }
@@ -344,6 +348,9 @@ impl Task {
             kept.record(&mut report);
             self.recorded = Some(report.tick);
             kept.tell_durable(name, &mut self.lobby);
+            if !is_over && (report.tick.0 + self.audit_phase).is_multiple_of(AUDIT_EVERY) {
+                self.lobby.room_mut(name).into_iter().for_each(|room| kept.audit(room));
+            }
         }
         if is_over {
             self.ending.get_or_insert(self.pacer.next());

@@ -36,6 +36,20 @@ impl EntityId {
         Self(Uuid::new_v5(&LEVEL_NAMESPACE, name.as_bytes()))
     }
 
+    /// The same with its name beside it, as a bundle: people and tools are then shown the name.
+    ///
+    /// ```
+    /// use bevy_ecs::prelude::*;
+    /// use roomkeeper::protocol::EntityId;
+    ///
+    /// let mut world = World::new();
+    /// let tree = world.spawn(EntityId::with_name("tree")).id();
+    /// assert_eq!(world.get::<EntityId>(tree), Some(&EntityId::named("tree")));
+    /// ```
+    pub fn with_name(name: &str) -> (Self, Name) {
+        (Self::named(name), Name::new(name.to_owned()))
+    }
+
     /// The id that a room gives the `serial`-th entity that it names itself. A UUIDv8: the room's own bits, then the serial.
     pub fn minted(room: RoomId, serial: u64) -> Self {
         let mut bytes = *room.0.as_bytes();

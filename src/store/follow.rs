@@ -114,6 +114,18 @@ impl Follower {
         (facts, refusals.collect())
     }
 
+    /// What a room's snapshot of the tick that was taken last has otherwise than the batches tell, if anything.
+    pub(crate) fn differs(&self, tick: RoomTick, snapshot: &[u8]) -> Option<String> {
+        // Equal states have equal bytes: nearly always that is all.
+        if tick != self.standing.tick || self.state.to_snapshot(&self.protocol, tick, self.standing.next_seq) == snapshot {
+            return None;
+        }
+        match State::from_snapshot(&self.protocol, self.header.id(), snapshot) {
+            Ok(room) => room.difference(&self.protocol, &self.state),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// Where its ledger ends.
     pub(crate) fn head(&self) -> FactSeq {
         FactSeq(self.standing.next_seq.0.saturating_sub(1))

@@ -27,7 +27,7 @@ pub fn rules(app: &mut App) {
 fn plant(mut commands: Commands) {
     for (n, place) in TREES.into_iter().enumerate() {
         let name = format!("tree{n}");
-        commands.spawn((EntityId::named(&name), Name::new(name), Position(place), Apples(APPLES_MAX)));
+        commands.spawn((EntityId::with_name(&name), Position(place), Apples(APPLES_MAX)));
     }
 }
 

@@ -359,7 +359,7 @@ fn a_game_that_panics_plays_its_part() {
 #[test]
 fn a_panic_gives_the_terminal_back_and_is_read_there() {
     let program = std::env::current_exe().unwrap().display().to_string();
-    let arguments = ["--exact", "a_game_that_panics_plays_its_part", "--nocapture"];
+    let arguments = ["--exact", "play::a_game_that_panics_plays_its_part", "--nocapture"];
     let mut terminal = Terminal::start(&program, &arguments, &[(PART, "bad")], true);
     terminal.wait_for_text("drawn badly");
     assert_ne!(terminal.end(), 0);

@@ -2,6 +2,7 @@
 
 #[path = "../arena/mod.rs"]
 mod arena;
+mod audit;
 mod disk;
 mod old_ledgers;
 mod promises;

@@ -18,6 +18,9 @@ use crate::store::{Directory, Flush, Leases, Load, MemoryDirectory, MemoryStore,
 /// How often leases are renewed, in steps.
 const RENEW_STEPS: u32 = LEASE_STEPS / 4;
 
+/// How often rooms are compared with what is stored of them, in ticks.
+const AUDIT_TICKS: u32 = 25;
+
 /// How many bytes may wait for the disk.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
@@ -256,6 +259,9 @@ impl SimHost {
         if dying != Some(Dying::Before) && self.slow_disk == 0 {
             process.keeper.writer().step();
             process.note_durable(common);
+            if let Some(difference) = process.keeper.writer().report().told.first() {
+                common.fail(format!("a room is not what is stored of it: {difference}"));
+            }
         }
         if dying.is_some()
             && let Some(process) = self.process.take()
@@ -327,6 +333,9 @@ impl Process {
         }
         self.keeper.record(room, &mut report);
         self.keeper.tell_durable(room, &mut self.lobby);
+        if report.tick.0.is_multiple_of(AUDIT_TICKS) {
+            self.keeper.audit(room, &mut self.lobby);
+        }
     }
 
     fn note_durable(&self, common: &mut Common<'_>) {

@@ -1,5 +1,6 @@
 //! The writer: one thread that takes what all rooms hand over, and commits it together every 50 ms. The rooms never wait for it.
 
+mod audit;
 mod by_hand;
 mod fresh;
 mod lost;
@@ -11,6 +12,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use self::fresh::Board;
 pub use self::fresh::{FreshFacts, RoomFate, RoomNews};
@@ -79,6 +82,8 @@ struct Gauge {
 struct Waiting {
     opened: Vec<Opened>,
     records: Vec<(u64, TickRecord)>,
+    /// Snapshots of rooms, to be compared with what the batches tell of these ticks.
+    audits: Vec<(u64, RoomTick, Bytes)>,
     bytes: usize,
     closed: Vec<u64>,
     cursors: Vec<(String, RoomKey, FactSeq, String)>,
@@ -444,6 +449,7 @@ impl Work {
                 tracing::error!(%error, "what a room hands over does not fit together; its ticks and facts are kept, its checkpoints are not");
             }
             room.reached = Some(record.tick);
+            self.compare(&waiting.audits, number, record.tick);
         }
         for number in waiting.closed {
             self.rooms.entry(number).and_modify(|room| room.closed = true);

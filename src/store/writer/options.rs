@@ -57,6 +57,10 @@ pub struct WriterReport {
     pub retries: u64,
     /// The processor time that its thread used, where the system tells.
     pub busy: Duration,
+    /// How often a room's [snapshot](super::Handle::audit) differed from what its batches told.
+    pub differences: u64,
+    /// The first of these differences, a sentence each.
+    pub told: Vec<String>,
     /// Why the last commit failed, if it was given up: what waited is lost.
     pub given_up: Option<String>,
 }
