@@ -123,7 +123,8 @@ pub use {bevy_app, bevy_ecs, bevy_time};
 /// The names that games use most. None of them is in Bevy's own prelude.
 pub mod prelude {
     pub use crate::protocol::{
-        ComponentChanged, EntityAdded, EntityId, EntityRemoved, Happened, OwnedBy, ProtocolAppExt, Quantity, Rejected, UserJoined, UserLeft,
+        ComponentChanged, EntityAdded, EntityId, EntityRemoved, Happened, OwnedBy, ProtocolAppExt, Quantity, Rejected, Rejection,
+        UserJoined, UserLeft,
     };
     pub use crate::room::{
         Audience, Decision, EntityIndex, Issued, Patch, Recorder, RoomClock, RoomRng, RulesAppExt, Senses, Ttl, accept, reject,

@@ -28,7 +28,7 @@ const SECONDS_MAX: u64 = 3_600;
 /// let addresses = vec!["203.0.113.7:5000".parse()?];
 /// let mut options = AdminOptions::at("10.0.0.7:8080".parse()?);
 /// options.tokens = Some(Tokens::new(TokenIssuer { key: HostKey::random()?, addresses, expire_seconds: 30 }));
-/// options.token_key = Some(AdminKey::parse("what only the back end knows")?);
+/// options.token_key = Some(AdminKey::parse("what-only-the-back-end-knows")?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]

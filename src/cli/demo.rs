@@ -14,8 +14,8 @@ use super::options::{BotOptions, CliError, ClientArguments, DemoOptions};
 use super::serve::{link_server, room_time, say, stop_flag, story_line};
 use crate::client::{Connection, ConnectionState, Credentials, Replica, UdpTransport, replica_state};
 use crate::host::gateway::{Access, GatewayCounters, GatewayLimits, ShardConfig};
-use crate::host::{HostCounters, HostLimits, KeepOptions, Server};
-use crate::protocol::{Protocol, RoomTick, State};
+use crate::host::{HostCounters, HostLimits, KeepOptions, Lobby, Server};
+use crate::protocol::{EntityId, Protocol, RoomTick, State};
 
 /// A round of the bots, as long as a tick.
 const ROUND: Duration = Duration::from_millis(50);
@@ -100,11 +100,20 @@ enum News {
     Ended { tick: RoomTick, fact: String },
 }
 
+/// What each user's replica is to hold: all of the room, or what this one may know of it.
+fn what_they_hold(lobby: &mut Lobby, room: &str) -> (RoomTick, BTreeMap<EntityId, State>) {
+    let Some(open) = lobby.room(room) else { return Default::default() };
+    let (tick, users): (RoomTick, Vec<EntityId>) = (open.tick_now(), open.members().iter().collect());
+    let state = |user: EntityId| Some((user, lobby.connection_of(room, user).and_then(|connection| lobby.state_for(connection))?));
+    (tick, users.into_iter().filter_map(state).collect())
+}
+
 /// What the server has to say in the end.
 struct Outcome {
     /// All replicas were known to have everything.
     settled: bool,
-    state: Option<(RoomTick, State)>,
+    /// The room's last tick, and what each user is to hold of it.
+    state: (RoomTick, BTreeMap<EntityId, State>),
     host: HostCounters,
     gateway: GatewayCounters,
     late: Duration,
@@ -173,11 +182,7 @@ fn host(game: &Game, room: &str, mut server: Server, json: bool, over: &AtomicBo
         std::thread::sleep(wait.min(Duration::from_millis(10)));
     }
     let settled = server.settle(CATCH_UP);
-    let state = server.lobby_mut().room_mut(room).and_then(|room| {
-        let snapshot = room.snapshot().ok()?;
-        let state = State::from_snapshot(room.world().resource::<Protocol>(), room.info().id, &snapshot).ok()?;
-        Some((room.tick_now(), state))
-    });
+    let state = what_they_hold(server.lobby_mut(), room);
     drop(server.stop_keeping());
     let (host, gateway) = server.counters();
     let (late, skipped) = server.lateness();
@@ -239,8 +244,9 @@ fn summarize(
 ) -> Result<(), CliError> {
     let mut equal = 0;
     for player in players.iter_mut() {
+        let (user, (tick, states)) = (player.app.world().resource::<Replica>().user(), &outcome.state);
         let state = replica_state(player.app.world_mut()).ok();
-        let (Some((tick, room)), Some(replica)) = (&outcome.state, state) else { continue };
+        let (Some(room), Some(replica)) = (states.get(&user), state) else { continue };
         let protocol = player.app.world().resource::<Protocol>();
         match room.difference(protocol, &replica) {
             None => equal += 1,

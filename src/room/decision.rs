@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
 
-use bevy_app::App;
+use bevy_app::{App, Last};
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::{IntoObserverSystem, ReadOnlySystem};
 use serde::Serialize;
 
-use super::audience::{NearerFirst, add_places};
+use super::audience::{Audience, NearerFirst, Senses, add_places};
 use crate::protocol::{CommandId, EntityId, Fact, Happened, Payload, Rejection, RoomTick, SeenTick};
 
 /// A command with what the room knows of its author. Dereferences to the command.
@@ -193,6 +193,29 @@ pub trait RulesAppExt {
     /// ```
     fn places_by<T: Component, const N: usize>(&mut self, place: impl Fn(&T) -> [f32; N] + Send + Sync + 'static) -> &mut Self;
 
+    /// Lets a component say who may know of its entity. What an entity that has one is restricted to follows from it wherever the entity comes from: a rule,
+    /// a level, the store after a restart, a snippet. An [`Audience`](super::Audience) that a rule inserts when it spawns something is not stored: after a
+    /// restart or a reset everybody would see it.
+    ///
+    /// ```
+    /// use bevy_app::prelude::*;
+    /// use bevy_ecs::prelude::*;
+    /// use roomkeeper::prelude::*;
+    /// #[derive(Component)]
+    /// struct LaidBy { team: u64 }
+    /// #[derive(Component)]
+    /// struct Team(u64);
+    /// fn rules(app: &mut App) {
+    ///     app.audience_by(|trap: &LaidBy| Audience::mask(trap.team));
+    ///     app.senses_by(|team: &Team| Senses::new().with_mask(team.0));
+    /// }
+    /// ```
+    fn audience_by<T: Component>(&mut self, audience: impl Fn(&T) -> Audience + Clone + Send + Sync + 'static) -> &mut Self;
+
+    /// Lets a component of users' entities say what they sense, wherever they come from: [`Senses`](super::Senses) are not stored either. See
+    /// [`audience_by`](Self::audience_by).
+    fn senses_by<T: Component>(&mut self, senses: impl Fn(&T) -> Senses + Clone + Send + Sync + 'static) -> &mut Self;
+
     /// Lets values of [`latest`](crate::protocol::Synced::latest) components matter more the nearer they are to the one who is sent them, where its
     /// way is too narrow for all. What is `distance` away from a member's [focus](super::Senses::focus) matters half as much as what is there, at three times as
     /// far a tenth, and nothing less than a sixty-fourth, all times its [priority](crate::protocol::Synced::priority). What has no
@@ -201,6 +224,21 @@ pub trait RulesAppExt {
     /// # Panics
     /// If `distance` is not a number above 0.
     fn nearer_first(&mut self, distance: f32) -> &mut Self;
+}
+
+/// Keeps a component as another one of its entity says: as soon as that is there, and with each tick in which it changed.
+fn follow<T: Component, D: Component>(app: &mut App, says: impl Fn(&T) -> D + Clone + Send + Sync + 'static) {
+    let at_once = says.clone();
+    app.add_observer(move |inserted: On<Insert<T>>, values: Query<&T>, mut commands: Commands| {
+        if let Ok(value) = values.get(inserted.entity) {
+            commands.entity(inserted.entity).insert(at_once(value));
+        }
+    });
+    app.add_systems(Last, move |changed: Query<(Entity, &T), Changed<T>>, mut commands: Commands| {
+        for (entity, value) in &changed {
+            commands.entity(entity).insert(says(value));
+        }
+    });
 }
 
 impl RulesAppExt for App {
@@ -249,6 +287,16 @@ impl RulesAppExt for App {
 
     fn places_by<T: Component, const N: usize>(&mut self, place: impl Fn(&T) -> [f32; N] + Send + Sync + 'static) -> &mut Self {
         add_places(self, place);
+        self
+    }
+
+    fn audience_by<T: Component>(&mut self, audience: impl Fn(&T) -> Audience + Clone + Send + Sync + 'static) -> &mut Self {
+        follow(self, audience);
+        self
+    }
+
+    fn senses_by<T: Component>(&mut self, senses: impl Fn(&T) -> Senses + Clone + Send + Sync + 'static) -> &mut Self {
+        follow(self, senses);
         self
     }
 

@@ -68,7 +68,7 @@ pub fn protocol(app: &mut App) {
 
 pub fn rules(app: &mut App) {
     app.decide(|open: In<Issued<Open>>, doors: Query<&DoorState>, index: Res<EntityIndex>| -> Decision {
-        let door = index.entity(open.door).ok_or_else(|| roomkeeper::protocol::Rejection::new("no_door"))?;
+        let door = index.entity(open.door).ok_or_else(|| Rejection::new("no_door"))?;
         if doors.get(door)? == &DoorState::Open {
             return reject("open_already");
         }

@@ -4,6 +4,7 @@
 mod arena;
 mod audit;
 mod disk;
+mod hidden;
 mod old_ledgers;
 mod promises;
 mod recovery;

@@ -2,7 +2,8 @@
 
 use super::{HostedRoom, Lobby};
 use crate::host::session::{ConnectionId, Stage};
-use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick, ServerMessage, Speed};
+use crate::protocol::{EntityId, LeaveReason, Protocol, Refusal, RoomTick, ServerMessage, Speed, State};
+use crate::room::{Beholder, ToldReferences};
 
 impl Lobby {
     /// Lets a room have fewer members and spectators than [`HostLimits::members_per_room_max`](crate::host::HostLimits::members_per_room_max). Those who are in it stay.
@@ -20,6 +21,27 @@ impl Lobby {
         for session in self.sessions.values_mut().filter(|session| session.room.as_deref() == Some(name)) {
             session.push(message.clone());
         }
+    }
+
+    /// What the replica of somebody who is in a room holds once it has all that it was told: the room's state, or where something is not for
+    /// everybody what this one may know. Costs a snapshot; for tests and tools.
+    pub fn state_for(&mut self, connection: ConnectionId) -> Option<State> {
+        let session = self.sessions.get(&connection)?;
+        let hosted = self.rooms.get_mut(session.room.as_ref()?)?;
+        let (id, tick) = (hosted.room.info().id, hosted.room.tick_now());
+        let snapshot = match session.viewer.filter(|_| hosted.room.is_secretive()) {
+            None => hosted.room.snapshot().ok()?,
+            Some(viewer) => {
+                let (beholder, writer) = (Beholder { viewers: &hosted.viewers, viewer }, &mut hosted.writer);
+                hosted.room.with_world(|world| writer.write_snapshot(world, tick, beholder, &mut ToldReferences::new())).ok()?
+            }
+        };
+        State::from_snapshot(hosted.room.world().resource::<Protocol>(), id, &snapshot).ok()
+    }
+
+    /// The connection of a user who is in a room.
+    pub fn connection_of(&self, room: &str, user: EntityId) -> Option<ConnectionId> {
+        self.rooms.get(room)?.users.get(&user).copied()
     }
 
     /// Closes all rooms, and lets nobody in any more: who is here, and who comes later, is told that the host shuts down.

@@ -375,13 +375,10 @@ impl<'a> Run<'a> {
         for player in &mut self.players {
             let here = player.cut == 0 && player.frozen == 0 && Self::is_well(&self.hosts, player);
             let process = player.at.filter(|_| here).and_then(|at| self.hosts.get_mut(at)?.process.as_mut());
-            let Some(room) = process.and_then(|process| process.lobby.room_mut(&player.room)).filter(|room| !room.is_secretive()) else {
-                continue;
-            };
-            let (id, tick) = (room.info().id, room.tick_now());
-            let snapshot = room.snapshot().map_err(|fault| format!("{} failed: {fault}", player.room))?;
-            let protocol = room.world().resource::<Protocol>();
-            let state = State::from_snapshot(protocol, id, &snapshot).map_err(|error| error.to_string())?;
+            let Some(process) = process else { continue };
+            let Some(state) = process.lobby.state_for(player.client.connection) else { continue };
+            let Some(room) = process.lobby.room(&player.room) else { continue };
+            let (tick, protocol) = (room.tick_now(), room.world().resource::<Protocol>());
             let replica = replica_state(player.client.world_mut()).map_err(|error| error.to_string())?;
             if let Some(difference) = state.difference(protocol, &replica) {
                 return Err(format!("the replica of {} differs from {} in tick {tick}: {difference}", player.name, player.room));
