@@ -1,6 +1,7 @@
 //! What happens when a game's own code fails inside its room: that room stops, with a message; nothing else does.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::panic::resume_unwind;
 
 use bevy_ecs::error::{BevyError, ErrorContext};
@@ -37,13 +38,38 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
 /// An error that a system returned is logged, and the room goes on: the system chose to stop where it did.
 pub(crate) fn handle(mut error: BevyError, context: ErrorContext) {
     match error.take_payload() {
-        None => tracing::error!(place = %context.name(), "{} failed: {error}", context.kind()),
+        None => {
+            tracing::error!(place = %context.name(), "{} failed: {error}", context.kind());
+            note(|| format!("{} {} failed: {error}", context.kind(), context.name()));
+        }
         Some(payload) if payload.is::<Located>() => resume_unwind(payload),
         Some(payload) => {
             let place = format!("{} {}", context.kind(), context.name());
             resume_unwind(Box::new(Located { place, message: panic_text(&*payload) }))
         }
     }
+}
+
+/// Most errors of rules that are kept for a test to look at.
+const ERRORS_MAX: usize = 64;
+
+thread_local! {
+    /// The errors that rules returned on this thread, for tests: a handler of errors knows no world. Nothing in a room reads it.
+    static ERRORS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps an error of a rule for a test, if there is place.
+pub(super) fn note(error: impl FnOnce() -> String) {
+    ERRORS.with_borrow_mut(|errors| {
+        if errors.len() < ERRORS_MAX {
+            errors.push(error());
+        }
+    });
+}
+
+/// The errors that rules returned on this thread since this was last called.
+pub(crate) fn take_errors() -> Vec<String> {
+    ERRORS.take()
 }
 
 /// Makes a fault of what a tick's unwinding left.

@@ -13,7 +13,7 @@ use crate::client::{IssueError, issue, replica_state};
 use crate::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{CommandId, EntityId, LeaveReason, LinkConditions, Protocol, RoomTick, State};
-use crate::room::{Blueprint, Level, Recorded, Room, RoomFault, RoomOptions};
+use crate::room::{Blueprint, Level, Recorded, Room, RoomFault, RoomOptions, take_errors};
 
 /// The name of the simulated room.
 const ROOM: &str = "sim";
@@ -83,6 +83,7 @@ pub struct Sim {
     facts: Vec<Recorded>,
     batches: Vec<(RoomTick, Bytes)>,
     fault: Option<RoomFault>,
+    errors: Vec<String>,
 }
 
 impl std::fmt::Debug for Sim {
@@ -114,6 +115,7 @@ impl Sim {
             facts: Vec::new(),
             batches: Vec::new(),
             fault: None,
+            errors: Vec::new(),
         }
     }
 
@@ -392,7 +394,9 @@ impl Sim {
     fn tick_room(&mut self) {
         let Some(lobby) = &mut self.lobby else { return };
         lobby.advance(Duration::from_millis(self.millis));
-        let Some(report) = lobby.tick_room(ROOM) else { return };
+        let report = lobby.tick_room(ROOM);
+        self.errors.extend(take_errors());
+        let Some(report) = report else { return };
         self.facts.extend(report.facts);
         self.batches.extend(report.batch.map(|batch| (report.tick, batch)));
         self.fault = report.fault.or(self.fault.take());
@@ -458,6 +462,11 @@ impl Sim {
         self.clients.keys().cloned().collect()
     }
 
+    /// The errors that systems and observers of the room's rules returned, of which a server says something in its log, each with its name.
+    pub fn errors(&self) -> &[String] {
+        &self.errors
+    }
+
     /// Why the room stopped, if it did.
     pub fn fault(&self) -> Option<&RoomFault> {
         self.fault.as_ref()
@@ -493,9 +502,11 @@ impl Sim {
     }
 
     /// Checks that every live client that has all that the room ever told it equals the room, bit for bit, or where something is not for
-    /// everybody what that client may know of it; and that none of them ever found a difference. Returns how many were compared.
+    /// everybody what that client may know of it; that none of them ever found a difference; and that none of the room's rules returned an error. Returns how many
+    /// were compared.
     pub fn assert_converged(&mut self) -> usize {
         let last = self.room().tick_now();
+        assert!(self.errors.is_empty(), "rules of the room failed: {:?}", self.errors);
         let mut compared = 0;
         for name in self.client_names() {
             let client = self.client_of(&name);
