@@ -101,6 +101,9 @@ pub mod admin;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[doc(hidden)]
+#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+pub mod fuzzing;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(any(feature = "client", feature = "host"))]

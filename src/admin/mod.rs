@@ -22,6 +22,8 @@
 
 mod answer;
 mod desk;
+#[cfg(any(test, fuzzing))]
+mod door;
 mod game;
 mod guard;
 mod ledger;
@@ -35,6 +37,8 @@ mod readers;
 mod server;
 mod text;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::door::converse;
 pub use self::game::AdminGame;
 pub use self::guard::{AdminKey, KeyError};
 pub use self::server::{Admin, AdminError, AdminOptions, SetLog};

@@ -35,6 +35,14 @@ pub(crate) use self::archive::name_of;
 pub use self::archive::{Archive, Audited, Recovered, RecoveredScene, copy_room};
 pub use self::directory::{Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, Owner, RoomEntry, Token};
 pub use self::error::StoreError;
+#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+pub(crate) use self::{
+    follow::{checkpoint_payload, read_checkpoint},
+    frame::{HotTick, join_frame, pack, read_chunk, read_frame, read_tick, split_frame, unpack, write_kept, write_texts},
+    items::unmarked,
+    record::Item,
+    recovery::seal_journal,
+};
 pub use self::memory::MemoryStore;
 #[cfg(all(feature = "client", feature = "host"))]
 pub(crate) use self::place::names_postgres;
