@@ -102,6 +102,9 @@ pub mod admin;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[doc(hidden)]
+#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+pub mod fuzzing;
 #[cfg(all(doctest, feature = "client", feature = "host"))]
 mod guide;
 #[cfg(feature = "host")]

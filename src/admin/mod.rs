@@ -22,6 +22,8 @@
 
 mod answer;
 mod desk;
+#[cfg(any(test, fuzzing))]
+mod door;
 mod game;
 mod guard;
 mod ledger;
@@ -36,6 +38,8 @@ mod server;
 mod text;
 mod tokens;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::door::converse;
 pub use self::game::AdminGame;
 pub use self::guard::{AdminKey, KeyError};
 pub use self::server::{Admin, AdminError, AdminOptions, SetLog};

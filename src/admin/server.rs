@@ -37,8 +37,8 @@ pub type SetLog = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 const CONNECTION_MAX: Duration = Duration::from_secs(120);
 
 /// Most headers of a request, and most bytes of them.
-const HEADERS_MAX: usize = 64;
-const HEADER_BYTES_MAX: usize = 16 * 1_024;
+pub(super) const HEADERS_MAX: usize = 64;
+pub(super) const HEADER_BYTES_MAX: usize = 16 * 1_024;
 
 /// How many threads wait for the host, or the disk.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -244,7 +244,7 @@ impl Doors {
     }
 }
 
-fn router(desk: Arc<Desk>) -> Router {
+pub(super) fn router(desk: Arc<Desk>) -> Router {
     Router::new()
         .route("/health", get(live::health))
         .route("/ready", get(live::ready))

@@ -24,6 +24,8 @@ mod view;
 mod watch;
 
 pub use self::config::ConfigError;
+#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+pub(crate) use self::config::config_door;
 pub use self::game::{BotBrain, Game, Narrator};
 pub use self::options::CliError;
 pub use self::processor::require_processor;

@@ -148,7 +148,6 @@ fn visit<T>(
         replica: &mut replica,
         told: Told::default(),
         created: Vec::new(),
-        columns: Vec::new(),
         staged: Vec::new(),
         tick,
         settled: 0,
@@ -234,8 +233,6 @@ pub(crate) struct Apply<'a> {
     told: Told,
     /// The net ids of the entities that are being created.
     created: Vec<NetId>,
-    /// Their columns that were read, by the numbers of the components.
-    columns: Vec<usize>,
     /// What their entities are about to be given.
     staged: Vec<Box<dyn Staged>>,
     tick: RoomTick,
@@ -319,10 +316,6 @@ impl Visit for Apply<'_> {
 
     fn column(&mut self, component: usize, members: &[NetId], input: &mut Reader<'_>) -> Result<(), CodecError> {
         let entry = entry_of(self.protocol, component, input.at())?;
-        if self.columns.contains(&component) {
-            return Err(CodecError::Value { at: input.at(), detail: format!("the component {} has two columns", entry.name) });
-        }
-        self.columns.push(component);
         let places = if members.len() == self.created.len() {
             Places::All
         } else {
@@ -337,7 +330,6 @@ impl Visit for Apply<'_> {
     }
 
     fn created(&mut self) -> Result<(), CodecError> {
-        self.columns.clear();
         insert_staged(self.world, self.told.added.iter().skip(self.settled).map(|(entity, _)| *entity), &mut self.staged);
         self.staged.clear();
         Ok(())
@@ -449,7 +441,7 @@ mod tests {
         assert_eq!(app.world_mut().query::<&Height>().iter(app.world()).map(|height| height.0).collect::<Vec<_>>(), [42]);
         let mut app = world();
         let error = apply_first_snapshot(app.world_mut(), &snapshot(2)).unwrap_err();
-        assert!(error.to_string().contains("the component height has two columns"), "{error}");
+        assert!(error.to_string().contains("the component with the number 0 has two columns"), "{error}");
         assert_eq!(app.world_mut().query::<&Height>().iter(app.world()).count(), 0);
     }
 }

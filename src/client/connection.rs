@@ -12,12 +12,12 @@ use thiserror::Error;
 use super::apply::{Applied, ApplyError, apply_batch, apply_difference, apply_first_snapshot, apply_part, apply_private, private_head};
 use super::check::{clear_replica, reconcile};
 use super::clock::ServerClock;
-use super::inflow::{Arrival, Inflow};
+use super::inflow::{Arrival, Inflow, Waiting};
 use super::journal::{Journal, Note};
 use super::replica::Replica;
 use super::shown::ShownTime;
 use super::state::{ConnectionChanged, ConnectionState, Unanswered};
-use crate::protocol::limits::{COMMAND_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::protocol::limits::COMMAND_BYTES_MAX;
 use crate::protocol::{
     Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, Resume, RoomTick, SeenTick,
     ServerMessage, SnapshotAssembly, SnapshotChunk, Speed, VerdictMessage, encode_into,
@@ -46,10 +46,9 @@ pub struct Connection {
     /// What the host was offered to go on with.
     offered: Option<Resume>,
     /// What came while the snapshot was on its way: for everybody, or for this client.
-    waiting: Vec<(Bytes, bool)>,
+    waiting: Waiting,
     /// What this client is told beside the batch that follows.
     private: Option<Bytes>,
-    waiting_bytes: usize,
     last_command: u32,
     resyncing: bool,
     /// Commands that were accepted, and not yet said to be stored.
@@ -503,8 +502,7 @@ fn take_chunk(world: &mut World, chunk: &SnapshotChunk) -> Result<(), ApplyError
         }
         return Ok(());
     };
-    let waiting = std::mem::take(&mut connection.waiting);
-    connection.waiting_bytes = 0;
+    let waiting = connection.waiting.take();
     let report = std::mem::take(&mut connection.resyncing);
     connection.state = ConnectionState::Live;
     if world.resource::<Replica>().is_empty() {
@@ -550,14 +548,7 @@ fn retry_parts(world: &mut World) -> Result<(), ApplyError> {
 
 /// Lets something wait for the snapshot.
 fn wait(world: &mut World, message: Bytes, private: bool) -> Result<(), ApplyError> {
-    let mut connection = world.resource_mut::<Connection>();
-    connection.waiting_bytes += message.len();
-    if connection.waiting_bytes > SNAPSHOT_BYTES_MAX {
-        let (value, max) = (connection.waiting_bytes as u64, SNAPSHOT_BYTES_MAX as u64);
-        return Err(CodecError::TooLarge { what: "what waits for the snapshot", value, max, at: 0 }.into());
-    }
-    connection.waiting.push((message, private));
-    Ok(())
+    Ok(world.resource_mut::<Connection>().waiting.push(message, private)?)
 }
 
 /// Takes what only this client is told: with the batch of the tick, if there is one.

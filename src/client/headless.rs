@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::apply::{ApplyError, private_head};
 use super::clock::ServerClock;
-use super::inflow::{Arrival, Inflow};
+use super::inflow::{Arrival, Inflow, Waiting};
 use crate::protocol::{
     CodecError, EntityId, Followed, Operation, PACKET, Protocol, Refusal, RoomId, RoomTick, ServerMessage, SnapshotAssembly, State,
     StateError, VerdictMessage, Versions, part_needs,
@@ -44,7 +44,7 @@ pub struct HeadlessReplica {
     state: State,
     assembly: SnapshotAssembly,
     /// What came while the snapshot was on its way: for everybody, or for this client.
-    waiting: Vec<(Bytes, bool)>,
+    waiting: Waiting,
     /// What this client is told beside the batch that follows.
     private: Option<Bytes>,
     live: bool,
@@ -141,7 +141,7 @@ impl HeadlessReplica {
                     self.versions.clear();
                     self.state.entities().keys().for_each(|id| self.versions.created(*id, self.state.tick()));
                     let mut sights = vec![Sight::Snapshot];
-                    for (message, private) in std::mem::take(&mut self.waiting) {
+                    for (message, private) in self.waiting.take() {
                         sights.extend(if private { self.private(message)? } else { Some(self.follow(&message)?) });
                     }
                     self.retry_parts(&mut sights)?;
@@ -156,7 +156,7 @@ impl HeadlessReplica {
                 sights
             }
             ServerMessage::Batch(batch) => {
-                self.waiting.push((batch, false));
+                self.waiting.push(batch, false)?;
                 vec![Sight::Nothing]
             }
             ServerMessage::Private(private) if self.live => {
@@ -165,7 +165,7 @@ impl HeadlessReplica {
                 sights
             }
             ServerMessage::Private(private) => {
-                self.waiting.push((private, true));
+                self.waiting.push(private, true)?;
                 vec![Sight::Nothing]
             }
             ServerMessage::Verdicts { verdicts, .. } => vec![Sight::Verdicts(verdicts)],

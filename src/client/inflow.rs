@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::clock::ServerClock;
+use crate::protocol::limits::SNAPSHOT_BYTES_MAX;
 use crate::protocol::{
     CodecError, Frame, REPORT_BITS_BYTES_MAX, Reader, Report, RoomTick, STREAM_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, Speed, read_packet,
     unwrap_seq, varint_size,
@@ -36,6 +37,10 @@ const LOSS_SKIPPED: usize = 4;
 
 /// Most parts that wait for the batches that they need.
 const WAITING_PARTS_MAX: usize = 512;
+
+/// Most pieces of the stream that are kept behind one that is missing: a host that waits for it sends a few in each of at most 200 ticks.
+/// Each keeps the packet that it came in.
+const PIECES_AHEAD_MAX: usize = 8_192;
 
 /// What came out of packets, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,6 +264,36 @@ impl Inflow {
     }
 }
 
+/// Batches, and what is for this client alone, that wait for a snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    messages: Vec<(Bytes, bool)>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Keeps a message. True for what is for this client alone.
+    ///
+    /// # Errors
+    /// If too much waits.
+    pub(crate) fn push(&mut self, message: Bytes, private: bool) -> Result<(), CodecError> {
+        // An empty one takes room too.
+        self.bytes += message.len() + size_of::<(Bytes, bool)>();
+        if self.bytes > SNAPSHOT_BYTES_MAX {
+            let (value, max) = (self.bytes as u64, SNAPSHOT_BYTES_MAX as u64);
+            return Err(CodecError::TooLarge { what: "what waits for the snapshot", value, max, at: 0 });
+        }
+        self.messages.push((message, private));
+        Ok(())
+    }
+
+    /// All that waits, in the order in which it came; nothing does then.
+    pub(crate) fn take(&mut self) -> Vec<(Bytes, bool)> {
+        self.bytes = 0;
+        std::mem::take(&mut self.messages)
+    }
+}
+
 /// Puts a stream of messages together.
 #[derive(Debug, Default)]
 struct Stream {
@@ -276,6 +311,10 @@ impl Stream {
         let (value, max) = (offset.saturating_add(size as u64), self.next + STREAM_WINDOW_BYTES);
         if value > max {
             return Err(CodecError::TooLarge { what: "place in the stream", value, max, at: 0 });
+        }
+        if self.ahead.len() >= PIECES_AHEAD_MAX && offset > self.next {
+            let (value, max) = (self.ahead.len() as u64 + 1, PIECES_AHEAD_MAX as u64);
+            return Err(CodecError::TooLarge { what: "pieces behind a missing one", value, max, at: 0 });
         }
         Ok(())
     }
@@ -489,5 +528,32 @@ mod tests {
         assert!(refused.unwrap_err().to_string().contains("place in the stream"));
         assert!(!inflow.is_known(3));
         assert_eq!(inflow.report(Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn a_host_that_never_sends_the_first_byte_is_refused_before_its_pieces_fill_the_memory() {
+        let (mut inflow, mut out) = (Inflow::default(), VecDeque::new());
+        let mut piece = |seq: u64| {
+            let mut packet = Vec::new();
+            write_packet_head(seq, RoomTick(1), &mut packet);
+            write_ordered_head(1 + seq * 2, None, &mut packet);
+            packet.push(1);
+            inflow.take(Duration::ZERO, &packet.into(), &mut out)
+        };
+        assert!((0..PIECES_AHEAD_MAX as u64).all(|seq| piece(seq).is_ok()));
+        let refused = piece(PIECES_AHEAD_MAX as u64).unwrap_err();
+        assert!(refused.to_string().contains("pieces behind a missing one"), "{refused}");
+    }
+
+    #[test]
+    fn what_waits_for_a_snapshot_is_bounded_and_empty_messages_count_too() {
+        let mut waiting = Waiting::default();
+        waiting.push(Bytes::new(), false).unwrap();
+        assert!(waiting.bytes > 0);
+        let message = Bytes::from(vec![0; SNAPSHOT_BYTES_MAX / 4]);
+        assert!((0..3).all(|_| waiting.push(message.clone(), true).is_ok()));
+        assert!(waiting.push(message, true).is_err());
+        assert_eq!(waiting.take().len(), 4);
+        assert_eq!(waiting.bytes, 0);
     }
 }

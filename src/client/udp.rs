@@ -368,6 +368,10 @@ fn netcode_client(credentials: &Credentials, now: Duration) -> Result<NetcodeCli
             if connect_token.server_addresses[0].is_none() {
                 return Err(LinkError::Token(NetcodeError::NoMoreServers));
             }
+            // The transport takes the one from the other.
+            if connect_token.expire_timestamp < connect_token.create_timestamp {
+                return Err(LinkError::Token(NetcodeError::Expired));
+            }
             ClientAuthentication::Secure { connect_token }
         }
         Credentials::Unauthenticated { server, admission } => ClientAuthentication::Unsecure {

@@ -99,6 +99,12 @@ impl HostHandle {
         Self { orders, host }
     }
 
+    /// The way to a host that has stopped.
+    #[cfg(all(any(test, fuzzing), feature = "admin"))]
+    pub(crate) fn to_nobody() -> Self {
+        Self::new(channel().0, Arc::new(Mutex::new(std::thread::current())))
+    }
+
     fn wake(&self) {
         self.host.lock().unwrap_or_else(PoisonError::into_inner).unpark();
     }

@@ -375,9 +375,15 @@ pub(super) fn read_creates(reader: &mut Reader<'_>, visitor: &mut impl Visit) ->
     let roster = read_roster(reader)?;
     let ids: Vec<NetId> = roster.iter().map(|entry| entry.net_id).collect();
     visitor.create(roster)?;
-    let mut members = Vec::new();
+    let (mut members, mut columns) = (Vec::new(), Vec::new());
     for _ in 0..reader.count("columns", KINDS_MAX)? {
+        let at = reader.at();
         let component = reader.varint_u32("component")? as usize;
+        // Values that take no bytes would cost nothing to say again and again.
+        if columns.contains(&component) {
+            return Err(CodecError::Value { at, detail: format!("the component with the number {component} has two columns") });
+        }
+        columns.push(component);
         let at = reader.at();
         match reader.varint()? {
             0 => visitor.column(component, &ids, reader)?,

@@ -8,6 +8,7 @@ use super::batch::{BatchHead, FACTS, FactHead, HASH, SnapshotHead, Visit, read_o
 use super::check::value_hash;
 use super::codec::{CodecError, Reader, write_varint};
 use super::ids::{FactSeq, NetId, RoomTick};
+use super::limits::FACTS_PER_TICK_MAX;
 use super::quantity::UpdateKind;
 use super::registry::Protocol;
 use super::roster::{RosterEntry, RosterWriter};
@@ -61,7 +62,7 @@ impl State {
         if head.flags & FACTS != 0 {
             // The number of the first one, and how many.
             reader.varint()?;
-            folded.facts = reader.varint()?;
+            folded.facts = reader.count("facts", FACTS_PER_TICK_MAX)? as u64;
         }
         if head.flags & HASH != 0 {
             let tail = batch.last_chunk::<8>().ok_or(CodecError::Truncated { at: batch.len(), wanted: 8 })?;

@@ -106,7 +106,9 @@ impl LinkConditions {
 
     /// The [profile](LINK_PROFILES) of a name.
     pub fn profile(name: &str) -> Option<Self> {
-        LINK_PROFILES.iter().find(|(known, _)| *known == name).map(|(_, conditions)| *conditions)
+        // As it is written.
+        let perfect = ("perfect", Self::PERFECT);
+        LINK_PROFILES.iter().chain([&perfect]).find(|(known, _)| *known == name).map(|(_, conditions)| *conditions)
     }
 
     /// True if the link does nothing to what it carries.

@@ -19,7 +19,7 @@ use super::quantity::UpdateKind;
 use super::registry::Protocol;
 use super::roster::{Identity, RosterWriter, write_net_ids};
 use super::rows::Rows;
-use super::state::State;
+use super::state::{State, StateError};
 
 /// What an operation does to its entity.
 #[derive(Clone, Debug, PartialEq)]
@@ -242,7 +242,12 @@ pub fn encode_operations(protocol: &Protocol, state: &State, operations: &[Opera
     if !deletes.is_empty() {
         write_net_ids(deletes.into_iter(), &mut out);
     }
-    Ok(out)
+    // What no room says, as an entity that is deleted twice or a step of what is not there, nobody could read.
+    match state.clone().fold(protocol, &out) {
+        Ok(_) => Ok(out),
+        Err(StateError::Codec(error)) => Err(error),
+        Err(gap) => Err(CodecError::Encode { detail: gap.to_string() }),
+    }
 }
 
 fn identity_of(operation: &Operation, state: &State) -> Identity {

@@ -40,7 +40,7 @@ impl Standing {
         if has_batch {
             self.last_batch = tick;
         }
-        self.next_seq = FactSeq(self.next_seq.0.max(1) + facts);
+        self.next_seq = FactSeq(self.next_seq.0.max(1).saturating_add(facts));
         if let Some(rng) = &trail.rng {
             self.rng.clone_from(rng);
         }

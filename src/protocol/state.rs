@@ -179,15 +179,6 @@ impl State {
         }
     }
 
-    /// Drops what the operations of a batch deleted; their names were needed up to here.
-    fn bury(&mut self, told: &[Operation]) {
-        for operation in told.iter().filter(|operation| operation.op == Op::Delete) {
-            if let Some(net_id) = self.by_id.remove(&operation.id) {
-                self.entities.remove(&net_id);
-            }
-        }
-    }
-
     /// The tick whose state this is.
     pub fn tick(&self) -> RoomTick {
         self.tick
@@ -282,8 +273,11 @@ impl State {
     }
 
     pub(crate) fn remove(&mut self, net_id: NetId) {
-        if let Some(entity) = self.entities.remove(&net_id) {
-            self.by_id.remove(&entity.identity.id(self.room));
+        let Some(entity) = self.entities.remove(&net_id) else { return };
+        let id = entity.identity.id(self.room);
+        // One who left and joins again in the same tick is there under another number already.
+        if self.by_id.get(&id) == Some(&net_id) {
+            self.by_id.remove(&id);
         }
     }
 
@@ -357,14 +351,16 @@ struct Fold<'a> {
     causes: Vec<Option<FactSeq>>,
     /// The created entities, and where their operation stands.
     created: Vec<NetId>,
+    /// The deleted ones: their names are needed until all is told.
+    dead: Vec<NetId>,
     tick: RoomTick,
     versions: Option<&'a mut Versions>,
 }
 
 impl<'a> Fold<'a> {
     fn new(protocol: &'a Protocol, state: &'a mut State, tick: RoomTick, versions: Option<&'a mut Versions>) -> Self {
-        let (told, facts, causes, created) = Default::default();
-        Self { protocol, state, told, facts, causes, created, tick, versions }
+        let (told, facts, causes, created, dead) = Default::default();
+        Self { protocol, state, told, facts, causes, created, dead, tick, versions }
     }
 
     /// All of a tick is in: the state is that of the tick, and what was deleted goes.
@@ -372,7 +368,7 @@ impl<'a> Fold<'a> {
         self.causes.resize(self.told.len(), None);
         let followed = Followed { operations: self.told, facts: self.facts, causes: self.causes };
         self.state.tick = self.tick;
-        self.state.bury(&followed.operations);
+        self.dead.into_iter().for_each(|id| self.state.remove(id));
         followed
     }
 
@@ -468,6 +464,7 @@ impl Visit for Fold<'_> {
     }
 
     fn delete(&mut self, id: NetId) -> Result<(), CodecError> {
+        self.dead.push(id);
         self.tell(id, Op::Delete)
     }
 

@@ -23,6 +23,9 @@ const TAKEN: u8 = 4;
 /// Largest chunk, unpacked.
 const CHUNK_BYTES_MAX: u64 = 1 << 30;
 
+/// What a byte of zstd can become at most: four of them, a block of equal bytes, are 128 KiB.
+const UNPACKED_PER_BYTE_MAX: u64 = 32 * 1024;
+
 /// Most ticks or facts of one room in one chunk or frame.
 const COUNT_MAX: usize = 1 << 24;
 
@@ -84,8 +87,10 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
     let mut input = Reader::new(packed);
     let size = input.varint()?;
     let at = input.at();
-    if size > CHUNK_BYTES_MAX {
-        return Err(CodecError::TooLarge { what: "unpacked size", value: size, max: CHUNK_BYTES_MAX, at });
+    // No size is believed that so few bytes can't have.
+    let max = CHUNK_BYTES_MAX.min(input.rest().len() as u64 * UNPACKED_PER_BYTE_MAX);
+    if size > max {
+        return Err(CodecError::TooLarge { what: "unpacked size", value: size, max, at });
     }
     zstd::bulk::decompress(input.rest(), size as usize).map_err(|error| CodecError::Value { at, detail: error.to_string() })
 }
@@ -172,4 +177,21 @@ pub(crate) fn read_frame(bytes: &[u8], only: Option<RoomKey>) -> Result<Vec<(Roo
     }
     input.finish()?;
     Ok(rooms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_size_is_believed_that_the_bytes_behind_it_cannot_have() {
+        let mut lie = Vec::new();
+        write_varint(CHUNK_BYTES_MAX, &mut lie);
+        lie.extend_from_slice(&pack(&[7; 300])[2..]);
+        assert!(matches!(unpack(&lie), Err(CodecError::TooLarge { what: "unpacked size", .. })));
+        // What packs best of all is read.
+        for size in [0, 1, 127 << 10, 16 << 20] {
+            assert_eq!(unpack(&pack(&vec![0; size])).map(|bytes| bytes.len()), Ok(size));
+        }
+    }
 }

@@ -55,7 +55,7 @@ pub(super) fn seal_of(room: &StoredRoom, mut ticks: Vec<HotTick>, report: &mut i
     let mut expected = room.sealed.map_or(0, |head| head.tick.0 + 1);
     let whole = ticks.iter().take_while(|hot| {
         let follows = hot.tick.tick.0 == expected;
-        expected += 1;
+        expected = expected.wrapping_add(1);
         follows
     });
     let whole = whole.count();
@@ -118,7 +118,7 @@ impl Archive {
             Some(checkpoint) => self.read_checkpoint(room, checkpoint)?,
             None => (State::new(room.header.id()), Standing { next_seq: FactSeq(1), ..Standing::default() }),
         };
-        let from = begin.as_ref().map(|checkpoint| RoomTick(checkpoint.tick.0 + 1)).unwrap_or_default();
+        let from = begin.as_ref().map(|checkpoint| RoomTick(checkpoint.tick.0.saturating_add(1))).unwrap_or_default();
         let protocol = self.shared_protocol();
         for kept in self.ticks_of(room, from, tick)? {
             let mut facts = 0;
@@ -189,7 +189,7 @@ impl Archive {
         let mut differences = self.differences(theirs)?;
         let refused = |differences| StoreError::Protocol { room: room.header.name.clone(), differences };
         if room.components_tick != Some(head.tick) {
-            let behind = room.components_tick.map_or(head.tick.0 + 1, |tick| head.tick.0.saturating_sub(tick.0));
+            let behind = room.components_tick.map_or(head.tick.0.saturating_add(1), |tick| head.tick.0.saturating_sub(tick.0));
             differences.push(format!(
                 "its last {behind} ticks are stored in the other protocol's form only, because its process did not end in order: start the version that wrote it once more and stop it"
             ));
@@ -216,7 +216,7 @@ impl Archive {
             }
             None => Standing { next_seq: FactSeq(1), ..Standing::default() },
         };
-        let from = checkpoint.as_ref().map(|checkpoint| RoomTick(checkpoint.tick.0 + 1)).unwrap_or_default();
+        let from = checkpoint.as_ref().map(|checkpoint| RoomTick(checkpoint.tick.0.saturating_add(1))).unwrap_or_default();
         for kept in self.ticks_of(room, from, head.tick)? {
             standing.follow(kept.tick, kept.batch.is_some(), 0, &kept.taken, &kept.trail);
         }

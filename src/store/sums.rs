@@ -25,7 +25,8 @@ pub(super) fn sum_of_chunk(chunk: &Chunk) -> i64 {
 
 /// A checksum over where a room's ledger stands.
 pub(super) fn sum_of_head(fingerprint: i64, tick: Option<u32>, seq: Option<i64>, chain: &[u8]) -> i64 {
-    let place = [fingerprint.cast_unsigned(), tick.map_or(0, |tick| u64::from(tick) + 1), seq.map_or(0, |seq| seq.cast_unsigned() + 1)];
+    let place =
+        [fingerprint.cast_unsigned(), tick.map_or(0, |tick| u64::from(tick) + 1), seq.map_or(0, |seq| seq.cast_unsigned().wrapping_add(1))];
     sum_with_place(&place, chain)
 }
 

@@ -39,6 +39,9 @@ pub enum ChunkKind {
     Ticks,
 }
 
+/// Numbers of facts and ticks are below this, so that one can be added to each and databases know them.
+const NUMBER_MAX: u64 = (u64::MAX >> 1) - 1;
+
 impl ChunkKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Facts, Self::Refusals, Self::Ticks];
@@ -59,6 +62,20 @@ pub struct Chunk {
     pub fingerprint: Fingerprint,
     /// What it holds.
     pub payload: Vec<u8>,
+}
+
+impl Chunk {
+    /// Whether anything can stand where it says that it stands. A forged row may say anything, with a checksum that is right.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.from <= self.to && self.to < NUMBER_MAX
+    }
+}
+
+impl Head {
+    /// Whether a room can have come so far.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.tick.0 < u32::MAX && self.seq.0 < NUMBER_MAX
+    }
 }
 
 /// A state that the store took by itself, so that recovery and seeking replay little.

@@ -132,7 +132,7 @@ impl Archive {
         let (mut state, mut at) = match first.0 {
             0 => (State::new(room.header.id()), RoomTick(0)),
             _ => match self.stand_at(room, first) {
-                Ok((state, _)) => (state, RoomTick(first.0 + 1)),
+                Ok((state, _)) => (state, RoomTick(first.0.saturating_add(1))),
                 Err(error) => {
                     verified.find(format!("tick {first}"), error.to_string());
                     return Ok(());

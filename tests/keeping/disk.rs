@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::arena::{blueprint, options, script};
 use roomkeeper::host::{HostLimits, Keeper, Lobby, header_of};
-use roomkeeper::protocol::RoomTick;
+use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::room::RoomRng;
 use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{
@@ -297,4 +297,41 @@ fn a_corrupted_page_is_named_and_never_read_as_something_else() {
         }
     }
     assert!(named > 10, "{named} of 60 were named, {harmless} hit nothing that counts");
+}
+
+#[test]
+fn a_forged_row_of_impossible_numbers_is_named_and_leads_nobody_in_circles() {
+    let data = crashed("forged_numbers", 40);
+    // Its journal is sealed.
+    assert!(open_damaged(&data).1.is_ok());
+    let file = rusqlite::Connection::open(data_file(&data)).unwrap();
+    let sum = |place: &[i64], bytes: &[u8]| {
+        let seed = place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(number.cast_unsigned()));
+        twox_hash::XxHash3_64::oneshot_with_seed(seed, bytes).cast_signed()
+    };
+    for to in [i64::MAX, -1] {
+        for table in ["fact_chunk", "tick_chunk"] {
+            let sql = format!(
+                "SELECT seq_from, tick_from, tick_to, fingerprint, CAST(payload AS BLOB) FROM {table} ORDER BY seq_from DESC LIMIT 1"
+            );
+            let row =
+                |row: &rusqlite::Row<'_>| Ok(([row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, i64>(3)?], row.get::<_, Vec<u8>>(4)?));
+            let ([from, tick_from, tick_to, fingerprint], payload) = file.query_row(&sql, [], row).unwrap();
+            let sum = sum(&[from, to, tick_from, tick_to, fingerprint], &payload);
+            let sql = format!("UPDATE {table} SET seq_to = ?1, sum = ?2 WHERE seq_from = ?3");
+            assert_eq!(file.execute(&sql, [to, sum, from]).unwrap(), 1);
+        }
+        let findings = archive(&data).verify("arena", |_| ()).unwrap().findings;
+        assert!(findings.len() >= 2, "{findings:?}");
+        assert!(archive(&data).facts("arena", FactSeq(1), usize::MAX).is_err() || to < 0, "what can't be is not read");
+        assert!(archive(&data).ticks("arena", RoomTick(0), RoomTick(u32::MAX)).is_err() || to < 0);
+    }
+    for (tick, seq) in [(i64::from(u32::MAX), 3), (3, i64::MAX), (3, -1)] {
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?));
+        let (fingerprint, chain) = file.query_row("SELECT fingerprint, chain FROM room", [], row).unwrap();
+        let sum = sum(&[fingerprint, tick + 1, seq.wrapping_add(1)], &chain);
+        assert_eq!(file.execute("UPDATE room SET sealed_tick = ?1, sealed_seq = ?2, sum = ?3", [tick, seq, sum]).unwrap(), 1);
+        let error = archive(&data).recover("arena").map(drop).unwrap_err().to_string();
+        assert!(error.contains("its row in the table of rooms"), "{error}");
+    }
 }

@@ -226,6 +226,32 @@ fn the_end_of_an_entity_comes_after_all_that_happened_to_it() {
 }
 
 #[test]
+fn one_that_goes_and_another_of_its_id_that_comes_in_the_same_tick_is_there_to_all_who_follow() {
+    let mut scene = Scene::new();
+    let mut folded = scene.state.clone();
+    let lamp = scene.lamp;
+    scene.room.world_mut().despawn(scene.bulb);
+    let told = scene.told(|world| {
+        world.despawn(lamp);
+        world.spawn((EntityId::named("lamp"), Name::new("lamp"), blue(), Place(2)));
+    });
+    assert!(told.contains(&"delete lamp".to_owned()), "{told:?}");
+    let lamp = EntityId::named("lamp");
+    let protocol = scene.room.world().resource::<Protocol>();
+    assert_eq!(scene.state.component(protocol, lamp, "colour"), Some("blue".into()));
+    // The same without telling, as a store follows.
+    let mut again = Scene::new();
+    let old = again.lamp;
+    again.room.world_mut().despawn(again.bulb);
+    again.room.world_mut().despawn(old);
+    again.room.world_mut().spawn((lamp, Name::new("lamp"), blue(), Place(2)));
+    let batch = again.room.tick([]).unwrap().batch.unwrap();
+    folded.fold(protocol, &batch).unwrap();
+    assert_eq!(folded.difference(protocol, &scene.state), None);
+    assert_eq!(folded.component(protocol, lamp, "colour"), Some("blue".into()));
+}
+
+#[test]
 fn a_despawn_takes_the_children_along() {
     let mut scene = Scene::new();
     let lamp = scene.lamp;

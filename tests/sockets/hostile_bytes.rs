@@ -10,8 +10,8 @@ use roomkeeper::client::{Credentials, LinkStatus, UdpLink};
 use roomkeeper::host::gateway::{Access, BindError, GatewayCounters, GatewayEvent, GatewayLimits, Gone, Shard, ShardConfig};
 use roomkeeper::host::{ConnectionId, HostKey, TokenIssuer};
 use roomkeeper::prelude::EntityId;
-use roomkeeper::protocol::{Admission, RAW_BYTES_MAX, TRANSPORT_ID};
-use roomkeeper::room::RoomRng;
+use roomkeeper::protocol::{Admission, Protocol, ProtocolAppExt, RAW_BYTES_MAX, RoomId, State, TRANSPORT_ID, write_varint};
+use roomkeeper::room::{Blueprint, RoomRng};
 
 const STEP: Duration = Duration::from_millis(50);
 
@@ -390,4 +390,57 @@ fn noise_stops_neither_the_host_nor_its_players() {
     }
     host.events.clear();
     host.assert_unharmed(&mut ann, id);
+}
+
+/// Nothing but a mark: on the wire it takes no byte.
+#[derive(bevy_ecs::component::Component, serde::Serialize, serde::Deserialize)]
+struct Mark;
+
+fn protocol() -> std::sync::Arc<Protocol> {
+    Blueprint::new(|app| drop(app.sync::<Mark>("mark")), |_| {}).protocol()
+}
+
+fn numbers(numbers: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    numbers.into_iter().for_each(|number| write_varint(number, &mut out));
+    out
+}
+
+#[test]
+fn a_column_that_costs_nothing_is_not_read_a_thousand_times() {
+    let protocol = protocol();
+    let mark = protocol.component_names().position(|name| name == "mark").unwrap() as u64;
+    let snapshot = |columns: usize| {
+        // Tick, next seq; so many entities, one beside the other; a run of minted ones; columns that all of them have.
+        let count = 60_000;
+        let mut bytes = numbers([7, 1, count]);
+        bytes.push(0);
+        bytes.resize(bytes.len() + count as usize - 1, 1);
+        bytes.extend(numbers([count << 2, 0, columns as u64]));
+        bytes.extend(numbers([mark, 0]).repeat(columns));
+        State::from_snapshot(&protocol, RoomId::named("moor"), &bytes)
+    };
+    assert_eq!(snapshot(1).unwrap().entities().len(), 60_000);
+    let refused = snapshot(1_000).unwrap_err().to_string();
+    assert!(refused.contains("two columns"), "{refused}");
+}
+
+#[test]
+fn a_stored_batch_that_tells_of_more_facts_than_there_can_be_is_refused() {
+    let protocol = protocol();
+    let mut state = State::new(RoomId::named("moor"));
+    // Tick 1, facts: the first has the number 1, and of them there are as many as a number can say.
+    let batch = [&[1, 8, 1, 255][..], &[0xff; 8]].concat();
+    let refused = state.fold(&protocol, &batch).unwrap_err().to_string();
+    assert!(refused.contains("facts is 18446744073709551615"), "{refused}");
+}
+
+#[test]
+fn a_token_that_expires_before_it_was_made_is_refused() {
+    let host = Host::new();
+    let mut token = host.token("ann");
+    assert!(UdpLink::connect(&Credentials::Token(token.clone()), host.now).is_ok());
+    // The client's number, the version, the transport's id; then when it was made.
+    token[29..37].fill(0xff);
+    assert!(UdpLink::connect(&Credentials::Token(token), host.now).is_err());
 }

@@ -6,6 +6,8 @@
 //! May use: host, room, store, protocol. Never: sockets, threads.
 
 mod agree;
+#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+mod door;
 mod flags;
 mod form;
 mod keys;
@@ -17,6 +19,8 @@ mod tests;
 
 use clap::Args;
 
+#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+pub(crate) use self::door::config_door;
 pub(super) use self::flags::ServeFlags;
 pub(super) use self::form::Seed;
 

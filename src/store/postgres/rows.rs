@@ -51,11 +51,13 @@ fn room_at(row: &Row) -> Result<StoredRoom, StoreError> {
     let header = serde_json::from_str(text).or_else(|_| at(row, 7).map(lost_header))?;
     let (chain, fingerprint): (&[u8], i64) = (at(row, 4)?, at(row, 6)?);
     let sum = sum_of_head(fingerprint, sealed_tick.map(|tick| tick.0), sealed_seq, chain);
-    let intact = sum_of(text.as_bytes()) == at::<i64>(row, 8)? && sum == at::<i64>(row, 9)?;
+    let sealed = sealed_tick.zip(sealed_seq).map(|(tick, seq)| Head { tick, seq: FactSeq(seq.cast_unsigned()) });
+    let is_possible = sealed.is_none_or(|head| head.is_possible());
+    let intact = sum_of(text.as_bytes()) == at::<i64>(row, 8)? && sum == at::<i64>(row, 9)? && is_possible;
     let components_tick: Option<i64> = at(row, 5)?;
     Ok(StoredRoom {
         key: RoomKey(at(row, 0)?),
-        sealed: sealed_tick.zip(sealed_seq).map(|(tick, seq)| Head { tick, seq: FactSeq(seq.cast_unsigned()) }),
+        sealed,
         chain: chain_of(chain, &header),
         header,
         components_tick: components_tick.map(|_| tick_at(row, 5)).transpose()?,
@@ -257,7 +259,7 @@ impl Store for PostgresStore {
         let rows = self.all("a chunk can't be read", &sql, parameters, |row| chunk_at(row, kind))?;
         let mut chunks = Vec::with_capacity(rows.len());
         for (chunk, sum) in rows {
-            if sum_of_chunk(&chunk) != sum || chunk.to < chunk.from {
+            if sum_of_chunk(&chunk) != sum || !chunk.is_possible() {
                 return Err(StoreError::damaged(&self.name_of(room), format!("{table} {} to {}", chunk.from, chunk.to), CHECKSUM));
             }
             chunks.push(chunk);

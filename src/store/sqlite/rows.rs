@@ -33,12 +33,14 @@ fn room_at(row: &Row<'_>) -> rusqlite::Result<StoredRoom> {
     let header = json_at(row, 1).or_else(|_| row.get(7).map(lost_header))?;
     let (chain, fingerprint) = (bytes_at(row, 4)?, row.get::<_, i64>(6)?);
     let sum = sum_of_head(fingerprint, sealed.0, sealed.1, &chain);
-    let intact = header_sum == row.get::<_, i64>(8)? && sum == row.get::<_, i64>(9)?;
+    let sealed = sealed.0.zip(sealed.1).map(|(tick, seq)| Head { tick: RoomTick(tick), seq: FactSeq(seq.cast_unsigned()) });
+    let is_possible = sealed.is_none_or(|head| head.is_possible());
+    let intact = header_sum == row.get::<_, i64>(8)? && sum == row.get::<_, i64>(9)? && is_possible;
     let chain = chain_of(&chain, &header);
     Ok(StoredRoom {
         key: RoomKey(row.get(0)?),
         header,
-        sealed: sealed.0.zip(sealed.1).map(|(tick, seq)| Head { tick: RoomTick(tick), seq: FactSeq(seq.cast_unsigned()) }),
+        sealed,
         chain,
         components_tick: row.get::<_, Option<u32>>(5)?.map(RoomTick),
         fingerprint: Fingerprint(fingerprint.cast_unsigned()),
@@ -232,7 +234,7 @@ impl Store for SqliteStore {
         })?;
         let mut chunks = Vec::with_capacity(rows.len());
         for (chunk, sum) in rows {
-            if sum_of_chunk(&chunk) != sum || chunk.to < chunk.from {
+            if sum_of_chunk(&chunk) != sum || !chunk.is_possible() {
                 return Err(StoreError::damaged(&self.name_of(room), format!("{table} {} to {}", chunk.from, chunk.to), CHECKSUM));
             }
             chunks.push(chunk);
