@@ -145,3 +145,31 @@ fn the_map_names_only_what_exists() {
         }
     }
 }
+
+/// True if a licence, as packages write it, is among those that are allowed: of all that are asked for together, of one of each that can be chosen.
+fn is_allowed(licence: &str, allowed: &[&str]) -> bool {
+    let plain = licence.replace(['(', ')'], "").replace('/', " OR ");
+    plain.split(" AND ").all(|part| part.split(" OR ").any(|one| allowed.contains(&one.trim())))
+}
+
+#[test]
+fn whoever_builds_it_may_do_so_under_the_licences_that_are_allowed() {
+    let deny = std::fs::read_to_string(root().join("deny.toml")).unwrap();
+    let line = deny.lines().find(|line| line.starts_with("allow = [")).unwrap();
+    let allowed: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+    assert!(is_allowed("MIT/Apache-2.0", &allowed) && is_allowed("(MIT OR GPL-3.0) AND Unicode-3.0", &allowed));
+    assert!(!is_allowed("GPL-3.0", &allowed) && !is_allowed("MIT AND GPL-3.0", &allowed));
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--all-features", "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = told["packages"].as_array().unwrap();
+    assert!(packages.len() > 200, "{} packages", packages.len());
+    for package in packages {
+        let licence = package["license"].as_str().unwrap_or("none");
+        assert!(is_allowed(licence, &allowed), "{} is licensed under {licence}", package["name"]);
+    }
+}

@@ -11,4 +11,6 @@ mod socket;
 pub use self::linked::{LANES_MAX, LinkedSocket};
 pub use self::memory::{MemoryNetwork, MemorySocket};
 pub use self::socket::DatagramSocket;
-pub(crate) use self::socket::{is_passing, is_refused};
+pub(crate) use self::socket::is_passing;
+#[cfg(feature = "client")]
+pub(crate) use self::socket::is_refused;

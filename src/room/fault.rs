@@ -68,6 +68,7 @@ pub(super) fn note(error: impl FnOnce() -> String) {
 }
 
 /// The errors that rules returned on this thread since this was last called.
+#[cfg(all(feature = "client", feature = "host"))]
 pub(crate) fn take_errors() -> Vec<String> {
     ERRORS.take()
 }

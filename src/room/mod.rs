@@ -43,6 +43,7 @@ pub use self::blueprint::Blueprint;
 pub use self::clock::{Countdown, RoomClock, every};
 pub use self::decision::{Decision, Facts, Issued, Join, RulesAppExt, accept, reject};
 pub use self::fault::RoomFault;
+#[cfg(all(feature = "client", feature = "host"))]
 pub(crate) use self::fault::{panic_text, take_errors};
 pub use self::inbox::Inbox;
 pub use self::index::EntityIndex;

@@ -25,7 +25,7 @@ fn protocol(app: &mut App) {
 fn rules(forgets: bool) -> impl Fn(&mut App) {
     move |app| {
         app.add_systems(Startup, |mut commands: Commands| {
-            commands.spawn((EntityId::named("ann"), Health(100), Beat(0)));
+            commands.spawn((EntityId::with_name("ann"), Health(100), Beat(0)));
         });
         app.add_systems(FixedUpdate, move |mut all: Query<(&mut Health, &mut Beat)>, clock: Res<RoomClock>| {
             for (mut health, mut beat) in &mut all {

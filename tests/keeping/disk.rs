@@ -305,6 +305,8 @@ fn a_forged_row_of_impossible_numbers_is_named_and_leads_nobody_in_circles() {
     // Its journal is sealed.
     assert!(open_damaged(&data).1.is_ok());
     let file = rusqlite::Connection::open(data_file(&data)).unwrap();
+    // Who forges does not ask the table.
+    file.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
     let sum = |place: &[i64], bytes: &[u8]| {
         let seed = place.iter().fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(number.cast_unsigned()));
         twox_hash::XxHash3_64::oneshot_with_seed(seed, bytes).cast_signed()
