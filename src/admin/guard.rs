@@ -198,10 +198,9 @@ impl Guard {
             return Err((Refused::Origin, Failure::new(StatusCode::FORBIDDEN, "foreign_origin", why)));
         }
         let given = headers.get(header::AUTHORIZATION).and_then(|value| given_key(value.as_bytes()));
-        let is = |key: &AdminKey| given.as_ref().is_some_and(|given| key.is(given));
-        let for_tokens = self.token_key.as_ref().filter(|_| path == TOKENS);
         // Who has none for orders may still have one for tokens.
-        if (self.key.is_some() || for_tokens.is_some()) && ![&self.key, &for_tokens.cloned()].into_iter().flatten().any(is) {
+        let mut keys = self.key.iter().chain(self.token_key.as_ref().filter(|_| path == TOKENS)).peekable();
+        if keys.peek().is_some() && !keys.any(|key| given.as_ref().is_some_and(|given| key.is(given))) {
             let why = "the key is missing or wrong: Authorization: Bearer KEY";
             return Err((Refused::Key, Failure::new(StatusCode::UNAUTHORIZED, "no_key", why)));
         }

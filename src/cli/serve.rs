@@ -1,5 +1,6 @@
 //! `serve` and `token`.
 
+use std::any::Any;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,6 +34,9 @@ const TOKEN_SECONDS: u64 = 30;
 
 /// Takes the keys that were read again.
 type NewKeys = Box<dyn Fn(Vec<HostKey>) + Send + Sync>;
+
+/// What lets a server be looked into, until it is dropped.
+type Looking = Option<Box<dyn Any>>;
 
 /// Takes the key by which tokens are made.
 type KeyOfTokens = Box<dyn Fn(HostKey) + Send + Sync>;
@@ -202,7 +206,7 @@ fn administrate(
     host: &mut Host,
     logs: Logs,
     tokens: Option<TokenIssuer>,
-) -> Result<(Option<Admin>, KeyOfTokens), CliError> {
+) -> Result<(Looking, KeyOfTokens), CliError> {
     let Some(bind) = config.admin.bind else { return Ok((None, Box::new(|_| ()))) };
     let bad = |what: String, detail: String| CliError::Argument { what, detail };
     let mut options = AdminOptions::at(bind);
@@ -215,14 +219,14 @@ fn administrate(
     let admin = Admin::start(options, game.admin(), host.handle(), reader);
     let admin = admin.map_err(|error| bad("admin.bind".to_owned(), error.to_string()))?;
     say(&format!("look into it at http://{}", admin.address()));
-    Ok((Some(admin), Box::new(move |key| tokens.iter().for_each(|tokens| tokens.use_key(key)))))
+    Ok((Some(Box::new(admin)), Box::new(move |key| tokens.iter().for_each(|tokens| tokens.use_key(key)))))
 }
 
 #[cfg(not(feature = "admin"))]
-fn administrate(_: &Game, config: &Config, _: &mut Host, _: Logs, _: Option<TokenIssuer>) -> Result<((), KeyOfTokens), CliError> {
+fn administrate(_: &Game, config: &Config, _: &mut Host, _: Logs, _: Option<TokenIssuer>) -> Result<(Looking, KeyOfTokens), CliError> {
     let detail = "this server was built without the feature `admin`".to_owned();
     let none: KeyOfTokens = Box::new(|_| ());
-    config.admin.bind.map_or(Ok(((), none)), |_| Err(CliError::Argument { what: "admin.bind".to_owned(), detail }))
+    config.admin.bind.map_or(Ok((None, none)), |_| Err(CliError::Argument { what: "admin.bind".to_owned(), detail }))
 }
 
 /// Publishes the facts of the rooms, if that is wanted.

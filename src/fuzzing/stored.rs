@@ -174,7 +174,7 @@ pub(super) fn frame(data: &[u8]) {
     }
 }
 
-/// A folder that goes when it is dropped, in memory where there is such a place.
+/// Where a folder can be made that goes again, in memory where there is such a place.
 pub(super) fn scratch() -> PathBuf {
     let shared = PathBuf::from("/dev/shm");
     let place = if shared.is_dir() { shared } else { std::env::temp_dir() };

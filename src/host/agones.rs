@@ -143,10 +143,6 @@ impl Sidecar {
         Err(AgonesError::Refused { path: path.to_owned(), status: status.as_u16(), body })
     }
 
-    fn say(&self, path: &str) -> Result<(), AgonesError> {
-        self.ask("POST", path, Some(&json!({}))).map(drop)
-    }
-
     fn game_server(&self) -> Result<GameServer, AgonesError> {
         let path = "/gameserver";
         let body = self.ask("GET", path, None)?;
@@ -300,7 +296,7 @@ impl Agones {
     /// If the sidecar does not take it.
     pub fn stop(mut self) -> Result<(), AgonesError> {
         self.end();
-        Sidecar::new(self.port).say("/shutdown")
+        Sidecar::new(self.port).ask("POST", "/shutdown", Some(&json!({}))).map(drop)
     }
 
     fn end(&mut self) {
@@ -354,25 +350,18 @@ fn tell(
     let state = sidecar.game_server()?.status.state;
     let mut first = Ok(());
     for word in steward.words(&state, standing) {
-        let outcome = match &word {
-            Word::Health => sidecar.say("/health"),
-            Word::Ready => sidecar.say("/ready"),
-            Word::Allocate => sidecar.say("/allocate"),
-            Word::Draining => {
-                let label = json!({ "key": "roomkeeper-draining", "value": "true" });
-                sidecar.ask("PUT", "/metadata/label", Some(&label)).map(drop)
-            }
-            Word::Rooms(rooms) => sidecar.ask("PATCH", "/v1beta1/counters/rooms", Some(&json!({ "count": rooms.to_string() }))).map(drop),
-            Word::RoomsMax => {
-                sidecar.ask("PATCH", "/v1beta1/counters/rooms", Some(&json!({ "capacity": rooms_max.to_string() }))).map(drop)
-            }
-            Word::PlayersMax => {
-                let most = players_max.min(1_000).to_string();
-                sidecar.ask("PATCH", "/v1beta1/lists/players", Some(&json!({ "capacity": most }))).map(drop)
-            }
-            Word::Came(player) => sidecar.ask("POST", "/v1beta1/lists/players:addValue", Some(&json!({ "value": player }))).map(drop),
-            Word::Went(player) => sidecar.ask("POST", "/v1beta1/lists/players:removeValue", Some(&json!({ "value": player }))).map(drop),
+        let (method, path, body) = match &word {
+            Word::Health => ("POST", "/health", json!({})),
+            Word::Ready => ("POST", "/ready", json!({})),
+            Word::Allocate => ("POST", "/allocate", json!({})),
+            Word::Draining => ("PUT", "/metadata/label", json!({ "key": "roomkeeper-draining", "value": "true" })),
+            Word::Rooms(rooms) => ("PATCH", "/v1beta1/counters/rooms", json!({ "count": rooms.to_string() })),
+            Word::RoomsMax => ("PATCH", "/v1beta1/counters/rooms", json!({ "capacity": rooms_max.to_string() })),
+            Word::PlayersMax => ("PATCH", "/v1beta1/lists/players", json!({ "capacity": players_max.min(1_000).to_string() })),
+            Word::Came(player) => ("POST", "/v1beta1/lists/players:addValue", json!({ "value": player })),
+            Word::Went(player) => ("POST", "/v1beta1/lists/players:removeValue", json!({ "value": player })),
         };
+        let outcome = sidecar.ask(method, path, Some(&body)).map(drop);
         steward.said(&word, &outcome);
         match &outcome {
             Err(error @ AgonesError::Refused { .. }) if word != Word::Health => tracing::debug!("{error}"),

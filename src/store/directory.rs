@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::clock::instant;
 use super::error::StoreError;
 
 /// How often a room changed hands. It only grows.
@@ -143,11 +144,6 @@ struct Kept {
     held: BTreeMap<String, Held>,
     /// By which lease rooms are open. A room that was lost and claimed again has to be opened again before anything of it is written.
     opened: BTreeMap<String, Token>,
-}
-
-#[expect(clippy::disallowed_methods, reason = "a host has to know by itself when its leases have run out")]
-fn instant() -> Instant {
-    Instant::now()
 }
 
 /// What leases are timed by: real time, or for simulations one that passes when it is told to.

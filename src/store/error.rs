@@ -190,3 +190,18 @@ impl StoreError {
         move |error| Self::Io { what, error }
     }
 }
+
+/// What an error says, with the reasons behind it, in one line. A reason that it names itself is not said again.
+#[cfg(any(feature = "postgres", feature = "nats"))]
+pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut detail = error.to_string();
+    let mut source = error.source();
+    while let Some(reason) = source {
+        let reason_text = reason.to_string();
+        if !detail.ends_with(&reason_text) {
+            detail = format!("{detail}: {reason_text}");
+        }
+        source = reason.source();
+    }
+    detail.replace('\n', "; ")
+}

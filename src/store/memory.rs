@@ -130,6 +130,11 @@ fn write_seal(tables: &mut Tables, seal: &Seal) {
 }
 
 impl Sharer {
+    /// The token of a room, if the room is this host's by it.
+    fn held(&self, room: &str, token: Option<Token>) -> Result<Token, StoreError> {
+        token.filter(|token| self.directory.holds(room, *token)).ok_or_else(|| StoreError::Lost { rooms: vec![room.to_owned()] })
+    }
+
     /// Refuses a flush with anything of rooms that are not this host's.
     fn check(&mut self, rooms: impl Iterator<Item = RoomKey>) -> Result<(), StoreError> {
         let mut lost = BTreeSet::new();
@@ -166,12 +171,7 @@ impl Sharer {
 
     /// Seals what earlier hosts of a room left of it in their journals.
     fn take_over(&self, tables: &mut Tables, name: &str) -> Result<Vec<String>, StoreError> {
-        let leases = self.directory.leases();
-        let lost = || StoreError::Lost { rooms: vec![name.to_owned()] };
-        let token = leases.open(name).ok_or_else(lost)?;
-        if !self.directory.holds(name, token) {
-            return Err(lost());
-        }
+        self.held(name, self.directory.leases().open(name))?;
         let Some(room) = tables.rooms.iter().find(|room| room.header.name == name).cloned() else { return Ok(Vec::new()) };
         let (mut found, mut ticks): (Vec<String>, Vec<HotTick>) = Default::default();
         for row in tables.shared.iter().filter(|row| row.room == room.key) {
@@ -195,16 +195,11 @@ impl Store for MemoryStore {
     }
 
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
-        let mut token = None;
-        if let Some(sharer) = &self.sharer {
-            let lost = || StoreError::Lost { rooms: vec![header.name.clone()] };
-            let opened = sharer.directory.leases().opened(&header.name).ok_or_else(lost)?;
-            token = Some(opened).filter(|token| sharer.directory.holds(&header.name, *token));
-            token.ok_or_else(lost)?;
-        }
+        let name = &header.name;
+        let token = self.sharer.as_ref().map(|sharer| sharer.held(name, sharer.directory.leases().opened(name))).transpose()?;
         let key = self.note_room(header, protocol);
         if let (Some(sharer), Some(token)) = (&mut self.sharer, token) {
-            sharer.opened.insert(key, (header.name.clone(), token));
+            sharer.opened.insert(key, (name.clone(), token));
         }
         Ok(key)
     }
@@ -221,14 +216,12 @@ impl Store for MemoryStore {
     fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let tables = &mut *tables;
-        let mut newer = false;
         if let Some(sharer) = &mut self.sharer {
             let frames = split_frame(&flush.frame)?;
             sharer.check(frames.iter().map(|(room, _)| *room).chain(flush.seals.iter().map(|seal| seal.key)))?;
             if !sharer.write_journal(tables, flush, &frames) {
                 return Ok(());
             }
-            newer = true;
         } else {
             tables.flush = flush.number;
             if !flush.frame.is_empty() {
@@ -242,7 +235,7 @@ impl Store for MemoryStore {
         for (name, key, seq, memory) in &flush.cursors {
             let place = (name.clone(), *key);
             // Who lost a room may have a projection left that lags behind that of the room's host.
-            if !newer || tables.cursors.get(&place).is_none_or(|(known, _)| known <= seq) {
+            if self.sharer.is_none() || tables.cursors.get(&place).is_none_or(|(known, _)| known <= seq) {
                 tables.cursors.insert(place, (*seq, memory.clone()));
             }
         }

@@ -9,6 +9,7 @@
 
 mod archive;
 mod chain;
+mod clock;
 mod directory;
 mod error;
 mod follow;
@@ -26,6 +27,11 @@ mod recovery;
 mod retention;
 mod sqlite;
 mod stream;
+#[cfg_attr(
+    not(any(feature = "nats", all(feature = "client", feature = "host"))),
+    expect(dead_code, reason = "nobody publishes, and nothing is configured")
+)]
+mod subjects;
 mod sums;
 mod tables;
 mod timeline;
@@ -49,6 +55,8 @@ pub use self::record::{Entities, Head, KeptTick, RoomHeader, Snippet, StoredFact
 pub use self::retention::{Compacted, Retention};
 pub use self::sqlite::{Durability, SqliteStore, data_file};
 pub use self::stream::{Stream, StreamItem};
+#[cfg(all(feature = "client", feature = "host"))]
+pub(crate) use self::subjects::{PREFIX, STREAM, is_prefix, is_stream};
 pub use self::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
 pub use self::timeline::{Cursor, Link, StateDiff, Why};
 pub use self::verify::{Finding, Verified};

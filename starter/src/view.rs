@@ -2,9 +2,8 @@
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::cli::{Actor, Eyes, Key, Keys, Picture, Pilot, Shape, Tint, View};
-use roomkeeper::client::{InterpolateAppExt, Issue, Shown};
+use roomkeeper::client::{InterpolateAppExt, Shown, issue};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::User;
 
@@ -49,11 +48,8 @@ fn pilot() -> Pilot {
         let (wanted, picks) = (keys.direction(walk), keys.struck.contains(&Key::Char(' ')));
         let turns = wanted != heading;
         heading = wanted;
-        let sent = world.run_system_once(move |mut issue: Issue| {
-            // A command that can't be sent, because the connection just ended, need not be.
-            let _ = turns.then(|| issue.send(&Head(wanted)));
-            let _ = picks.then(|| issue.send(&Pick));
-        });
-        debug_assert!(sent.is_ok());
+        // A command that can't be sent, because the connection just ended, need not be.
+        let _ = turns.then(|| issue(world, &Head(wanted)));
+        let _ = picks.then(|| issue(world, &Pick));
     })
 }

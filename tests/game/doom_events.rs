@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{bot, components, facts, protocol, rules, story};
+use crate::{bot, components, facts, over_udp, protocol, rules, story};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{
     Connection, ConnectionState, Credentials, HeadlessReplica, Replica, ReplicaPlugin, Sight, UdpLink, replica_state,
 };
-use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Gone, Shard, ShardConfig};
-use roomkeeper::host::{HostKey, HostLimits, Lobby, TokenIssuer, Visitor};
+use roomkeeper::host::gateway::{Access, GatewayLimits, Shard, ShardConfig};
+use roomkeeper::host::{HostKey, HostLimits, Lobby, TokenIssuer};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{ClientMessage, Identity, LeaveReason, Protocol, State};
+use roomkeeper::protocol::{ClientMessage, Identity, Protocol, State};
 use roomkeeper::room::{Blueprint, Level, RoomOptions};
 use roomkeeper::sim::Sim;
 
@@ -77,32 +77,14 @@ impl Host {
     }
 
     fn receive(&mut self) {
-        self.lobby.advance(self.now);
-        self.shard.receive(self.now, 10_000);
-        for event in self.shard.drain_events() {
-            match event {
-                GatewayEvent::Connected(id, admission) => {
-                    self.lobby.connected(id, Visitor { player: admission.player, name: admission.name, room: admission.room });
-                }
-                GatewayEvent::Message(id, message) | GatewayEvent::Packet(id, message) => self.lobby.message(id, &message),
-                GatewayEvent::Disconnected(id, Gone::Lost) => self.lobby.disconnected(id, LeaveReason::Timeout),
-                GatewayEvent::Disconnected(id, _) => self.lobby.disconnected(id, LeaveReason::Left),
-            }
-        }
+        over_udp::receive(&mut self.lobby, &mut self.shard, self.now);
     }
 
     fn tick(&mut self) {
         self.receive();
         let report = self.lobby.tick_room("match").unwrap();
         self.facts.extend(report.facts.iter().map(|fact| fact.name.to_string()));
-        let shard = &mut self.shard;
-        let closed = self.lobby.pump(|id, own, shared| {
-            shard.send_packet_parts(id, &[own, shared]);
-        });
-        for closed in closed {
-            self.shard.disconnect(closed);
-        }
-        self.shard.flush(self.now);
+        over_udp::send(&mut self.lobby, &mut self.shard, self.now);
     }
 
     fn state(&mut self) -> State {

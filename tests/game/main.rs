@@ -12,6 +12,8 @@ mod facts;
 mod foreseen;
 #[path = "../../src/bin/inferno/map/mod.rs"]
 mod map;
+#[path = "../sockets/over_udp.rs"]
+mod over_udp;
 #[path = "../../src/bin/inferno/protocol.rs"]
 mod protocol;
 #[path = "../../src/bin/inferno/rules/mod.rs"]

@@ -9,7 +9,7 @@ use crate::map::{Point, add, distance, scale, unit};
 use crate::{protocol, rules};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use roomkeeper::client::{InterpolateAppExt, Issue, Replica, Shown};
+use roomkeeper::client::{InterpolateAppExt, Replica, Shown, issue};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::Producer;
 use roomkeeper::room::{Level, RoomRng};
@@ -40,18 +40,16 @@ fn wander(sim: &mut Sim, name: &str, seed: u64) {
         if chance.chance(0.1) {
             heading = unit([chance.unit_f32() - 0.5, chance.unit_f32() - 0.5]).unwrap_or(heading);
         }
-        let mut state = bevy_ecs::system::SystemState::<Issue>::new(world);
-        let mut issue = state.get_mut(world).unwrap();
-        let _ = issue.send(&Move { to: add(at.0, scale(heading, 0.3)) });
+        let _ = issue(world, &Move { to: add(at.0, scale(heading, 0.3)) });
         if chance.chance(0.1) {
-            let _ = issue.send(&Fire { aim: [chance.unit_f32() - 0.5, chance.unit_f32() - 0.5] });
+            let _ = issue(world, &Fire { aim: [chance.unit_f32() - 0.5, chance.unit_f32() - 0.5] });
         }
         if chance.chance(0.02) {
             let weapon = if chance.chance(0.5) { WeaponKind::Fist } else { WeaponKind::Pistol };
-            let _ = issue.send(&SwitchWeapon { weapon });
+            let _ = issue(world, &SwitchWeapon { weapon });
         }
         if chance.chance(0.02) && !doors.is_empty() {
-            let _ = issue.send(&OpenDoor { door: doors[chance.range(0..doors.len() as u32) as usize] });
+            let _ = issue(world, &OpenDoor { door: doors[chance.range(0..doors.len() as u32) as usize] });
         }
     });
 }

@@ -11,37 +11,21 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::beats::{Beat, Mark, Marked, Player, Sum, protocol};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::admin::{Admin, AdminError, AdminGame, AdminKey, AdminOptions, Tokens};
 use roomkeeper::cli::{Actor, Eyes, Picture, Pilot, Shape, Tint, View};
-use roomkeeper::client::{Connection, ConnectionState, Credentials, Issue, ReplicaPlugin, UdpPlugin, UdpTransport};
+use roomkeeper::client::{ConnectionState, Credentials};
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{Host, HostKey, HostOptions, Keeper, Template, TokenIssuer};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Admission, FactSeq, Refusal, RoomTick};
+use roomkeeper::protocol::{FactSeq, Refusal, RoomTick};
 use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
 use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-#[derive(Component, Clone, Serialize, Deserialize)]
-struct Beat(u32);
-#[derive(Serialize, Deserialize)]
-struct Mark(u32);
-#[derive(Clone, Serialize, Deserialize)]
-struct Marked(u32);
-#[derive(Component, Serialize, Deserialize, Default)]
-struct Sum(u32);
-
-fn protocol(app: &mut App) {
-    let _ = app.sync::<Beat>("beat");
-    let _ = app.sync::<Sum>("sum");
-    app.command::<Mark>("mark").stateless_fact::<Marked>("marked");
-}
 
 /// 0 is rejected.
 fn rules(app: &mut App) {
@@ -190,7 +174,7 @@ impl Running {
 
     /// Somebody who has joined, marked so often, and is known to be stored.
     fn with_marks(&self, marks: &[u32]) -> Player {
-        let mut ann = Player::connect(self.game, "ann");
+        let mut ann = Player::connect(self.game, "ann", "main");
         self.until("ann is in", Some(&mut ann), |_, ann| ann.unwrap().state().is_in_room());
         let mut all = 0;
         for mark in marks {
@@ -214,42 +198,6 @@ impl Drop for Running {
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.thread.take().unwrap().join();
         assert!(ended.is_ok() || std::thread::panicking(), "the host panicked");
-    }
-}
-
-struct Player(App);
-
-impl Player {
-    fn connect(address: SocketAddr, name: &str) -> Self {
-        let mut app = App::new();
-        app.add_plugins((ReplicaPlugin, UdpPlugin));
-        protocol(&mut app);
-        app.finish();
-        app.cleanup();
-        let client_id = u64::from_le_bytes(HostKey::random().unwrap().0[..8].try_into().unwrap());
-        let admission = Admission { client_id, player: EntityId::named(name), name: name.to_owned(), room: None };
-        let credentials = Credentials::Unauthenticated { server: address, admission };
-        app.insert_resource(UdpTransport::connect(&credentials, "main", false).unwrap());
-        Self(app)
-    }
-
-    fn connect_by(token: Vec<u8>) -> Self {
-        let mut player = Self::connect(([127, 0, 0, 1], 9).into(), "nobody");
-        player.0.insert_resource(UdpTransport::connect(&Credentials::Token(token), "main", false).unwrap());
-        player
-    }
-
-    fn state(&self) -> ConnectionState {
-        self.0.world().resource::<Connection>().state().clone()
-    }
-
-    fn mark(&mut self, by: u32) {
-        self.0.world_mut().run_system_once(move |mut issue: Issue| drop(issue.send(&Mark(by)))).unwrap();
-    }
-
-    fn sum(&mut self) -> u32 {
-        let world = self.0.world_mut();
-        world.query::<&Sum>().iter(world).map(|sum| sum.0).sum()
     }
 }
 
@@ -822,7 +770,7 @@ fn a_back_end_fetches_tokens_by_a_key_that_is_good_for_nothing_else() {
         assert_eq!(told["player"], EntityId::named(&format!("ann{number}")).to_string());
         assert_eq!(told["addresses"], json!([running.game.to_string()]));
         let token = BASE64_STANDARD.decode(told["token"].as_str().unwrap()).unwrap();
-        let mut player = Player::connect_by(token);
+        let mut player = Player::by(&Credentials::Token(token), "main");
         let begun = now();
         while !player.state().is_in_room() {
             assert!(begun.elapsed() < Duration::from_secs(10), "not in: {:?}", player.state());

@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::binary::{Process, inferno};
 use roomkeeper::host::agones::public_address;
 use serde_json::{Value, json};
 
@@ -148,33 +148,13 @@ fn serve_one(stream: &TcpStream, book: &Mutex<Book>) -> Option<()> {
     stream.write_all(format!("{head}{answer}").as_bytes()).ok()
 }
 
-struct Process(Child);
-
-impl Process {
-    fn start(arguments: &[&str], port: Option<u16>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_inferno"));
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("AGONES_SDK_HTTP_PORT");
-        if let Some(port) = port {
-            command.env("AGONES_SDK_HTTP_PORT", port.to_string());
-        }
-        Self(command.spawn().unwrap())
+fn start(arguments: &[&str], port: Option<u16>) -> Process {
+    let mut command = inferno();
+    command.args(arguments).env_remove("AGONES_SDK_HTTP_PORT");
+    if let Some(port) = port {
+        command.env("AGONES_SDK_HTTP_PORT", port.to_string());
     }
-
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap().success());
-    }
-
-    fn end(&mut self) -> bool {
-        self.signal("-TERM");
-        self.0.wait().unwrap().success()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    Process::start(&mut command)
 }
 
 /// A port at which nobody listens, as a cluster would choose one.
@@ -188,18 +168,18 @@ fn a_server_of_a_fleet_is_ready_lives_is_allocated_counts_and_shuts_down() {
     let sidecar = Sidecar::start(Book { state: "Scheduled".to_owned(), game_port, ..Book::default() });
     let bind = format!("127.0.0.1:{game_port}");
     let set = ["--set", "limits.rooms_max=7", "--set", "agones.ready_again_after=2s", "--set", "limits.seat_ticks=20"];
-    let mut server = Process::start(&[&["serve", "--bind", &bind, "--also", "second"][..], &set[..]].concat(), Some(sidecar.port));
+    let server = start(&[&["serve", "--bind", &bind, "--also", "second"][..], &set[..]].concat(), Some(sidecar.port));
     sidecar.until("it is ready", |book| book.state == "Ready" && book.rooms == Some(2) && book.rooms_max == Some(7));
     assert_eq!(public_address(sidecar.port, Duration::ZERO).unwrap(), SocketAddr::from(([127, 0, 0, 1], game_port)));
 
-    let mut bots = Process::start(&["bot", "--bots", "2", "--server", &bind], None);
+    let bots = start(&["bot", "--bots", "2", "--server", &bind], None);
     sidecar.until("it is allocated, and both are counted", |book| book.state == "Allocated" && book.players.len() == 2);
-    bots.end();
+    bots.signal("-TERM");
     sidecar.until("it is empty, and ready again", |book| book.state == "Ready" && book.players.is_empty());
     let before = sidecar.book.lock().unwrap().health;
     sidecar.until("it goes on to live", |book| book.health > before + 2);
 
-    assert!(server.end());
+    server.stop();
     let book = sidecar.book.lock().unwrap();
     assert_eq!(book.state, "Shutdown");
     assert_eq!(book.wrong, Vec::<String>::new());
@@ -212,7 +192,7 @@ fn a_server_that_stands_still_is_not_said_to_live_and_one_that_drains_says_so() 
     let game_port = free_port();
     let sidecar = Sidecar::start(Book { state: "Scheduled".to_owned(), game_port, is_bare: true, ..Book::default() });
     let bind = format!("127.0.0.1:{game_port}");
-    let server = Process::start(&["serve", "--bind", &bind, "--set", "stop.announce=5s"], Some(sidecar.port));
+    let server = start(&["serve", "--bind", &bind, "--set", "stop.announce=5s"], Some(sidecar.port));
     sidecar.until("it is ready", |book| book.state == "Ready" && book.health > 1);
     let tried = |book: &Book| book.said.iter().filter(|said| said.contains("v1beta1")).count();
     assert!(tried(&sidecar.book.lock().unwrap()) <= 3, "what the fleet does not have is not asked for again and again");
@@ -231,11 +211,10 @@ fn a_server_that_stands_still_is_not_said_to_live_and_one_that_drains_says_so() 
 
 #[test]
 fn without_a_sidecar_there_is_no_fleet_and_one_that_is_named_and_not_there_is_told() {
-    let mut alone = Process::start(&["serve", "--bind", "127.0.0.1:0"], None);
-    let mut line = String::new();
-    BufReader::new(alone.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains("on udp"), "{line}");
-    assert!(alone.end());
+    let mut alone = start(&["serve", "--bind", "127.0.0.1:0"], None);
+    alone.until("on udp");
+    assert!(alone.heard.first().is_some_and(|line| line.contains("on udp")), "{:?}", alone.heard);
+    alone.stop();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = public_address(nobody, Duration::ZERO).unwrap_err().to_string();
     assert!(error.contains(&format!("the Agones sidecar on port {nobody} does not answer /gameserver")), "{error}");

@@ -8,35 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::beats::{Beat, Mark, Marked, Player, Sum, protocol};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::client::{
-    Connection, ConnectionState, Credentials, HeadlessReplica, Issue, LinkStatus, Replica, ReplicaPlugin, Sight, UdpLink, UdpPlugin,
-    UdpTransport, unix_time,
+    Connection, ConnectionState, Credentials, HeadlessReplica, LinkStatus, Replica, ReplicaPlugin, Sight, UdpLink, unix_time,
 };
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{Ban, Host, HostHandle, HostKey, HostOptions, Keeper, OrderError, Template, TokenIssuer};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Admission, ClientMessage, Protocol, Refusal, Speed};
+use roomkeeper::protocol::{ClientMessage, Protocol, Refusal, Speed};
 use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
 use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
-use serde::{Deserialize, Serialize};
-
-#[derive(Component, Clone, Serialize, Deserialize)]
-struct Beat(u32);
-#[derive(Serialize, Deserialize)]
-struct Mark(u32);
-#[derive(Clone, Serialize, Deserialize)]
-struct Marked(u32);
-#[derive(Component, Serialize, Deserialize, Default)]
-struct Sum(u32);
-
-fn protocol(app: &mut App) {
-    let _ = app.sync::<Beat>("beat");
-    let _ = app.sync::<Sum>("sum");
-    app.command::<Mark>("mark").stateless_fact::<Marked>("marked");
-}
 
 /// 1,000 fails, more than that burns so many milliseconds in each tick.
 fn rules(app: &mut App) {
@@ -58,24 +41,24 @@ fn rules(app: &mut App) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a rule that burns time on purpose")]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
-fn blueprint() -> Blueprint {
+pub fn blueprint() -> Blueprint {
     Blueprint::new(protocol, rules)
 }
 
 /// A host that runs on a thread of its own.
-struct Running {
-    handle: HostHandle,
-    address: SocketAddr,
+pub struct Running {
+    pub handle: HostHandle,
+    pub address: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<bool>>,
 }
 
 impl Running {
-    fn start(options: HostOptions, store: Option<MemoryStore>, prepare: impl FnOnce(&mut Host)) -> Self {
+    pub fn start(options: HostOptions, store: Option<MemoryStore>, prepare: impl FnOnce(&mut Host)) -> Self {
         Self::with(Access::Loopback, options, store, prepare)
     }
 
@@ -99,69 +82,22 @@ impl Running {
     }
 
     /// Stops it. True if all rooms ended in time.
-    fn stop(mut self) -> bool {
+    pub fn stop(mut self) -> bool {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()
     }
 
-    fn status(&self, room: &str) -> roomkeeper::host::RoomInfo {
+    pub fn status(&self, room: &str) -> roomkeeper::host::RoomInfo {
         self.handle.rooms().unwrap().into_iter().find(|info| info.name == room).unwrap()
     }
 
-    fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         self.handle.rooms().unwrap().into_iter().map(|info| info.name).collect()
     }
 }
 
-fn credentials(address: SocketAddr, name: &str) -> Credentials {
-    let client_id = u64::from_le_bytes(HostKey::random().unwrap().0[..8].try_into().unwrap());
-    let admission = Admission { client_id, player: EntityId::named(name), name: name.to_owned(), room: None };
-    Credentials::Unauthenticated { server: address, admission }
-}
-
-struct Player(App);
-
-impl Player {
-    fn connect(address: SocketAddr, name: &str, room: &str) -> Self {
-        Self::by(&credentials(address, name), room)
-    }
-
-    fn by(credentials: &Credentials, room: &str) -> Self {
-        let mut app = App::new();
-        app.add_plugins((ReplicaPlugin, UdpPlugin));
-        protocol(&mut app);
-        app.finish();
-        app.cleanup();
-        app.insert_resource(UdpTransport::connect(credentials, room, false).unwrap());
-        Self(app)
-    }
-
-    fn state(&self) -> ConnectionState {
-        self.0.world().resource::<Connection>().state().clone()
-    }
-
-    fn room(&self) -> String {
-        self.0.world().resource::<Replica>().room_name().to_owned()
-    }
-
-    fn mark(&mut self, by: u32) {
-        self.0.world_mut().run_system_once(move |mut issue: Issue| drop(issue.send(&Mark(by)))).unwrap();
-    }
-
-    fn sum(&mut self) -> u32 {
-        let world = self.0.world_mut();
-        world.query::<&Sum>().iter(world).map(|sum| sum.0).sum()
-    }
-
-    fn leave(&mut self) {
-        self.0.world_mut().resource_mut::<Connection>().leave();
-        self.0.update();
-        self.0.world_mut().resource_mut::<UdpTransport>().hang_up();
-    }
-}
-
 /// Lets time pass until something is so.
-fn until(what: &str, players: &mut [&mut Player], mut is_so: impl FnMut(&mut [&mut Player]) -> bool) {
+pub fn until(what: &str, players: &mut [&mut Player], mut is_so: impl FnMut(&mut [&mut Player]) -> bool) {
     let begun = now();
     while !is_so(players) {
         assert!(begun.elapsed() < Duration::from_secs(30), "{what}: not in 30 s");
@@ -170,7 +106,7 @@ fn until(what: &str, players: &mut [&mut Player], mut is_so: impl FnMut(&mut [&m
     }
 }
 
-fn in_room(players: &mut [&mut Player]) -> bool {
+pub fn in_room(players: &mut [&mut Player]) -> bool {
     players.iter().all(|player| player.state().is_in_room())
 }
 
@@ -249,7 +185,7 @@ fn a_thousand_who_come_at_once_to_rooms_of_two_are_all_seated_and_no_room_has_th
     };
     let fingerprint = replica().protocol().fingerprint();
     let join = |nth: usize| Joiner {
-        link: UdpLink::connect(&credentials(running.address, &format!("p{nth}")), unix_time()).unwrap(),
+        link: UdpLink::connect(&Credentials::unauthenticated(running.address, &format!("p{nth}")), unix_time()).unwrap(),
         replica: replica(),
         greeted: false,
         room: None,

@@ -2,6 +2,9 @@
 
 mod admin;
 mod agones;
+mod beats;
+#[path = "../binary/mod.rs"]
+mod binary;
 mod capacity;
 mod host;
 mod play;

@@ -180,7 +180,7 @@ fn who_watches_goes_back_in_time_and_on_again_where_the_server_keeps_it() {
         // So that her walk is past.
         std::thread::sleep(std::time::Duration::from_secs(3));
         let mut spectator = inferno(&["watch", "--view", &server.1]);
-        spectator.wait_for("the player", |screen| place(screen) > 4.0);
+        spectator.wait_for("the player", |screen| place(screen) > 3.5);
         spectator.keys("[");
         if kept {
             // Less than ten seconds have passed: it is at the beginning, and sees her come.
@@ -189,7 +189,7 @@ fn who_watches_goes_back_in_time_and_on_again_where_the_server_keeps_it() {
             spectator.wait_for_text("this server does not keep what happened");
         }
         spectator.keys("]");
-        spectator.wait_for("the present", |screen| !screen.contains("late") && place(screen) > 4.0);
+        spectator.wait_for("the present", |screen| !screen.contains("late") && place(screen) > 3.5);
         spectator.keys("q");
         assert_eq!(spectator.end(), 0);
         player.keys("qq");

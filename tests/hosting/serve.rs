@@ -7,11 +7,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
+use crate::binary::{Folder, PATIENCE, inferno, signal, tell_lines};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{Connection, ConnectionState, ReplicaPlugin};
@@ -19,41 +19,6 @@ use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::protocol::{EntityId, Protocol, Refusal};
 use roomkeeper::room::{Blueprint, RoomOptions};
 use serde_json::Value;
-
-/// Nothing here takes nearly so long; whoever waits for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn inferno() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_inferno"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMKEEPER_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-/// A folder of its own, which goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("roomkeeper-serve-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// What a command says, and whether it ended well.
 fn said(command: &mut Command) -> (bool, String, String) {
@@ -64,11 +29,11 @@ fn said(command: &mut Command) -> (bool, String, String) {
 /// Lines of a stream as they come.
 fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (tell, told) = channel();
-    std::thread::spawn(move || BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    tell_lines(stream, tell);
     told
 }
 
-/// A process, with what it says. It ends with its test.
+/// A process, with what it says on each of its outputs. It ends with its test.
 struct Process {
     child: Child,
     out: Receiver<String>,
@@ -83,7 +48,7 @@ impl Process {
     }
 
     fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+        signal(&self.child, name);
     }
 
     /// How it ended, and all that it said to stderr that was not taken yet.

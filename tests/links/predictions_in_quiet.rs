@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::foreseen::{assert_clean, bad_link, id, predicted};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use roomkeeper::client::{Issue, Replica};
+use roomkeeper::client::{Replica, issue};
 use roomkeeper::predict::PredictAppExt;
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Codec, Interpolation, Quantised};
@@ -306,8 +306,7 @@ fn a_shot_at_what_was_seen_hits_in_the_prediction_too() {
     sim.room_mut().world_mut().entity_mut(cart).insert(Belt(0.4));
     sim.run_ticks(20).bot("ann", |world| {
         let cart = world.resource::<Replica>().entity(id("crate")).and_then(|cart| world.get::<Place>(cart)).copied();
-        let mut state = bevy_ecs::system::SystemState::<Issue>::new(world);
-        state.get_mut(world).unwrap().send(&Aim { at: id("crate"), place: cart.unwrap().0 }).unwrap();
+        issue(world, &Aim { at: id("crate"), place: cart.unwrap().0 }).unwrap();
     });
     sim.run_ticks(100).bot("ann", |_| {});
     sim.run_ticks(20);

@@ -9,6 +9,8 @@
 
 #[path = "../arena/mod.rs"]
 mod arena;
+#[path = "../binary/mod.rs"]
+mod binary;
 #[cfg(all(feature = "postgres", unix))]
 #[expect(dead_code, reason = "the tests of PostgreSQL take more of it")]
 #[path = "../postgres/server.rs"]
@@ -21,18 +23,19 @@ mod server;
 mod shared;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use arena::{blueprint, options, script};
 use async_nats::jetstream::stream::Config;
+use binary::{Folder, PATIENCE};
 use outside::Outside;
 use roomkeeper::host::{KeepOptions, Keeper};
 use roomkeeper::protocol::{FactSeq, RoomId, RoomTick};
 use roomkeeper::room::Room;
 use roomkeeper::store::nats::{NatsOptions, PublisherReport, ToldFact, named_by, subject_of};
 use roomkeeper::store::{Archive, Durability, Handle, Retention, StoredFact, reader_at};
-use server::{PATIENCE, Server};
+use server::Server;
 use uuid::Uuid;
 
 /// Names that would split a subject, widen it, or end it.
@@ -40,24 +43,6 @@ const ROOMS: [&str; 4] = ["main", "a.b.>", "*", "halls/of the/Ümläut %2E"];
 
 /// How long a stream of these tests knows a double by its id.
 const WINDOW: Duration = Duration::from_millis(100);
-
-/// A folder of a test's own.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("nats-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Rooms that are kept, and publish.
 struct House {

@@ -1,77 +1,13 @@
 //! The real server, as somebody runs it whose projections are elsewhere.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
-use super::server::{PATIENCE, Server};
+use super::binary::{PATIENCE, Process, inferno};
+use super::server::Server;
 use super::{Folder, WINDOW, ledgers_in, stream_is_ledger};
-
-pub fn inferno() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_inferno"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMKEEPER_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-/// A process and what it says, on both outputs. It ends with its test.
-pub struct Process {
-    pub child: Child,
-    said: Receiver<String>,
-    pub heard: Vec<String>,
-}
-
-impl Process {
-    pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (say, said) = channel();
-        let (out, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let say_errors = say.clone();
-        std::thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
-        std::thread::spawn(move || BufReader::new(errors).lines().map_while(Result::ok).try_for_each(|line| say_errors.send(line)));
-        Self { child, said, heard: Vec::new() }
-    }
-
-    /// How many lines so far have something in them.
-    pub fn hears(&mut self, wanted: &str) -> usize {
-        self.heard.extend(self.said.try_iter());
-        self.heard.iter().filter(|line| line.contains(wanted)).count()
-    }
-
-    /// What a line says after some words, once there is one.
-    pub fn until(&mut self, wanted: &str) -> String {
-        let began = Instant::now();
-        while self.hears(wanted) == 0 {
-            assert!(began.elapsed() < PATIENCE, "no {wanted:?} in {:#?}", self.heard);
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        let line = self.heard.iter().find(|line| line.contains(wanted)).unwrap();
-        line.split_once(wanted).unwrap().1.to_owned()
-    }
-
-    /// Ends it at once.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Tells it to stop, and waits until it has.
-    pub fn stop(mut self) {
-        assert!(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success(), "{:#?}", self.heard);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A server with two rooms, players in them, and a way to look into it.
 struct Served {

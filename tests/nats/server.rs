@@ -5,13 +5,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::binary::PATIENCE;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::jetstream::{self, Context};
 use roomkeeper::store::nats::{NatsOptions, ToldFact, subject_of};
-
-/// Whoever waits for so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 fn program() -> Option<PathBuf> {
     let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();

@@ -7,8 +7,8 @@ use roomkeeper::protocol::FactSeq;
 use roomkeeper::store::{Archive, PostgresOptions, PostgresStore, StoredFact};
 
 use super::arena::blueprint;
-use super::served::{Process, inferno};
-use super::server::{PATIENCE, Server};
+use super::binary::{PATIENCE, Process, inferno};
+use super::server::Server;
 use super::{WINDOW, database, stream_is_ledger};
 
 const ROOMS: [&str; 2] = ["main", "north"];

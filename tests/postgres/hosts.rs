@@ -1,30 +1,17 @@
 //! Two real servers that share their rooms by a real PostgreSQL. One is killed, paused, or told to stop; the rooms go on, and so do the players.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::store::{Archive, PostgresOptions, PostgresStore};
 
 use super::arena::blueprint;
+use super::binary::{PATIENCE, Process, inferno};
 use super::server::Server;
 
 /// For how long a lease holds here.
 const LEASE: Duration = Duration::from_secs(3);
-
-/// Whoever waits for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn inferno() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_inferno"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMKEEPER_")) {
-        command.env_remove(name);
-    }
-    command
-}
 
 fn address_of(database: &Server) -> String {
     format!("postgres://rooms@127.0.0.1:{}/postgres", database.port())
@@ -32,53 +19,6 @@ fn address_of(database: &Server) -> String {
 
 fn options_of(database: &Server) -> PostgresOptions {
     PostgresOptions::at(address_of(database))
-}
-
-/// A process and what it says, on both outputs.
-struct Process {
-    child: Child,
-    said: Receiver<String>,
-    heard: Vec<String>,
-}
-
-impl Process {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (say, said) = channel();
-        let (out, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let say_errors = say.clone();
-        std::thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
-        std::thread::spawn(move || BufReader::new(errors).lines().map_while(Result::ok).try_for_each(|line| say_errors.send(line)));
-        Self { child, said, heard: Vec::new() }
-    }
-
-    fn hears(&mut self, wanted: &str) -> bool {
-        self.heard.extend(self.said.try_iter());
-        self.heard.iter().any(|line| line.contains(wanted))
-    }
-
-    fn until(&mut self, wanted: &str) {
-        let began = Instant::now();
-        while !self.hears(wanted) {
-            assert!(began.elapsed() < PATIENCE, "no {wanted:?} in {:#?}", self.heard);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
-    fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// A server that shares the rooms `main` and `north` with others.
@@ -95,9 +35,7 @@ impl Host {
         command.args(["serve", "--bind", "127.0.0.1:0", "--also", "north", "--data", &address_of(database), "--log", "warn"]);
         command.args(["--set", &share, "--set", &lease]);
         let mut process = Process::start(&mut command);
-        process.until(" on udp ");
-        let line = process.heard.iter().find(|line| line.contains(" on udp ")).unwrap();
-        let address = line.split_once(" on udp ").unwrap().1.parse().unwrap();
+        let address = process.until(" on udp ").parse().unwrap();
         Self { process, address }
     }
 }
@@ -132,7 +70,7 @@ impl Stage {
                 player(if turned { [second, first] } else { [first, second] }, name, room)
             })
             .collect();
-        players.iter_mut().for_each(|player| player.until("in the room"));
+        players.iter_mut().for_each(|player| drop(player.until("in the room")));
         Some((stage, hosts, players))
     }
 
@@ -228,7 +166,7 @@ fn a_host_that_is_told_to_stop_moves_its_players_and_loses_none() {
     stage.until_beyond("main", RoomTick(head.0 + 60));
     for player in &mut players {
         player.until("in the room");
-        assert!(player.is_running() && !player.hears("reconnecting"), "nobody lost its connection: {:#?}", player.heard);
+        assert!(player.is_running() && player.hears("reconnecting") == 0, "nobody lost its connection: {:#?}", player.heard);
     }
     stage.assert_unbroken();
 }

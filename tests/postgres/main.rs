@@ -9,6 +9,8 @@
 
 #[path = "../arena/mod.rs"]
 mod arena;
+#[path = "../binary/mod.rs"]
+mod binary;
 mod failures;
 mod hosts;
 mod leases;

@@ -1,12 +1,13 @@
 //! Every operation, fact and snapshot has the JSON forms of people and tools, and comes back from them unchanged.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use crate::arena::state_of;
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
 use proptest::prelude::*;
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Codec, CodecError, Operation, Protocol, Reader, State, Step, encode_operations};
+use roomkeeper::protocol::{Codec, CodecError, Operation, Protocol, Reader, Step, encode_operations};
 use roomkeeper::room::{Level, Room, RoomOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -47,16 +48,11 @@ fn room() -> Room {
     Room::new(RoomOptions { level, ..RoomOptions::named("json") }, protocol, |_| {}).unwrap()
 }
 
-fn state(room: &mut Room) -> State {
-    let snapshot = room.snapshot().unwrap();
-    State::from_snapshot(room.world().resource::<Protocol>(), room.info().id, &snapshot).unwrap()
-}
-
 #[test]
 fn a_level_comes_back_as_the_snapshot_that_it_is() {
     let mut room = room();
     let written: Value = serde_json::from_str(LEVEL).unwrap();
-    let state = state(&mut room);
+    let state = state_of(&mut room);
     let protocol = room.world().resource::<Protocol>();
     assert_eq!(state.to_json(protocol).unwrap(), written);
     let by_component = state.to_component_json(protocol).unwrap();
@@ -70,7 +66,7 @@ fn a_level_comes_back_as_the_snapshot_that_it_is() {
 /// Does something to a room and tells the operations of the batch.
 fn told(act: impl FnOnce(&mut World)) -> Vec<Operation> {
     let mut room = room();
-    let mut before = state(&mut room);
+    let mut before = state_of(&mut room);
     act(room.world_mut());
     let batch = room.tick([]).unwrap().batch.unwrap();
     before.apply(room.world().resource::<Protocol>(), &batch).unwrap()
@@ -171,7 +167,7 @@ proptest! {
         let names = ["door123", "guard", "lamp"];
         let mut room = room();
 
-        let mut before = state(&mut room);
+        let mut before = state_of(&mut room);
         let world = room.world_mut();
         for (which, (x, y)) in moves {
             let entity = entity(world, names[which]);

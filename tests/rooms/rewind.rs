@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::RunSystemOnce;
 use proptest::prelude::*;
-use roomkeeper::client::{InterpolateAppExt, Issue, Shown};
+use roomkeeper::client::{InterpolateAppExt, Shown, issue};
 use roomkeeper::host::{header_of, rerun};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{CommandId, Interpolation, RoomTick, SeenTick};
@@ -120,7 +119,7 @@ fn shots(rules: Rules, link: &str, seed: u64) -> Vec<Fired> {
 }
 
 fn fire_at(world: &mut World, at: [f32; 2]) {
-    world.run_system_once(move |mut issue: Issue| issue.send(&Fire { at }).map(drop).unwrap()).unwrap();
+    issue(world, &Fire { at }).unwrap();
 }
 
 fn age_millis(fired: &Fired) -> u64 {

@@ -4,6 +4,7 @@ mod bare_transport;
 mod gateway;
 mod handshake;
 mod hostile_bytes;
+mod over_udp;
 mod past;
 mod reconnecting;
 mod sessions;

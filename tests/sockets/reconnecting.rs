@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::client::{
-    Connection, ConnectionChanged, ConnectionState, Credentials, Diverged, Issue, Replica, ReplicaPlugin, UdpPlugin, UdpTransport,
-    Unanswered, clear_replica, unix_time,
+    Connection, ConnectionChanged, ConnectionState, Credentials, Diverged, Replica, ReplicaPlugin, UdpPlugin, UdpTransport, Unanswered,
+    clear_replica, issue, unix_time,
 };
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{HostKey, HostLimits, Server, TokenIssuer};
@@ -179,7 +178,7 @@ impl Stage {
     }
 
     fn wave(&mut self) {
-        self.app.world_mut().run_system_once(|mut issue: Issue| issue.send(&Wave).map(drop)).unwrap().unwrap();
+        issue(self.app.world_mut(), &Wave).unwrap();
     }
 
     fn waves(&self) -> Option<u32> {

@@ -6,14 +6,14 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::over_udp;
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::RunSystemOnce;
-use roomkeeper::client::{Connection, ConnectionState, Credentials, Issue, LinkStatus, Replica, ReplicaPlugin, UdpLink};
-use roomkeeper::host::gateway::{Access, GatewayEvent, GatewayLimits, Gone, Shard, ShardConfig};
-use roomkeeper::host::{HostKey, HostLimits, Lobby, TokenIssuer, Visitor};
+use roomkeeper::client::{Connection, ConnectionState, Credentials, LinkStatus, Replica, ReplicaPlugin, UdpLink, issue};
+use roomkeeper::host::gateway::{Access, GatewayLimits, Shard, ShardConfig};
+use roomkeeper::host::{HostKey, HostLimits, Lobby, TokenIssuer};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Admission, EntityRemoved, LeaveReason, Protocol, Refusal};
+use roomkeeper::protocol::{Admission, EntityRemoved, Protocol, Refusal};
 use roomkeeper::room::{Blueprint, RoomOptions};
 use serde::{Deserialize, Serialize};
 
@@ -84,18 +84,7 @@ impl Host {
     }
 
     fn tick(&mut self) {
-        self.lobby.advance(self.now);
-        self.shard.receive(self.now, 10_000);
-        for event in self.shard.drain_events() {
-            match event {
-                GatewayEvent::Connected(id, who) => {
-                    self.lobby.connected(id, Visitor { player: who.player, name: who.name, room: who.room });
-                }
-                GatewayEvent::Message(id, message) | GatewayEvent::Packet(id, message) => self.lobby.message(id, &message),
-                GatewayEvent::Disconnected(id, Gone::Lost) => self.lobby.disconnected(id, LeaveReason::Timeout),
-                GatewayEvent::Disconnected(id, _) => self.lobby.disconnected(id, LeaveReason::Left),
-            }
-        }
+        over_udp::receive(&mut self.lobby, &mut self.shard, self.now);
         let report = self.lobby.tick_room("room").unwrap();
         for fact in &report.facts {
             match fact.get::<Waved>() {
@@ -103,14 +92,7 @@ impl Host {
                 None => self.facts.push(fact.name.to_string()),
             }
         }
-        let shard = &mut self.shard;
-        let closed = self.lobby.pump(|id, own, shared| {
-            shard.send_packet_parts(id, &[own, shared]);
-        });
-        for closed in closed {
-            self.shard.disconnect(closed);
-        }
-        self.shard.flush(self.now);
+        over_udp::send(&mut self.lobby, &mut self.shard, self.now);
     }
 }
 
@@ -168,7 +150,7 @@ impl Player {
     }
 
     fn wave(&mut self, number: u32) -> bool {
-        self.app.world_mut().run_system_once(move |mut issue: Issue| issue.send(&Wave(number)).is_ok()).unwrap()
+        issue(self.app.world_mut(), &Wave(number)).is_ok()
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::form::Given;
 use super::load::{Flag, Sources, resolve};
 use super::print::print;
+use crate::fuzzing::chosen;
 
 const FILE: &str = "/etc/game/server.toml";
 
@@ -19,7 +20,8 @@ fn bare(printed: &str) -> String {
 
 /// A configuration that is in order is printed, and what is printed is read as the same.
 pub(crate) fn config_door(data: &[u8]) {
-    let (choice, data) = data.split_first().map_or((0, data), |(first, rest)| (*first % 3, rest));
+    let (choice, data) = chosen(data);
+    let choice = choice % 3;
     let text = String::from_utf8_lossy(data);
     let pairs = text.lines().filter_map(|line| line.split_once('='));
     let sources = match choice {

@@ -8,6 +8,7 @@ use super::settings::{Config, Room, Template};
 use crate::cli::options::Survives;
 use crate::host::LogFormat;
 use crate::protocol::limits::NAME_BYTES_MAX;
+use crate::store::{is_prefix, is_stream};
 
 const DAY_TICKS: u32 = 24 * 60 * 60 * 20;
 const HOUR_MILLIS: u64 = 60 * 60 * 1_000;
@@ -166,18 +167,9 @@ const NATS: Fitting = Fitting(
     "an address as \"nats://host:4222\" or \"tls://host:4222\", or several with commas between them,",
 );
 
-const STREAM: Fitting = Fitting(
-    |text| (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'),
-    "a name of letters, digits, - and _",
-);
+const STREAM: Fitting = Fitting(is_stream, "a name of letters, digits, - and _");
 
-const PREFIX: Fitting = Fitting(
-    |text| {
-        let is_token = |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*' && byte != b'>');
-        text.len() <= 128 && !text.starts_with(['$', '_']) && text.split('.').all(is_token)
-    },
-    "the beginning of subjects, as \"roomkeeper.facts\", without wildcards and spaces,",
-);
+const PREFIX: Fitting = Fitting(is_prefix, "the beginning of subjects, as \"roomkeeper.facts\", without wildcards and spaces,");
 
 /// The name of the environment's variable for a key, by its path.
 pub(super) fn variable(path: &str) -> String {

@@ -9,7 +9,7 @@ use super::form::Seed;
 use crate::cli::options::Survives;
 use crate::host::gateway::GatewayLimits;
 use crate::host::{HostLimits, LogFormat};
-use crate::store::WriterOptions;
+use crate::store::{PREFIX, STREAM, WriterOptions};
 
 /// The template of rooms that name none, and of those that flags open. There always is one.
 pub(crate) const DEFAULT: &str = "default";
@@ -161,7 +161,7 @@ impl Config {
             gateway: GatewayLimits::default(),
             hosting: Hosting { room_threads: 0, rest_after: None, bans: None },
             admin: Administration { bind: None, key: None, token_key: None },
-            nats: Publishing { url: None, stream: "ROOMKEEPER".to_owned(), prefix: "roomkeeper.facts".to_owned(), credentials: None },
+            nats: Publishing { url: None, stream: STREAM.to_owned(), prefix: PREFIX.to_owned(), credentials: None },
             share: Sharing { host: None, address: None, lease: Duration::from_secs(10) },
             store: Keeping { data: None, survives: Survives::PowerLoss, seal_always: false, writer: WriterOptions::default() },
             agones: InFleet { port: None, ready_again_after: None },

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::plan::{Dying, Fault};
 use super::{LEASE_STEPS, SILENT_STEPS, STEP};
 use crate::host::clerk::{Clerk, Led, News};
-use crate::host::{ConnectionId, HostLimits, Keeper, Lobby, Visitor};
+use crate::host::{ConnectionId, HostLimits, KeepError, Keeper, Lobby, Visitor};
 use crate::protocol::{ClientMessage, LeaveReason, Refusal, RoomTick};
 use crate::room::{Blueprint, Level, RoomOptions};
 use crate::sim::AroundCommits;
@@ -93,7 +93,7 @@ pub(super) struct Process {
     pub(super) keeper: Keeper,
     clerk: Clerk,
     leases: Leases,
-    /// Connections, and for how many steps nothing has come from each. `None` until it said which room it wants.
+    /// Connections, for how many steps nothing has come from each, and whether it said which room it wants.
     heard: BTreeMap<ConnectionId, (u32, bool)>,
 }
 
@@ -287,10 +287,9 @@ impl Process {
                 common.takeovers += u64::from(tick.0 > 0);
                 self.lobby.admit_room(opened).map_err(|error| Refusal::RoomClosed(error.to_string()))
             }
-            // Another host has it by now: it is asked for again.
             Err(error) => {
-                let is_lost = error.to_string().contains("not leased");
-                if !is_lost {
+                // Another host has it by now: it is asked for again.
+                if !matches!(error, KeepError::Store(StoreError::Lost { .. })) {
                     common.fail(format!("{host} can't open {room}: {error}"));
                 }
                 Err(Refusal::RoomClosed(error.to_string()))

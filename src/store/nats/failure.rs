@@ -94,17 +94,3 @@ pub enum NatsError {
     #[error("the ledger can't be read: {0}")]
     Store(#[from] StoreError),
 }
-
-/// What an error says, with the reasons behind it, in one line.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
-    let mut detail = error.to_string();
-    let mut source = error.source();
-    while let Some(reason) = source {
-        let reason_text = reason.to_string();
-        if !detail.ends_with(&reason_text) {
-            detail = format!("{detail}: {reason_text}");
-        }
-        source = reason.source();
-    }
-    detail.replace('\n', "; ")
-}

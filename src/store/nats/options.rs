@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_nats::{ConnectOptions, ServerAddr};
 
+use super::super::subjects::{PREFIX, STREAM, is_prefix, is_stream};
 use super::failure::NatsError;
-use super::subject::{is_prefix, name_of};
+use super::subject::name_of;
 
 /// How long connecting may take, and each answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
@@ -40,8 +41,8 @@ impl NatsOptions {
     pub fn at(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            stream: "ROOMKEEPER".to_owned(),
-            prefix: "roomkeeper.facts".to_owned(),
+            stream: STREAM.to_owned(),
+            prefix: PREFIX.to_owned(),
             credentials: None,
             last_words: Duration::from_secs(3),
         }
@@ -50,8 +51,7 @@ impl NatsOptions {
     /// Checks what can be checked without a server.
     pub(super) fn check(&self) -> Result<Target, NatsError> {
         let name = |what, name: &str, wanted| NatsError::Name { what, name: name.to_owned(), wanted };
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if self.stream.is_empty() || self.stream.len() > 64 || !self.stream.bytes().all(is_name) {
+        if !is_stream(&self.stream) {
             return Err(name("the stream", &self.stream, "a name of letters, digits, - and _"));
         }
         if !is_prefix(&self.prefix) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::super::clock::instant;
 use super::super::tables::Store;
 use super::super::writer::Writer;
 use super::failure::NatsError;
@@ -47,13 +48,7 @@ pub(super) struct Shared {
     pub(super) failures: AtomicU64,
     pub(super) rooms_refused: AtomicU64,
     failing: Mutex<Option<String>>,
-    is_stopping: AtomicBool,
     until: Mutex<Option<Instant>>,
-}
-
-#[expect(clippy::disallowed_methods, reason = "the publisher works in real time")]
-pub(super) fn instant() -> Instant {
-    Instant::now()
 }
 
 impl Shared {
@@ -72,12 +67,11 @@ impl Shared {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Acquire)
+        self.stops_at().is_some()
     }
 
     fn stop(&self, within: Duration) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(instant() + within);
-        self.is_stopping.store(true, Ordering::Release);
     }
 }
 

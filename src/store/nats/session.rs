@@ -17,9 +17,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::super::error::in_full;
 use super::super::tables::RoomKey;
 use super::fact::ToldFact;
-use super::failure::{NatsError, in_full};
+use super::failure::NatsError;
 use super::options::{NatsOptions, PATIENCE, Target};
 use super::publisher::Shared;
 use super::subject::{covers, of_room};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::super::clock::instant;
 use super::super::error::StoreError;
 use super::super::tables::{RoomKey, Store};
 use super::super::writer::{CursorKeeper, FreshFacts, RoomFate};
@@ -14,7 +15,7 @@ use super::fact::ToldFact;
 use super::failure::NatsError;
 use super::line::{Line, Place, Sealed};
 use super::options::Target;
-use super::publisher::{Shared, instant};
+use super::publisher::Shared;
 use super::session::{Last, Message, Run, Session};
 use super::subject::subject_of;
 use crate::protocol::FactSeq;
@@ -277,10 +278,14 @@ impl Work {
         keys.into_iter().for_each(|key| self.keep_position(key, at_once));
     }
 
+    /// How many facts wait, of all rooms.
+    fn waits(&self) -> u64 {
+        self.lines.values().map(Line::waits).sum()
+    }
+
     fn report(&self) {
-        let waiting: u64 = self.lines.values().map(Line::waits).sum();
         let refused = self.lines.values().filter(|line| line.is_refused()).count();
-        self.shared.waiting.store(waiting, Ordering::Relaxed);
+        self.shared.waiting.store(self.waits(), Ordering::Relaxed);
         self.shared.rooms_refused.store(refused as u64, Ordering::Relaxed);
     }
 
@@ -288,8 +293,7 @@ impl Work {
         self.pause = RETRY.0;
         if self.failing.take().is_some() {
             self.shared.set_failing(None);
-            let waiting: u64 = self.lines.values().map(Line::waits).sum();
-            tracing::warn!(waiting, "facts are published again");
+            tracing::warn!(waiting = self.waits(), "facts are published again");
         }
     }
 

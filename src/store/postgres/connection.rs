@@ -1,16 +1,16 @@
 //! A connection that never waits for ever: every answer has a time limit of ours, besides those that the server is told.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, NoTls, Row, Socket, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::super::error::StoreError;
+use super::super::error::{StoreError, in_full};
 
 /// What a query is given.
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -36,14 +36,7 @@ impl std::fmt::Debug for Connection {
 
 /// What the driver says, with the reasons behind it, in one line.
 pub(super) fn refused(what: &'static str, error: &tokio_postgres::Error) -> StoreError {
-    let mut detail = error.to_string();
-    let mut source = error.source();
-    while let Some(reason) = source {
-        detail = format!("{detail}: {reason}");
-        source = reason.source();
-    }
-    let code = error.code().map(|code| code.code().to_owned());
-    StoreError::Postgres { what, detail: detail.replace('\n', "; "), code }
+    StoreError::Postgres { what, detail: in_full(error), code: error.code().map(|code| code.code().to_owned()) }
 }
 
 fn wait<T>(
@@ -58,22 +51,25 @@ fn wait<T>(
     }
 }
 
+/// Connects. What drives the connection runs while somebody waits, and ends with the client. What ends it is told to who waits.
+fn connect<T>(runtime: &Runtime, config: &Config, tls: T, patience: Duration) -> Result<Client, StoreError>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = wait(runtime, "the database can't be reached", patience, config.connect(tls))?;
+    drop(runtime.spawn(async move { drop(connection.await) }));
+    Ok(client)
+}
+
 impl Connection {
     /// Connects. `patience` is how long each answer may take, and so is the whole of connecting.
     pub(super) fn open(config: &Config, tls: Option<MakeRustlsConnect>, patience: Duration) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(StoreError::io("a connection needs a poller of the system's"))?;
-        let what = "the database can't be reached";
-        // What drives it runs while somebody waits, and ends with the client. What ends it is told to who waits.
         let connected = match tls {
-            Some(tls) => wait(&runtime, what, patience, config.connect(tls)).map(|(client, connection)| {
-                drop(runtime.spawn(async move { drop(connection.await) }));
-                client
-            }),
-            None => wait(&runtime, what, patience, config.connect(NoTls)).map(|(client, connection)| {
-                drop(runtime.spawn(async move { drop(connection.await) }));
-                client
-            }),
+            Some(tls) => connect(&runtime, config, tls, patience),
+            None => connect(&runtime, config, NoTls, patience),
         };
         match connected {
             Ok(client) => Ok(Self { runtime: Some(runtime), client, prepared: BTreeMap::new(), patience, broken: false }),

@@ -20,6 +20,7 @@ pub use self::fresh::{FreshFacts, RoomFate, RoomNews};
 pub use self::options::{Pressure, WriterOptions, WriterReport};
 use self::requests::thread_time;
 use super::chain::Chain;
+use super::clock::instant;
 use super::error::StoreError;
 use super::follow::{Beginning, Cadence, Follower};
 use super::record::{RoomHeader, TickRecord};
@@ -133,11 +134,6 @@ impl Shared {
     fn done(&self) -> MutexGuard<'_, Done> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the writer works in real time")]
-fn instant() -> Instant {
-    Instant::now()
 }
 
 /// Notes where projections stand, from any thread.
