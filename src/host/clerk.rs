@@ -44,11 +44,13 @@ pub(crate) struct Clerk {
     pub(crate) every: Duration,
     /// Where the least full of the other hosts is reached.
     pub(crate) peer: Option<String>,
+    /// Where this one is reached.
+    pub(crate) here: Option<String>,
 }
 
 impl Clerk {
     pub(crate) fn new(directory: Box<dyn Directory>, stored: Option<Box<dyn Store>>, host: &str, every: Duration) -> Self {
-        Self { directory, stored, host: host.to_owned(), every, peer: None }
+        Self { directory, stored, host: host.to_owned(), every, peer: None, here: None }
     }
 
     /// Where a room is. If it is nowhere, this host takes it where a room of that name may be created, or is stored.
@@ -103,7 +105,9 @@ impl Clerk {
             news.push(News::Lost(lost.into_iter().map(place).collect()));
         }
         let hosts = self.directory.hosts()?;
-        let others = hosts.into_iter().filter(|entry| entry.host != self.host && entry.silent < self.every * MISSED_MAX);
+        let (own, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|entry| entry.host == self.host);
+        self.here = own.into_iter().next().map(|entry| entry.address);
+        let others = others.into_iter().filter(|entry| entry.silent < self.every * MISSED_MAX);
         self.peer = others.min_by_key(|entry| (entry.load.members, entry.load.rooms)).map(|entry| entry.address);
         news.extend(self.take_lapsed(load)?);
         Ok(news)

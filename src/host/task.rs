@@ -62,6 +62,8 @@ pub(super) enum Mail {
     Ask(Box<dyn FnOnce(&mut Lobby) + Send>),
     /// The room is to end: closed for its members, or put to rest.
     End(Refusal),
+    /// The room is another host's, or nobody's: it is closed, and nothing more of it is written.
+    Lose(Refusal),
     /// Nothing more happens in the room: it is written, so that another host can go on with it. Its members stay until it ends.
     HandOver,
 }
@@ -172,6 +174,7 @@ pub(super) struct Task {
     part: u32,
     empty_since: Option<Duration>,
     ending: Option<Duration>,
+    is_lost: bool,
     /// Nothing happens any more; and whether the host knows that all is stored.
     handing: Option<bool>,
     /// The last tick that was handed to the store.
@@ -222,6 +225,7 @@ impl Task {
             part: 0,
             empty_since: None,
             ending: None,
+            is_lost: false,
             handing: None,
             recorded: None,
             news,
@@ -312,6 +316,11 @@ impl Task {
             Mail::End(why) => {
                 self.lobby.close_room(&self.berth.name, &why);
                 self.ending.get_or_insert(now);
+            }
+            Mail::Lose(why) => {
+                self.lobby.close_room(&self.berth.name, &why);
+                self.ending.get_or_insert(now);
+                self.is_lost = true;
             }
             Mail::HandOver => drop(self.handing.get_or_insert(false)),
         }
@@ -438,8 +447,8 @@ impl Task {
         }
         let Some(since) = self.ending else { return true };
         let all_know = (!self.lobby.has_pasts() && !self.lobby.has_sessions()) || now > since + ENDING_MAX;
-        let is_written = self.is_written();
-        if all_know && (is_written || now > since + WRITING_MAX) {
+        let is_written = !self.is_lost && self.is_written();
+        if all_know && (is_written || self.is_lost || now > since + WRITING_MAX) {
             // What it counted outlives it.
             self.note_status(now);
             self.kept.take().into_iter().for_each(|kept| kept.close());

@@ -9,4 +9,5 @@ mod capacity;
 mod host;
 mod play;
 mod serve;
+mod sharing;
 mod terminal;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Host, Place, Route};
+use super::{Ending, Host, Place, Route};
 use crate::host::bans::Ban;
 use crate::host::clock::unix_time;
 use crate::host::handle::Order;
@@ -35,7 +35,7 @@ impl Host {
         };
         let rest: Vec<String> = self.places.iter().filter(|(_, place)| may_rest(place)).map(|(name, _)| name.clone()).collect();
         for name in rest {
-            self.end(&name, Refusal::RoomClosed("nobody was in it".to_owned()), is_kept);
+            self.end(&name, Refusal::RoomClosed("nobody was in it".to_owned()), if is_kept { Ending::Rest } else { Ending::Close });
         }
     }
 
@@ -60,7 +60,7 @@ impl Host {
             }
         }
         for room in lost {
-            self.end(&room, Refusal::RoomClosed("it went to another server".to_owned()), false);
+            self.is_lost(&room, None);
         }
     }
 
@@ -93,7 +93,7 @@ impl Host {
             Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
             Order::Close { room, why, answer } => {
                 self.wanted.remove(&room);
-                let _ = answer.send(self.end(&room, Refusal::RoomClosed(why), false));
+                let _ = answer.send(self.end(&room, Refusal::RoomClosed(why), Ending::Close));
             }
             Order::Mail { room, mail, answer } => {
                 let place = self.places.get(&room).filter(|place| place.ending.is_none());

@@ -95,6 +95,17 @@ impl Default for HostOptions {
     }
 }
 
+/// Why a room was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Nobody is in it; it may be woken again.
+    Rest,
+    /// Somebody wanted it, or the host stops.
+    Close,
+    /// Its lease ran out: what is not stored of it does not count.
+    Lost,
+}
+
 /// A room that is open.
 struct Place {
     berth: Arc<Berth>,
@@ -105,8 +116,8 @@ struct Place {
     seats: usize,
     /// Everybody who was led there and is connected.
     visitors: usize,
-    /// It was told to end, and whether it may be woken again.
-    ending: Option<bool>,
+    /// Why it was told to end, if it was.
+    ending: Option<Ending>,
 }
 
 impl Place {
@@ -453,7 +464,7 @@ impl Host {
             if hands_over {
                 place.berth.send(Mail::HandOver);
             } else {
-                place.ending = Some(false);
+                place.ending = Some(Ending::Close);
                 place.berth.send(Mail::End(Refusal::ShuttingDown));
             }
         }
@@ -529,14 +540,16 @@ impl Host {
     fn ended(&mut self, name: &str, written: bool) {
         let Some(place) = self.places.remove(name) else { return };
         self.ended.add(&place.berth.status());
-        // What is not stored must not be gone on with; its lease runs out by itself.
-        if written
-            && let Some(sharing) = &self.sharing
-            && sharing.holds(name)
-        {
-            sharing.ask(Ask::Release(name.to_owned()));
+        if let Some(sharing) = self.sharing.as_ref().filter(|sharing| sharing.holds(name)) {
+            if place.ending == Some(Ending::Lost) {
+                // Nobody else was there to take it: it is this host's again, by a new lease.
+                self.is_given(name.to_owned());
+            } else if written {
+                // Otherwise the writer still has something of it to write, and who wants the room is to come here.
+                sharing.ask(Ask::Release(name.to_owned()));
+            }
         }
-        if place.ending == Some(true) && self.sharing.is_none() {
+        if place.ending == Some(Ending::Rest) && self.sharing.is_none() {
             tracing::info!(room = name, "at rest");
             self.resting.insert(name.to_owned(), place.template_name);
         }
@@ -545,10 +558,13 @@ impl Host {
         self.take_waiting(name).into_iter().for_each(|(connection, hello)| self.knock(connection, hello));
     }
 
-    fn end(&mut self, name: &str, why: Refusal, rests: bool) -> bool {
-        let Some(place) = self.places.get_mut(name).filter(|place| place.ending.is_none()) else { return false };
-        place.ending = Some(rests);
-        place.berth.send(Mail::End(why));
+    fn end(&mut self, name: &str, why: Refusal, ending: Ending) -> bool {
+        let Some(place) = self.places.get_mut(name) else { return false };
+        if place.ending.is_some() && ending != Ending::Lost {
+            return false;
+        }
+        place.ending = Some(ending);
+        place.berth.send(if ending == Ending::Lost { Mail::Lose(why) } else { Mail::End(why) });
         true
     }
 }

@@ -30,6 +30,8 @@ struct Board {
     load: Load,
     /// Where the least full of the other hosts is reached.
     peer: Option<String>,
+    /// Where this one is reached.
+    here: Option<String>,
 }
 
 /// The way to the directory.
@@ -102,6 +104,11 @@ impl Sharing {
     pub(super) fn peer(&self) -> Option<String> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner).peer.clone()
     }
+
+    /// Where this host is reached, as the directory says.
+    pub(super) fn here(&self) -> Option<String> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner).here.clone()
+    }
 }
 
 impl Drop for Sharing {
@@ -114,8 +121,14 @@ impl Drop for Sharing {
 
 fn renew(clerk: &mut Clerk, board: &Mutex<Board>, say: impl Fn(News)) -> Result<(), StoreError> {
     let load = load(board);
-    clerk.renew(load)?.into_iter().for_each(say);
-    board.lock().unwrap_or_else(PoisonError::into_inner).peer.clone_from(&clerk.peer);
+    let news = clerk.renew(load)?;
+    {
+        let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
+        board.peer.clone_from(&clerk.peer);
+        board.here.clone_from(&clerk.here);
+    }
+    // Who hears of it asks the board.
+    news.into_iter().for_each(say);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::share::{Ask, Sharing};
-use super::{Host, ShareOptions};
+use super::{Ending, Host, ShareOptions};
 use crate::host::clerk::{Led, News};
 use crate::host::server::ServerError;
 use crate::protocol::{LeaveReason, Refusal};
@@ -83,8 +83,11 @@ impl Host {
     }
 
     /// The directory gave this host a room.
-    fn is_given(&mut self, room: String) {
-        if self.places.contains_key(&room) || self.draining {
+    pub(super) fn is_given(&mut self, room: String) {
+        // It may be given twice: because its host is gone, and because somebody asked for it. One that ends because it was lost is opened
+        // again once it has.
+        let is_queued = self.to_open.iter().any(|(queued, _)| *queued == room);
+        if self.places.contains_key(&room) || is_queued || self.draining {
             return;
         }
         match self.template_for_stored(&room) {
@@ -116,10 +119,12 @@ impl Host {
         }
     }
 
-    fn is_lost(&mut self, room: &str, host: Option<String>) {
-        tracing::error!(room, ?host, "another host has it now: nothing more of it counts here");
-        let why = host.map_or_else(|| Refusal::RoomClosed("it went to another server".to_owned()), Refusal::Elsewhere);
-        self.end(room, why, false);
+    pub(super) fn is_lost(&mut self, room: &str, host: Option<String>) {
+        tracing::error!(room, ?host, "another host may have it now: nothing more of it counts here");
+        // Where nobody says who has it, those who were in it ask here again: it is known by then, or this host has it anew.
+        let there = host.or_else(|| self.sharing.as_ref().and_then(Sharing::here));
+        let why = there.map_or_else(|| Refusal::RoomClosed("it went to another server".to_owned()), Refusal::Elsewhere);
+        self.end(room, why, Ending::Lost);
     }
 
     /// All of a room that is handed over is stored.
@@ -132,7 +137,7 @@ impl Host {
     /// A room was given back: who is still in it is sent to where it can go on.
     fn is_released(&mut self, room: &str) {
         if self.draining {
-            self.end(room, self.farewell(), false);
+            self.end(room, self.farewell(), Ending::Close);
         }
     }
 
