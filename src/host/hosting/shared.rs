@@ -120,7 +120,14 @@ impl Host {
     }
 
     pub(super) fn is_lost(&mut self, room: &str, host: Option<String>) {
-        tracing::error!(room, ?host, "another host may have it now: nothing more of it counts here");
+        // The directory says so, and the store that refuses what is written of it.
+        if self.places.get(room).is_none_or(|place| place.ending == Some(Ending::Lost)) {
+            return;
+        }
+        match &host {
+            Some(host) => tracing::error!(room, host, "another host has it now: nothing more of it counts here"),
+            None => tracing::error!(room, "its lease ran out: nothing more of it counts here"),
+        }
         // Where nobody says who has it, those who were in it ask here again: it is known by then, or this host has it anew.
         let there = host.or_else(|| self.sharing.as_ref().and_then(Sharing::here));
         let why = there.map_or_else(|| Refusal::RoomClosed("it went to another server".to_owned()), Refusal::Elsewhere);

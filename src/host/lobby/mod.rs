@@ -244,6 +244,10 @@ impl Lobby {
     pub fn close_room(&mut self, name: &str, refusal: &Refusal) {
         let Some(hosted) = self.rooms.remove(name) else { return };
         for connection in hosted.members.iter().chain(&hosted.arriving).chain(hosted.users.values()) {
+            if let Some(session) = self.sessions.get_mut(connection) {
+                // Another room may have that name before it is gone, and other viewers that number.
+                (session.room, session.viewer) = (None, None);
+            }
             self.refuse(*connection, refusal);
         }
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 
-use self::host::{BUFFER_BYTES, Common, Process, SimHost};
+use self::host::{BUFFER_BYTES, Common, SimHost};
 use self::plan::Whose;
 pub use self::plan::{ClusterSize, Dying, Fault, Planned, plan};
 use self::player::Player;
@@ -25,7 +25,7 @@ use crate::client::replica_state;
 use crate::host::ConnectionId;
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{CommandId, EntityId, FactSeq, LinkConditions, Protocol, State};
-use crate::room::{Blueprint, Level, Room};
+use crate::room::{Blueprint, Level};
 use crate::store::{Archive, MemoryDirectory, MemoryStore, Store};
 
 /// How long a step is.
@@ -375,9 +375,7 @@ impl<'a> Run<'a> {
         for player in &mut self.players {
             let here = player.cut == 0 && player.frozen == 0 && Self::is_well(&self.hosts, player);
             let process = player.at.filter(|_| here).and_then(|at| self.hosts.get_mut(at)?.process.as_mut());
-            // In a room with secrets members are told things one by one, and what each may know is checked by the game.
-            let is_secretive = |process: &&mut Process| process.lobby.room(&player.room).is_some_and(Room::is_secretive);
-            let Some(process) = process.filter(|process| !is_secretive(process)) else { continue };
+            let Some(process) = process else { continue };
             let Some(state) = process.lobby.state_for(player.client.connection) else { continue };
             let Some(room) = process.lobby.room(&player.room) else { continue };
             let (tick, protocol) = (room.tick_now(), room.world().resource::<Protocol>());
