@@ -136,6 +136,11 @@ impl Berth {
         lock(&self.status).clone()
     }
 
+    /// How many seats are kept for those whose connections broke.
+    pub(super) fn away(&self) -> usize {
+        lock(&self.status).away
+    }
+
     pub(super) fn take_pace(&self) -> Pace {
         std::mem::take(&mut *lock(&self.pace))
     }

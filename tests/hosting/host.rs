@@ -444,3 +444,18 @@ fn who_is_in_a_room_and_who_comes_is_told_how_fast_it_goes_and_follows() {
     until("a minute of the room passes", &mut [&mut ann, &mut bob], |all| all[0].0.world().resource::<Replica>().tick().0 > before + 300);
     assert!(since.elapsed() < Duration::from_secs(15) && running.status("main").status.speed == Speed::MAX);
 }
+
+#[test]
+fn a_seat_that_is_kept_for_somebody_who_is_cut_off_is_given_to_nobody_who_asks_for_any_room() {
+    let running = Running::start(HostOptions::default(), None, |host| host.template("duel", on_demand(2)));
+    let mut ann = Player::connect(running.address, "ann", "duel/*");
+    let mut bob = Player::connect(running.address, "bob", "duel/*");
+    until("both are in", &mut [&mut ann, &mut bob], in_room);
+    let first = bob.room();
+    assert_eq!(ann.room(), first);
+    // Ann says nothing any more.
+    until("her seat is kept", &mut [&mut bob], |_| running.status(&first).status.away == 1);
+    let mut cem = Player::connect(running.address, "cem", "duel/*");
+    until("cem is in", &mut [&mut bob, &mut cem], in_room);
+    assert_ne!(cem.room(), first);
+}

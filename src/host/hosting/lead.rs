@@ -103,8 +103,10 @@ impl Host {
         let found = self.templates.get(template).ok_or_else(no_room)?;
         if name == "*" {
             let limits = &self.options.limits;
+            // Seats that are kept for those whose connections broke are not free.
+            let taken = |place: &Place| place.seats + place.berth.away();
             let is_free =
-                |place: &Place| place.template_name == template && place.ending.is_none() && place.seats < place.seats_max(limits);
+                |place: &Place| place.template_name == template && place.ending.is_none() && taken(place) < place.seats_max(limits);
             // The fullest one, so that people meet.
             let free = self.places.iter().filter(|(_, place)| is_free(place)).max_by_key(|(_, place)| place.seats);
             if let Some((room, _)) = free {
