@@ -105,9 +105,8 @@ impl Clerk {
             news.push(News::Lost(lost.into_iter().map(place).collect()));
         }
         let hosts = self.directory.hosts()?;
-        let (own, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|entry| entry.host == self.host);
-        self.here = own.into_iter().next().map(|entry| entry.address);
-        let others = others.into_iter().filter(|entry| entry.silent < self.every * MISSED_MAX);
+        self.here = hosts.iter().find(|entry| entry.host == self.host).map(|entry| entry.address.clone());
+        let others = hosts.into_iter().filter(|entry| entry.host != self.host && entry.silent < self.every * MISSED_MAX);
         self.peer = others.min_by_key(|entry| (entry.load.members, entry.load.rooms)).map(|entry| entry.address);
         news.extend(self.take_lapsed(load)?);
         Ok(news)

@@ -119,7 +119,7 @@ pub(super) struct Berth {
     pace: Mutex<Pace>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -318,17 +318,18 @@ impl Task {
             // It goes on anyway, and must not go on once more when it stands still.
             Mail::Step(_) => {}
             Mail::Ask(ask) => ask(&mut self.lobby),
-            Mail::End(why) => {
-                self.lobby.close_room(&self.berth.name, &why);
-                self.ending.get_or_insert(now);
-            }
+            Mail::End(why) => self.end(&why, now),
             Mail::Lose(why) => {
-                self.lobby.close_room(&self.berth.name, &why);
-                self.ending.get_or_insert(now);
                 self.is_lost = true;
+                self.end(&why, now);
             }
             Mail::HandOver => drop(self.handing.get_or_insert(false)),
         }
+    }
+
+    fn end(&mut self, why: &Refusal, now: Duration) {
+        self.lobby.close_room(&self.berth.name, why);
+        self.ending.get_or_insert(now);
     }
 
     /// Tells who is in it how fast the room goes, and who looks at once where it stands.

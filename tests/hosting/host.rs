@@ -41,7 +41,7 @@ fn rules(app: &mut App) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a rule that burns time on purpose")]
-pub fn now() -> Instant {
+fn now() -> Instant {
     Instant::now()
 }
 
@@ -51,7 +51,7 @@ pub fn blueprint() -> Blueprint {
 
 /// A host that runs on a thread of its own.
 pub struct Running {
-    pub handle: HostHandle,
+    handle: HostHandle,
     pub address: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<bool>>,
@@ -87,7 +87,7 @@ impl Running {
         self.thread.take().unwrap().join().unwrap()
     }
 
-    pub fn status(&self, room: &str) -> roomkeeper::host::RoomInfo {
+    fn status(&self, room: &str) -> roomkeeper::host::RoomInfo {
         self.handle.rooms().unwrap().into_iter().find(|info| info.name == room).unwrap()
     }
 

@@ -101,19 +101,18 @@ fn a_host_whose_leases_ran_out_has_its_rooms_again_if_nobody_else_was_there_and_
     until("it counts", &mut [&mut ann], |all| all[0].sum() == 3);
     let tick = ann.0.world().resource::<Replica>().tick();
     until("it is stored", &mut [&mut ann], |_| stored(&store, "main") >= tick);
-    let first = directory.clone().find("main").unwrap().unwrap().token;
+    let owner = || directory.clone().find("main").unwrap();
+    let first = owner().unwrap().token;
     for _ in 0..2 {
-        let token = directory.clone().find("main").unwrap().unwrap().token;
+        let token = owner().unwrap().token;
         directory.skip(LEASE);
-        until("it has the room again", &mut [&mut ann], |_| {
-            directory.clone().find("main").unwrap().is_some_and(|owner| owner.token > token)
-        });
+        until("it has the room again", &mut [&mut ann], |_| owner().is_some_and(|owner| owner.token > token));
         let tick = stored(&store, "main");
         until("it goes on", &mut [&mut ann], |_| stored(&store, "main") > RoomTick(tick.0 + 40));
     }
     until("ann is back", &mut [&mut ann], in_room);
     ann.mark(2);
     until("all of it counts", &mut [&mut ann], |all| all[0].sum() == 5);
-    assert!(directory.clone().find("main").unwrap().unwrap().token > first && running.names() == ["main"]);
+    assert!(owner().unwrap().token > first && running.names() == ["main"]);
     assert!(running.stop());
 }

@@ -34,8 +34,9 @@ impl Host {
             can && place.visitors == 0 && is_empty(place.berth.status())
         };
         let rest: Vec<String> = self.places.iter().filter(|(_, place)| may_rest(place)).map(|(name, _)| name.clone()).collect();
+        let ending = if is_kept { Ending::Rest } else { Ending::Close };
         for name in rest {
-            self.end(&name, Refusal::RoomClosed("nobody was in it".to_owned()), if is_kept { Ending::Rest } else { Ending::Close });
+            self.end(&name, Refusal::RoomClosed("nobody was in it".to_owned()), ending);
         }
     }
 

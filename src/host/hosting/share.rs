@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::host::clerk::{Clerk, News};
 use crate::host::clock::instant;
+use crate::host::task::lock;
 use crate::store::{Directory, Leases, Load, Store, StoreError};
 
 /// How often it is looked, from one renewal to the next, whether other hosts' leases have run out.
@@ -97,17 +98,17 @@ impl Sharing {
     }
 
     pub(super) fn set_load(&self, load: Load) {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).load = load;
+        lock(&self.board).load = load;
     }
 
     /// Where the least full of the other hosts is reached.
     pub(super) fn peer(&self) -> Option<String> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).peer.clone()
+        lock(&self.board).peer.clone()
     }
 
     /// Where this host is reached, as the directory says.
     pub(super) fn here(&self) -> Option<String> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).here.clone()
+        lock(&self.board).here.clone()
     }
 }
 
@@ -123,7 +124,7 @@ fn renew(clerk: &mut Clerk, board: &Mutex<Board>, say: impl Fn(News)) -> Result<
     let load = load(board);
     let news = clerk.renew(load)?;
     {
-        let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut board = lock(board);
         board.peer.clone_from(&clerk.peer);
         board.here.clone_from(&clerk.here);
     }
@@ -133,7 +134,7 @@ fn renew(clerk: &mut Clerk, board: &Mutex<Board>, say: impl Fn(News)) -> Result<
 }
 
 fn load(board: &Mutex<Board>) -> Load {
-    board.lock().unwrap_or_else(PoisonError::into_inner).load
+    lock(board).load
 }
 
 fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<News>, asked: &Receiver<Ask>) {

@@ -374,8 +374,7 @@ impl<'a> Run<'a> {
     fn compare(&mut self) -> Result<(), String> {
         for player in &mut self.players {
             let here = player.cut == 0 && player.frozen == 0 && Self::is_well(&self.hosts, player);
-            let process = player.at.filter(|_| here).and_then(|at| self.hosts.get_mut(at)?.process.as_mut());
-            let Some(process) = process else { continue };
+            let Some(process) = player.at.filter(|_| here).and_then(|at| self.hosts.get_mut(at)?.process.as_mut()) else { continue };
             let Some(state) = process.lobby.state_for(player.client.connection) else { continue };
             let Some(room) = process.lobby.room(&player.room) else { continue };
             let (tick, protocol) = (room.tick_now(), room.world().resource::<Protocol>());
