@@ -61,8 +61,8 @@
 //! assert_eq!(sim.assert_converged(), 2); // both clients hold exactly what the room holds
 //! ```
 //!
-//! A binary is `Game::new("shooter", protocol, rules).run()` (see [`cli`]), which gives it the verbs `play`, `serve`,
-//! `demo`, `watch`, `bot`, `ledger`, `snippet` and `token`.
+//! A binary is `Game::new("shooter", protocol, rules).run()` (see [`cli`]), which gives it the verbs `play`, `serve`, `config`,
+//! `demo`, `capacity`, `watch`, `dump`, `bot`, `swarm`, `simulate`, `handlers`, `ledger`, `snippet` and `token`.
 //!
 //! # What is promised
 //!
@@ -93,7 +93,8 @@
 //! kit and the command line need both. `terminal`, on by default too, lets the command line draw a game: see
 //! [`Game::view`](cli::Game::view). `admin`, on by default too, is an HTTP server beside a host: metrics, orders, and a page
 //! to look at any moment of any room. `postgres` keeps rooms in PostgreSQL, `nats` publishes their facts to NATS JetStream: see
-//! `store::nats`. A game's client takes `default-features = false, features = ["client"]`.
+//! `store::nats`. `agones` makes a host a game server of an Agones fleet: see `host::agones`. A game's client takes
+//! `default-features = false, features = ["client"]`.
 #![warn(unreachable_pub)]
 
 #[cfg(all(feature = "admin", unix))]

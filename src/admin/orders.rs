@@ -148,7 +148,7 @@ pub(super) async fn reset(State(desk): State<Arc<Desk>>, Room(room): Room, Said(
     let reset = desk.read(move |_, reader| Ok(reader.archive()?.snippet(&of, &label)?.reset())).await?;
     tracing::info!(room, snippet, "reset by an operator");
     desk.host(move |host| host.push(&room, reset)).await?;
-    told_as(StatusCode::ACCEPTED, &json!({ "snippet": snippet, "done_with": "the next tick; the fact `reset` tells it" }))
+    told_as(StatusCode::ACCEPTED, &json!({ "snippet": snippet, "done_with": "the next tick; the fact `scene_reset` tells it" }))
 }
 
 /// `POST /rooms/{room}/snippet`.

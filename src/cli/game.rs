@@ -82,7 +82,8 @@ impl Game {
         self
     }
 
-    /// Makes a bot that plays the game, from a seed. `demo` and `bot` need it; `capacity` uses it.
+    /// Makes a bot that plays the game, from a seed. `demo`, `bot`, `play --bots`, and `swarm` without `--from` need it; `capacity`, `simulate`
+    /// and `handlers` use it.
     #[must_use]
     pub fn bot(mut self, make: impl Fn(u64) -> BotBrain + Send + Sync + 'static) -> Self {
         self.bot = Some(Arc::new(make));

@@ -1,4 +1,4 @@
-//! The verbs that every game's binary gets: `play`, `serve`, `config`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `simulate`, `snippet`, `token`.
+//! The verbs that every game's binary gets: `play`, `serve`, `config`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `simulate`, `snippet`, `swarm`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!

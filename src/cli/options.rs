@@ -139,7 +139,7 @@ pub(super) struct Cli {
 /// What is logged.
 #[derive(Clone, Debug, Args)]
 pub(super) struct LogArguments {
-    /// What to log, as module=level pairs; or ROOMKEEPER_LOG. The log goes to stderr. Default: warn.
+    /// What to log, as module=level pairs; or ROOMKEEPER_LOG_FILTER, or ROOMKEEPER_LOG, which counts less. The log goes to stderr. Default: warn.
     #[arg(long, global = true, value_name = "FILTER")]
     pub(super) log: Option<String>,
     /// How lines of the log look; or ROOMKEEPER_LOG_FORMAT. Default: text.

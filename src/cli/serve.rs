@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::config::{Config, DEFAULT, Seed, Telling, Template};
+use super::config::{Config, Seed, Telling, Template};
 use super::fleet::Fleet;
 use super::game::{Game, start_log};
 use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives, TokenOptions};
@@ -20,8 +20,8 @@ use crate::admin::{Admin, AdminKey, AdminOptions, KeyError, Tokens};
 use crate::client::unix_time;
 use crate::host::gateway::{Access, KEYS_MAX, ShardConfig};
 use crate::host::{
-    self, Host, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, Server, ServerError, ShareOptions, Tally, TickReport,
-    TokenIssuer,
+    self, Host, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, RoomInfo, Server, ServerError, ShareOptions, Tally,
+    TickReport, TokenIssuer,
 };
 use crate::protocol::{EntityId, LinkConditions, LinkParseError, User, UserJoined};
 use crate::room::{EntityIndex, Level, Recorded, RoomOptions};
@@ -149,38 +149,53 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
         made.fresh_seeds = template.seed == Seed::Random;
         host.template(name, made);
     }
-    let mut rooms: Vec<(String, String)> = config.rooms.iter().map(|room| (room.name.clone(), room.template.clone())).collect();
+    let rooms: Vec<(String, String)> = config.rooms.iter().map(|room| (room.name.clone(), room.template.clone())).collect();
+    let mut stored: Vec<String> = Vec::new();
     if let Some(name) = &config.share.host {
         share(config, host, name, address)?;
     } else if let Some(keep) = keep_options(config) {
         let keeper = host.keep(&keep)?;
         keeper.found().iter().for_each(|finding| say(&format!("found: {finding}")));
-        let stored = keeper.stored()?.into_iter().filter(|header| header.forked_from.is_none()).map(|header| header.name);
-        // What a stored room was made from is stored with it.
-        let stored: Vec<String> = stored.filter(|name| !rooms.iter().any(|(known, _)| known == name)).collect();
-        rooms.extend(stored.into_iter().map(|name| (name, DEFAULT.to_owned())));
+        let names = keeper.stored()?.into_iter().filter(|header| header.forked_from.is_none()).map(|header| header.name);
+        stored = names.filter(|name| !rooms.iter().any(|(known, _)| known == name)).collect();
     }
     publish(config, host)?;
     for (name, template) in &rooms {
         match host.open(name, template) {
             // One room whose data is damaged keeps no other from being served.
-            Err(ServerError::Keep(error)) if rooms.len() > 1 => {
+            Err(ServerError::Keep(error)) if rooms.len() + stored.len() > 1 => {
                 say(&format!("{name} is not served: {error}"));
                 continue;
             }
             opened => opened?,
         }
         let Some(room) = host.room(name) else { continue };
-        let tick = room.status.tick.0;
-        if tick > 0 {
-            say(&format!("{name} goes on at {}, tick {tick}", room_time(tick)));
+        if room.status.tick.0 > 0 {
+            tell_where_it_goes_on(&room);
         } else if config.templates.get(template).is_some_and(|template| template.seed == Seed::Random) {
             say(&format!("{name} begins with seed {}", room.seed));
         }
     }
-    let open: Vec<String> = host.rooms().into_iter().map(|room| room.name).collect();
+    for name in &stored {
+        // Nobody asked for it here: whatever is wrong with it, or if there is no place for it, the others are served.
+        match host.take_up(name) {
+            Err(ServerError::Keep(error)) if rooms.is_empty() && stored.len() == 1 => return Err(ServerError::Keep(error).into()),
+            Err(error) => say(&format!("{name} is not served: {error}")),
+            Ok(()) => host.room(name).iter().for_each(tell_where_it_goes_on),
+        }
+    }
+    let (resting, open): (Vec<RoomInfo>, Vec<RoomInfo>) = host.rooms().into_iter().partition(|room| room.is_resting);
+    if !resting.is_empty() {
+        say(&format!("{} stored rooms rest until somebody asks for them", resting.len()));
+    }
+    let open: Vec<String> = open.into_iter().map(|room| room.name).collect();
     let shared = || format!("what it is given of the rooms in {}", config.store.data.as_deref().unwrap_or(Path::new("")).display());
     Ok(if config.share.host.is_some() { shared() } else { open.join(", ") })
+}
+
+fn tell_where_it_goes_on(room: &RoomInfo) {
+    let tick = room.status.tick.0;
+    say(&format!("{} goes on at {}, tick {tick}", room.name, room_time(tick)));
 }
 
 /// Where players reach a server, as tokens say it.

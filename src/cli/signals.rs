@@ -1,4 +1,4 @@
-//! What signals ask of a server: to stop, to stop at once, to read its log's settings again.
+//! What signals ask of a server: to stop, to stop at once, to read its log's settings and its keys again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -60,9 +60,12 @@ pub(crate) fn apply_batch(world: &mut World, batch: &[u8], private: Option<&[u8]
         let hash = read_batch(head, &mut reader, visitor)?;
         if let Some(private) = private {
             let mut reader = Reader::new(private);
-            let (head, _) = read_private_head(&mut reader)?;
-            visitor.next_roster();
-            read_private(head, &mut reader, visitor)?;
+            let (beside, _) = read_private_head(&mut reader)?;
+            // The batch it came with may have been dropped for a snapshot, in which it is.
+            if beside.tick == head.tick {
+                visitor.next_roster();
+                read_private(beside, &mut reader, visitor)?;
+            }
         }
         Ok(hash)
     })?;

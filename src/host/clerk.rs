@@ -104,12 +104,21 @@ impl Clerk {
             };
             news.push(News::Lost(lost.into_iter().map(place).collect()));
         }
+        match self.look_around(load) {
+            Ok(taken) => news.extend(taken),
+            // What was lost is lost all the same, and who has it is to hear of it.
+            Err(error) => tracing::warn!(%error, "the directory can't say which hosts there are"),
+        }
+        Ok(news)
+    }
+
+    /// Looks who else there is, and takes rooms whose host is gone.
+    fn look_around(&mut self, load: Load) -> Result<Option<News>, StoreError> {
         let hosts = self.directory.hosts()?;
         self.here = hosts.iter().find(|entry| entry.host == self.host).map(|entry| entry.address.clone());
         let others = hosts.into_iter().filter(|entry| entry.host != self.host && entry.silent < self.every * MISSED_MAX);
         self.peer = others.min_by_key(|entry| (entry.load.members, entry.load.rooms)).map(|entry| entry.address);
-        news.extend(self.take_lapsed(load)?);
-        Ok(news)
+        self.take_lapsed(load)
     }
 
     /// Takes rooms whose host is gone, if there is place for them. It costs little, and what is taken over sooner stands still for less.
@@ -127,5 +136,58 @@ impl Clerk {
         if let Err(error) = self.directory.leave() {
             tracing::warn!(%error, "the directory still lists this host; what it had runs out");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{HostEntry, Lease, Leases, MemoryDirectory, Owner, RoomEntry};
+
+    /// It says which rooms are lost, and then no more.
+    struct Breaks(MemoryDirectory);
+
+    impl Directory for Breaks {
+        fn leases(&self) -> Leases {
+            self.0.leases()
+        }
+        fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
+            self.0.claim(room)
+        }
+        fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
+            self.0.claim_lapsed(most)
+        }
+        fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
+            self.0.renew(load)
+        }
+        fn release(&mut self, room: &str) -> Result<(), StoreError> {
+            self.0.release(room)
+        }
+        fn find(&mut self, _: &str) -> Result<Option<Owner>, StoreError> {
+            Err(StoreError::Stopped)
+        }
+        fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
+            Err(StoreError::Stopped)
+        }
+        fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError> {
+            self.0.rooms()
+        }
+        fn leave(&mut self) -> Result<(), StoreError> {
+            self.0.leave()
+        }
+    }
+
+    #[test]
+    fn a_host_hears_that_a_room_is_lost_though_the_directory_fails_right_after() {
+        let ttl = Duration::from_secs(3_600);
+        let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+        let (mut theirs, clock) = (ours.join("b", "10.0.0.2:5000"), ours.clone());
+        let mut clerk = Clerk::new(Box::new(Breaks(ours)), None, "a", ttl / 4);
+        assert!(matches!(clerk.lead("duel".to_owned(), true), News::Led(_, Led::Unknown)), "nobody can say whose it is");
+        clerk.directory.claim("duel").unwrap();
+        clock.skip(ttl);
+        assert!(matches!(theirs.claim("duel").unwrap(), Claim::Granted(_)));
+        let news = clerk.renew(Load::default()).unwrap();
+        assert!(matches!(&news[..], [News::Lost(rooms)] if rooms == &[("duel".to_owned(), None)]), "{news:?}");
     }
 }

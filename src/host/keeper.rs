@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -55,6 +56,9 @@ impl KeepOptions {
         Self { folder: folder.as_ref().to_owned(), durability: Durability::default(), writer: WriterOptions::default() }
     }
 }
+
+/// How long who opens a room again waits for what is left of it to be written.
+const SYNC_MAX: Duration = Duration::from_secs(2);
 
 /// Hands what rooms give out to the writer, and brings rooms back.
 #[derive(Debug)]
@@ -272,10 +276,10 @@ impl Keeper {
     /// If it can't be built, or what is stored can't be read.
     pub fn room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<Room, KeepError> {
         let protocol = blueprint.protocol();
-        if self.protocols.contains_key(&options.name) {
+        if self.has_had(&options.name) {
             // It goes on from all that it was, not from what happens to be stored.
             self.close(&options.name);
-            self.writer.sync()?;
+            self.writer.sync_within(SYNC_MAX)?;
         }
         self.found.append(&mut self.reader.take_over(&options.name)?);
         let known = self.reader.room(&options.name)?.is_some_and(|room| room.sealed.is_some());
@@ -296,6 +300,11 @@ impl Keeper {
         self.protocols.insert(name.clone(), blueprint.protocol());
         self.rooms.insert(name.clone(), KeptRoom { handle, told: None, protocol: blueprint.protocol() });
         Ok(room)
+    }
+
+    /// True if it kept a room of that name before. What is left of it is written before it is opened again.
+    pub(super) fn has_had(&self, room: &str) -> bool {
+        self.protocols.contains_key(room)
     }
 
     /// Hands a tick over. The report keeps nothing of it but its tick.

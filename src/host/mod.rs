@@ -2,7 +2,7 @@
 //!
 //! The [`Lobby`] knows no socket and no clock; the server drives it with both.
 //!
-//! May use: protocol, room, store. The only place where the wall clock is read and threads run.
+//! May use: protocol, net, room, store. It reads the clock and runs threads, as the store, `admin` and `cli` do; rooms and the lobby do neither.
 
 #[cfg(all(unix, feature = "agones"))]
 pub mod agones;

@@ -1,6 +1,6 @@
 //! A thread that reads what is stored of rooms, for those who watch their past.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -18,6 +18,9 @@ const TICKS_AT_ONCE: u32 = 200;
 /// How many bytes of batches are handed over at once, but for the last one.
 const BYTES_AT_ONCE: usize = 4 << 20;
 
+/// Of how many rooms the ways to read them are kept. Each is a connection to the store.
+const ARCHIVES_MAX: usize = 4;
+
 /// A request, the protocol of its room, and where the answer goes.
 type Asked = (PastRequest, Arc<Protocol>, Sender<PastAnswer>);
 
@@ -33,7 +36,7 @@ impl PastReader {
         let (requests, asked) = channel::<Asked>();
         let thread = std::thread::Builder::new().name("past".to_owned()).spawn(move || {
             give_way(Priority::Aside);
-            let mut archives = BTreeMap::new();
+            let mut archives = VecDeque::new();
             for (request, protocol, answer) in asked {
                 let read = read(&*store, &mut archives, &request, protocol);
                 let failed = |error: StoreError| PastAnswer { failed: Some(error.to_string()), ..PastAnswer::default() };
@@ -80,19 +83,20 @@ impl Drop for PastReader {
 
 fn read(
     store: &dyn Store,
-    archives: &mut BTreeMap<String, Archive>,
+    archives: &mut VecDeque<(String, Archive)>,
     request: &PastRequest,
     protocol: Arc<Protocol>,
 ) -> Result<PastAnswer, StoreError> {
     let name = &request.room;
-    if !archives.contains_key(name) {
-        archives.insert(name.clone(), Archive::new(store.reader()?, protocol));
-    }
-    let Some(archive) = archives.get_mut(name) else { return Ok(PastAnswer::default()) };
-    let answer = read_room(archive, request);
-    if answer.is_err() {
-        // With a fresh connection the next one may fare better.
-        archives.remove(name);
+    let (name, mut archive) = match archives.iter().position(|(room, _)| room == name).and_then(|at| archives.remove(at)) {
+        Some(known) => known,
+        None => (name.clone(), Archive::new(store.reader()?, protocol)),
+    };
+    let answer = read_room(&mut archive, request);
+    if answer.is_ok() {
+        // Otherwise the next one may fare better with a fresh connection.
+        archives.push_front((name, archive));
+        archives.truncate(ARCHIVES_MAX);
     }
     answer
 }
@@ -130,4 +134,28 @@ fn read_room(archive: &mut Archive, request: &PastRequest) -> Result<PastAnswer,
     }
     answer.at_end = answer.read_to >= head;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Keeper;
+    use crate::room::{Blueprint, RoomOptions};
+    use crate::store::{MemoryStore, WriterOptions};
+
+    #[test]
+    fn however_many_rooms_are_watched_few_ways_to_the_store_stay_open() {
+        let (store, blueprint) = (MemoryStore::new(), Blueprint::new(|_| {}, |_| {}));
+        let mut keeper = Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap();
+        let names: Vec<String> = (0..20).map(|nth| format!("room{nth}")).collect();
+        names.iter().for_each(|name| drop(keeper.room(&blueprint, RoomOptions::named(name)).unwrap()));
+        drop(keeper.stop());
+        let mut archives = VecDeque::new();
+        for name in names.iter().chain(&names) {
+            let request = PastRequest { serial: 0, room: name.clone(), after: RoomTick(0), snapshot: Some(RoomTick(0)) };
+            let answer = read(&store, &mut archives, &request, blueprint.protocol()).unwrap();
+            assert!(answer.snapshot.is_some() && archives.len() <= ARCHIVES_MAX);
+            assert_eq!(archives.front().map(|(room, _)| room), Some(name), "who asks again finds it");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use super::past::{Answers, PastReader, attend};
 use super::session::{ConnectionId, Visitor};
 use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick, Speed};
 use crate::room::{Incoming, RoomClock};
+use crate::store::Leases;
 
 /// What hears of every tick of every room, on the thread that ran it.
 pub type OnTick = Arc<dyn Fn(&str, &TickReport, &Lobby) + Send + Sync>;
@@ -73,6 +74,8 @@ pub(super) enum Mail {
 pub(super) enum TaskNews {
     /// All of a room that is to be handed over is stored.
     Written(String),
+    /// A room's game has failed: nobody is to be led there any more.
+    Failed(String),
     /// A room has ended; and whether all of it is stored, if it was kept.
     Over(String, bool),
 }
@@ -153,6 +156,15 @@ pub(super) struct Weather {
     pub(super) refusing: AtomicBool,
     /// The store can't take any more: rooms stand still.
     pub(super) halted: AtomicBool,
+    /// What this host was leased, if it shares rooms. Rooms ask by themselves: whoever leads the host may be busy when leases run out.
+    pub(super) leases: OnceLock<Leases>,
+}
+
+impl Weather {
+    /// True if rooms are to stand still.
+    fn halts(&self) -> bool {
+        self.halted.load(Ordering::Relaxed) || self.leases.get().is_some_and(Leases::any_lapsed)
+    }
 }
 
 /// A room, for the thread that runs it.
@@ -258,7 +270,7 @@ impl Task {
             lock(&self.berth.status).pace.skipped += due.skipped;
             tracing::warn!(room = self.berth.name, skipped = due.skipped, late = ?due.late, "a room fell behind; its time stood still");
         }
-        let stands = self.weather.halted.load(Ordering::Relaxed) || self.ending.is_some() || self.handing.is_some();
+        let stands = self.weather.halts() || self.ending.is_some() || self.handing.is_some();
         let ticks = match self.paused {
             _ if stands => 0,
             true => {
@@ -361,7 +373,8 @@ impl Task {
         let is_over = report.fault.is_some();
         if let Some(kept) = &mut self.kept {
             kept.record(&mut report);
-            self.recorded = Some(report.tick);
+            // Of the tick in which its game failed nothing is kept.
+            self.recorded = if is_over { self.recorded } else { Some(report.tick) };
             kept.tell_durable(name, &mut self.lobby);
             if !is_over && (report.tick.0 + self.audit_phase).is_multiple_of(AUDIT_EVERY) {
                 self.lobby.room_mut(name).into_iter().for_each(|room| kept.audit(room));
@@ -369,6 +382,7 @@ impl Task {
         }
         if is_over {
             self.ending.get_or_insert(self.pacer.next());
+            self.tell(TaskNews::Failed(self.berth.name.clone()));
         }
     }
 
@@ -457,7 +471,7 @@ impl Task {
         if all_know && (is_written || self.is_lost || now > since + WRITING_MAX) {
             // What it counted outlives it.
             self.note_status(now);
-            self.kept.take().into_iter().for_each(|kept| kept.close());
+            self.kept.take().into_iter().for_each(KeptRoom::close);
             self.tell(TaskNews::Over(self.berth.name.clone(), is_written));
             return false;
         }
@@ -465,7 +479,8 @@ impl Task {
     }
 
     /// The host failed at it.
-    pub(super) fn lost(&self) {
+    pub(super) fn lost(&mut self) {
+        self.kept.take().into_iter().for_each(KeptRoom::close);
         self.tell(TaskNews::Over(self.berth.name.clone(), false));
     }
 

@@ -1,7 +1,7 @@
 //! Lets through only datagrams and payloads that a well-formed peer can send.
 //!
-//! The transport's crates trust lengths that a stranger writes (see SECURITY notes in ARCHITECTURE.md); nothing reaches them
-//! that did not pass here.
+//! The transport's crates trust lengths that a stranger writes (see "The transport's weaknesses" in ARCHITECTURE.md, and SECURITY.md);
+//! nothing reaches them that did not pass here.
 
 use std::ops::RangeInclusive;
 

@@ -261,7 +261,7 @@ fn read_gaps(reader: &mut Reader<'_>, count: usize, shift: u32, ids: &mut Vec<Ne
     Ok(())
 }
 
-/// How many ticks back the ordered batch is that must be in before a part: 0 if the part needs none.
+/// How many ticks back the ordered batch is that must be in before a part: `None` if the part needs none.
 ///
 /// # Errors
 /// If the part's head is malformed.

@@ -130,8 +130,11 @@ impl State {
         read_batch(head, &mut reader, &mut fold)?;
         if let Some(private) = private {
             let mut reader = Reader::new(private);
-            let (head, _) = read_private_head(&mut reader)?;
-            read_private(head, &mut reader, &mut fold)?;
+            let (beside, _) = read_private_head(&mut reader)?;
+            // The batch it came with may have been dropped for a snapshot, in which it is.
+            if beside.tick == head.tick {
+                read_private(beside, &mut reader, &mut fold)?;
+            }
         }
         Ok(fold.finish())
     }

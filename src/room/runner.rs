@@ -101,7 +101,7 @@ pub struct RoomInfo {
     pub seed: u64,
 }
 
-/// The phases of a tick that a game can't fill itself.
+/// The end of a tick, after all systems of the game: a game can't add any to it.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RoomEnd;
 

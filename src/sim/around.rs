@@ -1,7 +1,9 @@
 //! A store around whose commits something is done: fails, waits, crashes.
 
 use crate::protocol::{Description, FactSeq, Fingerprint, RoomTick};
-use crate::store::{Checkpoint, Chunk, ChunkKind, Entities, Flush, Request, RoomHeader, RoomKey, Snippet, Store, StoreError, StoredRoom};
+use crate::store::{
+    Checkpoint, Chunk, ChunkKind, Entities, Flush, Head, Request, RoomHeader, RoomKey, Snippet, Store, StoreError, StoredRoom,
+};
 
 /// What is done in the place of a commit. It is given the store that it is around.
 type Around = Box<dyn FnMut(&mut dyn Store, &Flush) -> Result<(), StoreError> + Send>;
@@ -49,6 +51,7 @@ impl Store for AroundCommits {
     pass! {
         rooms() -> Vec<StoredRoom>;
         room(name: &str) -> Option<StoredRoom>;
+        sealed(room: RoomKey) -> Option<Head>;
         enter(header: &RoomHeader, protocol: &Description) -> RoomKey;
         protocol(fingerprint: Fingerprint) -> Option<Description>;
         last_flush() -> u64;

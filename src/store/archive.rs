@@ -111,14 +111,15 @@ impl Archive {
     }
 
     pub(crate) fn head_of(&mut self, room: &StoredRoom) -> Result<Option<Head>, StoreError> {
-        let hot = self.hot(room)?;
-        let Some(last) = hot.last() else { return Ok(room.sealed) };
-        let seq = room.sealed.map_or(0, |head| head.seq.0) + hot.iter().map(|hot| hot.facts.len() as u64).sum::<u64>();
+        let (hot, sealed) = self.hot(room)?;
+        let Some(last) = hot.last() else { return Ok(sealed) };
+        let seq = sealed.map_or(0, |head| head.seq.0) + hot.iter().map(|hot| hot.facts.len() as u64).sum::<u64>();
         Ok(Some(Head { tick: last.tick.tick, seq: FactSeq(seq) }))
     }
 
-    /// The ticks of a room that stand in the journal only.
-    fn hot(&mut self, room: &StoredRoom) -> Result<Vec<HotTick>, StoreError> {
+    /// The ticks of a room that stand in the journal only, and where what is sealed ends before them: later than `room` tells, if somebody
+    /// seals it meanwhile. Asked for in the other order it would not fit what stands in the journal.
+    fn hot(&mut self, room: &StoredRoom) -> Result<(Vec<HotTick>, Option<Head>), StoreError> {
         let mut ticks = Vec::new();
         for (number, frame, intact) in self.store.journal_of(room.key)? {
             if !intact {
@@ -126,8 +127,9 @@ impl Archive {
             }
             ticks.extend(read_frame(&frame, Some(room.key))?.into_iter().flat_map(|(_, ticks)| ticks));
         }
-        ticks.retain(|hot| room.sealed.is_none_or(|head| hot.tick.tick > head.tick));
-        Ok(ticks)
+        let sealed = if ticks.is_empty() { room.sealed } else { self.store.sealed(room.key)? };
+        ticks.retain(|hot| sealed.is_none_or(|head| hot.tick.tick > head.tick));
+        Ok((ticks, sealed))
     }
 
     /// Facts of a room from one on, in order, at most `limit`.
@@ -141,7 +143,7 @@ impl Archive {
 
     pub(crate) fn facts_of(&mut self, room: &StoredRoom, from: FactSeq, limit: usize) -> Result<Vec<StoredFact>, StoreError> {
         // The journal first: what is sealed meanwhile is then seen twice, not missed.
-        let hot = self.hot(room)?;
+        let (hot, sealed) = self.hot(room)?;
         let (mut facts, mut from) = (Vec::new(), from.0.max(1));
         while facts.len() < limit {
             let chunks = self.store.chunks(room.key, ChunkKind::Facts, from, u64::MAX >> 1, CHUNKS_AT_ONCE.min(limit))?;
@@ -151,7 +153,7 @@ impl Archive {
             }
             from = last + 1;
         }
-        let mut seq = room.sealed.map_or(0, |head| head.seq.0);
+        let mut seq = sealed.map_or(0, |head| head.seq.0);
         for text in hot.iter().flat_map(|hot| &hot.facts) {
             seq += 1;
             if seq >= from && facts.len() < limit {
@@ -192,14 +194,16 @@ impl Archive {
     /// If it can't be read.
     pub fn refusals(&mut self, name: &str, from: RoomTick) -> Result<Vec<StoredRefusal>, StoreError> {
         let room = self.room(name)?;
-        let hot = self.hot(&room)?;
+        let (hot, _) = self.hot(&room)?;
         let chunks = self.store.chunks(room.key, ChunkKind::Refusals, u64::from(from.0), u64::MAX >> 1, usize::MAX >> 1)?;
         let mut refusals = Vec::new();
         for chunk in &chunks {
             let items: Vec<Item<'_>> = serde_json::from_slice(&chunk.payload).map_err(|error| json_error(&error))?;
             refusals.extend(items.into_iter().map(Item::into_refusal).filter(|refusal| refusal.tick >= from));
         }
-        for text in hot.iter().filter(|hot| hot.tick.tick >= from).flat_map(|hot| &hot.refusals) {
+        // What was sealed meanwhile is in both.
+        let last = refusals.last().map(|refusal: &StoredRefusal| refusal.tick);
+        for text in hot.iter().filter(|hot| hot.tick.tick >= from && Some(hot.tick.tick) > last).flat_map(|hot| &hot.refusals) {
             refusals.push(item(text)?.into_refusal());
         }
         Ok(refusals)
@@ -235,7 +239,7 @@ impl Archive {
     }
 
     pub(crate) fn ticks_of(&mut self, room: &StoredRoom, from: RoomTick, to: RoomTick) -> Result<Vec<KeptTick>, StoreError> {
-        let hot = if room.sealed.is_some_and(|head| to <= head.tick) { Vec::new() } else { self.hot(room)? };
+        let hot = if room.sealed.is_some_and(|head| to <= head.tick) { Vec::new() } else { self.hot(room)?.0 };
         let chunks = self.store.chunks(room.key, ChunkKind::Ticks, u64::from(from.0), u64::from(to.0), usize::MAX >> 1)?;
         let mut ticks = Vec::new();
         for chunk in &chunks {

@@ -213,6 +213,12 @@ impl Leases {
         self.kept().held.iter().filter(|(_, held)| held.until <= now).map(|(room, _)| room.clone()).collect()
     }
 
+    /// True if there are any such.
+    pub(crate) fn any_lapsed(&self) -> bool {
+        let now = self.now();
+        self.kept().held.values().any(|held| held.until <= now)
+    }
+
     /// Notes a lease, which holds from `since` on for `ttl`.
     pub(super) fn hold(&self, room: &str, token: Token, since: Duration, ttl: Duration) {
         self.kept().held.insert(room.to_owned(), Held { token, until: since + ttl });

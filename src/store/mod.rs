@@ -5,7 +5,7 @@
 //! many hosts, which a [`Directory`] tells whose which room is. An [`Archive`] reads it again: facts, the state at any tick, who changed what. A [`Stream`] follows the facts as they become durable, for projections.
 //! With the feature `nats` they go out to NATS JetStream as well, for projections outside the process.
 //!
-//! May use: protocol. Never: rooms, clients, sockets.
+//! May use: protocol. Never: rooms, clients; sockets only in `postgres` and `nats`.
 
 mod archive;
 mod chain;

@@ -78,6 +78,14 @@ impl Head {
     }
 }
 
+/// A head, if a room can have come so far.
+pub(super) fn possible(head: Option<Head>, room: impl FnOnce() -> String) -> Result<Option<Head>, StoreError> {
+    match head {
+        Some(head) if !head.is_possible() => Err(StoreError::damaged(&room(), "its row", "no room can have come so far")),
+        head => Ok(head),
+    }
+}
+
 /// A state that the store took by itself, so that recovery and seeking replay little.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -160,6 +168,10 @@ pub trait Store: Send {
     fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError>;
     /// What is known of the room of that name.
     fn room(&mut self, name: &str) -> Result<Option<StoredRoom>, StoreError>;
+    /// Where what is sealed of a room ends.
+    fn sealed(&mut self, room: RoomKey) -> Result<Option<Head>, StoreError> {
+        Ok(self.rooms()?.into_iter().find(|stored| stored.key == room).and_then(|stored| stored.sealed))
+    }
     /// Notes a room, and what its protocol consists of. One of which anything is stored already stays as it is.
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError>;
     /// What a protocol consisted of.

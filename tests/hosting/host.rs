@@ -19,7 +19,8 @@ use roomkeeper::host::{Ban, Host, HostHandle, HostKey, HostOptions, Keeper, Orde
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{ClientMessage, Protocol, Refusal, Speed};
 use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
-use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
+use roomkeeper::sim::AroundCommits;
+use roomkeeper::store::{Archive, MemoryStore, Store, StoreError, WriterOptions};
 
 /// 1,000 fails, more than that burns so many milliseconds in each tick.
 fn rules(app: &mut App) {
@@ -458,4 +459,56 @@ fn a_seat_that_is_kept_for_somebody_who_is_cut_off_is_given_to_nobody_who_asks_f
     let mut cem = Player::connect(running.address, "cem", "duel/*");
     until("cem is in", &mut [&mut bob, &mut cem], in_room);
     assert_ne!(cem.room(), first);
+}
+
+#[test]
+fn where_a_game_has_failed_whoever_comes_is_led_to_another_room_at_once() {
+    let running = Running::start(HostOptions::default(), Some(MemoryStore::default()), |host| host.template("duel", on_demand(2)));
+    let mut ann = Player::connect(running.address, "ann", "duel/*");
+    until("she is in", &mut [&mut ann], in_room);
+    let first = ann.room();
+    ann.mark(1_000);
+    until("it is closed", &mut [&mut ann], |all| matches!(all[0].state(), ConnectionState::Refused(Refusal::RoomClosed(_), _)));
+    let closed_at = now();
+    let mut bob = Player::connect(running.address, "bob", "duel/*");
+    until("he is in", &mut [&mut bob], |all| {
+        assert!(!matches!(all[0].state(), ConnectionState::Refused(..)), "{}", all[0].state());
+        in_room(all)
+    });
+    assert_ne!(bob.room(), first);
+    until("the failed one is gone", &mut [&mut bob], |_| !running.names().contains(&first));
+    assert!(closed_at.elapsed() < Duration::from_secs(8), "nothing was left to be written: {:?}", closed_at.elapsed());
+}
+
+#[test]
+fn while_the_store_fails_a_room_that_rests_is_not_waited_for_and_the_others_go_on() {
+    let mut options = HostOptions { rest_after: Some(Duration::from_millis(300)), ..HostOptions::default() };
+    options.limits.grace_ticks = 0;
+    let full = Arc::new(AtomicBool::new(false));
+    let fails = full.clone();
+    let store = AroundCommits::new(Box::new(MemoryStore::default()), move |store, flush| match fails.load(Ordering::Relaxed) {
+        true => Err(StoreError::Io { what: "a flush can't be written".to_owned(), error: std::io::ErrorKind::StorageFull.into() }),
+        false => store.commit(flush),
+    });
+    let running = Running::start(options, None, |host| {
+        host.keep_by(Keeper::start(Box::new(store), WriterOptions::default()).unwrap());
+        host.template("duel", on_demand(2));
+    });
+    let mut first = Player::connect(running.address, "ann", "duel/blue");
+    until("she is in", &mut [&mut first], in_room);
+    first.leave();
+    let mut bob = Player::connect(running.address, "bob", "duel/red");
+    until("he is in, and the other room is at rest", &mut [&mut bob], |all| in_room(all) && running.status("duel/blue").is_resting);
+    full.store(true, Ordering::Relaxed);
+    until("the store fails", &mut [&mut bob], |_| running.handle.overview().unwrap().store.unwrap().failing.is_some());
+    let mut ann = Player::connect(running.address, "ann", "duel/blue");
+    until("she is told", &mut [&mut ann, &mut bob], |all| matches!(all[0].state(), ConnectionState::Refused(Refusal::RoomClosed(_), _)));
+    let tick = |player: &Player| player.0.world().resource::<Replica>().tick().0;
+    let before = tick(&bob);
+    until("he sees on", &mut [&mut bob], |all| tick(all[0]) > before + 40);
+    full.store(false, Ordering::Relaxed);
+    until("the store is back", &mut [&mut bob], |_| running.handle.overview().unwrap().store.unwrap().failing.is_none());
+    let mut ann = Player::connect(running.address, "ann", "duel/blue");
+    until("she is in", &mut [&mut ann, &mut bob], in_room);
+    assert!(running.stop());
 }

@@ -400,6 +400,36 @@ fn a_room_takes_no_more_than_its_template_says() {
     assert!(first.ended().0.success());
 }
 
+const DUELS: &str = "[listen]\nbind = \"127.0.0.1:0\"\n[templates.default]\ncapacity = 5\n[templates.duel]\ncapacity = 1\non_demand = true\n\
+    [hosting]\nrest_after = \"1min\"\n";
+
+#[test]
+fn rooms_that_were_created_on_demand_are_stored_with_their_template_and_rest_until_somebody_comes() {
+    let folder = Folder::new("duels");
+    let (data, file) = (folder.0.join("data"), folder.write("server.toml", DUELS));
+    let arguments = ["--config", &file, "--room", "main", "--data", data.to_str().unwrap()];
+    let (mut server, address, _) = serve(&arguments);
+    for room in ["duel/blue", "duel/red", "duel/green", "main"] {
+        look_in(&address, room);
+    }
+    server.signal("-TERM");
+    assert!(server.ended().0.success());
+    // There are more of them than there may be at a time.
+    let (_server, address, begin) = serve(&[&arguments[..], &["--set", "limits.rooms_max=2"]].concat());
+    assert!(begin.iter().any(|line| line.contains("3 stored rooms rest")), "{begin:#?}");
+    assert!(begin.last().unwrap().contains("serves main on"), "{begin:#?}");
+    let watcher = Process::start(inferno().args(["watch", "--server", &address, "--room", "duel/red"]));
+    until(&watcher.out, "snapshot");
+    let (well, _, errors) = said(inferno().args(["dump", "--server", &address, "--room", "duel/red"]));
+    assert!(!well && errors.contains("room_full"), "it has one seat: {errors}");
+    // Without rest they are opened, as long as there is place, and the others are named.
+    drop((_server, watcher));
+    let file = folder.write("always.toml", &DUELS.replace("rest_after = \"1min\"\n", ""));
+    let (_server, _, begin) = serve(&["--config", &file, "--room", "main", "--data", arguments[5], "--set", "limits.rooms_max=2"]);
+    assert!(begin.last().unwrap().contains("serves duel/"), "{begin:#?}");
+    assert_eq!(begin.iter().filter(|line| line.contains("is not served: ")).count(), 2, "{begin:#?}");
+}
+
 fn deployed(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap()
 }

@@ -12,8 +12,8 @@ use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, Incoming, RoomTick};
 use roomkeeper::room::{Blueprint, Room};
 use roomkeeper::store::{
-    Archive, Durability, MemoryDirectory, MemoryStore, Opening, Projection, Projector, Retention, Scoreboard, SqliteStore, StoreError,
-    StoredFact, Stream, Writer, WriterOptions, copy_room, data_file,
+    Archive, Durability, Handle, MemoryDirectory, MemoryStore, Opening, Projection, Projector, Retention, Scoreboard, SqliteStore,
+    StoreError, StoredFact, Stream, Writer, WriterOptions, copy_room, data_file,
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -62,6 +62,42 @@ fn a_room_that_is_opened_again_in_the_same_process_goes_on_where_it_was() {
     let mut archive = Archive::new(Box::new(store), blueprint().protocol());
     assert_eq!(archive.head("arena").unwrap().unwrap().tick, RoomTick(100));
     assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+}
+
+#[test]
+fn a_room_that_is_opened_again_costs_no_other_what_stands_in_the_journal() {
+    for before in 3..12 {
+        let store = MemoryStore::new();
+        let mut options = WriterOptions::default();
+        options.seal_every = 4;
+        let writer = Writer::by_hand(Box::new(store.clone()), options, |finding| panic!("{finding}")).unwrap();
+        let [(a, mut again), (b, mut room)] = ["a", "b"].map(|name| {
+            let room = blueprint().room(arena::options(name)).unwrap();
+            let handle = writer.open(header_of(&arena::options(name)), blueprint().protocol(), Opening::New);
+            handle.record(room.opening().clone().into());
+            (handle, room)
+        });
+        let live = |handle: &Handle, room: &mut Room| {
+            let incoming = script(room, room.tick_now().0 + 1);
+            handle.record(room.tick(incoming).unwrap().into());
+        };
+        for _ in 0..before {
+            live(&a, &mut again);
+            live(&b, &mut room);
+            writer.step();
+        }
+        let _a = writer.open(header_of(&arena::options("a")), blueprint().protocol(), Opening::New);
+        for _ in 0..2 {
+            live(&b, &mut room);
+            writer.step();
+            assert_eq!(b.durable(), Some(room.tick_now()));
+            // The process could end here.
+            let head = reader(&store).head("b").unwrap().unwrap();
+            assert_eq!(head.tick, room.tick_now(), "after {before} ticks");
+            let state = reader(&store).state_at("b", head.tick).unwrap();
+            assert_eq!(state.hash(), state_of(&mut room).hash());
+        }
+    }
 }
 
 #[test]
@@ -370,6 +406,39 @@ fn a_stream_tells_each_fact_once_from_the_start_from_now_or_from_anywhere() {
     let (a, b) = (from_start.next(usize::MAX).unwrap(), from_now.next(usize::MAX).unwrap());
     assert!(!a.is_empty() && a.iter().map(|item| item.fact.seq).eq(b.iter().map(|item| item.fact.seq)));
     assert_eq!(a[0].fact.seq.0, before + 1);
+}
+
+#[test]
+fn whoever_reads_while_rooms_are_sealed_sees_each_fact_with_its_number() {
+    let store = MemoryStore::new();
+    let mut options = WriterOptions::default();
+    (options.flush_every, options.seal_every) = (std::time::Duration::from_micros(300), 2);
+    let writer = Writer::start(Box::new(store.clone()), options, |finding| panic!("{finding}")).unwrap();
+    // Much of this one is read before the other, whose row was read with its own.
+    drop(play(&writer, &blueprint(), "arena", 3_000));
+    let mut room = blueprint().room(arena::options("beside")).unwrap();
+    let handle = writer.open(header_of(&arena::options("beside")), blueprint().protocol(), Opening::New);
+    handle.record(room.opening().clone().into());
+    let recording = std::thread::spawn(move || {
+        for tick in 1..=3_000 {
+            let incoming = script(&room, tick);
+            handle.record(room.tick(incoming).unwrap().into());
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+    });
+    let mut looks: Vec<Vec<StoredFact>> = Vec::new();
+    while !recording.is_finished() {
+        let items = Stream::from_start(reader(&store), None).next(usize::MAX).unwrap();
+        looks.push(items.into_iter().filter(|item| item.room == "beside").map(|item| item.fact).collect());
+    }
+    recording.join().unwrap();
+    drop(writer.stop());
+    let all = reader(&store).facts("beside", FactSeq(1), usize::MAX).unwrap();
+    assert!(all.len() > 200 && looks.last().unwrap().len() > 100, "{}", all.len());
+    for (at, look) in looks.iter().enumerate() {
+        let same = |(a, b): (&StoredFact, &StoredFact)| (a.seq, a.tick, &a.kind, a.json()) == (b.seq, b.tick, &b.kind, b.json());
+        assert!(look.iter().zip(&all).all(same), "look {at}");
+    }
 }
 
 #[test]

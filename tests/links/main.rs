@@ -8,4 +8,5 @@ mod networks;
 mod prediction;
 mod predictions_in_quiet;
 mod resume;
+mod seats;
 mod secrecy;

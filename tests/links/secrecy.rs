@@ -376,3 +376,98 @@ fn a_client_can_tell_what_is_gone_from_what_is_out_of_its_sight() {
     let gone = [walker_id, victim_id, public_id].map(|id| (id, Removal::Gone));
     assert_eq!(lost[1..], gone);
 }
+
+#[derive(Serialize, Deserialize)]
+struct Step;
+#[derive(Clone, Serialize, Deserialize)]
+struct Stepped;
+
+fn steps(app: &mut App) {
+    app.decide(|_: In<Issued<Step>>| -> Decision { accept(Stepped) });
+}
+
+fn with_steps(app: &mut App) {
+    protocol(app);
+    app.command::<Step>("step").stateless_fact::<Stepped>("stepped");
+}
+
+#[test]
+fn who_changes_sides_sees_what_the_other_side_sees_though_it_never_stops_to_ask() {
+    let mut sim = Sim::new(with_steps, steps).seed(5).link("rtt=40ms".parse().unwrap());
+    sim.join("ann");
+    let flag = (EntityId::named("flag"), Kind(*b"a_blue_flag_"), Audience::mask(BLUE));
+    sim.room_mut().world_mut().spawn(flag);
+    sim.give("ann", Senses::new().with_mask(RED));
+    let sees = |sim: &Sim| sim.client_of("ann").world().resource::<Replica>().entity(EntityId::named("flag")).is_some();
+    for mask in [BLUE, RED, BLUE] {
+        for _ in 0..40 {
+            sim.issue("ann", &Step).tick();
+        }
+        sim.give("ann", Senses::new().with_mask(mask));
+        // Every tick brings her the answer to what she did in the last.
+        let waited = (0..40).take_while(|_| sees(sim.issue("ann", &Step).tick()) != (mask == BLUE)).count();
+        assert!(waited <= 6, "{waited} ticks");
+    }
+    assert!(sim.errors().is_empty() && sim.lobby_mut().counters().resyncs >= 3);
+}
+
+/// What only its owner is told, and is long: since which tick it is so.
+#[derive(Component, Serialize, Deserialize, Clone)]
+struct Pack(u32, Vec<u8>);
+
+#[derive(Resource)]
+struct Packing(bool);
+
+fn with_packs(app: &mut App) {
+    protocol(app);
+    app.sync::<Pack>("pack").to_owner();
+}
+
+/// Something that all see changes in every tick, and the pack in two of three, if it does.
+fn pack(app: &mut App) {
+    app.insert_resource(Packing(false)).add_systems(
+        FixedUpdate,
+        |clock: Res<RoomClock>, packing: Res<Packing>, mut kinds: Query<&mut Kind>, mut packs: Query<&mut Pack>| {
+            let tick = clock.tick().0;
+            kinds.iter_mut().for_each(|mut kind| kind.0 = std::array::from_fn(|at| (tick >> (at % 4 * 8)) as u8));
+            if packing.0 && !tick.is_multiple_of(3) {
+                packs.iter_mut().for_each(|mut pack| *pack = Pack(tick, vec![tick as u8; 2_000]));
+            }
+        },
+    );
+}
+
+#[test]
+fn what_one_is_told_of_a_tick_whose_batch_was_dropped_is_not_taken_for_that_of_another() {
+    let mut resyncs = 0;
+    for seed in 0..4 {
+        let link = LinkConditions { kbit_per_second: 128, delay_millis: 20, ..LinkConditions::PERFECT };
+        let mut sim = Sim::new(with_packs, pack).seed(seed).link(link).limits(|limits| limits.queue_bytes_max = 8_000);
+        sim.join("ann");
+        sim.room_mut().world_mut().spawn(Kind([0; 12]));
+        sim.give("ann", Pack(0, Vec::new()));
+        let mut packed: BTreeMap<u32, u32> = BTreeMap::new();
+        for round in 0..6 {
+            for packing in [true, false] {
+                sim.room_mut().world_mut().resource_mut::<Packing>().0 = packing;
+                for _ in 0..80 + 7 * round {
+                    sim.tick();
+                    let now = sim.room().tick_now().0;
+                    let world = sim.room_mut().world_mut();
+                    packed.insert(now, world.query::<&Pack>().single(world).unwrap().0);
+                    assert!(sim.errors().is_empty() && sim.client_of("ann").is_live(), "{:?} in tick {now} of seed {seed}", sim.errors());
+                    let world = sim.client_mut("ann").world_mut();
+                    let (tick, shown) =
+                        (world.resource::<Replica>().ordered_tick().0, world.query::<&Pack>().single(world).ok().map(|pack| pack.0));
+                    assert!(
+                        tick < 4 || shown == packed.get(&tick).copied(),
+                        "tick {tick} of seed {seed}: {shown:?}, {:?}",
+                        packed.get(&tick)
+                    );
+                }
+            }
+        }
+        resyncs += sim.lobby_mut().counters().resyncs;
+    }
+    assert!(resyncs > 10, "{resyncs}");
+}

@@ -27,7 +27,7 @@ pub(super) use self::form::Seed;
 pub use self::load::ConfigError;
 pub(super) use self::load::Loaded;
 use self::load::{Origin, Sources};
-pub(super) use self::settings::{Config, DEFAULT, Template};
+pub(super) use self::settings::{Config, Template};
 use super::game::Game;
 use super::options::{CliError, LogArguments};
 use super::serve::say;

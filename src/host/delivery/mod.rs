@@ -216,9 +216,14 @@ impl Delivery {
         self.snapshot_end = None;
     }
 
-    /// True if all messages have gone out.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.stream.is_drained()
+    /// True if a snapshot that is queued now goes out soon.
+    pub(crate) fn takes_snapshot(&self) -> bool {
+        self.stream.takes_snapshot()
+    }
+
+    /// What the messages cost that wait, and that no snapshot makes superfluous.
+    pub(crate) fn lasting_bytes(&self) -> usize {
+        self.stream.lasting_bytes()
     }
 
     /// True if all messages are known to have arrived.

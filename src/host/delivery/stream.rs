@@ -12,6 +12,12 @@ const SUPERSEDED: [u8; 4] = [3, DIFFERENCE, BATCH, PRIVATE_MESSAGE];
 /// The first byte of a batch.
 const BATCH: u8 = 4;
 
+/// What a message that waits costs besides its bytes.
+const MESSAGE_COST: usize = 64;
+
+/// With no more than this before it, a snapshot goes out without delay.
+const SOON_BYTES: u64 = 8 << 10;
+
 /// A message of which something was sent.
 #[derive(Debug)]
 struct Segment {
@@ -21,7 +27,7 @@ struct Segment {
 
 impl Segment {
     fn head(&self) -> u64 {
-        varint_size(self.message.len() as u64) as u64
+        head_of(&self.message)
     }
 
     fn end(&self) -> u64 {
@@ -29,12 +35,53 @@ impl Segment {
     }
 }
 
+/// What is queued, in sums.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queued {
+    bytes: usize,
+    /// The sizes of the messages, as they go out before them.
+    heads: u64,
+    /// How many messages a snapshot would make superfluous.
+    superseded: usize,
+    /// What the others cost.
+    lasting: usize,
+}
+
+impl Queued {
+    fn add(&mut self, message: &Bytes) {
+        self.bytes += message.len();
+        self.heads += head_of(message);
+        match is_superseded(message) {
+            true => self.superseded += 1,
+            false => self.lasting += message.len() + MESSAGE_COST,
+        }
+    }
+
+    fn remove(&mut self, message: &Bytes) {
+        self.bytes -= message.len();
+        self.heads -= head_of(message);
+        match is_superseded(message) {
+            true => self.superseded -= 1,
+            false => self.lasting -= message.len() + MESSAGE_COST,
+        }
+    }
+}
+
+fn is_superseded(message: &Bytes) -> bool {
+    message.first().is_some_and(|kind| SUPERSEDED.contains(kind))
+}
+
+/// How many bytes tell the size of a message.
+fn head_of(message: &Bytes) -> u64 {
+    varint_size(message.len() as u64) as u64
+}
+
 /// The sending end of a stream of messages.
 #[derive(Debug, Default)]
 pub(crate) struct OutStream {
     /// What has not begun to go out.
     queue: VecDeque<Bytes>,
-    queue_bytes: usize,
+    queued: Queued,
     started: VecDeque<Segment>,
     /// Everything before it is there.
     there: u64,
@@ -51,7 +98,7 @@ pub(crate) struct OutStream {
 impl OutStream {
     /// Queues a message of a tick.
     pub(crate) fn push(&mut self, tick: RoomTick, message: Bytes) {
-        self.queue_bytes += message.len();
+        self.queued.add(&message);
         let is_batch = matches!(message.first(), Some(&(BATCH | PRIVATE_MESSAGE)));
         self.queue.push_back(message);
         if is_batch {
@@ -62,8 +109,7 @@ impl OutStream {
 
     /// Where the stream ends, if all that is queued goes out.
     pub(crate) fn end(&self) -> u64 {
-        let heads: u64 = self.queue.iter().map(|message| varint_size(message.len() as u64) as u64).sum();
-        self.begun() + heads + self.queue_bytes as u64
+        self.begun() + self.queued.heads + self.queued.bytes as u64
     }
 
     fn begun(&self) -> u64 {
@@ -72,17 +118,23 @@ impl OutStream {
 
     /// How many bytes have not begun to go out.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.queue_bytes
+        self.queued.bytes
     }
 
-    /// True if nothing waits to go out for the first time.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.queue.is_empty() && self.next == self.begun()
+    /// What the queued messages cost that no snapshot makes superfluous.
+    pub(crate) fn lasting_bytes(&self) -> usize {
+        self.queued.lasting
+    }
+
+    /// True if a snapshot that is queued now goes out soon: nothing waits that it would make superfluous, and of the rest little. Who is told
+    /// something every tick, the verdicts on its commands, has never nothing waiting.
+    pub(crate) fn takes_snapshot(&self) -> bool {
+        self.queued.superseded == 0 && self.end() - self.next <= SOON_BYTES
     }
 
     /// True if the other end is known to have everything.
     pub(crate) fn is_there(&self) -> bool {
-        self.is_drained() && self.there == self.next
+        self.there == self.end()
     }
 
     /// Everything before this place is there.
@@ -97,8 +149,17 @@ impl OutStream {
 
     /// Drops what a snapshot will supersede, unless it has begun to go out.
     pub(crate) fn drop_superseded(&mut self) {
-        self.queue.retain(|message| message.first().is_none_or(|kind| !SUPERSEDED.contains(kind)));
-        self.queue_bytes = self.queue.iter().map(Bytes::len).sum();
+        if self.queued.superseded == 0 {
+            return;
+        }
+        let queued = &mut self.queued;
+        self.queue.retain(|message| {
+            let goes = is_superseded(message);
+            if goes {
+                queued.remove(message);
+            }
+            !goes
+        });
         let begun = self.begun();
         self.batches.retain(|(_, end)| *end <= begun);
     }
@@ -128,7 +189,7 @@ impl OutStream {
         let most = (max as u64).min(window);
         while self.begun() < self.next + most {
             let Some(message) = self.queue.pop_front() else { break };
-            self.queue_bytes -= message.len();
+            self.queued.remove(&message);
             self.started.push_back(Segment { start: self.begun(), message });
         }
         let size = most.min(self.begun() - self.next);
@@ -252,6 +313,12 @@ mod tests {
                 stream.arrived(start, size);
             };
             for step in steps {
+                let queue = &stream.queue;
+                assert_eq!(stream.queued.bytes, queue.iter().map(Bytes::len).sum::<usize>());
+                assert_eq!(stream.queued.heads, queue.iter().map(head_of).sum::<u64>());
+                assert_eq!(stream.queued.superseded, queue.iter().filter(|message| is_superseded(message)).count());
+                let lasting = queue.iter().filter(|message| !is_superseded(message));
+                assert_eq!(stream.lasting_bytes(), lasting.map(|message| message.len() + MESSAGE_COST).sum::<usize>());
                 match step {
                     Step::Push(size) => {
                         count = count.wrapping_add(1);

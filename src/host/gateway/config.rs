@@ -58,7 +58,9 @@ pub enum BindError {
     #[error("{0} can be reached from outside: give a key for connect tokens, or allow access without authentication")]
     Unauthenticated(SocketAddr),
     /// Several sockets can't share a port.
-    #[error("one port can't be spread over {0} threads here: that needs SO_REUSEPORT as Linux has it; use --gateway-threads 1, or 0")]
+    #[error(
+        "one port can't be spread over {0} threads here: that needs SO_REUSEPORT as Linux has it; use --gateway-threads 1, or at most 256 sessions_max"
+    )]
     NoSharedPort(usize),
     /// More threads than allowed, or none.
     #[error("a gateway has 1 to 16 threads, not {0}")]

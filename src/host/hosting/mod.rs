@@ -36,7 +36,7 @@ use crate::host::task::{Berth, Gear, Mail, OnTick, Task, TaskNews, Weather};
 use crate::host::token::HostKey;
 use crate::protocol::{LinkConditions, Refusal};
 use crate::room::{Blueprint, RoomError, RoomOptions};
-use crate::store::WriterReport;
+use crate::store::{StoreError, WriterReport};
 
 /// How long the thread that leads people sleeps at most. It is woken by the gateway, by orders, and by rooms that end.
 const NAP_MAX: Duration = Duration::from_millis(20);
@@ -285,6 +285,21 @@ impl Host {
         self.open_place(room, template, found)
     }
 
+    /// Takes up a room that is stored, by the template that its name tells, or else `default`. Where rooms that nobody is in go to rest, one that may be
+    /// created on demand rests until somebody asks for it.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn take_up(&mut self, room: &str) -> Result<(), ServerError> {
+        let template = self.template_for_stored(room).unwrap_or_default();
+        let may_rest = self.options.rest_after.is_some() && self.template_for_new(room).is_some();
+        if may_rest && self.sharing.is_none() && !self.places.contains_key(room) {
+            self.resting.insert(room.to_owned(), template);
+            return Ok(());
+        }
+        self.open(room, &template)
+    }
+
     /// Opens a room with options of its own.
     ///
     /// # Errors
@@ -316,6 +331,11 @@ impl Host {
         match &mut self.keeper {
             None => lobby.open_room(&template.blueprint, options).map_err(failed)?,
             Some(keeper) => {
+                // Who opens a room again waits until all that it was is written: not for a store that can't be written.
+                if let Some(why) = keeper.writer().failing().filter(|_| keeper.has_had(name)) {
+                    let why = StoreError::Unfit { place: "the store".to_owned(), detail: why };
+                    return Err(ServerError::Keep(why.into()));
+                }
                 let room = keeper.room(&template.blueprint, options).map_err(|error| ServerError::of_room(name, error))?;
                 lobby.admit_room(room).map_err(failed)?;
                 (kept, past) = (keeper.give_away(name), keeper.past_reader());
@@ -508,6 +528,7 @@ impl Host {
         while let Ok(news) = self.news.1.try_recv() {
             match news {
                 TaskNews::Written(name) => self.written(&name),
+                TaskNews::Failed(name) => self.failed(&name),
                 TaskNews::Over(name, written) => self.ended(&name, written),
             }
         }
@@ -536,6 +557,13 @@ impl Host {
         }
     }
 
+    /// A room's game has failed: it ends by itself.
+    fn failed(&mut self, name: &str) {
+        if let Some(place) = self.places.get_mut(name) {
+            place.ending.get_or_insert(Ending::Close);
+        }
+    }
+
     /// A room has ended: by order, by its game's fault, or because nobody was in it.
     fn ended(&mut self, name: &str, written: bool) {
         let Some(place) = self.places.remove(name) else { return };
@@ -553,8 +581,13 @@ impl Host {
             tracing::info!(room = name, "at rest");
             self.resting.insert(name.to_owned(), place.template_name);
         }
-        let there = self.routes.values_mut().filter(|route| route.room.as_ref().is_some_and(|(room, _)| room == name));
-        there.for_each(|route| route.room = None);
+        let there = self.routes.iter_mut().filter(|(_, route)| route.room.as_ref().is_some_and(|(room, _)| room == name));
+        for (connection, route) in there {
+            // Who is still here came too late for its last words. It hears that the connection is over, and asks again.
+            route.room = None;
+            self.outlet.close(route.thread, *connection);
+        }
+        self.outlet.flush();
         self.take_waiting(name).into_iter().for_each(|(connection, hello)| self.knock(connection, hello));
     }
 

@@ -89,7 +89,7 @@ impl Sharing {
 
     /// True if leases may have run out: another host may have the rooms by now.
     pub(super) fn has_lapsed(&self) -> bool {
-        !self.leases.lapsed().is_empty()
+        self.leases.any_lapsed()
     }
 
     /// True if this host has the room, as far as it knows.

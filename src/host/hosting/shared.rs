@@ -29,6 +29,8 @@ impl Host {
             let detail = format!("the system gives no thread for the directory: {error}");
             ServerError::Keep(StoreError::Unfit { place: "the directory of rooms".to_owned(), detail }.into())
         };
+        // Rooms are shared once, before any is open.
+        let _ = self.weather.leases.set(directory.leases());
         self.sharing = Some(Sharing::start(directory, stored, options).map_err(failed)?);
         Ok(())
     }
@@ -41,7 +43,7 @@ impl Host {
     }
 
     /// The template of a room that may be created because somebody asks for it.
-    fn template_for_new(&self, room: &str) -> Option<String> {
+    pub(super) fn template_for_new(&self, room: &str) -> Option<String> {
         if let Some(template) = self.wanted.get(room) {
             return Some(template.clone());
         }
@@ -50,7 +52,7 @@ impl Host {
     }
 
     /// The template by which a stored room is opened: what it is created from it knows itself.
-    fn template_for_stored(&self, room: &str) -> Option<String> {
+    pub(super) fn template_for_stored(&self, room: &str) -> Option<String> {
         let named = room.split_once('/').map(|(template, _)| template).filter(|template| self.templates.contains_key(*template));
         let default = || self.templates.keys().find(|template| *template == "default").or_else(|| self.templates.keys().next());
         self.template_for_new(room).or_else(|| named.map(str::to_owned)).or_else(|| default().cloned())

@@ -27,7 +27,7 @@ impl Lobby {
         let sessions = &mut self.sessions;
         let wants = |id: &&ConnectionId| sessions.get(id).is_some_and(|session| session.wants_snapshot);
         let (again, later): (Vec<ConnectionId>, Vec<ConnectionId>) =
-            hosted.members.iter().filter(wants).partition(|id| sessions.get(id).is_some_and(|session| session.delivery.is_drained()));
+            hosted.members.iter().filter(wants).partition(|id| sessions.get(id).is_some_and(|session| session.delivery.takes_snapshot()));
         hosted.wanting = !later.is_empty();
         if arriving.is_empty() && again.is_empty() {
             return None;

@@ -1,6 +1,7 @@
 //! Rooms by name, and who is in them. Messages in, messages out: no socket and no clock.
 
 mod arrive;
+mod hello;
 mod operate;
 mod past;
 mod serve;
@@ -19,8 +20,8 @@ use self::past::Pasts;
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::{
-    ClientMessage, CommandId, Description, EntityId, Fingerprint, LeaveReason, Moment, Protocol, REPORT, Refusal, Rejection, Report,
-    Resume, RoomTick, SeenTick, ServerMessage, Speed, Taken, Trail, VerdictMessage,
+    ClientMessage, CommandId, Description, EntityId, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, RoomTick, SeenTick,
+    ServerMessage, Speed, Taken, Trail, VerdictMessage,
 };
 use crate::room::{
     Answer, Blueprint, Incoming, Outbox, PrivateWriter, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict, Viewers,
@@ -48,6 +49,8 @@ struct HostedRoom {
     description: Description,
     inbox: Vec<Incoming>,
     users: BTreeMap<EntityId, ConnectionId>,
+    /// Users who asked to come in, and whom the room has not answered yet.
+    asking: BTreeSet<EntityId>,
     members: BTreeSet<ConnectionId>,
     arriving: Vec<ConnectionId>,
     /// True if a member may want a snapshot again.
@@ -192,7 +195,7 @@ impl Lobby {
         let description = room.world().resource::<Protocol>().describe();
         let vacant_until = RoomTick(room.tick_now().0.saturating_add(self.limits.seat_ticks));
         let vacant = room.members().iter().map(|user| (user, vacant_until)).collect();
-        let (inbox, users, members, arriving) = Default::default();
+        let (inbox, users, asking, members, arriving) = Default::default();
         let (viewers, private, writer) = Default::default();
         // 0 says that there is none.
         let epoch = self.epoch.map_or(0, |epoch| epoch.max(1));
@@ -206,6 +209,7 @@ impl Lobby {
             description,
             inbox,
             users,
+            asking,
             members,
             arriving,
             wanting: false,
@@ -243,7 +247,8 @@ impl Lobby {
     /// Closes a room and tells its members.
     pub fn close_room(&mut self, name: &str, refusal: &Refusal) {
         let Some(hosted) = self.rooms.remove(name) else { return };
-        for connection in hosted.members.iter().chain(&hosted.arriving).chain(hosted.users.values()) {
+        let everybody: BTreeSet<&ConnectionId> = hosted.members.iter().chain(&hosted.arriving).chain(hosted.users.values()).collect();
+        for connection in everybody {
             if let Some(session) = self.sessions.get_mut(connection) {
                 // Another room may have that name before it is gone, and other viewers that number.
                 (session.room, session.viewer) = (None, None);
@@ -334,80 +339,20 @@ impl Lobby {
         }
     }
 
-    fn hello(&mut self, connection: ConnectionId, fingerprint: Fingerprint, room: String, (spectate, resume): (bool, Option<Resume>)) {
-        let Some(session) = self.sessions.get_mut(&connection) else { return };
-        let bound = session.visitor.room.clone();
-        // Who may come into a room may look back at it.
-        let moment = Moment::parse(&room).filter(|moment| bound.as_ref().is_none_or(|bound| bound == moment.room));
-        if let Some(moment) = moment.filter(|_| !self.rooms.contains_key(&room)) {
-            return self.hello_past(connection, fingerprint, moment, spectate);
-        }
-        let name = bound.unwrap_or(room);
-        let Some(hosted) = self.rooms.get_mut(&name) else {
-            self.counters.refused += 1;
-            return self.refuse(connection, &Refusal::NoSuchRoom(name));
-        };
-        if hosted.description.fingerprint() != fingerprint {
-            let refusal = Refusal::ProtocolDiffers(hosted.description.clone());
-            self.counters.refused += 1;
-            return self.refuse(connection, &refusal);
-        }
-        if let Err(why) = if spectate { Self::check_present(&self.limits, &name) } else { Ok(()) } {
-            self.counters.refused += 1;
-            return self.refuse(connection, &why);
-        }
-        let seats = hosted.members.len() + hosted.arriving.len() + hosted.vacant.len();
-        let is_expected = !spectate && hosted.vacant.contains_key(&session.visitor.player);
-        if seats - usize::from(is_expected) >= hosted.capacity {
-            self.counters.refused_full += 1;
-            return self.refuse(connection, &Refusal::Rejected(Rejection::new("room_full")));
-        }
-        session.room = Some(name);
-        (session.spectator, session.resume) = (spectate, resume);
-        session.stage = Stage::Joining;
-        if hosted.speed != Speed::FULL {
-            // Before all else: in a room that stands still nobody gets any further.
-            session.push(ServerMessage::Speed(hosted.speed).encode().unwrap_or_default());
-        }
-        let user = session.visitor.player;
-        if spectate {
-            hosted.arriving.push(connection);
-            return;
-        }
-        match hosted.users.get(&user).copied() {
-            // Its seat was kept: the room goes on with it.
-            None if hosted.vacant.remove(&user).is_some() => {
-                self.counters.returned += 1;
-                hosted.users.insert(user, connection);
-                hosted.inbox.push(Incoming::Return { user });
-                hosted.arriving.push(connection);
-            }
-            None => {
-                hosted.users.insert(user, connection);
-                hosted.inbox.push(Incoming::Join { user, name: session.visitor.name.clone() });
-            }
-            Some(_) if !self.takeover => {
-                session.room = None;
-                self.counters.refused += 1;
-                self.refuse(connection, &Refusal::Rejected(Rejection::new("already_joined")));
-            }
-            Some(older) => {
-                hosted.users.insert(user, connection);
-                hosted.inbox.push(Incoming::Return { user });
-                hosted.members.remove(&older);
-                hosted.arriving.push(connection);
-                let viewer = self.sessions.get_mut(&older).and_then(|older| older.viewer.take());
-                viewer.into_iter().for_each(|viewer| hosted.viewers.remove(viewer));
-                self.refuse(older, &Refusal::Kicked("you joined from elsewhere".to_owned()));
-            }
-        }
-    }
-
     fn command(&mut self, connection: ConnectionId, id: CommandId, (kind, seen, payload): (usize, Option<SeenTick>, Bytes)) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         if session.spectator {
             self.counters.out_of_turn += 1;
             return self.mistake(connection, "a command of a spectator");
+        }
+        if session.delivery.lasting_bytes() > self.limits.queue_bytes_max {
+            // It goes on asking, and takes no answers: they can't be kept for ever, and none may be dropped.
+            self.counters.kicked += 1;
+            return self.turn_away(
+                connection,
+                LeaveReason::Kicked,
+                &Refusal::Kicked("you don't take the answers to your commands".to_owned()),
+            );
         }
         let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
         let tick = hosted.room.tick_now();
@@ -539,7 +484,10 @@ impl Lobby {
             let Some(hosted) = self.rooms.get_mut(name) else { return };
             match answer {
                 Answer::Join { user, verdict } => {
+                    hosted.asking.remove(user);
                     let Some(connection) = hosted.users.get(user).copied() else { continue };
+                    // Who asked, left and asked again within a tick is answered twice.
+                    hosted.arriving.retain(|arriving| *arriving != connection);
                     match verdict {
                         Verdict::Accepted => hosted.arriving.push(connection),
                         Verdict::Rejected(rejection) => {

@@ -388,7 +388,7 @@ impl PastRoom {
 
 /// True if somebody could not keep up, and can take a snapshot now.
 fn wants_again(session: &Session) -> bool {
-    session.wants_snapshot && session.delivery.is_drained()
+    session.wants_snapshot && session.delivery.takes_snapshot()
 }
 
 fn give_snapshot(session: &mut Session, tick: RoomTick, messages: &[Bytes]) {

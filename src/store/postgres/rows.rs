@@ -12,7 +12,7 @@ use super::super::frame::{HotTick, join_frame, read_frame};
 use super::super::record::{Entities, Head, RoomHeader, Snippet};
 use super::super::recovery::seal_of;
 use super::super::sums::{chain_of, gathered, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table};
-use super::super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Request, RoomKey, Store, StoredRoom};
+use super::super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Request, RoomKey, Store, StoredRoom, possible};
 use super::connection::{Connection, Parameters, refused};
 use super::write::{check_leases, sum_of_journal, write_checkpoint, write_chunks, write_seals};
 use super::{PostgresStore, Role, text};
@@ -189,6 +189,14 @@ impl Store for PostgresStore {
     fn room(&mut self, name: &str) -> Result<Option<StoredRoom>, StoreError> {
         let sql = format!("SELECT {ROOM_COLUMNS} FROM room WHERE name = $1");
         Ok(self.all("the table of rooms", &sql, &[&text(name)], room_at)?.pop())
+    }
+
+    fn sealed(&mut self, room: RoomKey) -> Result<Option<Head>, StoreError> {
+        let sql = "SELECT sealed_tick, sealed_seq FROM room WHERE room_id = $1 AND sealed_tick IS NOT NULL";
+        let heads = self.all("the table of rooms", sql, &[&room.0], |row| {
+            Ok(Head { tick: tick_at(row, 0)?, seq: FactSeq(at::<i64>(row, 1)?.cast_unsigned()) })
+        })?;
+        possible(heads.first().copied(), || self.name_of(room))
     }
 
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {

@@ -7,7 +7,7 @@ use super::super::chain::Chain;
 use super::super::error::{CHECKSUM, StoreError};
 use super::super::record::{Entities, Head, RoomHeader, Snippet};
 use super::super::sums::{chain_of, gathered, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table};
-use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
+use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom, possible};
 use super::SqliteStore;
 use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
 
@@ -160,6 +160,14 @@ impl Store for SqliteStore {
     fn room(&mut self, name: &str) -> Result<Option<StoredRoom>, StoreError> {
         let sql = format!("SELECT {ROOM_COLUMNS} FROM room WHERE name = ?1");
         Ok(self.all("the table of rooms", &sql, [name], room_at)?.pop())
+    }
+
+    fn sealed(&mut self, room: RoomKey) -> Result<Option<Head>, StoreError> {
+        let sql = "SELECT sealed_tick, sealed_seq FROM room WHERE room_id = ?1 AND sealed_tick IS NOT NULL";
+        let heads = self.all("the table of rooms", sql, [room.0], |row| {
+            Ok(Head { tick: tick_at(row, 0)?, seq: FactSeq(row.get::<_, i64>(1)?.cast_unsigned()) })
+        })?;
+        possible(heads.first().copied(), || self.name_of(room))
     }
 
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {

@@ -289,6 +289,15 @@ impl Writer {
     /// # Errors
     /// If the writer has stopped.
     pub fn sync(&self) -> Result<(), StoreError> {
+        self.sync_within(Duration::MAX)
+    }
+
+    /// Waits for that, and no longer than so long.
+    ///
+    /// # Errors
+    /// If the writer has stopped, or could not do so much in that time: it goes on with it.
+    pub fn sync_within(&self, at_most: Duration) -> Result<(), StoreError> {
+        let begun = instant();
         let wanted = {
             let mut waiting = self.shared.waiting();
             waiting.syncs_asked += 1;
@@ -301,7 +310,12 @@ impl Writer {
             if done.stopped {
                 return Err(StoreError::Stopped);
             }
-            done = self.shared.committed.wait(done).unwrap_or_else(PoisonError::into_inner);
+            let left = at_most.saturating_sub(begun.elapsed()).min(Duration::from_secs(3_600));
+            if left.is_zero() {
+                let detail = done.failing.clone().unwrap_or_else(|| format!("it takes longer than {at_most:?} to write what waits"));
+                return Err(StoreError::Unfit { place: "the store".to_owned(), detail });
+            }
+            done = self.shared.committed.wait_timeout(done, left).map_or_else(|error| error.into_inner().0, |(done, _)| done);
         }
         Ok(())
     }
@@ -432,9 +446,12 @@ impl Work {
 
     /// Puts together what is written at once.
     fn prepare(&mut self, waiting: Waiting, sealing: bool) -> Flush {
+        let last = self.number;
         for opened in waiting.opened {
             self.enter(opened);
         }
+        // What was left of rooms that are opened again took a flush of its own, in which other rooms would have been due.
+        let all_due = sealing || self.number > last;
         self.keep_fresh();
         for (number, record) in waiting.records {
             let Some(room) = self.rooms.get_mut(&number) else { continue };
@@ -458,7 +475,7 @@ impl Work {
         let cadence = self.cadence();
         let (mut frame, mut framed) = (Vec::new(), 0);
         for (number, room) in &mut self.rooms {
-            let due = sealing || room.closed || (number + self.number).is_multiple_of(seal_every);
+            let due = all_due || room.closed || (number + self.number).is_multiple_of(seal_every);
             if due && room.follower.is_unsealed() {
                 let seal = room.follower.seal(cadence, sealing || room.closed, room.broken);
                 flush.seals.push(seal);

@@ -1,0 +1,99 @@
+//! Who asks to come into a room, and whether there is a seat.
+
+use std::collections::BTreeMap;
+
+use super::{HostedRoom, Lobby};
+use crate::host::session::{ConnectionId, Session, Stage};
+use crate::protocol::{Fingerprint, Moment, Refusal, Rejection, Resume, ServerMessage, Speed};
+use crate::room::Incoming;
+
+impl HostedRoom {
+    /// How many of its seats are taken: by users, whether they are in already, about to come, or away; and by those who watch.
+    fn seats(&self, sessions: &BTreeMap<ConnectionId, Session>) -> usize {
+        let watches = |connection: &&ConnectionId| sessions.get(connection).is_some_and(|session| session.spectator);
+        self.users.len() + self.vacant.len() + self.members.iter().chain(&self.arriving).filter(watches).count()
+    }
+}
+
+impl Lobby {
+    /// Somebody says which room it wants.
+    pub(super) fn hello(
+        &mut self,
+        connection: ConnectionId,
+        fingerprint: Fingerprint,
+        room: String,
+        (spectate, resume): (bool, Option<Resume>),
+    ) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let bound = session.visitor.room.clone();
+        // Who may come into a room may look back at it.
+        let moment = Moment::parse(&room).filter(|moment| bound.as_ref().is_none_or(|bound| bound == moment.room));
+        if let Some(moment) = moment.filter(|_| !self.rooms.contains_key(&room)) {
+            return self.hello_past(connection, fingerprint, moment, spectate);
+        }
+        let name = bound.unwrap_or(room);
+        let Some(hosted) = self.rooms.get_mut(&name) else {
+            self.counters.refused += 1;
+            return self.refuse(connection, &Refusal::NoSuchRoom(name));
+        };
+        if hosted.description.fingerprint() != fingerprint {
+            let refusal = Refusal::ProtocolDiffers(hosted.description.clone());
+            self.counters.refused += 1;
+            return self.refuse(connection, &refusal);
+        }
+        if let Err(why) = if spectate { Self::check_present(&self.limits, &name) } else { Ok(()) } {
+            self.counters.refused += 1;
+            return self.refuse(connection, &why);
+        }
+        let user = session.visitor.player;
+        let has_seat = !spectate && (hosted.vacant.contains_key(&user) || hosted.users.contains_key(&user));
+        if !has_seat && hosted.seats(&self.sessions) >= hosted.capacity {
+            self.counters.refused_full += 1;
+            return self.refuse(connection, &Refusal::Rejected(Rejection::new("room_full")));
+        }
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        session.room = Some(name);
+        (session.spectator, session.resume) = (spectate, resume);
+        session.stage = Stage::Joining;
+        if hosted.speed != Speed::FULL {
+            // Before all else: in a room that stands still nobody gets any further.
+            session.push(ServerMessage::Speed(hosted.speed).encode().unwrap_or_default());
+        }
+        if spectate {
+            hosted.arriving.push(connection);
+            return;
+        }
+        match hosted.users.get(&user).copied() {
+            // Its seat was kept: the room goes on with it.
+            None if hosted.vacant.remove(&user).is_some() => {
+                self.counters.returned += 1;
+                hosted.users.insert(user, connection);
+                hosted.inbox.push(Incoming::Return { user });
+                hosted.arriving.push(connection);
+            }
+            None => {
+                hosted.users.insert(user, connection);
+                hosted.asking.insert(user);
+                hosted.inbox.push(Incoming::Join { user, name: session.visitor.name.clone() });
+            }
+            Some(_) if !self.takeover => {
+                session.room = None;
+                self.counters.refused += 1;
+                self.refuse(connection, &Refusal::Rejected(Rejection::new("already_joined")));
+            }
+            Some(older) => {
+                hosted.users.insert(user, connection);
+                hosted.members.remove(&older);
+                hosted.arriving.retain(|arriving| *arriving != older);
+                // Of one who is not in yet the room's answer decides.
+                if !hosted.asking.contains(&user) {
+                    hosted.inbox.push(Incoming::Return { user });
+                    hosted.arriving.push(connection);
+                }
+                let viewer = self.sessions.get_mut(&older).and_then(|older| older.viewer.take());
+                viewer.into_iter().for_each(|viewer| hosted.viewers.remove(viewer));
+                self.refuse(older, &Refusal::Kicked("you joined from elsewhere".to_owned()));
+            }
+        }
+    }
+}
