@@ -307,6 +307,12 @@ impl Keeper {
         self.protocols.contains_key(room)
     }
 
+    /// Why a room that it [had](Self::has_had) can't be opened again at the moment, if so: whoever opens it would wait for the store.
+    pub(super) fn why_not_again(&self) -> Option<String> {
+        let behind = || self.writer.is_behind().then(|| "it has not come to what was to be written long ago".to_owned());
+        self.writer.failing().or_else(behind)
+    }
+
     /// Hands a tick over. The report keeps nothing of it but its tick.
     pub fn record(&mut self, room: &str, report: &mut TickReport) {
         self.rooms.get(room).into_iter().for_each(|kept| kept.record(report));

@@ -14,7 +14,8 @@ pub struct HostLimits {
     /// `commands_dropped`.
     pub commands_waiting_max: usize,
     /// Most bytes that wait to be sent to one member, besides a snapshot. One with more has its batches dropped, and is sent a snapshot when
-    /// it can take one. Default: 4 MiB. Counter: `resyncs`.
+    /// it can take one. What can't be dropped, the answers to its commands, counts with 64 bytes more each; one that takes no answers and goes on asking is closed.
+    /// Default: 4 MiB. Counters: `resyncs`, `kicked`.
     pub queue_bytes_max: usize,
     /// Most bytes a second that one member is sent, with what the network adds. Less where its way carries less, down to 12 KiB a
     /// second. In any one second it may be a quarter more, or 16 KiB and a tenth. Default: 2 MiB.
@@ -84,7 +85,7 @@ pub struct HostCounters {
     pub malformed: u64,
     /// Messages that were well-formed but had no place where they came: a command before the welcome, a second hello.
     pub out_of_turn: u64,
-    /// Connections that were closed for their mistakes.
+    /// Connections that were closed for their mistakes, or because they took no answers.
     pub kicked: u64,
     /// Commands that came faster than a room takes them.
     pub commands_dropped: u64,

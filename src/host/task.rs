@@ -161,9 +161,9 @@ pub(super) struct Weather {
 }
 
 impl Weather {
-    /// True if rooms are to stand still.
-    fn halts(&self) -> bool {
-        self.halted.load(Ordering::Relaxed) || self.leases.get().is_some_and(Leases::any_lapsed)
+    /// True if a room is to stand still.
+    fn halts(&self, room: &str) -> bool {
+        self.halted.load(Ordering::Relaxed) || self.leases.get().is_some_and(|leases| !leases.holds(room))
     }
 }
 
@@ -270,7 +270,7 @@ impl Task {
             lock(&self.berth.status).pace.skipped += due.skipped;
             tracing::warn!(room = self.berth.name, skipped = due.skipped, late = ?due.late, "a room fell behind; its time stood still");
         }
-        let stands = self.weather.halts() || self.ending.is_some() || self.handing.is_some();
+        let stands = self.weather.halts(&self.berth.name) || self.ending.is_some() || self.handing.is_some();
         let ticks = match self.paused {
             _ if stands => 0,
             true => {
@@ -380,10 +380,6 @@ impl Task {
                 self.lobby.room_mut(name).into_iter().for_each(|room| kept.audit(room));
             }
         }
-        if is_over {
-            self.ending.get_or_insert(self.pacer.next());
-            self.tell(TaskNews::Failed(self.berth.name.clone()));
-        }
     }
 
     fn note_pace(&mut self, late: Duration, busy: Duration) {
@@ -464,6 +460,11 @@ impl Task {
         if self.handing == Some(false) && self.is_written() {
             self.handing = Some(true);
             self.tell(TaskNews::Written(self.berth.name.clone()));
+        }
+        if self.ending.is_none() && self.lobby.room(&self.berth.name).is_none() {
+            // Its game failed while nothing ticked, or somebody who looked into it closed it.
+            self.ending = Some(now);
+            self.tell(TaskNews::Failed(self.berth.name.clone()));
         }
         let Some(since) = self.ending else { return true };
         let all_know = (!self.lobby.has_pasts() && !self.lobby.has_sessions()) || now > since + ENDING_MAX;

@@ -14,6 +14,7 @@ use super::latest::LatestValues;
 use super::ledger::Ledger;
 use super::outbox::Outbox;
 use super::private::{NamedByFact, Private};
+use super::touched::Touched;
 use crate::protocol::limits::{BATCH_BYTES_MAX, ENTITIES_MAX};
 use crate::protocol::{
     BatchHead, CREATES, DELETES, EntityId, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, Recorded, RoomTick, RosterWriter, Rows,
@@ -49,6 +50,8 @@ pub(crate) struct Collector {
     pub(crate) hash: Option<StateHash>,
     /// The hash without the components whose delivery is `latest`.
     pub(crate) ordered_hash: Option<StateHash>,
+    /// Which components can have changed.
+    touched: Touched,
     /// By component and net id, what was sent last, of the components that are sent only when different.
     told: BTreeMap<usize, BTreeMap<u32, Vec<u8>>>,
 }
@@ -173,7 +176,15 @@ impl Collector {
         self.public.clear();
         self.public.extend(self.roster.iter().filter(|id| !secretive || !index.is_restricted(NetId(**id))));
         let births = !self.roster.is_empty();
+        // Otherwise there is more to tell than what changed in a table.
+        let only_changes = !births && self.deletes.is_empty() && index.last_values.is_empty() && world.resource::<Lost>().rows.is_empty();
+        if only_changes {
+            self.touched.look(world, protocol, since, now);
+        }
         for component in 0..protocol.components.len() {
+            if only_changes && !self.touched.is_touched(component) {
+                continue;
+            }
             self.gather(world, protocol, component, since, now);
             self.sort_out(births);
             if protocol.components.get(component).is_some_and(|entry| entry.when_different) {

@@ -34,6 +34,7 @@ mod runner;
 #[cfg(feature = "client")]
 mod shadow;
 mod snapshot;
+mod touched;
 mod user;
 
 #[cfg(feature = "host")]

@@ -219,6 +219,12 @@ impl Leases {
         self.kept().held.values().any(|held| held.until <= now)
     }
 
+    /// True if a room is leased to this host, and its lease has not run out as far as it knows.
+    pub(crate) fn holds(&self, room: &str) -> bool {
+        let now = self.now();
+        self.kept().held.get(room).is_some_and(|held| held.until > now)
+    }
+
     /// Notes a lease, which holds from `since` on for `ttl`.
     pub(super) fn hold(&self, room: &str, token: Token, since: Duration, ttl: Duration) {
         self.kept().held.insert(room.to_owned(), Held { token, until: since + ttl });

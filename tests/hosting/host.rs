@@ -92,6 +92,11 @@ impl Running {
         self.handle.rooms().unwrap().into_iter().find(|info| info.name == room).unwrap()
     }
 
+    /// Why the store can't be written, if so.
+    pub fn failing(&self) -> Option<String> {
+        self.handle.overview().unwrap().store.unwrap().failing
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.handle.rooms().unwrap().into_iter().map(|info| info.name).collect()
     }
@@ -463,7 +468,7 @@ fn a_seat_that_is_kept_for_somebody_who_is_cut_off_is_given_to_nobody_who_asks_f
 
 #[test]
 fn where_a_game_has_failed_whoever_comes_is_led_to_another_room_at_once() {
-    let running = Running::start(HostOptions::default(), Some(MemoryStore::default()), |host| host.template("duel", on_demand(2)));
+    let running = Running::start(HostOptions::default(), Some(MemoryStore::default()), |host| host.template("duel", on_demand(1)));
     let mut ann = Player::connect(running.address, "ann", "duel/*");
     until("she is in", &mut [&mut ann], in_room);
     let first = ann.room();
@@ -478,6 +483,32 @@ fn where_a_game_has_failed_whoever_comes_is_led_to_another_room_at_once() {
     assert_ne!(bob.room(), first);
     until("the failed one is gone", &mut [&mut bob], |_| !running.names().contains(&first));
     assert!(closed_at.elapsed() < Duration::from_secs(8), "nothing was left to be written: {:?}", closed_at.elapsed());
+    let mut cem = Player::connect(running.address, "cem", "duel/*");
+    until("he is in", &mut [&mut bob, &mut cem], in_room);
+    assert!(cem.room() != first && cem.room() != bob.room());
+}
+
+#[test]
+fn a_stored_room_rests_without_the_seats_of_those_who_were_in_it_long_ago() {
+    let mut options = HostOptions { rest_after: Some(Duration::from_secs(60)), ..HostOptions::default() };
+    options.limits.seat_ticks = 20;
+    let store = MemoryStore::default();
+    let running = Running::start(options, Some(store.clone()), |host| host.template("duel", on_demand(1)));
+    let mut ann = Player::connect(running.address, "ann", "duel/blue");
+    until("she is in", &mut [&mut ann], in_room);
+    // She is in it when the host stops.
+    assert!(running.stop());
+    let running = Running::start(options, Some(store), |host| {
+        host.template("duel", on_demand(1));
+        host.take_up("duel/blue").unwrap();
+        assert!(host.rooms().iter().all(|room| room.is_resting && room.template == "duel"));
+    });
+    std::thread::sleep(Duration::from_millis(1_100));
+    let mut bob = Player::connect(running.address, "bob", "duel/blue");
+    until("he is in", &mut [&mut bob], |all| {
+        assert!(!matches!(all[0].state(), ConnectionState::Refused(..)), "{}", all[0].state());
+        in_room(all)
+    });
 }
 
 #[test]
@@ -500,14 +531,14 @@ fn while_the_store_fails_a_room_that_rests_is_not_waited_for_and_the_others_go_o
     let mut bob = Player::connect(running.address, "bob", "duel/red");
     until("he is in, and the other room is at rest", &mut [&mut bob], |all| in_room(all) && running.status("duel/blue").is_resting);
     full.store(true, Ordering::Relaxed);
-    until("the store fails", &mut [&mut bob], |_| running.handle.overview().unwrap().store.unwrap().failing.is_some());
+    until("the store fails", &mut [&mut bob], |_| running.failing().is_some());
     let mut ann = Player::connect(running.address, "ann", "duel/blue");
     until("she is told", &mut [&mut ann, &mut bob], |all| matches!(all[0].state(), ConnectionState::Refused(Refusal::RoomClosed(_), _)));
     let tick = |player: &Player| player.0.world().resource::<Replica>().tick().0;
     let before = tick(&bob);
     until("he sees on", &mut [&mut bob], |all| tick(all[0]) > before + 40);
     full.store(false, Ordering::Relaxed);
-    until("the store is back", &mut [&mut bob], |_| running.handle.overview().unwrap().store.unwrap().failing.is_none());
+    until("the store is back", &mut [&mut bob], |_| running.failing().is_none());
     let mut ann = Player::connect(running.address, "ann", "duel/blue");
     until("she is in", &mut [&mut ann, &mut bob], in_room);
     assert!(running.stop());

@@ -1,12 +1,15 @@
 //! Hosts that share rooms by a directory, each on all cores and over real UDP.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use roomkeeper::client::Replica;
 use roomkeeper::host::{Host, HostOptions, Keeper, ShareOptions, Template};
 use roomkeeper::protocol::RoomTick;
 use roomkeeper::room::RoomOptions;
+use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{
     Archive, Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, MemoryStore, Owner, RoomEntry, Store, StoreError,
     WriterOptions,
@@ -52,9 +55,12 @@ impl Directory for Twice {
 
 /// Shares rooms of one template.
 fn share(host: &mut Host, store: &MemoryStore, own: &MemoryDirectory, directory: Box<dyn Directory>) {
-    let store = store.shared_by(own);
+    share_in(host, Box::new(store.shared_by(own)), directory);
+}
+
+fn share_in(host: &mut Host, store: Box<dyn Store>, directory: Box<dyn Directory>) {
     let stored = store.reader().unwrap();
-    host.keep_by(Keeper::start(Box::new(store), WriterOptions::default()).unwrap());
+    host.keep_by(Keeper::start(store, WriterOptions::default()).unwrap());
     let options = ShareOptions { host: "this".to_owned(), renew_every: Duration::from_millis(100) };
     host.share(directory, Some(stored), &options).unwrap();
     host.template("default", Template::new(blueprint(), RoomOptions::named("template")));
@@ -115,4 +121,42 @@ fn a_host_whose_leases_ran_out_has_its_rooms_again_if_nobody_else_was_there_and_
     until("all of it counts", &mut [&mut ann], |all| all[0].sum() == 5);
     assert!(owner().unwrap().token > first && running.names() == ["main"]);
     assert!(running.stop());
+}
+
+#[test]
+fn a_host_whose_leases_ran_out_while_the_store_failed_opens_its_rooms_once_it_is_back() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let (store, broken) = (MemoryStore::new(), Arc::new(AtomicBool::new(false)));
+    let running = Running::start(HostOptions::default(), None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        let fails = broken.clone();
+        let around = AroundCommits::new(Box::new(store.shared_by(&own)), move |store, flush| match fails.load(Ordering::Relaxed) {
+            true => Err(StoreError::Io { what: "a flush can't be written".to_owned(), error: std::io::ErrorKind::StorageFull.into() }),
+            false => store.commit(flush),
+        });
+        share_in(host, Box::new(around), Box::new(own.clone()));
+        host.open("main", "default").unwrap();
+    });
+    let mut ann = Player::connect(running.address, "ann", "main");
+    until("ann is in", &mut [&mut ann], in_room);
+    ann.mark(3);
+    let tick = ann.0.world().resource::<Replica>().tick();
+    until("it is stored", &mut [&mut ann], |all| all[0].sum() == 3 && stored(&store, "main") >= tick);
+    let owner = || directory.clone().find("main").unwrap();
+    let token = owner().unwrap().token;
+    broken.store(true, Ordering::Relaxed);
+    until("the store fails", &mut [&mut ann], |_| running.failing().is_some());
+    directory.skip(LEASE);
+    until("it has the room again", &mut [&mut ann], |_| owner().is_some_and(|owner| owner.token > token));
+    let mut rounds = 0;
+    until("it could have opened it", &mut [&mut ann], |_| {
+        rounds += 1;
+        rounds > 100
+    });
+    assert!(running.failing().is_some() && owner().is_some_and(|owner| owner.host == "this"), "it was not given back");
+    let tick = stored(&store, "main");
+    broken.store(false, Ordering::Relaxed);
+    until("it goes on", &mut [&mut ann], |_| stored(&store, "main") > RoomTick(tick.0 + 40));
+    until("ann is back", &mut [&mut ann], in_room);
+    assert!(running.names() == ["main"] && running.stop());
 }

@@ -46,12 +46,16 @@ struct Guest {
 impl Guest {
     /// Connects, and asks to be let in. What it is told it hears with the next tick.
     fn come(lobby: &mut Lobby, number: u64, name: &str) -> Self {
+        Self::come_as(lobby, number, name, name)
+    }
+
+    fn come_as(lobby: &mut Lobby, number: u64, player: &str, name: &str) -> Self {
         let mut app = App::new();
         app.add_plugins(ReplicaPlugin);
         protocol(&mut app);
         app.world_mut().resource_scope(|world, mut connection: Mut<Connection>| connection.join(world.resource::<Protocol>(), ROOM, false));
         let id = ConnectionId(number);
-        lobby.connected(id, Visitor { player: EntityId::named(name), name: name.to_owned(), room: None });
+        lobby.connected(id, Visitor { player: EntityId::named(player), name: name.to_owned(), room: None });
         let mut guest = Self { id, app };
         guest.say(lobby);
         guest
@@ -134,6 +138,40 @@ fn whom_the_rules_reject_does_not_get_in_by_asking_twice() {
     tick(&mut lobby, &mut [&mut first, &mut second]);
     assert!(second.is_live() && !first.is_live());
     assert_eq!((lobby.member_count(ROOM), lobby.counters().joined), (1, 1));
+}
+
+#[test]
+fn who_asks_goes_and_asks_again_within_a_tick_hears_the_last_answer() {
+    let mut lobby = lobby(HostLimits::default(), true);
+    let mut ben = Guest::come(&mut lobby, 1, "ben");
+    tick(&mut lobby, &mut [&mut ben]);
+    let first = Guest::come(&mut lobby, 2, "shy");
+    lobby.disconnected(first.id, LeaveReason::Left);
+    lobby.disconnected(ben.id, LeaveReason::Left);
+    let mut second = Guest::come(&mut lobby, 3, "shy");
+    for _ in 0..3 {
+        tick(&mut lobby, &mut [&mut second]);
+    }
+    assert!(second.is_live(), "{}", second.state());
+    lobby.disconnected(second.id, LeaveReason::Left);
+    tick(&mut lobby, &mut []);
+    assert_eq!(lobby.room(ROOM).unwrap().members().iter().count(), 0, "nobody is in it without a connection");
+}
+
+#[test]
+fn for_whom_the_rules_have_not_decided_no_seat_is_kept() {
+    let mut lobby = lobby(HostLimits::default(), true);
+    let mut ann = Guest::come(&mut lobby, 1, "ann");
+    tick(&mut lobby, &mut [&mut ann]);
+    lobby.disconnected(ann.id, LeaveReason::Left);
+    let asks = Guest::come_as(&mut lobby, 2, "ann", "banned");
+    lobby.disconnected(asks.id, LeaveReason::Timeout);
+    tick(&mut lobby, &mut []);
+    let mut again = Guest::come_as(&mut lobby, 3, "ann", "banned");
+    for _ in 0..3 {
+        tick(&mut lobby, &mut [&mut again]);
+    }
+    assert_eq!((again.state(), lobby.member_count(ROOM)), (refused("banned"), 0));
 }
 
 #[test]

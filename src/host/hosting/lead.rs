@@ -96,7 +96,7 @@ impl Host {
             return self.ask_where(wanted).map(|()| wanted.to_owned());
         }
         let no_room = || Refusal::NoSuchRoom(wanted.to_owned());
-        if let Some(template) = self.resting.get(wanted).cloned() {
+        if let Some(template) = self.resting.get(wanted).map(|resting| resting.template.clone()) {
             return self.open_for(wanted, &template);
         }
         let (template, name) = wanted.split_once('/').ok_or_else(no_room)?;
@@ -135,7 +135,9 @@ impl Host {
 
     fn is_taken(&self, room: &str) -> bool {
         let is_asked = self.sharing.as_ref().is_some_and(|sharing| sharing.asked.contains(room));
-        self.places.contains_key(room) || self.resting.contains_key(room) || is_asked
+        // One that failed, or was closed, is not gone on with by who wants any.
+        let is_kept = self.keeper.as_ref().is_some_and(|keeper| keeper.has_had(room));
+        self.places.contains_key(room) || self.resting.contains_key(room) || is_asked || is_kept
     }
 
     fn open_for(&mut self, room: &str, template: &str) -> Result<String, Refusal> {

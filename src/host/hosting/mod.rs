@@ -35,7 +35,7 @@ use crate::host::session::{ConnectionId, Visitor};
 use crate::host::task::{Berth, Gear, Mail, OnTick, Task, TaskNews, Weather};
 use crate::host::token::HostKey;
 use crate::protocol::{LinkConditions, Refusal};
-use crate::room::{Blueprint, RoomError, RoomOptions};
+use crate::room::{Blueprint, RoomClock, RoomError, RoomOptions};
 use crate::store::{StoreError, WriterReport};
 
 /// How long the thread that leads people sleeps at most. It is woken by the gateway, by orders, and by rooms that end.
@@ -126,6 +126,12 @@ impl Place {
     }
 }
 
+/// A room at rest.
+struct Resting {
+    template: String,
+    since: Duration,
+}
+
 /// Where a connection is.
 struct Route {
     visitor: Visitor,
@@ -149,8 +155,8 @@ pub struct Host {
     foyer: Lobby,
     routes: BTreeMap<ConnectionId, Route>,
     places: BTreeMap<String, Place>,
-    /// Rooms at rest, and the names of their templates.
-    resting: BTreeMap<String, String>,
+    /// Rooms at rest.
+    resting: BTreeMap<String, Resting>,
     templates: BTreeMap<String, Template>,
     /// The templates of rooms that are to be opened once the directory says that they are this host's.
     wanted: BTreeMap<String, String>,
@@ -292,12 +298,20 @@ impl Host {
     /// As for [`open`](Self::open).
     pub fn take_up(&mut self, room: &str) -> Result<(), ServerError> {
         let template = self.template_for_stored(room).unwrap_or_default();
-        let may_rest = self.options.rest_after.is_some() && self.template_for_new(room).is_some();
-        if may_rest && self.sharing.is_none() && !self.places.contains_key(room) {
-            self.resting.insert(room.to_owned(), template);
-            return Ok(());
+        if self.sharing.is_some() || self.places.contains_key(room) {
+            return self.open(room, &template);
         }
-        self.open(room, &template)
+        let rests = self.options.rest_after.is_some() && self.template_for_new(room).is_some();
+        let opened = if rests { Ok(()) } else { self.open(room, &template) };
+        if rests || opened.is_err() {
+            // Its name is its own, also if it can't be opened now.
+            self.rest(room, template);
+        }
+        opened
+    }
+
+    fn rest(&mut self, room: &str, template: String) {
+        self.resting.insert(room.to_owned(), Resting { template, since: self.scheduler.now() });
     }
 
     /// Opens a room with options of its own.
@@ -313,6 +327,7 @@ impl Host {
         let failed = |error| ServerError::Room { name: name.to_owned(), error };
         let limits = HostLimits {
             members_per_room_max: template.members_max.unwrap_or(self.options.limits.members_per_room_max),
+            seat_ticks: self.seat_ticks(name),
             ..self.options.limits
         };
         if self.places.contains_key(name) {
@@ -332,7 +347,7 @@ impl Host {
             None => lobby.open_room(&template.blueprint, options).map_err(failed)?,
             Some(keeper) => {
                 // Who opens a room again waits until all that it was is written: not for a store that can't be written.
-                if let Some(why) = keeper.writer().failing().filter(|_| keeper.has_had(name)) {
+                if let Some(why) = keeper.why_not_again().filter(|_| keeper.has_had(name)) {
                     let why = StoreError::Unfit { place: "the store".to_owned(), detail: why };
                     return Err(ServerError::Keep(why.into()));
                 }
@@ -357,6 +372,13 @@ impl Host {
         let template_name = template_name.to_owned();
         self.places.insert(name.to_owned(), Place { berth, template, template_name, seed, seats: 0, visitors: 0, ending: None });
         Ok(())
+    }
+
+    /// For how long the users are waited for that a room still has when it is opened: no longer than since it could be come back to.
+    fn seat_ticks(&self, room: &str) -> u32 {
+        let rested = self.resting.get(room).map_or(Duration::ZERO, |resting| self.scheduler.now().saturating_sub(resting.since));
+        let ticks = rested.as_millis() / RoomClock::STEP.as_millis();
+        self.options.limits.seat_ticks.saturating_sub(u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 
     /// Keeps the players who are not let in in a file, and reads it.
@@ -394,7 +416,7 @@ impl Host {
     /// The rooms, and how each does.
     pub fn rooms(&self) -> Vec<RoomInfo> {
         let open = self.places.values().map(|place| self.info(place));
-        let resting = self.resting.iter().map(|(name, template)| RoomInfo::resting(name, template));
+        let resting = self.resting.iter().map(|(name, resting)| RoomInfo::resting(name, &resting.template));
         open.chain(resting).collect()
     }
 
@@ -579,11 +601,11 @@ impl Host {
         }
         if place.ending == Some(Ending::Rest) && self.sharing.is_none() {
             tracing::info!(room = name, "at rest");
-            self.resting.insert(name.to_owned(), place.template_name);
+            self.rest(name, place.template_name);
         }
         let there = self.routes.iter_mut().filter(|(_, route)| route.room.as_ref().is_some_and(|(room, _)| room == name));
         for (connection, route) in there {
-            // Who is still here came too late for its last words. It hears that the connection is over, and asks again.
+            // Who is still here came too late for its last words. It hears that the connection is over; who was in a room before asks again.
             route.room = None;
             self.outlet.close(route.thread, *connection);
         }

@@ -76,7 +76,9 @@ impl Host {
             }
         }
         let begun = self.scheduler.now();
-        while let Some((room, template)) = self.to_open.pop_front() {
+        // What waits for the store stays this host's: it is opened as soon as the store is back.
+        let waits = self.keeper.as_ref().is_some_and(|keeper| keeper.why_not_again().is_some());
+        while !waits && let Some((room, template)) = self.to_open.pop_front() {
             self.open_given(&room, &template);
             if self.scheduler.now() > begun + OPENING_MAX {
                 break;

@@ -10,8 +10,11 @@ use crate::room::Incoming;
 impl HostedRoom {
     /// How many of its seats are taken: by users, whether they are in already, about to come, or away; and by those who watch.
     fn seats(&self, sessions: &BTreeMap<ConnectionId, Session>) -> usize {
+        let now = self.room.tick_now();
         let watches = |connection: &&ConnectionId| sessions.get(connection).is_some_and(|session| session.spectator);
-        self.users.len() + self.vacant.len() + self.members.iter().chain(&self.arriving).filter(watches).count()
+        self.users.len()
+            + self.vacant.values().filter(|until| **until > now).count()
+            + self.members.iter().chain(&self.arriving).filter(watches).count()
     }
 }
 

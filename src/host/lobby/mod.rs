@@ -418,7 +418,10 @@ impl Lobby {
         // A user that came back by another connection has not left.
         if !session.spectator && hosted.users.get(&user) == Some(&connection) {
             hosted.users.remove(&user);
-            let is_kept = reason == LeaveReason::Timeout && self.limits.grace_ticks > 0 && hosted.room.members().contains(user);
+            let is_kept = reason == LeaveReason::Timeout
+                && self.limits.grace_ticks > 0
+                && hosted.room.members().contains(user)
+                && !hosted.asking.contains(&user);
             if is_kept {
                 let until = hosted.room.tick_now().0.saturating_add(self.limits.grace_ticks);
                 hosted.vacant.insert(user, RoomTick(until));
@@ -480,14 +483,17 @@ impl Lobby {
     /// Queues the room's answers to single members.
     fn answer(&mut self, name: &str, outbox: &Outbox) {
         let mut verdicts: BTreeMap<ConnectionId, Vec<VerdictMessage>> = BTreeMap::new();
-        for answer in &outbox.answers {
+        for (at, answer) in outbox.answers.iter().enumerate() {
             let Some(hosted) = self.rooms.get_mut(name) else { return };
             match answer {
                 Answer::Join { user, verdict } => {
+                    // Who asked, left and asked again within a tick is answered twice: the last answer counts.
+                    let again = |later: &Answer| matches!(later, Answer::Join { user: other, .. } if other == user);
+                    if outbox.answers.iter().skip(at + 1).any(again) {
+                        continue;
+                    }
                     hosted.asking.remove(user);
                     let Some(connection) = hosted.users.get(user).copied() else { continue };
-                    // Who asked, left and asked again within a tick is answered twice.
-                    hosted.arriving.retain(|arriving| *arriving != connection);
                     match verdict {
                         Verdict::Accepted => hosted.arriving.push(connection),
                         Verdict::Rejected(rejection) => {

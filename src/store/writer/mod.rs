@@ -320,6 +320,12 @@ impl Writer {
         Ok(())
     }
 
+    /// True if somebody waited for all to be written, and it is not done yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        let asked = self.shared.waiting().syncs_asked;
+        self.shared.done().syncs < asked
+    }
+
     /// What it did so far.
     pub fn report(&self) -> WriterReport {
         self.shared.done().report.clone()
