@@ -18,7 +18,7 @@ use super::signals;
 #[cfg(feature = "admin")]
 use crate::admin::{Admin, AdminKey, AdminOptions, KeyError, Tokens};
 use crate::client::unix_time;
-use crate::host::gateway::{Access, KEYS_MAX, ShardConfig};
+use crate::host::gateway::{Access, KEYS_MAX, ShardConfig, threads_for};
 use crate::host::{
     self, Host, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, RoomInfo, Server, ServerError, ShareOptions, Tally,
     TickReport, TokenIssuer,
@@ -127,9 +127,7 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
 
 fn host_options(config: &Config) -> HostOptions {
     let threads = match config.listen.gateway_threads {
-        // The system spreads clients over threads by chance, and each takes 256 at most.
-        0 if config.limits.sessions_max <= 256 => 1,
-        0 => config.limits.sessions_max.div_ceil(128).min(16),
+        0 => threads_for(config.limits.sessions_max),
         threads => threads.into(),
     };
     HostOptions {

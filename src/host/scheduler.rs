@@ -5,7 +5,7 @@ use std::cmp::{Ordering as Order, Reverse};
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ const SLOW_THREADS: usize = 2;
 
 /// How long a thread sleeps at most, so that it notices a stop.
 const NAP_MAX: Duration = Duration::from_millis(50);
+
+/// How much longer than until the next room is due those threads wait of which none is needed: one waits for the room. They would all wake up for it.
+const ASIDE: Duration = Duration::from_millis(1);
 
 /// A room, and when it is due. The one that waits longest comes first.
 struct Due(Duration, u64, Box<Task>);
@@ -42,22 +45,43 @@ impl Ord for Due {
     }
 }
 
-/// Rooms that wait for their time.
+/// Rooms that wait for their time, and whether a thread waits for the first of them.
+#[derive(Default)]
+struct Waiting {
+    rooms: BinaryHeap<Reverse<Due>>,
+    is_awaited: bool,
+}
+
+impl Waiting {
+    fn first(&self) -> Option<Duration> {
+        self.rooms.peek().map(|first| first.0.0)
+    }
+}
+
+/// Rooms that wait for their time, and threads that wait for rooms.
 #[derive(Default)]
 struct Queue {
-    rooms: Mutex<BinaryHeap<Reverse<Due>>>,
+    waiting: Mutex<Waiting>,
+    /// Wakes the thread that waits for the first room: another one is due before.
     sooner: Condvar,
+    /// Wakes one of the others: there is more to do.
+    more: Condvar,
 }
 
 impl Queue {
     fn push(&self, due: Due) {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_first = rooms.peek().is_none_or(|first| due.0 < first.0.0);
-        rooms.push(Reverse(due));
-        drop(rooms);
+        let mut waiting = self.waiting();
+        let is_first = waiting.first().is_none_or(|first| due.0 < first);
+        waiting.rooms.push(Reverse(due));
+        let is_awaited = waiting.is_awaited;
+        drop(waiting);
         if is_first {
-            self.sooner.notify_one();
+            if is_awaited { &self.sooner } else { &self.more }.notify_one();
         }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,8 +143,10 @@ impl Scheduler {
 impl Drop for Scheduler {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        self.shared.quick.sooner.notify_all();
-        self.shared.slow.sooner.notify_all();
+        for queue in [&self.shared.quick, &self.shared.slow] {
+            queue.sooner.notify_all();
+            queue.more.notify_all();
+        }
         for thread in self.threads.drain(..) {
             // One that panicked has said so.
             let _ = thread.join();
@@ -149,21 +175,27 @@ fn work(shared: &Shared, queue: &Queue) {
 
 /// Waits for the next room that is due. Nothing once all is to stop.
 fn next(shared: &Shared, queue: &Queue) -> Option<Due> {
-    let mut rooms = queue.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut waiting = queue.waiting();
+    // Whether it is this thread that waits for the first room.
+    let mut awaits = false;
     loop {
-        if shared.stop.load(Ordering::Acquire) {
-            return None;
-        }
         let now = shared.started.elapsed();
-        let wait = rooms.peek().map_or(NAP_MAX, |first| first.0.0.saturating_sub(now));
-        if wait.is_zero() && !rooms.is_empty() {
-            let due = rooms.pop().map(|due| due.0);
-            // Another one waits for what is due after this one.
-            drop(rooms);
-            queue.sooner.notify_one();
+        let left = waiting.first().map_or(NAP_MAX, |first| first.saturating_sub(now));
+        let stops = shared.stop.load(Ordering::Acquire);
+        if stops || (left.is_zero() && !waiting.rooms.is_empty()) {
+            waiting.is_awaited &= !awaits;
+            let due = if stops { None } else { waiting.rooms.pop().map(|due| due.0) };
+            let is_more = waiting.first().is_some_and(|first| first <= now);
+            drop(waiting);
+            if is_more {
+                queue.more.notify_one();
+            }
             return due;
         }
-        let waited = queue.sooner.wait_timeout(rooms, wait.min(NAP_MAX));
-        rooms = waited.map_or_else(|error| error.into_inner().0, |(rooms, _)| rooms);
+        awaits |= !waiting.is_awaited;
+        waiting.is_awaited = true;
+        let (condition, wait) = if awaits { (&queue.sooner, left) } else { (&queue.more, left + ASIDE) };
+        let waited = condition.wait_timeout(waiting, wait.min(NAP_MAX));
+        waiting = waited.map_or_else(|error| error.into_inner().0, |(waiting, _)| waiting);
     }
 }

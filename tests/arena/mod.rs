@@ -10,15 +10,18 @@ use roomkeeper::room::{Blueprint, Incoming, Room, RoomOptions};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+#[component(summary_tick)]
 pub struct Position(pub [f32; 2]);
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub struct Health(pub i32);
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[component(summary_tick)]
 pub enum DoorState {
     Closed,
     Open,
 }
 #[derive(Component, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[component(summary_tick)]
 pub struct Avatar(pub String);
 
 impl Quantity for Health {

@@ -11,14 +11,17 @@ use roomkeeper::room::{Room, RoomOptions};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, PartialEq)]
+#[component(summary_tick)]
 struct Colour(String);
 #[derive(Component, Serialize, Deserialize, Clone, Copy, PartialEq)]
 struct Health(i8);
 /// Written every tick by physics, say, changed or not.
 #[derive(Component, Serialize, Deserialize, Clone, Copy, PartialEq)]
+#[component(summary_tick)]
 struct Place(i32);
 /// Nothing but a mark.
 #[derive(Component, Serialize, Deserialize)]
+#[component(summary_tick)]
 struct Marked;
 
 impl Quantity for Health {
@@ -338,6 +341,7 @@ fn what_did_not_change_is_not_told() {
 
 /// The angle of a door that takes fifteen ticks to swing, and whether it is open.
 #[derive(Component, Serialize, Deserialize, Clone, Copy, PartialEq)]
+#[component(summary_tick)]
 struct Angle(f32);
 #[derive(Component, Serialize, Deserialize, Clone, Copy, PartialEq)]
 struct Open(bool);

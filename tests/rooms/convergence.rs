@@ -18,11 +18,13 @@ use serde_json::Value;
 #[component(summary_tick)]
 struct Position([f32; 2]);
 #[derive(Component, Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[component(summary_tick)]
 struct Health(i16);
 #[derive(Component, Serialize, Deserialize, Clone, Debug)]
 #[component(storage = "SparseSet")]
 struct Burning(String);
 #[derive(Component, Serialize, Deserialize, Clone, Debug)]
+#[component(summary_tick)]
 struct Target {
     #[entities]
     entity: Entity,

@@ -14,7 +14,10 @@ mod view;
 
 use std::process::ExitCode;
 
-use roomkeeper::cli::Game;
+use roomkeeper::cli::{Allocator, Game};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     roomkeeper::cli::require_processor();

@@ -20,6 +20,7 @@ use self::sweep::{Bounds, single, sweep};
 use super::game::Game;
 use super::options::{CliError, RoomArguments};
 use super::serve::{say, stop_flag};
+use crate::host::gateway::CLIENTS_PER_THREAD;
 
 /// Most members that a gateway of 16 threads is given here: half of what it may have, since the system spreads clients over threads by
 /// chance.
@@ -54,7 +55,7 @@ pub(super) struct CapacityOptions {
     /// Don't go beyond so many members in all.
     #[arg(long, default_value_t = MEMBERS_MAX, value_parser = clap::value_parser!(u32).range(1..=2_048), value_name = "MEMBERS")]
     members_max: u32,
-    /// With how many threads the gateway works. Unless it is given: one up to 256 members, then one for each 128.
+    /// With how many threads the gateway works. Unless it is given: one up to 256 members, then one for each 192.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "N")]
     gateway_threads: Option<u8>,
     /// The level file; the game's own if none is named.
@@ -81,7 +82,7 @@ impl CapacityOptions {
         let by_threads = match self.gateway_threads {
             None => MEMBERS_MAX,
             Some(1) => 256,
-            Some(threads) => u32::from(threads) * step::MEMBERS_PER_THREAD,
+            Some(threads) => u32::from(threads) * CLIENTS_PER_THREAD as u32,
         };
         let limits = [
             (self.members_max, "as asked"),

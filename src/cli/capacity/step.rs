@@ -13,7 +13,7 @@ use super::clients::{News, room_name};
 use super::system::{cpu_time, instant};
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
-use crate::host::gateway::{Access, GatewayLimits, ShardConfig};
+use crate::host::gateway::{Access, GatewayLimits, ShardConfig, threads_for};
 use crate::host::{Host, HostLimits, HostOptions, Pace};
 use crate::room::{Blueprint, RoomOptions};
 
@@ -22,9 +22,6 @@ const NAP_MAX: Duration = Duration::from_millis(20);
 
 /// How long all clients may take to get in, besides a tick's third for each.
 const JOIN_TIME: Duration = Duration::from_secs(15);
-
-/// How many members a thread of the gateway is given: half of what it may have, since the system spreads them by chance.
-pub(super) const MEMBERS_PER_THREAD: u32 = 128;
 
 /// The room that burns what it can.
 const BURNER: &str = "burner";
@@ -56,11 +53,7 @@ impl Plan {
 
     /// With how many threads the gateway works, unless the command line says: one as long as one shard is enough.
     pub(super) fn threads(self, wanted: Option<u8>) -> usize {
-        let enough = match self.total() {
-            0..=256 => 1,
-            many => many.div_ceil(MEMBERS_PER_THREAD).min(16) as usize,
-        };
-        wanted.map_or(enough, usize::from)
+        wanted.map_or_else(|| threads_for(self.total() as usize), usize::from)
     }
 }
 

@@ -45,7 +45,7 @@ pub(in crate::cli) struct ServeFlags {
     /// Let anybody in who reaches the address, without a token. Players can then pretend to be each other.
     #[arg(long, conflicts_with = "key")]
     allow_unauthenticated: bool,
-    /// How many threads send, receive and encrypt, each for up to 256 clients; 0 for one if limits.sessions_max is 256 or less, else one for each 128 of it, at most 16.
+    /// How many threads send, receive and encrypt, each for up to 256 clients; 0 for one if limits.sessions_max is 256 or less, else one for each 192 of it, at most 16.
     /// More than one needs Linux. Default: 0.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=16), value_name = "N")]
     gateway_threads: Option<u8>,

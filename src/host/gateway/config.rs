@@ -84,8 +84,16 @@ impl ShardConfig {
 }
 
 /// Most threads of a gateway.
-#[cfg(unix)]
 pub(super) const THREADS_MAX: usize = 16;
+
+/// How many clients a thread of a gateway is to have in the mean, of the 256 that it may have: the system spreads them by chance, and with 16 threads one
+/// in some ten thousand spreads gives one of them more.
+pub const CLIENTS_PER_THREAD: usize = 192;
+
+/// How many threads a gateway needs for so many clients: one as long as that is enough.
+pub fn threads_for(clients: usize) -> usize {
+    if clients <= 256 { 1 } else { clients.div_ceil(CLIENTS_PER_THREAD).min(THREADS_MAX) }
+}
 
 /// Opens a socket of the system.
 pub(super) fn listen(address: SocketAddr) -> io::Result<UdpSocket> {

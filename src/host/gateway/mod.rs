@@ -21,7 +21,7 @@ mod shard;
 #[cfg(unix)]
 mod threads;
 
-pub use self::config::{Access, BindError, ShardConfig};
+pub use self::config::{Access, BindError, CLIENTS_PER_THREAD, ShardConfig, threads_for};
 pub use self::counters::{GatewayCounters, GatewayLimits};
 pub use self::event::{GatewayEvent, Gone};
 pub use self::front::Gateway;
