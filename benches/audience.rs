@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 const SIDE: f32 = 100.0;
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy)]
-#[component(summary_tick)]
 struct Position([f32; 2]);
 
 struct Plain {

@@ -20,16 +20,12 @@ use roomkeeper::room::{Blueprint, Room, RoomOptions, RoomRng};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy)]
-#[component(summary_tick)]
 struct Position([f32; 3]);
 #[derive(Component, Serialize, Deserialize, Clone, Copy)]
-#[component(summary_tick)]
 struct Rotation([f32; 4]);
 #[derive(Component, Serialize, Deserialize, Clone, Copy)]
-#[component(summary_tick)]
 struct Health(i32);
 #[derive(Component, Serialize, Deserialize, Clone, Copy)]
-#[component(summary_tick)]
 struct Kind(u8);
 
 fn protocol(app: &mut App) {

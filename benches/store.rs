@@ -23,13 +23,10 @@ use serde::{Deserialize, Serialize};
 const ROOMS: usize = 500;
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy)]
-#[component(summary_tick)]
 struct Position([f32; 3]);
 #[derive(Component, Serialize, Deserialize, Clone, Copy)]
-#[component(summary_tick)]
 struct Rotation([f32; 4]);
 #[derive(Component, Serialize, Deserialize, Clone, Copy)]
-#[component(summary_tick)]
 struct Health(i32);
 #[derive(Clone, Serialize, Deserialize)]
 struct Hit {

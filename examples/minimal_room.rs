@@ -6,7 +6,7 @@
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Protocol, State};
+use roomkeeper::protocol::Protocol;
 use roomkeeper::room::{Room, RoomOptions};
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +32,7 @@ fn main() -> Result {
         let outbox = room.tick([])?;
         println!("tick {}: a batch of {} bytes", outbox.tick, outbox.batch.map_or(0, |batch| batch.len()));
     }
-    let (id, snapshot) = (room.info().id, room.snapshot()?);
-    let protocol = room.world().resource::<Protocol>();
-    println!("{}", State::from_snapshot(protocol, id, &snapshot)?.to_json(protocol)?);
+    let state = room.state()?;
+    println!("{}", state.to_json(room.world().resource::<Protocol>())?);
     Ok(())
 }

@@ -14,7 +14,7 @@ use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{
     Admission, Angles, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, LeaveReason, Protocol, Quantised, Ranged,
-    Refusal, Rejection, Resume, RoomId, RoomTick, SeenTick, ServerMessage, SmallestThree, Speed, State, write_varint,
+    Refusal, Rejection, Resume, RoomId, RoomTick, SeenTick, ServerMessage, SmallestThree, Speed, write_varint,
 };
 use roomkeeper::room::{Blueprint, Level, Room, RoomOptions};
 use roomkeeper::store::{ChunkKind, Durability, Opening, SqliteStore, Store, TickRecord, Writer, WriterOptions, data_file};
@@ -209,8 +209,7 @@ fn values(built: &mut Built) {
     world.spawn((Aim { at: target }, OwnedBy(target)));
     world.spawn(Aim { at: Entity::PLACEHOLDER });
     room.tick([]).unwrap();
-    let (id, snapshot) = (room.info().id, room.snapshot().unwrap());
-    let state = State::from_snapshot(room.world().resource(), id, &snapshot).unwrap();
+    let state = room.state().unwrap();
     let value = |id: usize, component| state.entities().values().nth(id).unwrap().components[&component].clone();
     // The snapshot sorts by net ids, which were handed out in the order of the spawns.
     built.insert("value-sample", value(0, 0));

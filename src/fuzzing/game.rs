@@ -191,9 +191,7 @@ pub(crate) fn room() -> Room {
 }
 
 pub(crate) fn state_of(room: &mut Room) -> State {
-    let (id, snapshot) = (room.info().id, room.snapshot());
-    let snapshot = snapshot.unwrap_or_else(|fault| panic!("{fault}"));
-    State::from_snapshot(room.world().resource::<Protocol>(), id, &snapshot).unwrap_or_else(|error| panic!("{error}"))
+    room.state().unwrap_or_else(|fault| panic!("{fault}"))
 }
 
 /// The state of the game's level.

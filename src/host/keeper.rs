@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::lobby::{Lobby, TickReport};
 use super::past::{Answers, PastReader, attend};
-use crate::protocol::{Protocol, Rejection, RoomId, RoomTick, State};
+use crate::protocol::{Protocol, Rejection, RoomId, RoomTick};
 use crate::room::{Blueprint, Incoming, Level, Outbox, Room, RoomError, RoomOptions, Scene};
 #[cfg(feature = "nats")]
 use crate::store::nats::{NatsError, NatsOptions, Publisher};
@@ -287,7 +287,7 @@ impl Keeper {
             let mut archive = Archive::new(self.reader.reader()?, protocol.clone());
             let recovered = archive.recover(&options.name)?;
             let mut room = rebuild(blueprint, &recovered)?;
-            let (header, opening) = opening(&mut room, recovered, &protocol)?;
+            let (header, opening) = opening(&mut room, recovered)?;
             (room, self.writer.open(header, protocol, opening))
         } else {
             let header = header_of(&options);
@@ -411,15 +411,11 @@ impl Keeper {
 }
 
 /// What the writer goes on from. A room that another protocol stored has its state as this protocol has it now.
-fn opening(room: &mut Room, recovered: Recovered, protocol: &Protocol) -> Result<(RoomHeader, Opening), KeepError> {
+fn opening(room: &mut Room, recovered: Recovered) -> Result<(RoomHeader, Opening), KeepError> {
     let Recovered { header, scene, standing, chain, .. } = recovered;
     let state = match scene {
         Some(RecoveredScene::Exact(state)) => state,
-        _ => {
-            let snapshot = room.snapshot().map_err(RoomError::from)?;
-            let read = State::from_snapshot(protocol, header.id(), &snapshot);
-            Box::new(read.map_err(|error| StoreError::State { room: header.name.clone(), tick: standing.tick, error })?)
-        }
+        _ => Box::new(room.state().map_err(RoomError::from)?),
     };
     Ok((header, Opening::Resumed { state, standing: Box::new(standing), chain }))
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick, State, StateError, Trail};
+use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick, State, Trail};
 use crate::room::{Blueprint, Outbox, Room, RoomError, Scene};
 use crate::store::{Archive, Checkpoint, KeptTick, RoomHeader, RoomKey, Store, StoreError};
 
@@ -163,7 +163,7 @@ pub fn rerun(
         }
     }
     run.facts = facts.into_iter().collect();
-    run.end = end_of(&mut again.room, &protocol)?;
+    run.end = again.room.state().map_err(RoomError::from)?;
     Ok(run)
 }
 
@@ -178,16 +178,6 @@ fn begin(archive: &mut Archive, blueprint: &Blueprint, name: &str, from: Option<
     let (state, standing) = archive.stand(name, &checkpoint)?;
     let room = blueprint.resume(&options, Scene::Exact(&state), &standing)?;
     Ok((room, state, standing.tick))
-}
-
-fn end_of(room: &mut Room, protocol: &crate::protocol::Protocol) -> Result<State, KeepError> {
-    let id = room.info().id;
-    let snapshot = room.snapshot().map_err(RoomError::from)?;
-    Ok(State::from_snapshot(protocol, id, &snapshot).map_err(|error| broken(room, error))?)
-}
-
-fn broken(room: &Room, error: StateError) -> StoreError {
-    StoreError::State { room: room.info().name.clone(), tick: room.tick_now(), error }
 }
 
 /// Compares the batch of a tick with the recorded one. `state` follows the recorded ones until the first difference.
@@ -256,7 +246,7 @@ pub fn rebuild_from_facts(archive: &mut Archive, blueprint: &Blueprint, name: &s
         count += u64::from(room.apply_fact(&fact.kind, fact.tick, fact.author, &fact.json()).map_err(RoomError::from)?);
     }
     let protocol = blueprint.protocol();
-    let (ours, theirs) = (end_of(&mut room, &protocol)?, archive.state_at(name, to)?);
+    let (ours, theirs) = (room.state().map_err(RoomError::from)?, archive.state_at(name, to)?);
     let diff = archive.difference(&theirs, &ours)?;
     let (in_both, mut lifetimes) =
         (|entity: &str| ours.get(EntityId::parse(entity)).is_some() && theirs.get(EntityId::parse(entity)).is_some(), BTreeSet::new());

@@ -74,7 +74,6 @@ pub struct UserLeft {
 
 /// The entity of a user, and the name that others see. Spawned for it unless the game applies [`UserJoined`] itself.
 #[derive(Component, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct User {
     /// The name.
     pub name: String,
@@ -84,7 +83,6 @@ pub struct User {
 ///
 /// Sync it by `app.sync_relationship::<OwnedBy>("owned_by")`.
 #[derive(Component, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 #[relationship(relationship_target = Owns)]
 pub struct OwnedBy(#[entities] pub Entity);
 

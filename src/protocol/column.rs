@@ -156,10 +156,7 @@ impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
         for (ids, values) in tables {
             debug_assert_eq!(since, values.last_run_tick(), "the caller reads inside `last_change_tick_scope`");
             let ticks = values.changed_ticks_slice();
-            let (values, summary) = ContiguousRef::split(values);
-            if summary.summary_tick_is_changed() == Some(false) {
-                continue;
-            }
+            let (values, _) = ContiguousRef::split(values);
             for (n, block) in ticks.chunks(64).enumerate() {
                 let any = block.iter().fold(false, |any, tick| any | (now.get().wrapping_sub(tick.get()) < age_max));
                 if !any {
@@ -263,10 +260,6 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         };
         for (ids, values) in tables {
             let ticks = values.changed_ticks_slice();
-            let (_, summary) = ContiguousRef::split(values);
-            if summary.summary_tick_is_changed() == Some(false) {
-                continue;
-            }
             for (ids, ticks) in ids.chunks(64).zip(ticks.chunks(64)) {
                 if ticks.iter().fold(false, |any, tick| any | is_new(tick)) {
                     out.extend(ids.iter().zip(ticks).filter(|(_, tick)| is_new(tick)).map(|(id, tick)| (id.0, *tick)));

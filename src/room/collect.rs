@@ -177,7 +177,8 @@ impl Collector {
         self.public.extend(self.roster.iter().filter(|id| !secretive || !index.is_restricted(NetId(**id))));
         let births = !self.roster.is_empty();
         // Otherwise there is more to tell than what changed in a table.
-        let only_changes = !births && self.deletes.is_empty() && index.last_values.is_empty() && world.resource::<Lost>().rows.is_empty();
+        let no_more = index.last_values.is_empty() && world.resource::<Lost>().rows.is_empty();
+        let only_changes = !births && self.deletes.is_empty() && no_more;
         if only_changes {
             self.touched.look(world, protocol, since, now);
         }

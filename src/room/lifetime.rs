@@ -18,7 +18,6 @@ use crate::protocol::{NetId, RoomTick};
 /// In a level file it is a number of milliseconds; a state tells also since when, so that a replica, or a room that is
 /// rebuilt, knows what is left.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[component(summary_tick)]
 pub struct Ttl {
     millis: u32,
     since: Option<RoomTick>,

@@ -227,10 +227,7 @@ fn remember<T: Component + Clone>(
     for (entities, values) in tables {
         let (since, now) = (values.last_run_tick(), values.this_run_tick());
         let ticks = values.changed_ticks_slice();
-        let (values, summary) = ContiguousRef::split(values);
-        if summary.summary_tick_is_changed() == Some(false) {
-            continue;
-        }
+        let (values, _) = ContiguousRef::split(values);
         // As the scan of synced components: what did not change costs a comparison of integers.
         let age_max = now.get().wrapping_sub(since.get());
         for (n, block) in ticks.chunks(64).enumerate() {

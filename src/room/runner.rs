@@ -321,6 +321,19 @@ impl Room {
         self.run(|world, _| write_snapshot(world, None))
     }
 
+    /// The whole replicated state, as of the tick that ran last, as plain data.
+    ///
+    /// # Errors
+    /// If the room has stopped, or its state can't be told.
+    pub fn state(&mut self) -> Result<State, RoomFault> {
+        let snapshot = self.snapshot()?;
+        State::from_snapshot(self.world().resource::<Protocol>(), self.info().id, &snapshot).map_err(|error| RoomFault {
+            tick: self.tick_now(),
+            place: "the state".to_owned(),
+            message: error.to_string(),
+        })
+    }
+
     /// Lets somebody read the newest values of the components whose delivery is `latest`, and encode those that nobody asked for yet.
     ///
     /// # Errors

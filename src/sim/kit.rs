@@ -490,10 +490,7 @@ impl Sim {
 
     /// The room's state as plain data.
     pub fn room_state(&mut self) -> State {
-        let room = self.room_mut();
-        let id = room.info().id;
-        let snapshot = room.snapshot().unwrap_or_else(|fault| panic!("{fault}"));
-        State::from_snapshot(room.world().resource::<Protocol>(), id, &snapshot).unwrap_or_else(|error| panic!("{error}"))
+        self.room_mut().state().unwrap_or_else(|fault| panic!("{fault}"))
     }
 
     /// A client's state as plain data.

@@ -10,18 +10,15 @@ use roomkeeper::room::{Blueprint, Incoming, Room, RoomOptions};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
-#[component(summary_tick)]
 pub struct Position(pub [f32; 2]);
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub struct Health(pub i32);
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[component(summary_tick)]
 pub enum DoorState {
     Closed,
     Open,
 }
 #[derive(Component, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[component(summary_tick)]
 pub struct Avatar(pub String);
 
 impl Quantity for Health {
@@ -154,6 +151,5 @@ pub fn script(room: &Room, tick: u32) -> Vec<Incoming> {
 }
 
 pub fn state_of(room: &mut Room) -> State {
-    let (id, snapshot) = (room.info().id, room.snapshot().unwrap());
-    State::from_snapshot(room.world().resource(), id, &snapshot).unwrap()
+    room.state().unwrap()
 }

@@ -88,9 +88,7 @@ impl Host {
     }
 
     fn state(&mut self) -> State {
-        let room = self.lobby.room_mut("match").unwrap();
-        let snapshot = room.snapshot().unwrap();
-        State::from_snapshot(room.world().resource::<Protocol>(), room.info().id, &snapshot).unwrap()
+        self.lobby.room_mut("match").unwrap().state().unwrap()
     }
 }
 

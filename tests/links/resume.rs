@@ -8,13 +8,12 @@ use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::client::{Connection, ConnectionState, Replica, ReplicaPlugin, replica_state};
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{ClientMessage, LeaveReason, Protocol, Resume, RoomId, RoomTick, State, Step};
+use roomkeeper::protocol::{ClientMessage, LeaveReason, Protocol, Resume, RoomId, RoomTick, Step};
 use roomkeeper::room::{Blueprint, RoomOptions};
 use roomkeeper::sim::{LinkConditions, Sim};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug)]
-#[component(summary_tick)]
 struct Position([f32; 2]);
 #[derive(Component, Serialize, Deserialize, Clone, Debug)]
 struct Noise(Vec<u8>);
@@ -520,9 +519,8 @@ impl Liar {
     fn assert_equal(&mut self) {
         assert_eq!(*self.app.world().resource::<Connection>().state(), ConnectionState::Live);
         let room = self.lobby.room_mut("den").unwrap();
-        let snapshot = room.snapshot().unwrap();
+        let state = room.state().unwrap();
         let protocol = room.world().resource::<Protocol>();
-        let state = State::from_snapshot(protocol, room.info().id, &snapshot).unwrap();
         assert_eq!(state.difference(protocol, &replica_state(self.app.world_mut()).unwrap()), None);
     }
 }

@@ -15,16 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug)]
-#[component(summary_tick)]
 struct Position([f32; 2]);
 #[derive(Component, Serialize, Deserialize, Clone, PartialEq, Debug)]
-#[component(summary_tick)]
 struct Health(i16);
 #[derive(Component, Serialize, Deserialize, Clone, Debug)]
 #[component(storage = "SparseSet")]
 struct Burning(String);
 #[derive(Component, Serialize, Deserialize, Clone, Debug)]
-#[component(summary_tick)]
 struct Target {
     #[entities]
     entity: Entity,

@@ -12,10 +12,8 @@ use roomkeeper::sim::{LinkConditions, Sim};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
-#[component(summary_tick)]
 struct Position([f32; 3]);
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
-#[component(summary_tick)]
 struct Rotation([f32; 4]);
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 struct Aim {

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 // The summary tick is there for contestants that look at it. It makes a mutation dearer by about a nanosecond, for the game
 // without replication as well.
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
-#[component(summary_tick)]
 pub struct Position {
     /// East.
     pub x: f32,
@@ -23,7 +22,6 @@ pub struct Position {
 
 /// How an entity is turned: a unit quaternion.
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
-#[component(summary_tick)]
 pub struct Rotation {
     /// i
     pub x: f32,
@@ -37,12 +35,10 @@ pub struct Rotation {
 
 /// Hit points.
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
-#[component(summary_tick)]
 pub struct Health(pub i32);
 
 /// Which sort of thing an entity is.
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
-#[component(summary_tick)]
 pub struct Kind(pub u8);
 
 /// Gives some entities an archetype of their own. Not replicated.

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 /// Where a thing is, in level units; the middle of it. Wire name: `position`, latest.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Position(pub Point);
 
 /// How things get from one place to the next: a room that looks back finds them there. Nothing walks or flies further than this in a tick.
@@ -26,27 +25,22 @@ pub fn positions() -> Interpolation<Position> {
 
 /// Where a thing faces, in radians counter-clockwise from the x axis. Wire name: `rotation`, latest.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Rotation(pub f32);
 
 /// What a player looks like; the mark of a player's entity. Wire name: `avatar`.
 #[derive(Component, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Avatar(pub String);
 
 /// Life left, 0 to [`HEALTH_MAX`](crate::rules::tuning::HEALTH_MAX) for a player. Wire name: `health`, a quantity.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Health(pub i32);
 
 /// Rounds left, for all weapons together. Wire name: `ammo`, a quantity.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Ammo(pub i32);
 
 /// On a player: the weapon in hand. On an item: the weapon it is. Wire name: `weapon`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Weapon(pub WeaponKind);
 
 /// The weapons there are. Everybody has fist and pistol; others are entities that somebody owns (`owned_by`).
@@ -63,7 +57,6 @@ pub enum WeaponKind {
 
 /// Something nobody walks, sees or shoots through. Wire name: `wall`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Wall {
     /// Half the width and half the height, in level units.
     pub half: Point,
@@ -71,7 +64,6 @@ pub struct Wall {
 
 /// A wall while it is closed. Wire name: `door`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Door {
     /// Half the width and half the height, in level units.
     pub half: Point,
@@ -79,7 +71,6 @@ pub struct Door {
 
 /// Whether a door is in the way. Wire name: `door_state`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 #[serde(rename_all = "snake_case")]
 pub enum DoorState {
     /// Free to pass.
@@ -90,7 +81,6 @@ pub enum DoorState {
 
 /// A door that opens and closes by itself and obeys nobody. Wire name: `door_timer`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct DoorTimer {
     /// From one opening to the next, in seconds of room time. The first opening is one such time after the start.
     pub open_every_s: f32,
@@ -100,7 +90,6 @@ pub struct DoorTimer {
 
 /// A door that wants a key. Wire name: `lock`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Lock {
     /// The colour the key must have.
     pub key: Colour,
@@ -108,7 +97,6 @@ pub struct Lock {
 
 /// An item that opens locks of its colour. Wire name: `key`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Key(pub Colour);
 
 /// The colours of keys and locks.
@@ -125,7 +113,6 @@ pub enum Colour {
 
 /// Something to collect by walking over it. Wire name: `item`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Item {
     /// What it is.
     pub kind: ItemKind,
@@ -151,12 +138,10 @@ pub enum ItemKind {
 
 /// Whether a thing is in the scene. A hidden item cannot be collected, a hidden monster sleeps. Wire name: `visibility`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Visibility(pub bool);
 
 /// A monster. Wire name: `monster`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Monster(pub MonsterKind);
 
 /// The monsters there are.
@@ -171,7 +156,6 @@ pub enum MonsterKind {
 
 /// What a monster is up to. Wire name: `monster_state`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub enum MonsterState {
     /// Stands.
     #[serde(rename = "monster_idle")]
@@ -192,7 +176,6 @@ pub enum MonsterState {
 
 /// The round a monster makes when it sees nobody. Wire name: `patrol`.
 #[derive(Component, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Patrol {
     /// The places, in order, round and round.
     pub points: Vec<Point>,
@@ -202,22 +185,18 @@ pub struct Patrol {
 
 /// The place a monster walks straight to. Wire name: `heading`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Heading(pub Point);
 
 /// The tick at which a monster's pain is over. Wire name: `pain_until`.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct PainUntil(pub RoomTick);
 
 /// The tick from which a player may fire or a monster may throw again. Wire name: `ready_at`.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct ReadyAt(pub RoomTick);
 
 /// What a monster threw. Wire name: `fireball`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Fireball {
     /// Health it takes from a player.
     pub damage: i32,
@@ -227,7 +206,6 @@ pub struct Fireball {
 
 /// Whether a fireball still flies. Wire name: `fireball_state`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 #[serde(rename_all = "snake_case")]
 pub enum FireballState {
     /// On its way.
@@ -238,7 +216,6 @@ pub enum FireballState {
 
 /// What a weapon discharged; a fist's blow is a very short bullet. Wire name: `bullet`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Bullet {
     /// Health it takes from a monster.
     pub damage: i32,
@@ -248,12 +225,10 @@ pub struct Bullet {
 
 /// How far back the player who fired saw the world, in 256ths of a tick: the bullet strikes where monsters were then. Wire name: `hindsight`.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Hindsight(pub u32);
 
 /// Whether a bullet still flies. Wire name: `bullet_state`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 #[serde(rename_all = "snake_case")]
 pub enum BulletState {
     /// On its way.
@@ -264,13 +239,11 @@ pub enum BulletState {
 
 /// Where a projectile flies, a displacement of length one. Wire name: `direction`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Direction(pub Point);
 
 /// Where and when a projectile took its present direction. With `direction` it says where the projectile is at any
 /// tick, so a client may animate it from one message or follow the streamed `position`: both agree. Wire name: `origin`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Origin {
     /// The place.
     pub at: Point,
@@ -280,7 +253,6 @@ pub struct Origin {
 
 /// Fireballs do no harm before this tick. Wire name: `immune_until`.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Immunity {
     /// The first tick at which they do again.
     pub until_tick: RoomTick,
@@ -289,7 +261,6 @@ pub struct Immunity {
 /// How far a player may still go at once. It grows with every tick up to a bound, so moves that arrive together after
 /// a hiccup of the network all count, and no player is faster than another for long. Wire name: `stride`.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Stride {
     /// Level units, as of `tick`.
     pub left: f32,
@@ -299,7 +270,6 @@ pub struct Stride {
 
 /// The way out. Wire name: `exit`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Exit {
     /// How near a player must come, in level units.
     pub radius: f32,
@@ -307,7 +277,6 @@ pub struct Exit {
 
 /// Of a player `alive` or `died`; of the game `playing`, `level_won` or `level_lost`. Wire name: `status`.
 #[derive(Component, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Status(pub String);
 
 impl Status {
@@ -330,12 +299,10 @@ impl Status {
 
 /// What an entity is for; `game_state` marks the one that stands for the level. Wire name: `tag`.
 #[derive(Component, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct Tag(pub String);
 
 /// Where players begin. Wire name: `spawn_point`.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[component(summary_tick)]
 pub struct SpawnPoint {
     /// The smallest free one is taken.
     pub order: u32,

@@ -499,6 +499,7 @@ impl Host {
     /// Refuses newcomers, tells all who are there that the host stops, and waits until all rooms have ended, or for so long. True if all have.
     pub fn drain(&mut self, within: Duration) -> bool {
         self.draining = true;
+        self.open_no_more();
         let begun = instant();
         // Where another host takes rooms over, they are written and given back first: players go on there.
         let hands_over = self.keeper.is_some() && self.sharing.as_ref().is_some_and(|sharing| sharing.peer().is_some());

@@ -1,5 +1,6 @@
 //! A host among others: it asks who has a room, sends people on, takes over what a lost host had, and hands over what it has.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::share::{Ask, Sharing};
@@ -75,15 +76,27 @@ impl Host {
                 News::Released(room) => self.is_released(&room),
             }
         }
+        self.open_what_was_given();
+    }
+
+    /// Opens rooms that this host was given, for a moment. What waits for the store stays this host's, and is opened as soon as the store is back.
+    fn open_what_was_given(&mut self) {
         let begun = self.scheduler.now();
-        // What waits for the store stays this host's: it is opened as soon as the store is back.
-        let waits = self.keeper.as_ref().is_some_and(|keeper| keeper.why_not_again().is_some());
-        while !waits && let Some((room, template)) = self.to_open.pop_front() {
-            self.open_given(&room, &template);
-            if self.scheduler.now() > begun + OPENING_MAX {
-                break;
+        let mut waiting = VecDeque::new();
+        while self.scheduler.now() <= begun + OPENING_MAX
+            && let Some((room, template)) = self.to_open.pop_front()
+        {
+            if self.waits_for_store(&room) || !self.open_given(&room, &template) {
+                waiting.push_back((room, template));
             }
         }
+        waiting.append(&mut self.to_open);
+        self.to_open = waiting;
+    }
+
+    /// True if who opens this room would wait for the store.
+    fn waits_for_store(&self, room: &str) -> bool {
+        self.keeper.as_ref().is_some_and(|keeper| keeper.has_had(room) && keeper.why_not_again().is_some())
     }
 
     /// The directory gave this host a room.
@@ -100,12 +113,24 @@ impl Host {
         }
     }
 
-    fn open_given(&mut self, room: &str, template: &str) {
+    /// Opens a room that this host was given, or gives it back. False if it is to wait for the store.
+    fn open_given(&mut self, room: &str, template: &str) -> bool {
         if let Err(error) = self.open_here(room, template) {
+            if self.waits_for_store(room) {
+                return false;
+            }
             self.give_back(room, &error.to_string());
         }
         for (connection, hello) in self.take_waiting(room) {
             self.knock(connection, hello);
+        }
+        true
+    }
+
+    /// Nothing more is opened: who waits for a room that was to be is told.
+    pub(super) fn open_no_more(&mut self) {
+        for (room, _) in std::mem::take(&mut self.to_open) {
+            self.let_waiting_go(&room, &self.farewell());
         }
     }
 
@@ -126,6 +151,12 @@ impl Host {
     pub(super) fn is_lost(&mut self, room: &str, host: Option<String>) {
         // The directory says so, and the store that refuses what is written of it.
         if self.places.get(room).is_none_or(|place| place.ending == Some(Ending::Lost)) {
+            // It may not have been opened yet.
+            if let Some(at) = self.to_open.iter().position(|(queued, _)| queued == room) {
+                self.to_open.remove(at);
+                let gone = || Refusal::RoomClosed("it went to another server".to_owned());
+                self.let_waiting_go(room, &host.map_or_else(gone, Refusal::Elsewhere));
+            }
             return;
         }
         match &host {
@@ -162,8 +193,15 @@ impl Host {
         let Some(sharing) = &self.sharing else { return false };
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let limits = &self.options.limits;
-        let (rooms_max, members_max) = (if self.draining { 0 } else { count(limits.rooms_max) }, count(limits.sessions_max));
-        sharing.set_load(Load { rooms: count(self.places.len()), rooms_max, members: count(self.routes.len()), members_max });
+        // A host that stops takes no more, nor does one whose store fails: others may fare better.
+        let takes_none = self.draining || self.keeper.as_ref().is_some_and(|keeper| keeper.why_not_again().is_some());
+        let (rooms_max, members_max) = (if takes_none { 0 } else { count(limits.rooms_max) }, count(limits.sessions_max));
+        sharing.set_load(Load {
+            rooms: count(self.places.len() + self.to_open.len()),
+            rooms_max,
+            members: count(self.routes.len()),
+            members_max,
+        });
         sharing.has_lapsed()
     }
 }

@@ -49,7 +49,8 @@ impl Lobby {
             return self.refuse(connection, &why);
         }
         let user = session.visitor.player;
-        let has_seat = !spectate && (hosted.vacant.contains_key(&user) || hosted.users.contains_key(&user));
+        let has_seat = !spectate
+            && (hosted.vacant.get(&user).is_some_and(|until| *until > hosted.room.tick_now()) || hosted.users.contains_key(&user));
         if !has_seat && hosted.seats(&self.sessions) >= hosted.capacity {
             self.counters.refused_full += 1;
             return self.refuse(connection, &Refusal::Rejected(Rejection::new("room_full")));

@@ -95,10 +95,7 @@ impl<T: Component, F: Fn(&T) -> Option<Place> + Send + Sync> Source for TypedSou
         };
         for (ids, values) in tables {
             let ticks = values.changed_ticks_slice();
-            let (values, summary) = ContiguousRef::split(values);
-            if summary.summary_tick_is_changed() == Some(false) {
-                continue;
-            }
+            let (values, _) = ContiguousRef::split(values);
             for (n, block) in ticks.chunks(64).enumerate() {
                 // Without a way out in the middle the comparison is done by many at once.
                 if !block.iter().fold(false, |any, tick| any | newer(tick)) {

@@ -24,7 +24,7 @@ use super::client::SimClient;
 use crate::client::replica_state;
 use crate::host::ConnectionId;
 use crate::protocol::limits::TICK_MILLIS;
-use crate::protocol::{CommandId, EntityId, FactSeq, LinkConditions, Protocol, State};
+use crate::protocol::{CommandId, EntityId, FactSeq, LinkConditions, Protocol};
 use crate::room::{Blueprint, Level};
 use crate::store::{Archive, MemoryDirectory, MemoryStore, Store};
 
@@ -438,8 +438,7 @@ impl<'a> Run<'a> {
             }
             let here = self.hosts.iter_mut().filter_map(|host| host.process.as_mut()?.lobby.room_mut(&name)).next();
             if let Some(room) = here.filter(|room| room.tick_now() == head) {
-                let snapshot = room.snapshot().map_err(|fault| fault.to_string())?;
-                let state = State::from_snapshot(&protocol, room.info().id, &snapshot).map_err(|error| error.to_string())?;
+                let state = room.state().map_err(|fault| fault.to_string())?;
                 let folded = archive.state_at(&name, head).map_err(failed)?;
                 if let Some(difference) = state.difference(&protocol, &folded) {
                     return Err(format!("the batches of {name} give another state than it has: {difference}"));
