@@ -415,27 +415,35 @@ fn the_five_operations_at_their_bounds() {
 #[derive(Component)]
 struct Asleep;
 
-#[test]
-fn what_observers_of_a_removal_write_is_told() {
-    let rules = |app: &mut App| {
+/// Of the entity that wakes, or of all others.
+fn what_is_written_at_waking(others: bool) {
+    let rules = move |app: &mut App| {
         // Two of them: the second one writes at a later tick than that by which the entity moves to another table.
         app.add_observer(|_: On<Remove<Asleep>>| {});
-        app.add_observer(|woken: On<Remove<Asleep>>, mut places: Query<&mut Place>| {
-            places.iter_mut().for_each(|mut place| place.0 += 1);
-            let _ = woken;
+        app.add_observer(move |woken: On<Remove<Asleep>>, mut places: Query<(Entity, &mut Place)>| {
+            let woken = woken.event().entity;
+            places.iter_mut().filter(|(entity, _)| (*entity != woken) == others).for_each(|(_, mut place)| place.0 += 1);
         });
     };
     let mut room = Room::new(RoomOptions::named("dormitory"), protocol, rules).unwrap();
-    let sleepers: Vec<Entity> = (0..3).map(|nth| room.world_mut().spawn((red(), Place(nth), Asleep)).id()).collect();
+    let sleeper = room.world_mut().spawn((red(), Place(1), Asleep)).id();
     room.world_mut().spawn((red(), Place(10)));
-    room.tick([]).unwrap();
-    let mut told = room.state().unwrap();
-    for sleeper in sleepers {
-        room.tick([]).unwrap();
-        room.world_mut().entity_mut(sleeper).remove::<Asleep>();
-        let batch = room.tick([]).unwrap().batch.unwrap();
-        told.fold(room.world().resource::<Protocol>(), &batch).unwrap();
-        let whole = room.state().unwrap();
-        assert_eq!(whole.difference(room.world().resource::<Protocol>(), &told), None);
+    let mut told = State::new(room.info().id);
+    told.fold(room.world().resource::<Protocol>(), room.opening().batch.as_ref().unwrap()).unwrap();
+    for waking in [false, false, true] {
+        if waking {
+            room.world_mut().entity_mut(sleeper).remove::<Asleep>();
+        }
+        if let Some(batch) = room.tick([]).unwrap().batch {
+            told.fold(room.world().resource::<Protocol>(), &batch).unwrap();
+        }
     }
+    let whole = room.state().unwrap();
+    assert_eq!(whole.difference(room.world().resource::<Protocol>(), &told), None, "others: {others}");
+}
+
+#[test]
+fn what_observers_of_a_removal_write_is_told() {
+    what_is_written_at_waking(false);
+    what_is_written_at_waking(true);
 }
