@@ -28,24 +28,22 @@ pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], del
     start_watching(world);
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let (since, now) = (checker.since, world.increment_change_tick());
-    world.last_change_tick_scope(since, |world| {
-        for (component, entry) in protocol.components.iter_mut().enumerate() {
-            // What travels beside the batches may be newer or older than they are.
-            if entry.delivery == Delivery::Latest {
-                continue;
-            }
-            checker.rows.clear();
-            if entry.column.changed(world, since, now, false, &mut checker.rows).is_err() {
-                continue;
-            }
-            for row in 0..checker.rows.len() {
-                let id = checker.rows.id(row);
-                if id != NetId::UNASSIGNED.get() && !deleted.contains(&id) {
-                    checker.hash.set(component, id, checker.rows.value(row));
-                }
+    for (component, entry) in protocol.components.iter_mut().enumerate() {
+        // What travels beside the batches may be newer or older than they are.
+        if entry.delivery == Delivery::Latest {
+            continue;
+        }
+        checker.rows.clear();
+        if entry.column.changed(world, since, now, false, &mut checker.rows).is_err() {
+            continue;
+        }
+        for row in 0..checker.rows.len() {
+            let id = checker.rows.id(row);
+            if id != NetId::UNASSIGNED.get() && !deleted.contains(&id) {
+                checker.hash.set(component, id, checker.rows.value(row));
             }
         }
-    });
+    }
     forget_lost(world, &protocol, &mut checker.hash, now);
     removed.iter().for_each(|(component, id)| checker.hash.unset(*component, *id));
     deleted.iter().for_each(|id| checker.hash.forget(*id));

@@ -307,8 +307,13 @@ impl Keeper {
         self.protocols.contains_key(room)
     }
 
-    /// Why a room that it [had](Self::has_had) can't be opened again at the moment, if so: whoever opens it would wait for the store.
-    pub(super) fn why_not_again(&self) -> Option<String> {
+    /// Why a room can't be opened at the moment, if so: it [had](Self::has_had) it before, and whoever opens it would wait for the store.
+    pub(super) fn why_not_again(&self, room: &str) -> Option<String> {
+        if self.has_had(room) { self.trouble() } else { None }
+    }
+
+    /// Why nobody should wait for the store at the moment, if so.
+    pub(super) fn trouble(&self) -> Option<String> {
         let behind = || self.writer.is_behind().then(|| "it has not come to what was to be written long ago".to_owned());
         self.writer.failing().or_else(behind)
     }

@@ -154,7 +154,6 @@ impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
         let age_max = now.get().wrapping_sub(since.get());
         let Ok(tables) = self.dense.contiguous_iter(world) else { return Ok(false) };
         for (ids, values) in tables {
-            debug_assert_eq!(since, values.last_run_tick(), "the caller reads inside `last_change_tick_scope`");
             let ticks = values.changed_ticks_slice();
             let (values, _) = ContiguousRef::split(values);
             for (n, block) in ticks.chunks(64).enumerate() {

@@ -7,6 +7,7 @@ use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
+use super::changed::ChangedComponents;
 use super::clock::RoomClock;
 use super::history::History;
 use super::index::{EntityIndex, SlotState};
@@ -14,7 +15,6 @@ use super::latest::LatestValues;
 use super::ledger::Ledger;
 use super::outbox::Outbox;
 use super::private::{NamedByFact, Private};
-use super::touched::Touched;
 use crate::protocol::limits::{BATCH_BYTES_MAX, ENTITIES_MAX};
 use crate::protocol::{
     BatchHead, CREATES, DELETES, EntityId, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, Recorded, RoomTick, RosterWriter, Rows,
@@ -50,8 +50,7 @@ pub(crate) struct Collector {
     pub(crate) hash: Option<StateHash>,
     /// The hash without the components whose delivery is `latest`.
     pub(crate) ordered_hash: Option<StateHash>,
-    /// Which components can have changed.
-    touched: Touched,
+    changed: ChangedComponents,
     /// By component and net id, what was sent last, of the components that are sent only when different.
     told: BTreeMap<usize, BTreeMap<u32, Vec<u8>>>,
 }
@@ -131,9 +130,7 @@ pub(crate) fn collect(world: &mut World) {
     let mut latest = std::mem::take(&mut *world.resource_mut::<LatestValues>());
     let mut private = std::mem::take(&mut *world.resource_mut::<Private>());
     let mut history = std::mem::take(&mut *world.resource_mut::<History>());
-    let (batch, ordered) = world.last_change_tick_scope(since, |world| {
-        collector.write_batch(world, &mut protocol, (&mut latest, &mut private, &mut history), (since, now))
-    });
+    let (batch, ordered) = collector.write_batch(world, &mut protocol, (&mut latest, &mut private, &mut history), (since, now));
     *world.resource_mut::<History>() = history;
     *world.resource_mut::<LatestValues>() = latest;
     *world.resource_mut::<Private>() = private;
@@ -180,10 +177,10 @@ impl Collector {
         let no_more = index.last_values.is_empty() && world.resource::<Lost>().rows.is_empty();
         let only_changes = !births && self.deletes.is_empty() && no_more;
         if only_changes {
-            self.touched.look(world, protocol, since, now);
+            self.changed.look(world, protocol, since, now);
         }
         for component in 0..protocol.components.len() {
-            if only_changes && !self.touched.is_touched(component) {
+            if only_changes && !self.changed.may_have_changed(component) {
                 continue;
             }
             self.gather(world, protocol, component, since, now);

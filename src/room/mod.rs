@@ -7,6 +7,7 @@
 
 mod audience;
 mod blueprint;
+mod changed;
 mod clock;
 mod collect;
 mod decision;
@@ -34,7 +35,6 @@ mod runner;
 #[cfg(feature = "client")]
 mod shadow;
 mod snapshot;
-mod touched;
 mod user;
 
 #[cfg(feature = "host")]

@@ -262,24 +262,22 @@ impl Shadow {
         let now = world.increment_change_tick();
         touched.until = now;
         let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
-        world.last_change_tick_scope(since, |world| {
-            let index = world.resource::<EntityIndex>();
-            let new: EntityHashSet = touched.born.iter().map(|birth| birth.entity).collect();
-            let row = |component: usize, id: NetId| {
-                let slot = index.slot(id).filter(|slot| !matches!(slot.state, SlotState::Buried | SlotState::Free));
-                slot.map(|slot| (component, slot.entity)).filter(|(_, entity)| !new.contains(entity))
-            };
-            for (component, entry) in protocol.components.iter_mut().enumerate() {
-                ids.clear();
-                entry.column.changed_ids(world, since, now, ids);
-                let rows = ids.iter().filter_map(|(id, tick)| Some((row(component, NetId(*id))?, *tick)));
-                let own = |(row, tick): &(_, Tick)| foreign.get(row).is_none_or(|written| tick.is_newer_than(*written, now));
-                touched.rows.extend(rows.filter(own).map(|(row, _)| row));
-            }
-            touched.rows.extend(world.resource::<Lost>().rows.iter().filter_map(|lost| row(lost.component, lost.id)));
-            touched.rows.sort_unstable();
-            touched.rows.dedup();
-        });
+        let index = world.resource::<EntityIndex>();
+        let new: EntityHashSet = touched.born.iter().map(|birth| birth.entity).collect();
+        let row = |component: usize, id: NetId| {
+            let slot = index.slot(id).filter(|slot| !matches!(slot.state, SlotState::Buried | SlotState::Free));
+            slot.map(|slot| (component, slot.entity)).filter(|(_, entity)| !new.contains(entity))
+        };
+        for (component, entry) in protocol.components.iter_mut().enumerate() {
+            ids.clear();
+            entry.column.changed_ids(world, since, now, ids);
+            let rows = ids.iter().filter_map(|(id, tick)| Some((row(component, NetId(*id))?, *tick)));
+            let own = |(row, tick): &(_, Tick)| foreign.get(row).is_none_or(|written| tick.is_newer_than(*written, now));
+            touched.rows.extend(rows.filter(own).map(|(row, _)| row));
+        }
+        touched.rows.extend(world.resource::<Lost>().rows.iter().filter_map(|lost| row(lost.component, lost.id)));
+        touched.rows.sort_unstable();
+        touched.rows.dedup();
         *world.resource_mut::<Protocol>() = protocol;
         touched
     }

@@ -50,6 +50,15 @@ pub fn blueprint() -> Blueprint {
     Blueprint::new(protocol, rules)
 }
 
+/// A store that can't be written while something is so.
+pub fn fails_while(full: &Arc<AtomicBool>, store: Box<dyn Store>) -> AroundCommits {
+    let full = full.clone();
+    AroundCommits::new(store, move |store, flush| match full.load(Ordering::Relaxed) {
+        true => Err(StoreError::Io { what: "a flush can't be written".to_owned(), error: std::io::ErrorKind::StorageFull.into() }),
+        false => store.commit(flush),
+    })
+}
+
 /// A host that runs on a thread of its own.
 pub struct Running {
     handle: HostHandle,
@@ -516,11 +525,7 @@ fn while_the_store_fails_a_room_that_rests_is_not_waited_for_and_the_others_go_o
     let mut options = HostOptions { rest_after: Some(Duration::from_millis(300)), ..HostOptions::default() };
     options.limits.grace_ticks = 0;
     let full = Arc::new(AtomicBool::new(false));
-    let fails = full.clone();
-    let store = AroundCommits::new(Box::new(MemoryStore::default()), move |store, flush| match fails.load(Ordering::Relaxed) {
-        true => Err(StoreError::Io { what: "a flush can't be written".to_owned(), error: std::io::ErrorKind::StorageFull.into() }),
-        false => store.commit(flush),
-    });
+    let store = fails_while(&full, Box::new(MemoryStore::default()));
     let running = Running::start(options, None, |host| {
         host.keep_by(Keeper::start(Box::new(store), WriterOptions::default()).unwrap());
         host.template("duel", on_demand(2));

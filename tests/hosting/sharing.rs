@@ -9,14 +9,13 @@ use roomkeeper::client::Replica;
 use roomkeeper::host::{Host, HostOptions, Keeper, ShareOptions, Template};
 use roomkeeper::protocol::RoomTick;
 use roomkeeper::room::RoomOptions;
-use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{
     Archive, Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, MemoryStore, Owner, RoomEntry, Store, StoreError,
     WriterOptions,
 };
 
 use crate::beats::Player;
-use crate::host::{Running, blueprint, in_room, until};
+use crate::host::{Running, blueprint, fails_while, in_room, until};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -129,12 +128,8 @@ fn a_host_whose_leases_ran_out_while_the_store_failed_opens_its_rooms_once_it_is
     let (store, broken) = (MemoryStore::new(), Arc::new(AtomicBool::new(false)));
     let running = Running::start(HostOptions::default(), None, |host| {
         let own = directory.join("this", &host.local_address().unwrap().to_string());
-        let fails = broken.clone();
-        let around = AroundCommits::new(Box::new(store.shared_by(&own)), move |store, flush| match fails.load(Ordering::Relaxed) {
-            true => Err(StoreError::Io { what: "a flush can't be written".to_owned(), error: std::io::ErrorKind::StorageFull.into() }),
-            false => store.commit(flush),
-        });
-        share_in(host, Box::new(around), Box::new(own.clone()));
+        let failing = fails_while(&broken, Box::new(store.shared_by(&own)));
+        share_in(host, Box::new(failing), Box::new(own.clone()));
         host.open("main", "default").unwrap();
     });
     let mut ann = Player::connect(running.address, "ann", "main");

@@ -347,7 +347,7 @@ impl Host {
             None => lobby.open_room(&template.blueprint, options).map_err(failed)?,
             Some(keeper) => {
                 // Who opens a room again waits until all that it was is written: not for a store that can't be written.
-                if let Some(why) = keeper.why_not_again().filter(|_| keeper.has_had(name)) {
+                if let Some(why) = keeper.why_not_again(name) {
                     let why = StoreError::Unfit { place: "the store".to_owned(), detail: why };
                     return Err(ServerError::Keep(why.into()));
                 }

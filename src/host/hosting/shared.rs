@@ -96,7 +96,7 @@ impl Host {
 
     /// True if who opens this room would wait for the store.
     fn waits_for_store(&self, room: &str) -> bool {
-        self.keeper.as_ref().is_some_and(|keeper| keeper.has_had(room) && keeper.why_not_again().is_some())
+        self.keeper.as_ref().is_some_and(|keeper| keeper.why_not_again(room).is_some())
     }
 
     /// The directory gave this host a room.
@@ -154,8 +154,7 @@ impl Host {
             // It may not have been opened yet.
             if let Some(at) = self.to_open.iter().position(|(queued, _)| queued == room) {
                 self.to_open.remove(at);
-                let gone = || Refusal::RoomClosed("it went to another server".to_owned());
-                self.let_waiting_go(room, &host.map_or_else(gone, Refusal::Elsewhere));
+                self.let_waiting_go(room, &gone_to(host));
             }
             return;
         }
@@ -165,8 +164,7 @@ impl Host {
         }
         // Where nobody says who has it, those who were in it ask here again: it is known by then, or this host has it anew.
         let there = host.or_else(|| self.sharing.as_ref().and_then(Sharing::here));
-        let why = there.map_or_else(|| Refusal::RoomClosed("it went to another server".to_owned()), Refusal::Elsewhere);
-        self.end(room, why, Ending::Lost);
+        self.end(room, gone_to(there), Ending::Lost);
     }
 
     /// All of a room that is handed over is stored.
@@ -194,7 +192,7 @@ impl Host {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let limits = &self.options.limits;
         // A host that stops takes no more, nor does one whose store fails: others may fare better.
-        let takes_none = self.draining || self.keeper.as_ref().is_some_and(|keeper| keeper.why_not_again().is_some());
+        let takes_none = self.draining || self.keeper.as_ref().is_some_and(|keeper| keeper.trouble().is_some());
         let (rooms_max, members_max) = (if takes_none { 0 } else { count(limits.rooms_max) }, count(limits.sessions_max));
         sharing.set_load(Load {
             rooms: count(self.places.len() + self.to_open.len()),
@@ -204,4 +202,9 @@ impl Host {
         });
         sharing.has_lapsed()
     }
+}
+
+/// What those hear whose room another host has, as far as it is known which.
+fn gone_to(host: Option<String>) -> Refusal {
+    host.map_or_else(|| Refusal::RoomClosed("it went to another server".to_owned()), Refusal::Elsewhere)
 }

@@ -27,7 +27,7 @@ impl Viewers {
         self.read_touched(world, &places, since.is_none());
         if let (Some(since), Some(source), false) = (since, &mut places.source, self.near.is_empty()) {
             let moved = &mut self.work.places;
-            world.last_change_tick_scope(since, |world| source.moved(world, since, now, moved));
+            source.moved(world, since, now, moved);
         }
         self.move_subjects();
         let of_components = || world.resource::<Protocol>().components.iter().any(|entry| entry.audience != ComponentAudience::Everyone);
