@@ -330,8 +330,10 @@ fn read_again(
             let (Some(path), Some(take)) = (loaded.config.listen.key, new_keys.get()) else { return };
             match read_or_make_keys(&path) {
                 Ok(keys) => {
-                    tracing::info!(keys = keys.len(), "the keys were read again");
+                    let count = keys.len();
                     take(keys);
+                    // Who reads this may have a token made at once, and it is to be by the new key.
+                    tracing::info!(keys = count, "the keys were read again");
                 }
                 Err(error) => tracing::error!("the keys stay as they were: {error}"),
             }

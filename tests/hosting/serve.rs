@@ -235,6 +235,12 @@ fn the_example_is_in_order_has_every_key_and_tells_the_defaults() {
     }
 }
 
+/// What a server said but for what is the machine's doing: on a busy one a room may take long, or fall behind, and is named.
+fn but_for_slowness(mut lines: Vec<String>) -> Vec<String> {
+    lines.retain(|line| !["a room takes long", "a room fell behind"].iter().any(|slowness| line.contains(slowness)));
+    lines
+}
+
 /// Joins as a spectator, sees the room once, and leaves.
 fn look_in(address: &str, room: &str) {
     let (well, _, errors) = said(inferno().args(["dump", "--server", address, "--room", room]));
@@ -250,7 +256,7 @@ fn a_hangup_changes_what_is_logged_and_every_line_is_json() {
     look_in(&address, "north");
     log("warn,roomkeeper::host=info");
     server.signal("-HUP");
-    let before = until(&server.errors, "this is logged from now on");
+    let before = but_for_slowness(until(&server.errors, "this is logged from now on"));
     assert_eq!(before.len(), 1, "nobody was logged who joined while that was not asked for: {before:#?}");
     assert!(before[0].contains("roomkeeper::host=info"), "{before:?}");
     look_in(&address, "south");
@@ -306,7 +312,7 @@ fn a_stop_is_told_to_who_is_there_and_all_is_kept() {
     }
     let (status, errors) = server.ended();
     assert_eq!(status.code(), Some(0), "{errors:?}");
-    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(but_for_slowness(errors), Vec::<String>::new());
     let stopped = until(&server.out, "stopped: ");
     assert!(stopped.last().unwrap().starts_with("stopped: 2 joined, "), "{stopped:?}");
 
