@@ -119,7 +119,7 @@ fn whatever_goes_wrong_nothing_stored_is_lost_no_room_has_two_owners_and_all_get
     let cluster = Cluster::new(Blueprint::new(protocol, rules), size).brains(brains());
     let all = run(&cluster, (1..=24).chain(fresh()..fresh() + 8));
     // It was not all for nothing.
-    assert!(all.takeovers > 20 && all.lost > 5 && all.disk_failures > 20 && all.hostile > 200, "{all:?}");
+    assert!(all.takeovers > 20 && all.lost > 5 && all.disk_failures > 20 && all.damaged > 5 && all.hostile > 200, "{all:?}");
     assert!(all.stored_commands > 1_000 && all.compared > 1_000, "{all:?}");
 }
 

@@ -92,7 +92,8 @@ impl Readers {
 
     /// An idle reader, or a new one.
     pub(super) fn take(&self) -> Result<Reader, Failure> {
-        if let Some(reader) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(reader) = idle {
             return Ok(reader);
         }
         let protocol = self.game.protocol();

@@ -14,11 +14,14 @@ fn waiting() -> MutexGuard<'static, Option<Vec<u8>>> {
     WAITING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Lets bytes wait, if that is not too much.
-fn keep(bytes: &[u8], max: usize) {
-    if let Some(waiting) = waiting().as_mut().filter(|waiting| waiting.len().saturating_add(bytes.len()) <= max) {
+/// Lets bytes wait, if that is not too much. False if nothing has to.
+fn keep(bytes: &[u8], max: usize) -> bool {
+    let mut waiting = waiting();
+    let Some(waiting) = waiting.as_mut() else { return false };
+    if waiting.len().saturating_add(bytes.len()) <= max {
         waiting.extend_from_slice(bytes);
     }
+    true
 }
 
 /// Lets everything wait from now on, unless stderr goes elsewhere than to the terminal.
@@ -29,9 +32,10 @@ pub(super) fn hold() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let waits = waiting().is_some();
             // Not the hook before: it would write to the terminal.
-            if waits { keep(format!("{panic}\n").as_bytes(), usize::MAX) } else { before(panic) }
+            if !keep(format!("{panic}\n").as_bytes(), usize::MAX) {
+                before(panic);
+            }
         }));
     });
     if std::io::stderr().is_terminal() {
@@ -59,9 +63,8 @@ impl Aside {
 
 impl Write for Aside {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match waiting().is_some() {
-            false => std::io::stderr().write_all(bytes)?,
-            true => keep(bytes, WAITING_BYTES_MAX),
+        if !keep(bytes, WAITING_BYTES_MAX) {
+            std::io::stderr().write_all(bytes)?;
         }
         Ok(bytes.len())
     }

@@ -108,8 +108,9 @@ fn report(tally: &Tally, took: Duration) {
         minutes / took.as_secs_f64() * 60.0
     ));
     say(&format!(
-        "{} faults: rooms went on elsewhere or anew {} times, hosts lost {}, {} commits failed, {} connections, {} hostile messages",
-        tally.faults, tally.takeovers, tally.lost, tally.disk_failures, tally.connections, tally.hostile
+        "{} faults: rooms went on elsewhere or anew {} times, hosts lost {}, {} commits failed, {} rows damaged, \
+            {} connections, {} hostile messages",
+        tally.faults, tally.takeovers, tally.lost, tally.disk_failures, tally.damaged, tally.connections, tally.hostile
     ));
     say(&format!(
         "{} facts; {} commands were said to be stored, and are; {} times a replica was compared with its room, and equal",

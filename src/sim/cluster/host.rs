@@ -24,6 +24,9 @@ const AUDIT_TICKS: u32 = 25;
 /// How many bytes may wait for the disk.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
+/// Which of the reads of a damaged disk fail: so few that some rooms can be read all the same.
+const DAMAGED_EVERY: u32 = 5;
+
 /// What is wrong with a host's disk.
 #[derive(Debug, Default)]
 struct Disk {
@@ -32,8 +35,13 @@ struct Disk {
     /// The host dies in its next commit.
     dying: Option<Dying>,
     dead: bool,
+    /// Some of what is read is not what was written.
+    damaged: bool,
+    reads: u32,
     /// How often something went wrong.
     failed: u64,
+    /// How many rows turned out damaged.
+    unread: u64,
 }
 
 impl Disk {
@@ -61,6 +69,18 @@ impl Disk {
             return if self.fails.1 { store.commit(flush).and(full) } else { full };
         }
         store.commit(flush)
+    }
+
+    fn read(&mut self, what: &'static str) -> Result<(), StoreError> {
+        if !self.damaged {
+            return Ok(());
+        }
+        self.reads = self.reads.wrapping_add(1);
+        if !self.reads.is_multiple_of(DAMAGED_EVERY) {
+            return Ok(());
+        }
+        self.unread += 1;
+        Err(StoreError::damaged("a room", what, "it is not what was written"))
     }
 }
 
@@ -107,6 +127,7 @@ pub(super) struct SimHost {
     pub(super) suspended: u32,
     pub(super) slow_disk: u32,
     pub(super) lonely: u32,
+    pub(super) damaged: u32,
     /// For how long it may still believe what is not so.
     pub(super) confused: u32,
     disk: Arc<Mutex<Disk>>,
@@ -116,8 +137,8 @@ pub(super) struct SimHost {
 impl SimHost {
     pub(super) fn new(nth: usize) -> Self {
         let (name, address) = (format!("host{nth}"), format!("10.0.0.{}:5000", nth + 1));
-        let (down, stalled, suspended, slow_disk, lonely, confused, age) = Default::default();
-        Self { name, address, process: None, down, stalled, suspended, slow_disk, lonely, confused, disk: Arc::default(), age }
+        let (down, stalled, suspended, slow_disk, lonely, damaged, confused, age) = Default::default();
+        Self { name, address, process: None, down, stalled, suspended, slow_disk, lonely, damaged, confused, disk: Arc::default(), age }
     }
 
     fn with_disk<T>(&self, with: impl FnOnce(&mut Disk) -> T) -> T {
@@ -130,6 +151,11 @@ impl SimHost {
 
     pub(super) fn disk_failures(&self) -> u64 {
         self.with_disk(|disk| disk.failed)
+    }
+
+    /// How many rows it could not read.
+    pub(super) fn rows_damaged(&self) -> u64 {
+        self.with_disk(|disk| disk.unread)
     }
 
     /// Something goes wrong with it.
@@ -145,6 +171,7 @@ impl SimHost {
             Fault::Leap(_, steps) => self.leap(STEP * steps),
             Fault::Disk(_, times, done) => self.disk_fails(times, done),
             Fault::SlowDisk(_, steps) => self.slow_disk = steps,
+            Fault::Damage(_, steps) => self.damaged = steps,
             Fault::Lonely(_, steps) => self.lonely = steps,
             _ => {}
         }
@@ -162,12 +189,13 @@ impl SimHost {
 
     /// Starts its process, as an operator would.
     fn start(&mut self, common: &mut Common<'_>) {
-        self.with_disk(|disk| *disk = Disk { failed: disk.failed, ..Disk::default() });
+        self.with_disk(|disk| *disk = Disk { failed: disk.failed, unread: disk.unread, damaged: disk.damaged, ..Disk::default() });
         let directory = common.directory.join(&self.name, &self.address);
-        let (leases, disk) = (directory.leases(), self.disk.clone());
+        let (leases, disk, read) = (directory.leases(), self.disk.clone(), self.disk.clone());
         let store = AroundCommits::new(Box::new(common.store.shared_by(&directory)), move |store, flush| {
             disk.lock().unwrap_or_else(PoisonError::into_inner).commit(store, flush)
         });
+        let store = store.reading(move |what| read.lock().unwrap_or_else(PoisonError::into_inner).read(what));
         let mut options = WriterOptions::default();
         // Often, so that a minute sees much of it.
         (options.seal_every, options.components_every, options.checkpoint_every) = (7, 20, 90);
@@ -196,9 +224,10 @@ impl SimHost {
         if self.suspended == 0 {
             self.leap(STEP);
         }
-        for left in [&mut self.stalled, &mut self.suspended, &mut self.slow_disk, &mut self.lonely, &mut self.confused] {
+        for left in [&mut self.stalled, &mut self.suspended, &mut self.slow_disk, &mut self.lonely, &mut self.damaged, &mut self.confused] {
             *left = left.saturating_sub(1);
         }
+        self.with_disk(|disk| disk.damaged = self.damaged > 0);
         if self.process.is_none() {
             self.down = self.down.saturating_sub(1);
             if self.down == 0 {
@@ -288,8 +317,8 @@ impl Process {
                 self.lobby.admit_room(opened).map_err(|error| Refusal::RoomClosed(error.to_string()))
             }
             Err(error) => {
-                // Another host has it by now: it is asked for again.
-                if !matches!(error, KeepError::Store(StoreError::Lost { .. })) {
+                // Another host has it by now, or it can't be read at the moment: it is asked for again.
+                if !matches!(error, KeepError::Store(StoreError::Lost { .. } | StoreError::Damaged { .. })) {
                     common.fail(format!("{host} can't open {room}: {error}"));
                 }
                 Err(Refusal::RoomClosed(error.to_string()))

@@ -106,6 +106,8 @@ pub struct Tally {
     pub lost: u64,
     /// Commits that failed.
     pub disk_failures: u64,
+    /// Rows that were read and were not what was written.
+    pub damaged: u64,
     /// Connections that players made.
     pub connections: u64,
     /// Messages that no client would send.
@@ -127,6 +129,7 @@ impl Tally {
         self.takeovers += other.takeovers;
         self.lost += other.lost;
         self.disk_failures += other.disk_failures;
+        self.damaged += other.damaged;
         self.connections += other.connections;
         self.hostile += other.hostile;
         self.stored_commands += other.stored_commands;
@@ -349,7 +352,7 @@ impl<'a> Run<'a> {
     /// Nothing is wrong any more.
     fn calm(&mut self) {
         for host in &mut self.hosts {
-            (host.stalled, host.suspended, host.slow_disk, host.lonely) = (0, 0, 0, 0);
+            (host.stalled, host.suspended, host.slow_disk, host.lonely, host.damaged) = (0, 0, 0, 0, 0);
             host.disk_fails(0, false);
             host.down = host.down.min(1);
         }
@@ -446,6 +449,7 @@ impl<'a> Run<'a> {
             }
         }
         self.tally.disk_failures = self.hosts.iter().map(SimHost::disk_failures).sum();
+        self.tally.damaged = self.hosts.iter().map(SimHost::rows_damaged).sum();
         (self.tally.takeovers, self.tally.lost) = (self.common.takeovers, self.common.lost);
         self.tally.stored_commands = self.stored.len() as u64;
         match self.stored.iter().find(|command| !known.contains(command)) {

@@ -28,6 +28,8 @@ pub enum Fault {
     Disk(usize, u32, bool),
     /// A host's disk takes nothing for so many steps.
     SlowDisk(usize, u32),
+    /// Rows that a host reads are not what was written, now and then, for so many steps.
+    Damage(usize, u32),
     /// A host can't reach the directory.
     Lonely(usize, u32),
 }
@@ -48,6 +50,7 @@ impl Fault {
             | Self::Leap(nth, _)
             | Self::Disk(nth, ..)
             | Self::SlowDisk(nth, _)
+            | Self::Damage(nth, _)
             | Self::Lonely(nth, _) => Whose::Host(nth),
         }
     }
@@ -108,7 +111,7 @@ fn fault(rng: &mut RoomRng, size: &ClusterSize) -> Fault {
     let some = |rng: &mut RoomRng, count: usize| rng.range(0..count.max(1) as u32) as usize;
     let (player, host) = (some(rng, size.players), some(rng, size.hosts));
     let long = |rng: &mut RoomRng, most: u32| 1 + rng.range(0..most);
-    match rng.range(0..20) {
+    match rng.range(0..21) {
         0..4 => Fault::Link(player, bad_link(rng), long(rng, 300)),
         4 | 5 => Fault::Cut(player, long(rng, 200)),
         6 | 7 => Fault::Freeze(player, long(rng, 150)),
@@ -124,6 +127,7 @@ fn fault(rng: &mut RoomRng, size: &ClusterSize) -> Fault {
         15 => Fault::Leap(host, long(rng, 200)),
         16 | 17 => Fault::Disk(host, long(rng, 8), rng.chance(0.5)),
         18 => Fault::SlowDisk(host, long(rng, 200)),
+        19 => Fault::Damage(host, long(rng, 300)),
         _ => Fault::Lonely(host, long(rng, 120)),
     }
 }

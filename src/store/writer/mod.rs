@@ -566,7 +566,8 @@ impl Work {
         let took = began.elapsed();
         self.report.commit_max = self.report.commit_max.max(took);
         self.report.commit_sum += took;
-        if let Some(failure) = self.shared.done().failing.take() {
+        let failed = self.shared.done().failing.take();
+        if let Some(failure) = failed {
             tracing::warn!(failure, after = ?began.elapsed(), "the store can be written again");
         }
         for room in self.rooms.values_mut() {
