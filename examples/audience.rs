@@ -27,6 +27,7 @@ fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Mana>("mana").to_owner();
     app.sync_relationship::<OwnedBy>("owned_by");
+    app.sync_audience();
 }
 
 fn rules(app: &mut App) {

@@ -43,6 +43,7 @@ fn protocol(app: &mut App) {
     let _ = app.sync::<Score>("score");
     let _ = app.sync::<Mine>("mine");
     let _ = app.sync::<Spark>("spark");
+    let _ = app.sync::<Ttl>("ttl");
     app.command::<Step>("step").fact::<Stepped>("stepped");
     app.command::<Lay>("lay").fact::<Laid>("laid");
 }

@@ -287,7 +287,7 @@ find("help-button").addEventListener("click", () => find("help").showModal());
 find("pause-button").addEventListener("click", () => orders.pause(page.room, !now()?.is_paused).then(readRooms));
 find("step-button").addEventListener("click", () => orders.step(page.room).then(readRooms));
 find("save-button").addEventListener("click", () => orders.save(page.room, timeline.isLive ? null : timeline.tick).then(readPanel));
-find("reset-button").addEventListener("click", () => orders.reset(page.room).then(() => timeline.goLive()));
+find("reset-button").addEventListener("click", () => orders.reset(page.room).then((done) => done !== null && timeline.goLive()));
 find("close-button").addEventListener("click", () => orders.close(page.room).then(readRooms));
 find("open-button").addEventListener("click", () => orders.open(page.whole.templates).then(readRooms));
 for (const button of document.querySelectorAll("[data-key]:not(#play)")) button.addEventListener("click", () => press(button.dataset.key));

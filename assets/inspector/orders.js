@@ -12,10 +12,13 @@ export function ask({ title, text, yes, fields = [], isGrave = false }) {
   find("ask-text").textContent = text;
   find("ask-yes").textContent = yes;
   find("ask-yes").classList.toggle("danger", isGrave);
-  const made = fields.map(({ name, label, value = "", choices, isNeeded = true }) => {
+  const made = fields.map(({ name, label, value = "", choices, isNeeded = true, number = null }) => {
+    // A browser lets nobody say yes to what is no such number.
+    const [min, max] = number ?? [];
+    const kind = number ? { type: "number", min, max, step: 1 } : { maxlength: 120 };
     const input = choices
       ? make("select", { name }, ...choices.map(([key, shown]) => make("option", { value: key, selected: key === value }, shown)))
-      : make("input", { name, value, required: isNeeded, maxlength: 120, autocomplete: "off" });
+      : make("input", { name, value, required: isNeeded, autocomplete: "off", ...kind });
     return [make("label", {}, label, input), name, input];
   });
   find("ask-fields").replaceChildren(...made.map(([label]) => label));
@@ -52,9 +55,13 @@ export async function pause(room, paused) {
 }
 
 export async function step(room) {
-  const fields = [{ name: "ticks", label: "How many ticks, 1 to 1200", value: "1" }];
+  const [min, max] = [1, 1200];
+  const fields = [{ name: "ticks", label: `How many ticks, ${min} to ${max}`, value: "1", number: [min, max] }];
   const said = await ask({ title: `Let ${room} go on by some ticks?`, text: "It stands still, and does so again afterwards.", yes: "Step", fields });
-  if (said) await doIt(() => host.order(room, "step", { ticks: Number(said.ticks) }), `${room} goes on by ${said.ticks}`);
+  if (!said) return;
+  const ticks = Number(said.ticks);
+  if (!Number.isInteger(ticks) || ticks < min || ticks > max) say(`A room goes on by ${min} to ${max} ticks, not by "${said.ticks}"`, true);
+  else await doIt(() => host.order(room, "step", { ticks }), `${room} goes on by ${ticks}`);
 }
 
 export async function kick(room, member) {

@@ -201,8 +201,12 @@ async function showHistory(room, entity, component, tick, go) {
     make("button", { type: "button", onclick: () => go(when) }, `${roomTime(when)}, tick ${when}`),
     make("div", {}, make("del", {}, make("code", {}, before === null ? "nothing" : text(before))), " → ", make("ins", {}, make("code", {}, after === null ? "nothing" : text(after)))),
     make("p.what.quiet", {}, fact ? fact.line ?? fact.fact : "by a system, without a fact"));
+  const { from, to, all, before, writes } = history;
+  const shown = writes.length < all ? `, the last ${writes.length}` : "";
+  const older = before === null ? null : make("button.older", { type: "button", onclick: () => showHistory(room, entity, component, before, go) }, `Before that, up to tick ${before}`);
   panel.querySelector(".writes")?.remove();
-  panel.append(make("section.writes", {}, make("h3", {}, `${history.all} writes up to tick ${history.to}, newest first`), ...history.writes.toReversed().map(write)));
+  panel.append(make("section.writes", { data: { from, to } },
+    make("h3", {}, `${all} writes from tick ${from} to tick ${to}${shown}, newest first`), ...writes.toReversed().map(write), older ?? make("p.quiet", {}, "Nothing older is kept.")));
 }
 
 export async function showDifference(room, from, to, why) {

@@ -44,13 +44,15 @@ impl Desk {
         self: &Arc<Self>,
         read: impl FnOnce(&Self, &mut Reader) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let _turn = self.readers.turn().await?;
+        let turn = self.readers.turn().await?;
         let desk = self.clone();
         let work = move || {
             let mut reader = desk.readers.take()?;
             let done = read(&desk, &mut reader);
             // One that panicked is not given back: what it held may be half done.
             desk.readers.give_back(reader);
+            // Reading goes on when who asked hangs up, so only now is it somebody else's turn.
+            drop(turn);
             done
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| Failure::broken("reading failed; the log says where"))?

@@ -1,6 +1,6 @@
 //! What is stored of a room: any moment, what happened, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -27,6 +27,9 @@ const EVERY_MAX: u32 = 400;
 /// Most writes of one answer, and how far back they are looked for unless it is said: ten minutes.
 const WRITES_MAX: usize = 500;
 const HISTORY_TICKS: u32 = 12_000;
+
+/// How many ticks are gone through at once for them: what is written in those is held at a time.
+const HISTORY_AT_ONCE: u32 = 600;
 
 /// `?tick=`.
 #[derive(Deserialize)]
@@ -263,16 +266,51 @@ pub(super) async fn history(State(desk): State<Arc<Desk>>, Room(room): Room, Ask
         let (first, last) = ends(archive, &room)?;
         let to = wanted.to.map_or(last, |to| RoomTick(to).min(last));
         let from = wanted.from.map_or_else(|| RoomTick(to.0.saturating_sub(HISTORY_TICKS)).max(first), RoomTick);
-        let links = archive.history(&room, &wanted.entity, wanted.component.as_deref(), from, to)?;
+        let (links, all) = last_writes(archive, &room, &wanted, from, to)?;
         let mut writes = Vec::new();
-        for link in links.iter().skip(links.len().saturating_sub(WRITES_MAX)) {
+        for link in &links {
             let fact = link.fact.map(|seq| archive.fact(&room, seq)).transpose()?.flatten();
             let line = fact.as_ref().and_then(|fact| desk.game.tell(&fact.kind, &fact.json(), &|id: &str| name_of(&names, id)));
             writes.push(with(write_json(link), json!({ "fact": fact.map(|fact| fact_json(&fact, line)) })));
         }
-        Ok(json!({ "from": from, "to": to, "all": links.len(), "writes": writes }))
+        // What is older is asked for by this as its end.
+        let oldest = links.front().filter(|_| all > links.len()).map_or(from, |link| link.tick);
+        let before = oldest.0.checked_sub(1).filter(|before| *before >= first.0);
+        Ok(json!({ "from": from, "to": to, "all": all, "before": before, "writes": writes }))
     });
     told(&history.await?)
+}
+
+/// The last writes from one tick to another, and how many there were in all. The oldest of many are left out, by whole ticks where that can be.
+fn last_writes(
+    archive: &mut Archive,
+    room: &str,
+    wanted: &History,
+    from: RoomTick,
+    to: RoomTick,
+) -> Result<(VecDeque<Link>, usize), Failure> {
+    let (mut links, mut all, mut begin, mut cut) = (VecDeque::new(), 0, from, None);
+    loop {
+        let end = RoomTick(begin.0.saturating_add(HISTORY_AT_ONCE - 1)).min(to);
+        let found = archive.history(room, &wanted.entity, wanted.component.as_deref(), begin, end)?;
+        all += found.len();
+        for link in found {
+            if links.len() == WRITES_MAX {
+                cut = links.pop_front().map(|oldest: Link| oldest.tick);
+            }
+            links.push_back(link);
+        }
+        match end.next() {
+            Some(next) if end < to => begin = next,
+            _ => break,
+        }
+    }
+    if links.back().is_some_and(|newest| Some(newest.tick) != cut) {
+        while links.front().is_some_and(|oldest| Some(oldest.tick) == cut) {
+            links.pop_front();
+        }
+    }
+    Ok((links, all))
 }
 
 /// `?entity=&component=&tick=`.

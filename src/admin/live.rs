@@ -43,7 +43,7 @@ pub(super) fn counters(counters: &HostCounters) -> Value {
         "refused": counters.refused, "refused_full": counters.refused_full, "commands": counters.commands,
         "rejected": counters.rejected, "commands_dropped": counters.commands_dropped, "kicked": counters.kicked,
         "malformed": counters.malformed, "out_of_turn": counters.out_of_turn, "resyncs": counters.resyncs,
-        "room_faults": counters.room_faults, "batches": counters.batches,
+        "resyncs_refused": counters.resyncs_refused, "room_faults": counters.room_faults, "batches": counters.batches,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Orders: what changes something.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Asked, Failure, Room, Said, bounded, told, told_as};
 use super::desk::Desk;
 use crate::client::unix_time;
-use crate::host::Ban;
+use crate::host::{Ban, Host};
 use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick, Speed};
 
 /// Most ticks that a room goes on at once while it stands still: a minute.
@@ -29,7 +30,7 @@ pub(super) struct Open {
 }
 
 pub(super) async fn open(State(desk): State<Arc<Desk>>, Said(Open { room, template }): Said<Open>) -> Answer {
-    bounded("the room's name", &room)?;
+    Host::check_name(&room).map_err(|wanted| Failure::bad(format!("the room's name {room:?}: {wanted}")))?;
     let template = match template {
         Some(template) => template,
         None => {
@@ -209,7 +210,7 @@ pub(super) async fn bans(State(desk): State<Arc<Desk>>) -> Answer {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBan {
-    /// The player's id, or the name that stands for it.
+    /// The name that others see of somebody who is connected, or the player's id, or the name that stands for it.
     player: String,
     why: String,
     /// For how long; for ever if it is not said.
@@ -219,12 +220,35 @@ pub(super) struct NewBan {
 pub(super) async fn ban(State(desk): State<Arc<Desk>>, Said(NewBan { player, why, seconds }): Said<NewBan>) -> Answer {
     bounded("the player", &player)?;
     bounded("the reason", &why)?;
+    if seconds == Some(0) {
+        return Err(Failure::bad("a ban is for 1 second or more; for ever, if none are named"));
+    }
+    let (id, was_connected) = who(&player, &desk.host(crate::host::HostHandle::visitors).await?)?;
     let until = seconds.map(|seconds| unix_time().as_secs().saturating_add(seconds));
-    let ban = Ban { player: EntityId::parse(&player), why, until };
-    let told = ban_json(&ban);
-    tracing::info!(player, ?until, why = ban.why, "banned by an operator");
+    let ban = Ban { player: id, why, until };
+    let mut told = ban_json(&ban);
+    told.as_object_mut().into_iter().for_each(|fields| drop(fields.insert("was_connected".to_owned(), was_connected.into())));
+    tracing::info!(player, %id, was_connected, ?until, why = ban.why, "banned by an operator");
     desk.host(move |host| host.ban(ban)).await?;
     told_as(StatusCode::CREATED, &told)
+}
+
+/// Who is meant, and whether it is connected. By its id, or by the name that others see, which tokens need not make the id of; who is not here is taken
+/// by the id alone.
+fn who(player: &str, visitors: &[(EntityId, String)]) -> Result<(EntityId, bool), Failure> {
+    let id = EntityId::parse(player);
+    if visitors.iter().any(|(visitor, _)| *visitor == id) {
+        return Ok((id, true));
+    }
+    let called: BTreeSet<EntityId> = visitors.iter().filter(|(_, name)| name == player).map(|(visitor, _)| *visitor).collect();
+    match called.first() {
+        Some(_) if called.len() > 1 => {
+            let ids: Vec<String> = called.iter().map(EntityId::to_string).collect();
+            Err(Failure::conflict(format!("several are called {player:?}, name one by its id: {}", ids.join(", "))))
+        }
+        Some(only) => Ok((*only, true)),
+        None => Ok((id, false)),
+    }
 }
 
 pub(super) async fn unban(State(desk): State<Arc<Desk>>, Room(player): Room) -> Answer {
@@ -255,4 +279,24 @@ pub(super) async fn drain(State(desk): State<Arc<Desk>>) -> Answer {
     tracing::warn!("an operator lets the host refuse newcomers");
     desk.host(crate::host::HostHandle::refuse_newcomers).await?;
     told_as(StatusCode::ACCEPTED, &json!({ "draining": true }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_to_be_banned_is_found_by_id_by_name_and_if_it_is_not_here_by_what_stands_for_it() {
+        let [ann, bob, other] = ["account 1", "account 2", "account 3"].map(EntityId::named);
+        let visitors = [(ann, "ann"), (bob, "bob"), (other, "bob")].map(|(id, name)| (id, name.to_owned()));
+        let found = |player: &str| who(player, &visitors).map_err(|failure| failure.message);
+        assert_eq!(found("ann"), Ok((ann, true)));
+        assert_eq!((found("account 1"), found(&bob.to_string())), (Ok((ann, true)), Ok((bob, true))));
+        assert_eq!(found("eve"), Ok((EntityId::named("eve"), false)));
+        let several = found("bob").unwrap_err();
+        assert!(
+            several.contains(&bob.to_string()) && several.contains(&other.to_string()) && !several.contains(&ann.to_string()),
+            "{several}"
+        );
+    }
 }

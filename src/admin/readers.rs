@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Failure;
 use super::game::AdminGame;
@@ -75,18 +75,18 @@ pub(super) struct Readers {
     source: Mutex<Option<Box<dyn Store>>>,
     game: AdminGame,
     idle: Mutex<Vec<Reader>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(super) fn new(game: AdminGame, source: Option<Box<dyn Store>>, readers_max: usize) -> Self {
-        Self { source: Mutex::new(source), game, idle: Mutex::default(), turns: Semaphore::new(readers_max.max(1)) }
+        Self { source: Mutex::new(source), game, idle: Mutex::default(), turns: Arc::new(Semaphore::new(readers_max.max(1))) }
     }
 
-    /// Waits until a reader is free.
-    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Failure> {
+    /// Waits until a reader is free. What is given goes with the work: who asked may be gone before it is done.
+    pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let busy = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "all readers of the store are busy");
-        let turn = tokio::time::timeout(TURN_WITHIN, self.turns.acquire()).await;
+        let turn = tokio::time::timeout(TURN_WITHIN, self.turns.clone().acquire_owned()).await;
         turn.map_err(|_| busy())?.map_err(|_| busy())
     }
 

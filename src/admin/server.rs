@@ -40,8 +40,8 @@ const CONNECTION_MAX: Duration = Duration::from_secs(120);
 pub(super) const HEADERS_MAX: usize = 64;
 pub(super) const HEADER_BYTES_MAX: usize = 16 * 1_024;
 
-/// How many threads wait for the host, or the disk.
-const BLOCKING_THREADS_MAX: usize = 8;
+/// How many threads wait for the host, besides those that read the store: however long those take, the host can be asked.
+const HOST_THREADS_MAX: usize = 8;
 
 /// How an admin server works.
 #[derive(Clone)]
@@ -131,7 +131,7 @@ impl Admin {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .max_blocking_threads(HOST_THREADS_MAX.saturating_add(options.readers_max.max(1)))
             .thread_name("admin-waits")
             .build()
             .map_err(AdminError::Thread)?;

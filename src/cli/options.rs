@@ -420,7 +420,7 @@ pub(super) struct HandlersOptions {
 
 #[derive(Debug, Args)]
 pub(super) struct TokenOptions {
-    /// The file with the server's key.
+    /// The file with the server's key, which `serve` makes.
     #[arg(long, value_name = "FILE")]
     pub(super) key: PathBuf,
     /// The address at which the player reaches the server.
@@ -435,7 +435,7 @@ pub(super) struct TokenOptions {
     /// For how long it lets in.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub(super) expires: u64,
-    /// Where to write it; it is secret, and good for one connection.
+    /// Where to write it, for its owner's eyes alone; it is secret, and good for one connection.
     #[arg(long, value_name = "FILE")]
     pub(super) out: PathBuf,
 }

@@ -27,7 +27,7 @@ use crate::protocol::{EntityId, LinkConditions, LinkParseError, User, UserJoined
 use crate::room::{EntityIndex, Level, Recorded, RoomOptions};
 #[cfg(feature = "nats")]
 use crate::store::nats::NatsOptions;
-use crate::store::{Durability, share_at};
+use crate::store::{Durability, place_for_people, share_at};
 
 /// For how long a token lets in that nobody said it of, in seconds.
 const TOKEN_SECONDS: u64 = 30;
@@ -187,7 +187,8 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
         say(&format!("{} stored rooms rest until somebody asks for them", resting.len()));
     }
     let open: Vec<String> = open.into_iter().map(|room| room.name).collect();
-    let shared = || format!("what it is given of the rooms in {}", config.store.data.as_deref().unwrap_or(Path::new("")).display());
+    // The place may be a database's address, with a password in it.
+    let shared = || format!("what it is given of the rooms in {}", config.store.data.as_deref().map(place_for_people).unwrap_or_default());
     Ok(if config.share.host.is_some() { shared() } else { open.join(", ") })
 }
 
@@ -205,7 +206,7 @@ fn reached_at(config: &Config, address: SocketAddr) -> Vec<SocketAddr> {
 #[cfg(feature = "admin")]
 fn admin_key(path: &Path) -> Result<AdminKey, CliError> {
     if !path.exists() {
-        read_or_make_key(path)?;
+        make_key(path)?;
     }
     let bad = |error: KeyError| CliError::Argument { what: format!("the key file {}", path.display()), detail: error.to_string() };
     AdminKey::read(path).map_err(bad)
@@ -328,7 +329,8 @@ fn read_again(
                 tracing::error!("the log goes on as it was: {error}");
             }
             let (Some(path), Some(take)) = (loaded.config.listen.key, new_keys.get()) else { return };
-            match read_or_make_keys(&path) {
+            // A file that is gone makes no new key: nobody has that one, and who comes with a token of the old one would stay outside.
+            match read_keys(&path) {
                 Ok(keys) => {
                     let count = keys.len();
                     take(keys);
@@ -385,37 +387,40 @@ pub(super) fn room_time(tick: u32) -> String {
     format!("{:02}:{:02}.{}", tenths / 600, tenths / 10 % 60, tenths % 10)
 }
 
-/// Reads the key by which tokens are made: the first one.
-pub(super) fn read_or_make_key(path: &Path) -> Result<HostKey, CliError> {
-    let keys = read_or_make_keys(path)?;
-    keys.first().copied().ok_or_else(|| bad_key(path))
-}
-
 fn bad_key(path: &Path) -> CliError {
     let detail = format!("it does not hold 64 hexadecimal digits in each line, in 1 to {KEYS_MAX} lines");
     CliError::Argument { what: format!("the key file {}", path.display()), detail }
 }
 
-/// Reads keys, one a line, of which the first makes tokens and all let in; or makes one that only its owner can read.
+fn key_file(path: &Path, error: std::io::Error) -> CliError {
+    CliError::Io { what: format!("the key file {}", path.display()), error }
+}
+
+/// Reads keys, one a line, of which the first makes tokens and all let in.
+fn read_keys(path: &Path) -> Result<Vec<HostKey>, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|error| key_file(path, error))?;
+    let keys: Option<Vec<HostKey>> = text.lines().filter(|line| !line.trim().is_empty()).map(parse_key).collect();
+    keys.filter(|keys| (1..=KEYS_MAX).contains(&keys.len())).ok_or_else(|| bad_key(path))
+}
+
+/// The same; or makes one if there is no such file. Only a server that starts does so: what it makes is then what counts.
 fn read_or_make_keys(path: &Path) -> Result<Vec<HostKey>, CliError> {
-    let io = |error| CliError::Io { what: format!("the key file {}", path.display()), error };
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let keys: Option<Vec<HostKey>> = text.lines().filter(|line| !line.trim().is_empty()).map(parse_key).collect();
-            keys.filter(|keys| (1..=KEYS_MAX).contains(&keys.len())).ok_or_else(|| bad_key(path))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key = HostKey::random()?;
-            let text: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create_new(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            options.open(path).and_then(|mut file| writeln!(file, "{text}")).map_err(io)?;
-            Ok(vec![key])
-        }
-        Err(error) => Err(io(error)),
+    match read_keys(path) {
+        Err(CliError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![make_key(path)?]),
+        read => read,
     }
+}
+
+/// Makes a key that only its owner can read.
+fn make_key(path: &Path) -> Result<HostKey, CliError> {
+    let key = HostKey::random()?;
+    let text: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).and_then(|mut file| writeln!(file, "{text}")).map_err(|error| key_file(path, error))?;
+    Ok(key)
 }
 
 fn parse_key(text: &str) -> Option<HostKey> {
@@ -426,11 +431,27 @@ fn parse_key(text: &str) -> Option<HostKey> {
 }
 
 pub(super) fn token(options: &TokenOptions) -> Result<(), CliError> {
-    let key = read_or_make_key(&options.key)?;
+    // A key that is made here no server would know.
+    let key = read_keys(&options.key)?.first().copied().ok_or_else(|| bad_key(&options.key))?;
     let issuer = TokenIssuer { key, addresses: vec![options.server], expire_seconds: options.expires };
     let token = issuer.issue(EntityId::named(&options.player), &options.player, options.room.as_deref(), unix_time())?;
     let what = format!("the token file {}", options.out.display());
-    std::fs::write(&options.out, token).map_err(|error| CliError::Io { what, error })?;
+    write_secret(&options.out, &token).map_err(|error| CliError::Io { what, error })?;
     say(&format!("a token for {} is in {}; it lets in once, within {} s", options.player, options.out.display(), options.expires));
     Ok(())
+}
+
+/// Writes a file that only its owner can read, also where another one was.
+fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    // The mode counts for a file that is made, not for one that was there. What is no file, as /dev/stdout, has none of its own.
+    #[cfg(unix)]
+    if file.metadata()?.is_file() {
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    }
+    file.write_all(bytes)
 }

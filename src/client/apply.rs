@@ -3,9 +3,11 @@
 //! All of a batch is applied before anybody is told, so no observer sees a fireball that hit and a player unhurt. Then:
 //! added, changed, facts, removed; and only then are the deleted entities despawned.
 
+use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::prelude::*;
 use thiserror::Error;
 
+use super::check::{agrees, forget_losses};
 use super::interpolate::follow;
 use super::journal::Touches;
 use super::replica::{AnyHappened, Replica};
@@ -72,7 +74,13 @@ pub(crate) fn apply_batch(world: &mut World, batch: &[u8], private: Option<&[u8]
     let mut replica = world.resource_mut::<Replica>();
     replica.tick = head.tick;
     replica.batches += 1;
-    let agrees = hash.is_none_or(|hash| super::check::agrees(world, hash, &told.removed, &told.deleted));
+    let agrees = match hash {
+        Some(hash) => agrees(world, hash, &told.removed, &told.deleted),
+        None => {
+            forget_losses(world);
+            true
+        }
+    };
     told.announce(world, head.tick);
     Ok(if agrees { Applied::Done } else { Applied::Diverged(head.tick) })
 }
@@ -157,13 +165,22 @@ fn visit<T>(
     };
     let read = read(&mut visitor);
     let mut told = visitor.told;
+    if read.is_err() {
+        told.take_back(world, &mut replica);
+    }
     follow(world, &protocol, tick, told.added.iter().map(|(entity, _)| *entity));
     for entry in &mut protocol.components {
         told.changes.extend(entry.column.announcement());
     }
     *world.resource_mut::<Protocol>() = protocol;
     *world.resource_mut::<Replica>() = replica;
-    read.map(|value| (told, value))
+    match read {
+        Ok(value) => Ok((told, value)),
+        Err(error) => {
+            told.break_off(world, tick);
+            Err(error)
+        }
+    }
 }
 
 /// What a message did, until the observers are told.
@@ -177,11 +194,50 @@ pub(crate) struct Told {
     pub(crate) gone: Vec<(Entity, EntityId, Removal)>,
     removed: Vec<(usize, u32)>,
     deleted: Vec<u32>,
+    /// What was added and is none of the replica's after all.
+    untold: Vec<Entity>,
     /// Those that are gone are told of first: one that is added may have the id of one of them.
     gone_first: bool,
 }
 
 impl Told {
+    /// The message can't be applied to its end: the replica does not have what it has added so far. To be [broken off](Self::break_off) then.
+    pub(crate) fn take_back(&mut self, world: &World, replica: &mut Replica) {
+        let added: EntityHashSet = self.added.iter().map(|(entity, _)| *entity).collect();
+        let numbers: Vec<NetId> = replica.map.iter().filter(|(_, entity)| added.contains(entity)).map(|(id, _)| id).collect();
+        for id in numbers {
+            replica.map.unset(id);
+        }
+        let Replica { map, by_id, touches, .. } = replica;
+        by_id.retain(|_, entity| !added.contains(&*entity));
+        // One that was added may have had the id of another that was to be deleted.
+        for (_, entity) in map.iter() {
+            if let Some(id) = world.get::<EntityId>(entity) {
+                by_id.entry(*id).or_insert(entity);
+            }
+        }
+        touches.iter_mut().for_each(Touches::everything);
+        self.gone.retain(|(entity, ..)| !added.contains(entity));
+        // Nobody was told of them, but of those that were there ahead of the room.
+        for (entity, id) in std::mem::take(&mut self.added) {
+            match self.adopted.contains(&entity) {
+                true => self.gone.push((entity, id, Removal::Unknown)),
+                false => self.untold.push(entity),
+            }
+        }
+        self.facts.clear();
+    }
+
+    /// Tells of what was changed and deleted before the message broke off, since no later one will, and despawns what nobody was told of.
+    pub(crate) fn break_off(mut self, world: &mut World, tick: RoomTick) {
+        for entity in std::mem::take(&mut self.untold) {
+            if let Ok(entity) = world.get_entity_mut(entity) {
+                entity.despawn();
+            }
+        }
+        self.announce(world, tick);
+    }
+
     /// Tells the observers, then despawns what was deleted.
     pub(crate) fn announce(mut self, world: &mut World, tick: RoomTick) {
         let gone = std::mem::take(&mut self.gone);

@@ -16,6 +16,9 @@ use crate::protocol::{
     StateHash, UpdateKind, watch_losses,
 };
 
+/// Most losses that are noted for the next check.
+const LOSSES_MAX: usize = 4_096;
+
 /// Whether the replica's state has that hash. Costs a hash per value that changed since the last check, by whoever's hand.
 pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], deleted: &[u32]) -> bool {
     let checker = world.resource_mut::<Replica>().checker.take();
@@ -80,6 +83,14 @@ fn forget_lost(world: &mut World, protocol: &Protocol, hash: &mut StateHash, now
     }
 }
 
+/// A batch came without a hash. The next may carry one, but in a room that does not check itself none ever does: what entities lost is not kept for it
+/// without end. Beyond a bound the next check begins anew with all that there is then.
+pub(crate) fn forget_losses(world: &mut World) {
+    let Some(mut lost) = world.get_resource_mut::<Lost>().filter(|lost| lost.rows.len() > LOSSES_MAX) else { return };
+    lost.rows = Vec::new();
+    world.resource_mut::<Replica>().checker = None;
+}
+
 /// Puts a replica to a state that comes from elsewhere than a host, a store's for instance: a world in which a recorded match is looked at as a
 /// live one is. What differs is told to observers; facts are not.
 ///
@@ -136,6 +147,9 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
         become_theirs(world, &mut protocol, &replica, &new, (&ours, &theirs))?;
         Ok(diverged)
     });
+    if done.is_err() {
+        told.take_back(world, &mut replica);
+    }
     follow(world, &protocol, theirs.tick(), told.added.iter().map(|(entity, _)| *entity));
     for entry in &mut protocol.components {
         told.changes.extend(entry.column.announcement());
@@ -144,12 +158,19 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
     replica.versions.clear();
     theirs.entities().keys().for_each(|id| replica.versions.created(*id, theirs.tick()));
     *world.resource_mut::<Protocol>() = protocol;
+    replica.whole = done.is_ok();
     *world.resource_mut::<Replica>() = replica;
-    for diverged in done? {
-        world.trigger(diverged);
+    match done {
+        Ok(diverged) => {
+            diverged.into_iter().for_each(|diverged| world.trigger(diverged));
+            told.announce(world, theirs.tick());
+            Ok(())
+        }
+        Err(error) => {
+            told.break_off(world, theirs.tick());
+            Err(error.into())
+        }
     }
-    told.announce(world, theirs.tick());
-    Ok(())
 }
 
 /// Gives every entity of the snapshot its net id, spawning those that are missing, and lets go of those that the snapshot
@@ -267,4 +288,36 @@ fn become_theirs(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bevy_app::App;
+
+    use super::*;
+    use crate::protocol::ProtocolAppExt;
+
+    #[derive(Component, serde::Serialize, serde::Deserialize)]
+    struct Height(u8);
+
+    #[test]
+    fn what_is_lost_in_a_room_that_does_not_check_itself_is_not_kept_without_end() {
+        let mut app = App::new();
+        app.add_plugins(super::super::ReplicaPlugin);
+        let _ = app.sync::<Height>("height");
+        let world = app.world_mut();
+        // It was in a room that does.
+        agrees(world, 0, &[], &[]);
+        let tree = world.spawn((EntityId::named("tree"), NetId(0))).id();
+        for _ in 0..=LOSSES_MAX {
+            world.entity_mut(tree).insert(Height(2)).remove::<Height>();
+        }
+        assert_eq!(world.resource::<Lost>().rows.len(), LOSSES_MAX + 1);
+        forget_losses(world);
+        assert!(world.resource::<Lost>().rows.is_empty() && world.resource::<Replica>().checker.is_none());
+        // Few are kept: the next batch may carry a hash.
+        world.entity_mut(tree).insert(Height(2)).remove::<Height>();
+        forget_losses(world);
+        assert_eq!(world.resource::<Lost>().rows.len(), 1);
+    }
 }

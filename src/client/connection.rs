@@ -19,7 +19,7 @@ use super::shown::ShownTime;
 use super::state::{ConnectionChanged, ConnectionState, Unanswered};
 use crate::protocol::limits::COMMAND_BYTES_MAX;
 use crate::protocol::{
-    Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, Resume, RoomTick, SeenTick,
+    Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, Resume, RoomId, RoomTick, SeenTick,
     ServerMessage, SnapshotAssembly, SnapshotChunk, Speed, VerdictMessage, encode_into,
 };
 
@@ -50,6 +50,10 @@ pub struct Connection {
     /// What this client is told beside the batch that follows.
     private: Option<Bytes>,
     last_command: u32,
+    /// The room that it was let into last, to which what was not answered was sent.
+    room: Option<RoomId>,
+    /// It said goodbye: what is still on its way is not for it.
+    left: bool,
     resyncing: bool,
     /// Commands that were accepted, and not yet said to be stored.
     accepted: VecDeque<(CommandId, RoomTick)>,
@@ -69,28 +73,36 @@ impl Connection {
     ///
     /// A client that was in the room before, and kept its [`Replica`], offers what it still holds: the host then sends what it missed, not
     /// everything, if that is less and the room is still the same run.
+    ///
+    /// Of commands that were accepted before, and not yet said to be stored, no [`Durable`] will come.
     pub fn join(&mut self, protocol: &Protocol, room: &str, spectate: bool) {
         let held = self.held.take();
         let resume = held.as_ref().filter(|(name, _)| name == room).map(|(_, resume)| *resume);
         let (mut journal, unanswered, told) = (self.journal.take(), std::mem::take(&mut self.unanswered), self.told.take());
         journal.iter_mut().for_each(|journal| journal.notes.push(Note::Joined));
-        *self = Self { now: self.now, held, offered: resume, journal, unanswered, told, ..Self::default() };
+        *self = Self { now: self.now, room: self.room, held, offered: resume, journal, unanswered, told, ..Self::default() };
         self.state = ConnectionState::Joining(0.0);
         let hello = ClientMessage::Hello { fingerprint: protocol.fingerprint(), room: room.to_owned(), spectate, resume };
         self.outgoing.push_back(hello.encode());
     }
 
-    /// Says goodbye. The replica stays as it is until another room is entered, or it is [cleared](super::clear_replica).
+    /// Says goodbye. The replica stays as it is until another room is entered, or it is [cleared](super::clear_replica). What is still on its way
+    /// changes nothing any more.
     pub fn leave(&mut self) {
         self.outgoing.push_back(ClientMessage::Leave.encode());
-        self.state = ConnectionState::Idle;
+        (self.state, self.left) = (ConnectionState::Idle, true);
     }
 
-    /// Notes that what carried the messages is gone.
+    /// Notes that what carried the messages is gone. Where it is over already, the first reason stays.
     pub fn lost(&mut self, reason: impl Into<String>) {
-        if !matches!(self.state, ConnectionState::Refused(..) | ConnectionState::Idle) {
+        if self.state != ConnectionState::Idle && !self.state.is_over() {
             self.state = ConnectionState::Broken(reason.into());
         }
+    }
+
+    /// True if what comes is for this client still: it has not left, and was not put out.
+    fn listens(&self) -> bool {
+        !self.left && !self.state.is_over()
     }
 
     /// Notes that it is on the way to a host.
@@ -121,6 +133,10 @@ impl Connection {
     /// Takes a packet that arrived, or a message by itself. What is in it is applied when
     /// [`receive`](super::ReplicaSystems::Receive) runs.
     pub fn deliver(&mut self, message: Bytes) {
+        // Whoever left or was put out goes on reporting what comes, so that the host knows that all has arrived. Where it broke nobody is believed.
+        if matches!(self.state, ConnectionState::Broken(_)) {
+            return;
+        }
         if message.first() != Some(&PACKET) {
             self.incoming.push_back(Arrival::Message(message));
         } else if let Err(error) = self.inflow.take(self.now, &message, &mut self.incoming) {
@@ -184,6 +200,16 @@ impl Connection {
         self.outgoing.pop_front()
     }
 
+    /// Takes a message back that could not be sent yet: it is the next one again.
+    pub(super) fn put_back(&mut self, message: Bytes) {
+        self.outgoing.push_front(message);
+    }
+
+    /// How many messages are to be sent.
+    pub(super) fn outgoing_len(&self) -> usize {
+        self.outgoing.len()
+    }
+
     /// Where the client stands.
     pub fn state(&self) -> &ConnectionState {
         &self.state
@@ -211,6 +237,9 @@ pub enum IssueError {
     /// The client is a spectator.
     #[error("a spectator can't send commands")]
     Spectator,
+    /// The numbers of commands are used up.
+    #[error("the {0} commands that a user can send in a room were sent")]
+    UsedUp(u32),
 }
 
 /// Sends commands.
@@ -272,7 +301,7 @@ impl Issue<'_> {
             return Err(CodecError::Encode { detail }.into());
         }
         let (seen, connection) = (Some(self.seen()), &mut *self.connection);
-        connection.last_command += 1;
+        connection.last_command = connection.last_command.checked_add(1).ok_or(IssueError::UsedUp(u32::MAX))?;
         let id = CommandId(connection.last_command);
         let server_tick = connection.server_tick();
         if let Some(journal) = &mut connection.journal {
@@ -346,6 +375,9 @@ pub(crate) fn receive(world: &mut World) {
         before(world);
     }
     while let Some(message) = world.resource_mut::<Connection>().incoming.pop_front() {
+        if !world.resource::<Connection>().listens() {
+            continue;
+        }
         let handled = match message {
             Arrival::Message(message) => {
                 ServerMessage::decode(&message).map_err(ApplyError::from).and_then(|message| handle(world, message))
@@ -360,8 +392,9 @@ pub(crate) fn receive(world: &mut World) {
             let mut replica = world.resource_mut::<Replica>();
             (replica.live, replica.whole) = (false, false);
             let mut connection = world.resource_mut::<Connection>();
-            connection.state = ConnectionState::Broken(error.to_string());
-            connection.incoming.clear();
+            if connection.listens() {
+                connection.state = ConnectionState::Broken(error.to_string());
+            }
         }
         if let Some((_, after_each)) = hooks {
             after_each(world);
@@ -412,6 +445,8 @@ fn enter(world: &mut World, welcome: Replica, resumed: bool, last_command: Comma
     }
     let mut connection = world.resource_mut::<Connection>();
     connection.last_command = last_command.0;
+    // What another room has taken in is counted by that room.
+    let is_same = connection.room.replace(welcome.room) == Some(welcome.room);
     let unanswered = std::mem::take(&mut connection.unanswered);
     connection.journal.iter_mut().for_each(|journal| journal.notes.push(Note::Joined));
     let offered = connection.offered.take();
@@ -427,7 +462,7 @@ fn enter(world: &mut World, welcome: Replica, resumed: bool, last_command: Comma
     if resumed && !goes_on {
         world.resource_mut::<Connection>().outgoing.push_back(ClientMessage::Diverged { tick }.encode());
     }
-    unanswered.into_iter().for_each(|id| world.trigger(Unanswered { id, arrived: id <= last_command }));
+    unanswered.into_iter().for_each(|id| world.trigger(Unanswered { id, arrived: is_same && id <= last_command }));
     Ok(())
 }
 
@@ -527,8 +562,9 @@ fn take_difference(world: &mut World, chunk: &SnapshotChunk) -> Result<(), Apply
         // It is to what is not here any more: a snapshot was asked for.
         return Ok(());
     }
-    apply_difference(world, &difference)?;
+    // Before anybody is told: who leaves because of what it hears stays away.
     world.resource_mut::<Connection>().state = ConnectionState::Live;
+    apply_difference(world, &difference)?;
     retry_parts(world)
 }
 

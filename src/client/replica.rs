@@ -136,7 +136,7 @@ impl Replica {
         self.by_id.is_empty()
     }
 
-    /// How many batches were applied since the client joined.
+    /// How many batches were applied to it, in whatever rooms.
     pub fn batches(&self) -> u64 {
         self.batches
     }

@@ -33,7 +33,8 @@ const LOSS_WHOLE: f64 = 0.02;
 /// The moment of the room that the client shows. A resource, there if the game [interpolates](super::InterpolateAppExt) something.
 ///
 /// It goes on by itself with each frame, behind the newest that can be here: by a tick, by what 19 of 20 ticks come late at most, and by up to
-/// one tick more where packets are lost. When that changes, it goes a little faster or slower, up to a tenth faster; it never goes back.
+/// one tick more where packets are lost. When that changes, it goes a little faster or slower, up to a tenth faster. It goes back only where it is five
+/// seconds ahead of the room or more: that is another run of it, or a clock that was wrong.
 #[derive(Resource, Clone, Debug)]
 pub struct ShownTime {
     pub(super) bounds: RangeInclusive<Duration>,

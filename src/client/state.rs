@@ -68,6 +68,7 @@ pub struct ConnectionChanged {
 pub struct Unanswered {
     /// The command. Its number is given again to a later one, if it did not arrive.
     pub id: CommandId,
-    /// True if the room has taken it in: what became of it is in its state. False if it never got there.
+    /// True if the room has taken it in: what became of it is in its state. False if it never got there, and where the client is in another room
+    /// now than the one that it was sent to: what that one has taken in is not known here, nor is its state.
     pub arrived: bool,
 }

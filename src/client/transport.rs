@@ -2,8 +2,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
@@ -25,6 +26,9 @@ const MOVES_MAX: u32 = 4;
 
 /// How many hosts a client remembers that may have its room.
 const HOSTS_MAX: usize = 32;
+
+/// Most messages that wait for a link that takes none at the moment. A game that asks for more is told that its connection is too slow.
+const UNSENT_MAX: usize = 4_096;
 
 /// Fetches credentials for coming back, as from a game's back end: it is asked each frame until it has them, or knows why it has none.
 pub type Renew = Box<dyn FnMut() -> Poll<Result<Credentials, String>> + Send + Sync>;
@@ -58,6 +62,8 @@ pub struct UdpTransport {
     credentials: Credentials,
     room: String,
     spectate: bool,
+    /// The connection knows that it is on the way by this transport.
+    begun: bool,
     greeted: bool,
     /// The client was in the room by this transport.
     came_in: bool,
@@ -98,6 +104,7 @@ impl UdpTransport {
             credentials: credentials.clone(),
             room: room.to_owned(),
             spectate,
+            begun: false,
             greeted: false,
             came_in: false,
             last_flush: Duration::ZERO,
@@ -142,6 +149,11 @@ impl UdpTransport {
         self.patience = Duration::ZERO;
         self.link.flush();
         self.link.disconnect();
+    }
+
+    /// True if it is not over.
+    fn is_up(&self) -> bool {
+        !matches!(self.link.status(), LinkStatus::Disconnected(_))
     }
 
     /// The hosts that may have the room, each once.
@@ -195,6 +207,7 @@ impl UdpTransport {
             Remedy::GiveUp => {
                 connection.lost(format!("{}; it was tried again {} times", broken.reason, broken.tried()));
                 (self.broken, self.came_in) = (None, false);
+                self.link.disconnect();
             }
             Remedy::Try => self.retry(now),
         }
@@ -263,10 +276,23 @@ impl UdpTransport {
     }
 }
 
-/// The time since the Unix epoch, which the transport's tokens go by.
+/// The time since the Unix epoch, which the transport's tokens go by. It never goes back and never stands still: where the system's clock is set back it
+/// goes on from where it was, and is ahead of that clock from then on.
 #[expect(clippy::disallowed_methods, reason = "the client's end of the network is where real time comes in")]
 pub fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    static LAST: Mutex<Option<(Duration, Instant)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = Instant::now();
+    let now = last.map_or(system, |(time, then)| steady(system, time, at.saturating_duration_since(then)));
+    *last = Some((now, at));
+    now
+}
+
+/// The time by the system's clock, but not less than what it was before and what has passed since. A clock that is ahead counts: a computer that
+/// slept does not measure for how long it did.
+fn steady(system: Duration, before: Duration, passed: Duration) -> Duration {
+    system.max(before.saturating_add(passed))
 }
 
 /// Carries the client's messages over UDP. Add it after [`ReplicaPlugin`](super::ReplicaPlugin), and insert a [`UdpTransport`].
@@ -276,7 +302,7 @@ pub struct UdpPlugin;
 impl Plugin for UdpPlugin {
     fn build(&self, app: &mut App) {
         app.add_systems(PreUpdate, take_in.before(ReplicaSystems::Receive).run_if(resource_exists::<UdpTransport>));
-        app.add_systems(PreUpdate, go_elsewhere.after(ReplicaSystems::Receive).run_if(resource_exists::<UdpTransport>));
+        app.add_systems(PreUpdate, go_on.after(ReplicaSystems::Receive).run_if(resource_exists::<UdpTransport>));
         app.add_systems(PostUpdate, give_out.run_if(resource_exists::<UdpTransport>));
     }
 }
@@ -290,6 +316,11 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
         connection.deliver(packet);
     }
     let status = transport.link.status();
+    let begun = std::mem::replace(&mut transport.begun, true);
+    if begun && !transport.greeted && transport.is_up() && *connection.state() == ConnectionState::Idle {
+        // The player has left before it was in: there is nobody to say goodbye to, and nothing to ask for any more.
+        return transport.hang_up();
+    }
     connection.set_silence(if status == LinkStatus::Connected { transport.link.silence() } else { Duration::ZERO });
     match status {
         LinkStatus::Connecting if transport.broken.is_none() => connection.connecting(),
@@ -303,11 +334,16 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
     }
 }
 
-/// Goes where the room is, before anybody sees that it is not here.
-fn go_elsewhere(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connection>) {
-    if let ConnectionState::Refused(Refusal::Elsewhere(host), _) = connection.state() {
-        let host = host.clone();
-        transport.go_to(unix_time(), &host, &mut connection);
+/// Goes where the room is, before anybody sees that it is not here. Hangs up where nothing more can come of it: a host would go on sending.
+fn go_on(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connection>) {
+    match connection.state() {
+        ConnectionState::Refused(Refusal::Elsewhere(host), _) => {
+            let host = host.clone();
+            transport.go_to(unix_time(), &host, &mut connection);
+        }
+        // Not one that was just put in the place of the one that broke.
+        ConnectionState::Broken(_) if transport.greeted && transport.is_up() => transport.hang_up(),
+        _ => {}
     }
 }
 
@@ -318,10 +354,13 @@ fn give_out(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connecti
         return;
     }
     while let Some(message) = connection.next_outgoing() {
-        if let Err(error) = transport.link.send(message) {
-            connection.lost(error.to_string());
-            break;
+        let Err(error) = transport.link.send(message.clone()) else { continue };
+        match error {
+            // A stall of the network: it goes out later.
+            LinkError::Full if connection.outgoing_len() < UNSENT_MAX => connection.put_back(message),
+            _ => connection.lost(error.to_string()),
         }
+        break;
     }
     let now = unix_time();
     connection.set_now(now);
@@ -332,5 +371,23 @@ fn give_out(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connecti
     if now.saturating_sub(transport.last_flush) >= Duration::from_millis(TICK_MILLIS - 5) {
         transport.last_flush = now;
         transport.link.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_of_the_system_that_is_set_back_neither_stops_the_time_nor_turns_it_back() {
+        let seconds = Duration::from_secs;
+        let noon = seconds(1_000_000);
+        assert_eq!(steady(noon + seconds(1), noon, seconds(1)), noon + seconds(1));
+        // An hour back: a second later it is a second later.
+        assert_eq!(steady(noon - seconds(3_600), noon, seconds(1)), noon + seconds(1));
+        // The computer slept for an hour, of which nothing was measured.
+        assert_eq!(steady(noon + seconds(3_600), noon, seconds(1)), noon + seconds(3_600));
+        let (first, second) = (unix_time(), unix_time());
+        assert!(first <= second && first > seconds(1_600_000_000));
     }
 }

@@ -339,7 +339,7 @@ impl UdpLink {
         if self.netcode.is_connected() { LinkStatus::Connected } else { LinkStatus::Connecting }
     }
 
-    /// Says goodbye. What is queued and not flushed is lost; what is on a simulated link arrives, since nobody lets time pass on it any more.
+    /// Says goodbye. What is queued and not flushed is lost; what is on a simulated link leaves it at once, since nobody may let time pass on it any more.
     pub fn disconnect(&mut self) {
         // More than once: nobody answers, and datagrams get lost.
         if let Ok((address, datagram)) = self.netcode.disconnect() {
@@ -347,7 +347,7 @@ impl UdpLink {
                 let _ = self.socket.send(datagram, address);
             }
         }
-        self.socket.advance(self.now + Duration::from_secs(60));
+        self.socket.let_out();
     }
 
     /// How many datagrams were refused at the gate.

@@ -202,7 +202,8 @@ struct Steward {
     empty_for: u32,
     rooms: Option<usize>,
     players: BTreeSet<String>,
-    told_max: bool,
+    told_rooms_max: bool,
+    told_players_max: bool,
     told_draining: bool,
     /// The fleet has no counter, or no list, of that name.
     no_rooms: bool,
@@ -221,38 +222,41 @@ impl Steward {
             }
             "Ready" | "Allocated" | "Reserved" | "RequestReady" | "Shutdown" | "Unhealthy" | "Error" => {}
             // It has not been ready yet.
-            _ if self.asked_ready.is_none_or(|ago| ago >= AGAIN_AFTER) && !standing.draining => {
-                self.asked_ready = Some(0);
-                words.push(Word::Ready);
-            }
+            _ if self.asked_ready.is_none_or(|ago| ago >= AGAIN_AFTER) && !standing.draining => words.push(Word::Ready),
             _ => self.asked_ready = self.asked_ready.map(|ago| ago + 1),
         }
         if standing.draining && !self.told_draining {
             words.push(Word::Draining);
         }
         if !self.no_rooms {
-            words.extend((!self.told_max).then_some(Word::RoomsMax));
+            words.extend((!self.told_rooms_max).then_some(Word::RoomsMax));
             words.extend((self.rooms != Some(standing.rooms)).then_some(Word::Rooms(standing.rooms)));
         }
         if !self.no_players {
-            words.extend((!self.told_max).then_some(Word::PlayersMax));
+            words.extend((!self.told_players_max).then_some(Word::PlayersMax));
             let went = self.players.difference(&standing.players).take(PLAYERS_AT_ONCE);
             words.extend(went.cloned().map(Word::Went));
             let came = standing.players.difference(&self.players).take(PLAYERS_AT_ONCE);
             words.extend(came.cloned().map(Word::Came));
         }
-        self.told_max = true;
         words
     }
 
-    /// Notes that something was said, and what came of it. A refusal of what the fleet does not have is said once and not tried again.
+    /// Notes that something was said, and what came of it. What was not, because the sidecar fell silent before its turn came, is not noted. A refusal of
+    /// what the fleet does not have is said once and not tried again.
     fn said(&mut self, word: &Word, outcome: &Result<(), AgonesError>) {
         let refused = match outcome {
             Ok(()) => None,
             Err(AgonesError::Refused { status, .. }) => Some(*status),
             // It is tried again in the next round.
-            Err(_) => return self.told_max &= !matches!(word, Word::RoomsMax | Word::PlayersMax),
+            Err(_) => return,
         };
+        match word {
+            Word::Ready => self.asked_ready = Some(0),
+            Word::RoomsMax => self.told_rooms_max = true,
+            Word::PlayersMax => self.told_players_max = true,
+            _ => {}
+        }
         // What is there already, or is not there, is as it was meant to be.
         match (word, refused) {
             (Word::Rooms(_) | Word::RoomsMax, Some(404)) => self.no_rooms = true,
@@ -408,7 +412,8 @@ mod tests {
 
     #[test]
     fn one_that_drains_says_so_and_is_not_ready_again() {
-        let mut steward = Steward { ready_again_after: Some(0), told_max: true, rooms: Some(1), ..Steward::default() };
+        let mut steward =
+            Steward { ready_again_after: Some(0), told_rooms_max: true, told_players_max: true, rooms: Some(1), ..Steward::default() };
         let draining = Standing { draining: true, ..with(&[]) };
         assert_eq!(round(&mut steward, "Allocated", &draining), [Word::Draining]);
         assert_eq!(round(&mut steward, "Allocated", &draining), []);
@@ -426,5 +431,16 @@ mod tests {
         }
         let again = round(&mut steward, "Allocated", &with(&["ann"]));
         assert_eq!(again, [Word::PlayersMax, Word::Came("ann".to_owned())]);
+    }
+
+    #[test]
+    fn what_was_not_said_because_the_sidecar_fell_silent_is_said_in_the_next_round() {
+        let mut steward = Steward::default();
+        let words = steward.words("Scheduled", &with(&[]));
+        assert_eq!(words.first(), Some(&Word::Health));
+        steward.said(&Word::Health, &Err(AgonesError::NoAddress(PATIENCE)));
+        assert_eq!(steward.words("Scheduled", &with(&[])), words);
+        assert_eq!(round(&mut steward, "Scheduled", &with(&[])), [Word::Ready, Word::RoomsMax, Word::Rooms(1), Word::PlayersMax]);
+        assert_eq!(round(&mut steward, "Scheduled", &with(&[])), []);
     }
 }

@@ -38,10 +38,10 @@ pub(super) struct Bans {
 }
 
 impl Bans {
-    /// Reads a file; there need be none yet.
+    /// Reads a file; there need be none yet. It is written at once: where that can't be done nobody should find out by a ban that is gone.
     ///
     /// # Errors
-    /// If it can't be read, or holds something else.
+    /// If it can't be read or written, or holds something else.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let bans: Vec<Ban> = match std::fs::read(path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| Error::new(ErrorKind::InvalidData, error))?,
@@ -49,7 +49,9 @@ impl Bans {
             Err(error) => return Err(error),
         };
         let by_player = bans.into_iter().take(BANS_MAX).map(|ban| (ban.player, ban)).collect();
-        Ok(Self { by_player, file: Some(path.to_owned()) })
+        let bans = Self { by_player, file: Some(path.to_owned()) };
+        bans.save().map_err(|error| Error::new(error.kind(), format!("they can't be written there: {error}")))?;
+        Ok(bans)
     }
 
     /// The ban of a player that counts at a time since the Unix epoch.
@@ -118,5 +120,12 @@ mod tests {
         std::fs::write(&path, "{").unwrap();
         assert_eq!(Bans::open(&path).unwrap_err().kind(), ErrorKind::InvalidData);
         let _ = std::fs::remove_file(&path);
+    }
+
+    #[test]
+    fn bans_that_could_not_be_written_are_refused_before_there_are_any() {
+        let missing = std::env::temp_dir().join(format!("roomkeeper-no-folder-{}", std::process::id())).join("bans.json");
+        let error = Bans::open(&missing).unwrap_err();
+        assert!(error.kind() == ErrorKind::NotFound && error.to_string().starts_with("they can't be written there: "), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::store::{Claim, Directory, Load, Store, StoreError};
+use crate::store::{Claim, Directory, HostEntry, Load, Store, StoreError};
 
 /// How many rooms of hosts that are gone are taken at once. Others may take the rest.
 const LAPSED_AT_ONCE: usize = 16;
@@ -42,7 +42,7 @@ pub(crate) struct Clerk {
     host: String,
     /// How often leases are renewed.
     pub(crate) every: Duration,
-    /// Where the least full of the other hosts is reached.
+    /// Where the least full of the other hosts is reached that take rooms and members.
     pub(crate) peer: Option<String>,
     /// Where this one is reached.
     pub(crate) here: Option<String>,
@@ -116,7 +116,10 @@ impl Clerk {
     fn look_around(&mut self, load: Load) -> Result<Option<News>, StoreError> {
         let hosts = self.directory.hosts()?;
         self.here = hosts.iter().find(|entry| entry.host == self.host).map(|entry| entry.address.clone());
-        let others = hosts.into_iter().filter(|entry| entry.host != self.host && entry.silent < self.every * MISSED_MAX);
+        // One that stops says that it has no place at all.
+        let has_place = |load: Load| load.rooms < load.rooms_max && load.members < load.members_max;
+        let is_there = |entry: &HostEntry| entry.silent < self.every * MISSED_MAX && has_place(entry.load);
+        let others = hosts.into_iter().filter(|entry| entry.host != self.host && is_there(entry));
         self.peer = others.min_by_key(|entry| (entry.load.members, entry.load.rooms)).map(|entry| entry.address);
         self.take_lapsed(load)
     }
@@ -142,7 +145,7 @@ impl Clerk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{HostEntry, Lease, Leases, MemoryDirectory, Owner, RoomEntry};
+    use crate::store::{Lease, Leases, MemoryDirectory, Owner, RoomEntry};
 
     /// It says which rooms are lost, and then no more.
     struct Breaks(MemoryDirectory);
@@ -189,5 +192,25 @@ mod tests {
         assert!(matches!(theirs.claim("duel").unwrap(), Claim::Granted(_)));
         let news = clerk.renew(Load::default()).unwrap();
         assert!(matches!(&news[..], [News::Lost(rooms)] if rooms == &[("duel".to_owned(), None)]), "{news:?}");
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_host_that_stops_or_is_full() {
+        let ttl = Duration::from_secs(3_600);
+        let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+        let load = |rooms_max, members| Load { rooms: 1, rooms_max, members, members_max: 10 };
+        let (mut stops, mut full, mut free) =
+            (ours.join("b", "10.0.0.2:5000"), ours.join("c", "10.0.0.3:5000"), ours.join("d", "10.0.0.4:5000"));
+        let mut clerk = Clerk::new(Box::new(ours), None, "a", ttl / 4);
+        clerk.renew(load(5, 0)).unwrap();
+        assert_eq!(clerk.peer, None, "none of them has said yet that it has a place");
+        stops.renew(load(0, 0)).unwrap();
+        full.renew(load(5, 10)).unwrap();
+        free.renew(load(5, 9)).unwrap();
+        clerk.renew(load(5, 0)).unwrap();
+        assert_eq!(clerk.peer.as_deref(), Some("10.0.0.4:5000"));
+        free.renew(load(1, 9)).unwrap();
+        clerk.renew(load(5, 0)).unwrap();
+        assert_eq!(clerk.peer, None);
     }
 }

@@ -70,6 +70,7 @@ pub(super) enum Order {
     Rooms(Sender<Vec<RoomInfo>>),
     Counters(Sender<(usize, (HostCounters, GatewayCounters))>),
     Overview(Sender<Overview>),
+    Survey(Sender<(Vec<RoomInfo>, Overview)>),
     Open { room: String, template: String, answer: Sender<Result<(), String>> },
     Close { room: String, why: String, answer: Sender<bool> },
     Mail { room: String, mail: Mail, answer: Sender<bool> },
@@ -77,6 +78,7 @@ pub(super) enum Order {
     Unban(EntityId, Sender<Result<bool, String>>),
     Bans(Sender<Vec<Ban>>),
     Players(Sender<Vec<EntityId>>),
+    Visitors(Sender<Vec<(EntityId, String)>>),
     Keys(Vec<HostKey>),
     Refuse,
 }
@@ -133,6 +135,14 @@ impl HostHandle {
     /// If it does not answer.
     pub fn overview(&self) -> Result<Overview, OrderError> {
         self.order(Order::Overview)
+    }
+
+    /// The rooms, and what the host as a whole has to say, both as of one moment: what a room counted that ends is in one of them, never in both.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn survey(&self) -> Result<(Vec<RoomInfo>, Overview), OrderError> {
+        self.order(Order::Survey)
     }
 
     /// How many are connected, and what was counted.
@@ -272,6 +282,14 @@ impl HostHandle {
     /// If the host does not answer.
     pub fn players(&self) -> Result<Vec<EntityId>, OrderError> {
         self.order(Order::Players)
+    }
+
+    /// Who is connected, whether it plays, watches, or is in no room yet: the player, and the name that others see.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn visitors(&self) -> Result<Vec<(EntityId, String)>, OrderError> {
+        self.order(Order::Visitors)
     }
 
     /// Lets in those whose tokens were made with one of these keys, from now on. Who is in stays.

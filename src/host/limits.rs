@@ -34,7 +34,8 @@ pub struct HostLimits {
     /// Default: 200, ten seconds, after the five in which the transport gives up.
     pub grace_ticks: u32,
     /// Most pasts of rooms that are watched at a time: those who are as far behind the same room share one. Each costs some memory, a reader of the
-    /// store, and no tick of the room. More are refused as `pasts_full`. Default: 16. Counter: `refused`.
+    /// store, and no tick of the room. More are refused as `pasts_full`. Each room of a
+    /// [`Host`](super::Host) counts its own. Default: 16. Counter: `refused`.
     pub pasts_max: usize,
     /// By how many ticks those who only watch are behind a room at least. What they see is then too old to be of use to who plays. Less is refused
     /// as `too_close`. Default: 0, they may watch the present.
@@ -95,7 +96,7 @@ pub struct HostCounters {
     pub rejected: u64,
     /// Members that were sent a snapshot because they could not keep up, or differed.
     pub resyncs: u64,
-    /// Snapshots that were asked for too often.
+    /// Snapshots that were asked for too soon after the last, and were put off.
     pub resyncs_refused: u64,
     /// Rooms that stopped because their game failed.
     pub room_faults: u64,

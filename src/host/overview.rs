@@ -132,7 +132,7 @@ pub struct Overview {
     pub foyer: HostCounters,
     /// What the gateway counted.
     pub gateway: GatewayCounters,
-    /// What rooms counted that have ended.
+    /// What rooms counted that have ended; and those who were refused before they were led to one.
     pub ended: Tally,
     /// How the store does, if rooms are kept.
     pub store: Option<StoreStatus>,

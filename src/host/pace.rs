@@ -11,7 +11,8 @@ const BUCKETS: usize = 29 * STEPS as usize;
 /// How many durations of which length there were, to a sixteenth. It never grows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Durations {
-    buckets: Box<[u32; BUCKETS]>,
+    /// As wide as the count of all: those of many rooms are added up, for as long as a host runs.
+    buckets: Box<[u64; BUCKETS]>,
     count: u64,
     sum: Duration,
     max: Duration,
@@ -35,7 +36,7 @@ impl Durations {
     pub fn record(&mut self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         if let Some(bucket) = self.buckets.get_mut(bucket(micros)) {
-            *bucket = bucket.saturating_add(1);
+            *bucket += 1;
         }
         self.count += 1;
         self.sum = self.sum.saturating_add(duration);
@@ -44,7 +45,7 @@ impl Durations {
 
     /// Counts what another one counted.
     pub fn add(&mut self, other: &Self) {
-        self.buckets.iter_mut().zip(other.buckets.iter()).for_each(|(ours, theirs)| *ours = ours.saturating_add(*theirs));
+        self.buckets.iter_mut().zip(other.buckets.iter()).for_each(|(ours, theirs)| *ours += *theirs);
         self.count += other.count;
         self.sum = self.sum.saturating_add(other.sum);
         self.max = self.max.max(other.max);
@@ -56,7 +57,7 @@ impl Durations {
         let wanted = (share.clamp(0.0, 1.0) * self.count as f64).ceil() as u64;
         let mut seen = 0;
         for (at, count) in self.buckets.iter().enumerate() {
-            seen += u64::from(*count);
+            seen += *count;
             if seen >= wanted.max(1) {
                 return Duration::from_micros(last_of(at)).min(self.max);
             }
@@ -71,7 +72,7 @@ impl Durations {
         let mut buckets = self.buckets.iter().enumerate().peekable();
         for (bound, count) in bounds.iter().zip(&mut counts) {
             while let Some((_, here)) = buckets.next_if(|(at, _)| Duration::from_micros(last_of(*at)) <= *bound) {
-                seen += u64::from(*here);
+                seen += *here;
             }
             *count = seen;
         }
@@ -153,5 +154,17 @@ mod tests {
         let [none, some, all] = durations.at_most([Duration::ZERO, Duration::from_millis(500), Duration::from_secs(3)]);
         assert_eq!((none, all), (0, 1_000));
         assert!((468..=500).contains(&some), "{some}");
+    }
+
+    #[test]
+    fn the_buckets_have_all_that_is_counted_however_much_is_added_up() {
+        let mut durations = Durations::default();
+        durations.record(Duration::from_millis(1));
+        for _ in 0..33 {
+            let so_far = durations.clone();
+            durations.add(&so_far);
+        }
+        assert_eq!((durations.count(), durations.at_most([Duration::from_secs(1)])), (1_u64 << 33, [1_u64 << 33]));
+        assert_eq!(durations.quantile(0.99), Duration::from_millis(1));
     }
 }

@@ -14,7 +14,9 @@ pub(super) fn give_way(priority: Priority) {
     // On Linux this is about the thread alone; elsewhere it would be about the process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, priority as i32) {
-        tracing::debug!(%error, ?priority, "a thread keeps its priority");
+        // What forbids it to one thread forbids it to all.
+        static TOLD: std::sync::Once = std::sync::Once::new();
+        TOLD.call_once(|| tracing::warn!(%error, "threads can't give way to those that tick rooms: is setpriority forbidden?"));
     }
     #[cfg(not(target_os = "linux"))]
     let _ = priority;

@@ -185,7 +185,12 @@ fn next(shared: &Shared, queue: &Queue) -> Option<Due> {
         if stops || (left.is_zero() && !waiting.rooms.is_empty()) {
             waiting.is_awaited &= !awaits;
             let due = if stops { None } else { waiting.rooms.pop().map(|due| due.0) };
-            let is_more = waiting.first().is_some_and(|first| first <= now);
+            // Whoever waits for the first room takes it in time. If nobody does, this thread would have to be back before the room is due.
+            let back = match &due {
+                Some(due) if !waiting.is_awaited => now + due.2.takes(),
+                _ => now,
+            };
+            let is_more = waiting.first().is_some_and(|first| first <= back);
             drop(waiting);
             if is_more {
                 queue.more.notify_one();

@@ -19,7 +19,7 @@ use super::past::{Answers, PastReader, attend};
 use super::session::{ConnectionId, Visitor};
 use crate::protocol::{EntityId, LeaveReason, Refusal, RoomTick, Speed};
 use crate::room::{Incoming, RoomClock};
-use crate::store::Leases;
+use crate::store::{Leases, Token};
 
 /// What hears of every tick of every room, on the thread that ran it.
 pub type OnTick = Arc<dyn Fn(&str, &TickReport, &Lobby) + Send + Sync>;
@@ -37,6 +37,15 @@ const SLOW_AT_ONCE: Duration = Duration::from_millis(20);
 
 /// How long a room that ends goes on, so that those who were in it hear why.
 const ENDING_MAX: Duration = Duration::from_secs(2);
+
+/// How long those have to hear that it is over who watched its past until then: a little more than a lobby gives them.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(1_200);
+
+/// Most bytes of messages that wait for a room. One that does not return from its game's code takes none in, while its players' clients go on.
+const MAIL_BYTES_MAX: usize = 4 << 20;
+
+/// What a message takes besides its bytes.
+const LETTER_BYTES: usize = size_of::<Mail>();
 
 /// How long it waits for the store.
 const WRITING_MAX: Duration = Duration::from_secs(10);
@@ -112,11 +121,19 @@ pub struct RoomStatus {
     pub past_watchers: usize,
 }
 
+/// What waits for a room.
+#[derive(Default)]
+struct Mailbox {
+    letters: Vec<Mail>,
+    /// How much of it is messages.
+    bytes: usize,
+}
+
 /// A room, for those who don't run it.
 #[derive(Default)]
 pub(super) struct Berth {
     pub(super) name: String,
-    mail: Mutex<Vec<Mail>>,
+    mail: Mutex<Mailbox>,
     status: Mutex<RoomStatus>,
     /// How it kept its time since somebody last took it.
     pace: Mutex<Pace>,
@@ -132,7 +149,19 @@ impl Berth {
     }
 
     pub(super) fn send(&self, mail: Mail) {
-        lock(&self.mail).push(mail);
+        lock(&self.mail).letters.push(mail);
+    }
+
+    /// Passes on what somebody says. False if so much waits for the room that it does not fit.
+    pub(super) fn deliver(&self, connection: ConnectionId, message: Bytes) -> bool {
+        let mut mail = lock(&self.mail);
+        let bytes = mail.bytes + message.len() + LETTER_BYTES;
+        let fits = bytes <= MAIL_BYTES_MAX;
+        if fits {
+            mail.bytes = bytes;
+            mail.letters.push(Mail::Message(connection, message));
+        }
+        fits
     }
 
     pub(super) fn status(&self) -> RoomStatus {
@@ -161,9 +190,11 @@ pub(super) struct Weather {
 }
 
 impl Weather {
-    /// True if a room is to stand still.
-    fn halts(&self, room: &str) -> bool {
-        self.halted.load(Ordering::Relaxed) || self.leases.get().is_some_and(|leases| !leases.holds(room))
+    /// True if a room is to stand still that was opened by a lease of this token. By a later one another room of its name is opened, and this one
+    /// is over.
+    fn halts(&self, room: &str, token: Option<Token>) -> bool {
+        let holds = |leases: &Leases| token.is_some_and(|token| leases.holds_by(room, token));
+        self.halted.load(Ordering::Relaxed) || self.leases.get().is_some_and(|leases| !holds(leases))
     }
 }
 
@@ -176,6 +207,8 @@ pub(super) struct Task {
     /// Which thread of the gateway has whom.
     threads: BTreeMap<ConnectionId, usize>,
     kept: Option<KeptRoom>,
+    /// By which lease it was opened, if rooms are shared.
+    token: Option<Token>,
     past: Option<Arc<PastReader>>,
     answers: Answers,
     weather: Arc<Weather>,
@@ -191,6 +224,8 @@ pub(super) struct Task {
     part: u32,
     empty_since: Option<Duration>,
     ending: Option<Duration>,
+    /// It ended so long ago that its past is not shown any more either.
+    is_past: bool,
     is_lost: bool,
     /// Nothing happens any more; and whether the host knows that all is stored.
     handing: Option<bool>,
@@ -198,6 +233,8 @@ pub(super) struct Task {
     recorded: Option<RoomTick>,
     news: Sender<TaskNews>,
     rounds: u32,
+    /// Somebody came or went since it was told how the room does.
+    is_changed: bool,
     /// So that rooms which were opened together are not all compared in one tick.
     audit_phase: u32,
     traffic: Traffic,
@@ -207,6 +244,7 @@ pub(super) struct Task {
 pub(super) struct Gear {
     pub(super) outlet: Outlet,
     pub(super) kept: Option<KeptRoom>,
+    pub(super) token: Option<Token>,
     pub(super) past: Option<Arc<PastReader>>,
     pub(super) weather: Arc<Weather>,
     pub(super) on_tick: Option<OnTick>,
@@ -216,9 +254,11 @@ pub(super) struct Gear {
 impl Task {
     /// A room that was opened in a lobby of its own.
     pub(super) fn new(berth: Arc<Berth>, mut lobby: Lobby, pacer: Pacer, gear: Gear) -> Self {
-        let Gear { outlet, kept, past, weather, on_tick, news } = gear;
+        let Gear { outlet, kept, token, past, weather, on_tick, news } = gear;
         let audit_phase = berth.name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % AUDIT_EVERY;
-        lock(&berth.status).tick = lobby.standing_of(&berth.name).0;
+        let (tick, members, away) = lobby.standing_of(&berth.name);
+        let standing = RoomStatus { tick, members, away, ..RoomStatus::default() };
+        *lock(&berth.status) = standing;
         if past.is_some() {
             lobby.can_read_pasts();
         }
@@ -229,6 +269,7 @@ impl Task {
             outlet,
             threads: BTreeMap::new(),
             kept,
+            token,
             past,
             answers: channel(),
             weather,
@@ -242,11 +283,13 @@ impl Task {
             part: 0,
             empty_since: None,
             ending: None,
+            is_past: false,
             is_lost: false,
             handing: None,
             recorded: None,
             news,
             rounds: 0,
+            is_changed: false,
             audit_phase,
             traffic: Traffic::default(),
         }
@@ -257,12 +300,17 @@ impl Task {
         self.pacer.next()
     }
 
+    /// What its run takes, by those before.
+    pub(super) fn takes(&self) -> Duration {
+        self.mean
+    }
+
     /// Runs what is due. False once the room has ended; `clock` tells the time since the host started.
     pub(super) fn run(&mut self, clock: impl Fn() -> Duration) -> bool {
         let now = clock();
         self.lobby.advance(now);
         let mail = std::mem::take(&mut *lock(&self.berth.mail));
-        mail.into_iter().for_each(|mail| self.take(mail, now));
+        mail.letters.into_iter().for_each(|mail| self.take(mail, now));
         self.feel_the_weather();
         let due = self.pacer.due(now);
         if due.skipped > 0 {
@@ -270,7 +318,7 @@ impl Task {
             lock(&self.berth.status).pace.skipped += due.skipped;
             tracing::warn!(room = self.berth.name, skipped = due.skipped, late = ?due.late, "a room fell behind; its time stood still");
         }
-        let stands = self.weather.halts(&self.berth.name) || self.ending.is_some() || self.handing.is_some();
+        let stands = self.weather.halts(&self.berth.name, self.token) || self.ending.is_some() || self.handing.is_some();
         let ticks = match self.paused {
             _ if stands => 0,
             true => {
@@ -303,6 +351,7 @@ impl Task {
     fn take(&mut self, mail: Mail, now: Duration) {
         match mail {
             Mail::Connected(connection, visitor, thread) => {
+                self.is_changed = true;
                 self.threads.insert(connection, thread);
                 self.lobby.connected(connection, visitor);
             }
@@ -312,6 +361,7 @@ impl Task {
                 self.lobby.message(connection, &message);
             }
             Mail::Disconnected(connection, reason) => {
+                self.is_changed = true;
                 self.threads.remove(&connection);
                 self.lobby.disconnected(connection, reason);
             }
@@ -436,7 +486,8 @@ impl Task {
             self.empty_since.get_or_insert(now);
         }
         self.rounds += 1;
-        if self.rounds.is_multiple_of(STATUS_EVERY) {
+        // Which seats are kept is known at once: whoever leads people there goes by it.
+        if std::mem::take(&mut self.is_changed) || self.rounds.is_multiple_of(STATUS_EVERY) {
             self.note_status(now);
         }
     }
@@ -467,7 +518,12 @@ impl Task {
             self.tell(TaskNews::Failed(self.berth.name.clone()));
         }
         let Some(since) = self.ending else { return true };
-        let all_know = (!self.lobby.has_pasts() && !self.lobby.has_sessions()) || now > since + ENDING_MAX;
+        if now > since + ENDING_MAX && !self.is_past {
+            // Those who watch its past are not at its end yet; but another room of its name may be waited for.
+            self.is_past = true;
+            self.lobby.turn_all_away(&Refusal::RoomClosed("that was the end of it".to_owned()));
+        }
+        let all_know = !self.lobby.has_sessions() || now > since + ENDING_MAX + LAST_WORDS_MAX;
         let is_written = !self.is_lost && self.is_written();
         if all_know && (is_written || self.is_lost || now > since + WRITING_MAX) {
             // What it counted outlives it.
@@ -488,5 +544,22 @@ impl Task {
     fn tell(&self, news: TaskNews) {
         // A host that is gone has no use for it.
         let _ = self.news.send(news);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_a_room_that_takes_nothing_in_only_so_much_waits_and_orders_all_the_same() {
+        let (berth, message) = (Berth::new("main"), Bytes::from(vec![7; 1_000]));
+        let fits = |berth: &Berth| (0..10_000).take_while(|_| berth.deliver(ConnectionId(1), message.clone())).count();
+        let fitted = fits(&berth);
+        assert!((MAIL_BYTES_MAX / 2_000..=MAIL_BYTES_MAX / 1_000).contains(&fitted), "{fitted}");
+        berth.send(Mail::Pause(true));
+        let waiting = std::mem::take(&mut *lock(&berth.mail));
+        assert_eq!(waiting.letters.len(), fitted + 1);
+        assert_eq!(fits(&berth), fitted, "it took all in");
     }
 }

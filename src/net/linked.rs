@@ -157,6 +157,17 @@ impl DatagramSocket for LinkedSocket {
         self.deliver();
     }
 
+    fn let_out(&mut self) {
+        for (address, lane) in &mut self.lanes {
+            while let Some(datagram) = lane.outgoing.receive(Duration::MAX) {
+                self.carried = self.carried.saturating_sub(1);
+                // What the system does not take is lost on its way.
+                let _ = self.socket.send(&datagram, *address);
+            }
+        }
+        self.socket.let_out();
+    }
+
     fn next_due(&self) -> Option<Duration> {
         let lanes = self.lanes.values().flat_map(|lane| [lane.outgoing.next_arrival(), lane.incoming.next_arrival()]).flatten();
         lanes.chain(self.socket.next_due()).min()
@@ -201,6 +212,27 @@ mod tests {
         near.advance(Duration::from_millis(60));
         assert_eq!(received(&mut near), [2]);
         assert_eq!(near.next_due(), None);
+    }
+
+    #[test]
+    fn what_is_let_out_arrives_at_once_and_the_time_goes_on_from_where_it_was() {
+        let network = MemoryNetwork::new();
+        let mut far = network.bind(address(2)).unwrap();
+        let near = Box::new(network.bind(address(1)).unwrap());
+        let mut near = LinkedSocket::new(near, "rtt=100ms".parse().unwrap(), 7);
+        near.advance(Duration::from_millis(10));
+        near.send(&[1], address(2)).unwrap();
+        far.send(&[2], address(1)).unwrap();
+        near.let_out();
+        assert_eq!((received(&mut far), received(&mut near)), (vec![1], vec![]));
+        assert_eq!((near.carried, near.next_due()), (0, None));
+        // What is sent afterwards is on its way as long as ever, and so is what comes.
+        near.send(&[3], address(2)).unwrap();
+        near.advance(Duration::from_millis(20));
+        near.advance(Duration::from_millis(59));
+        assert!(received(&mut far).is_empty() && received(&mut near).is_empty());
+        near.advance(Duration::from_millis(70));
+        assert_eq!((received(&mut far), received(&mut near)), (vec![3], vec![2]));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub trait DatagramSocket: Debug + Send + Sync {
     /// Lets time pass. Times don't go back.
     fn advance(&mut self, _now: Duration) {}
 
+    /// Lets out all that was sent and is still on its way, at once: nobody lets time pass on it any more. The time stays what it is.
+    fn let_out(&mut self) {}
+
     /// When it has something to do at the latest though nothing arrives; `None` for never.
     fn next_due(&self) -> Option<Duration> {
         None

@@ -473,17 +473,21 @@ impl Predictor {
         }
         let born = self.shadow.born_after(births).into_iter().filter(|birth| !birth.minted);
         pending.births.extend(born.clone().map(|birth| birth.id));
-        if known {
-            self.course.is_vague = true;
-            return;
-        }
-        pending.is_recorded = false;
+        pending.is_recorded &= known;
+        // When it is predicted again it may do something else than it did before.
+        let before = pending.rows.drain(..).filter(|_| known).map(|row| ((row.component, row.id), row.value));
+        let before: BTreeMap<(usize, EntityId), Option<Vec<u8>>> = before.collect();
         let rows = self.shadow.touched(mark, &self.course.foreign).rows;
-        self.course.open.extend(&rows);
+        match known {
+            true => self.course.is_vague = true,
+            false => self.course.open.extend(&rows),
+        }
         let world = self.shadow.world();
         let protocol = world.resource::<Protocol>();
-        let row = |component: usize, id: EntityId| Row { component, id, value: None, settled: false };
-        pending.rows.clear();
+        let row = |component: usize, id: EntityId| {
+            let value = before.get(&(component, id)).cloned().flatten();
+            Row { component, id, value, settled: false }
+        };
         pending.rows.extend(rows.iter().filter_map(|(component, entity)| Some(row(*component, *world.get::<EntityId>(*entity)?))));
         for birth in born.filter(|birth| birth.lives) {
             let has = |component: &usize| value_of(world, protocol, (*component, birth.entity)).is_some();

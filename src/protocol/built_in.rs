@@ -38,7 +38,7 @@ pub struct Reverted {
     pub seq: FactSeq,
     /// How many of them were.
     pub undone: u32,
-    /// Those that something else has changed since, and that stay: `door123.door_state`.
+    /// Those that something else has changed since, and that stay: `door123.door_state`. What not everybody may know is not named: everybody hears of this fact.
     pub conflicts: Vec<String>,
 }
 

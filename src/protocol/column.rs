@@ -49,6 +49,7 @@ pub(crate) trait Column: Send + Sync {
     /// Forgets the steps that the last batch has told.
     fn restart_steps(&self, world: &mut World, now: Tick);
     /// Inserts a value into an entity that has none.
+    #[cfg(feature = "client")]
     fn insert(&self, world: &mut World, entity: Entity, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError>;
     /// Reads a value for each of `count` entities that have none, those at `places`, to be inserted with those of other components.
     fn stage(
@@ -354,6 +355,7 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         Ok(stage(world, places.without(count, &left_out), values))
     }
 
+    #[cfg(feature = "client")]
     fn insert(&self, world: &mut World, entity: Entity, input: &mut Reader<'_>, map: &NetMap) -> Result<(), CodecError> {
         if let Some(value) = self.wire.decode(input, map)? {
             world.insert_batch([(entity, value)]);

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_reflection::{Samples, Tracer, TracerConfig};
+use serde_reflection::{ContainerFormat, Format, Registry, Samples, Tracer, TracerConfig, VariantFormat};
 use twox_hash::XxHash3_64;
 
 use super::registry::short_type_name;
@@ -102,17 +102,84 @@ impl Description {
     }
 }
 
-/// The shape of a type as serde sees it: fields, variants and their types. A type that serde can't be traced through
-/// (it checks its input) is described by its name alone.
-pub(crate) fn describe_type<T: DeserializeOwned>() -> String {
+/// A type as serde sees it.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// Its fields, variants and their types, as text.
+    pub(crate) text: String,
+    /// True if a list in it has items that take no bytes: a few bytes could claim 2^64 of them, and whoever reads them would not come to an end.
+    pub(crate) endless: bool,
+}
+
+/// The shape of a type. A type that serde can't be traced through (it checks its input) is described by its name alone.
+pub(crate) fn shape_of<T: DeserializeOwned>() -> Shape {
     let mut tracer = Tracer::new(TracerConfig::default().is_human_readable(false));
     let name = short_type_name::<T>();
     match tracer.trace_type::<T>(&Samples::new()) {
         Ok((format, _)) => {
             let types = tracer.registry_unchecked();
-            format!("{name} {format:?} {types:?}")
+            let lists = |format: &Format| has_endless_list(format, &types);
+            let endless = lists(&format) || types.values().any(|container| formats_in(container).iter().any(lists));
+            Shape { text: format!("{name} {format:?} {types:?}"), endless }
         }
-        Err(_) => name.to_owned(),
+        Err(_) => Shape { text: name.to_owned(), endless: false },
+    }
+}
+
+/// What a variant consists of, as far as it is known.
+fn formats_of(variant: &VariantFormat) -> Vec<Format> {
+    match variant {
+        VariantFormat::Variable(variable) => variable.borrow().as_ref().map(formats_of).unwrap_or_default(),
+        VariantFormat::Unit => Vec::new(),
+        VariantFormat::NewType(format) => vec![(**format).clone()],
+        VariantFormat::Tuple(formats) => formats.clone(),
+        VariantFormat::Struct(fields) => fields.iter().map(|field| field.value.clone()).collect(),
+    }
+}
+
+/// What a struct or an enum consists of.
+fn formats_in(container: &ContainerFormat) -> Vec<Format> {
+    match container {
+        ContainerFormat::UnitStruct => Vec::new(),
+        ContainerFormat::NewTypeStruct(format) => vec![(**format).clone()],
+        ContainerFormat::TupleStruct(formats) => formats.clone(),
+        ContainerFormat::Struct(fields) => fields.iter().map(|field| field.value.clone()).collect(),
+        ContainerFormat::Enum(variants) => variants.values().flat_map(|variant| formats_of(&variant.value)).collect(),
+    }
+}
+
+/// True if a list right in a format has items that take no bytes. What has a name is looked at by itself.
+fn has_endless_list(format: &Format, types: &Registry) -> bool {
+    let within = |format: &Format| has_endless_list(format, types);
+    let takes = |format: &Format| takes_bytes(format, types, NESTED_MAX);
+    match format {
+        Format::Seq(item) => !takes(item) || within(item),
+        Format::Map { key, value } => !(takes(key) || takes(value)) || within(key) || within(value),
+        Format::Option(format) | Format::TupleArray { content: format, .. } => within(format),
+        Format::Tuple(formats) => formats.iter().any(within),
+        Format::Variable(variable) => variable.borrow().as_ref().is_some_and(within),
+        _ => false,
+    }
+}
+
+/// How deep types are looked into for a byte. Two that share a name may seem to contain each other.
+const NESTED_MAX: u32 = 64;
+
+/// True if each value of a format takes a byte at least.
+fn takes_bytes(format: &Format, types: &Registry, depth: u32) -> bool {
+    let Some(depth) = depth.checked_sub(1) else { return true };
+    let takes = |format: &Format| takes_bytes(format, types, depth);
+    match format {
+        Format::Unit => false,
+        Format::Tuple(formats) => formats.iter().any(takes),
+        Format::TupleArray { content, size } => *size > 0 && takes(content),
+        Format::Variable(variable) => variable.borrow().as_ref().is_none_or(takes),
+        Format::TypeName(name) => match types.get(name) {
+            // Which variant it is takes a byte.
+            None | Some(ContainerFormat::Enum(_)) => true,
+            Some(container) => formats_in(container).iter().any(takes),
+        },
+        _ => true,
     }
 }
 
@@ -136,7 +203,45 @@ mod tests {
 
     #[test]
     fn a_renamed_field_changes_the_shape() {
-        assert_ne!(describe_type::<One>(), describe_type::<renamed::One>());
+        assert_ne!(shape_of::<One>().text, shape_of::<renamed::One>().text);
+    }
+
+    #[derive(Deserialize)]
+    struct Nothing;
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape matters")]
+    struct Skipped {
+        #[serde(skip)]
+        all: u32,
+        nothing: ((), [Nothing; 3]),
+    }
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape matters")]
+    enum Which {
+        A,
+        B(Vec<u8>),
+        C { deep: Option<BTreeMap<(), Vec<Skipped>>> },
+    }
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape matters")]
+    enum Fine {
+        A,
+        B(Vec<One>),
+        C { deep: Option<BTreeMap<(), Vec<Fine>>>, nothing: Skipped },
+    }
+
+    #[test]
+    fn a_list_of_nothing_is_found_wherever_it_is() {
+        assert!(shape_of::<Vec<()>>().endless);
+        assert!(shape_of::<(u8, Option<Vec<Nothing>>)>().endless);
+        assert!(shape_of::<Vec<[u8; 0]>>().endless);
+        assert!(shape_of::<BTreeMap<(), ()>>().endless);
+        assert!(shape_of::<Which>().endless);
+        assert!(!shape_of::<Fine>().endless);
+        assert!(!shape_of::<(Vec<(u8, ())>, String, [(); 4], BTreeMap<(), u8>)>().endless);
     }
 
     #[test]

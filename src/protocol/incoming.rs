@@ -15,7 +15,7 @@ use super::built_in::LeaveReason;
 use super::codec::{CodecError, Reader, write_bytes, write_text, write_varint};
 use super::ids::{CommandId, EntityId, FactSeq, RoomTick, SeenTick};
 use super::limits::{COMMAND_BYTES_MAX, REJECTION_CODE_BYTES_MAX, REJECTION_DETAIL_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use super::rejection::Rejection;
+use super::rejection::{Rejection, beginning};
 use super::roster::read_uuid;
 
 /// One thing that reaches a room.
@@ -159,8 +159,9 @@ impl Taken {
             Some(Verdict::Accepted) => out.push(1),
             Some(Verdict::Rejected(rejection)) => {
                 out.push(2);
-                write_text(&rejection.code, out);
-                write_text(&rejection.detail, out);
+                // What is longer could not be read again, and nothing that was stored with it.
+                write_text(beginning(&rejection.code, REJECTION_CODE_BYTES_MAX), out);
+                write_text(beginning(&rejection.detail, REJECTION_DETAIL_BYTES_MAX), out);
             }
         }
     }

@@ -54,6 +54,10 @@ pub const COMMANDS_PER_TICK_MAX: usize = 32;
 /// Most facts that one room records in one tick. A room that records more is in a loop and closes.
 pub const FACTS_PER_TICK_MAX: usize = 4096;
 
+/// Most facts of which each is recorded while the one before is applied. Each takes its part of the thread's stack: a room whose facts go on and on
+/// closes before the stack ends, which would end the process.
+pub const FACT_CHAIN_MAX: usize = 128;
+
 /// Longest name of a user, in bytes.
 pub const USER_NAME_BYTES_MAX: usize = 32;
 

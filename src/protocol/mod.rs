@@ -124,7 +124,7 @@ pub(crate) use self::part::{VisitPart, part_needs, read_part};
 pub(crate) use self::payload::{Fact, Payload};
 pub(crate) use self::quantity::StepLog;
 pub(crate) use self::registry::ComponentEntry;
-pub(crate) use self::registry::watch_losses;
+pub(crate) use self::registry::{sync_to_owner, watch_losses};
 pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
 pub(crate) use self::staged::{Places, Staged, insert_staged, stage};

@@ -81,7 +81,8 @@ pub struct Accepted {
     pub tick: RoomTick,
 }
 
-/// What a command of this client did is stored: it would survive the end of the host. Comes after [`Accepted`], from hosts that store.
+/// What a command of this client did is stored: it would survive the end of the host. Comes after [`Accepted`], from hosts that store; not for
+/// what was accepted before a client joined anew.
 #[derive(Event, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Durable {
     /// The number that the client gave it.

@@ -7,7 +7,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::codec::{CodecError, Reader, decode_exact, encode_into};
-use super::fingerprint::describe_type;
 use super::ids::{EntityId, FactSeq, RoomTick};
 use super::named::{Named, named_in};
 use super::notice::Happened;
@@ -27,10 +26,10 @@ pub(crate) struct CommandKind {
 }
 
 impl CommandKind {
-    pub(crate) fn new<C: Serialize + DeserializeOwned + Send + Sync + 'static>(name: &str) -> Self {
+    pub(crate) fn new<C: Serialize + DeserializeOwned + Send + Sync + 'static>(name: &str, shape: String) -> Self {
         Self {
             name: name.to_owned(),
-            shape: describe_type::<C>(),
+            shape,
             type_id: TypeId::of::<C>(),
             decode: |bytes| Ok(Box::new(decode_exact::<C>(bytes)?)),
             named: |command| command.downcast_ref::<C>().map(named_in::<C>).unwrap_or_default(),
@@ -58,10 +57,10 @@ pub(crate) struct FactKind {
 }
 
 impl FactKind {
-    pub(crate) fn new<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(name: &str, stateful: bool) -> Self {
+    pub(crate) fn new<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(name: &str, shape: String, stateful: bool) -> Self {
         Self {
             name: name.to_owned(),
-            shape: describe_type::<F>(),
+            shape,
             type_id: TypeId::of::<F>(),
             stateful,
             decode: |reader| Ok(Box::new(Payload(reader.value::<F>()?))),

@@ -13,8 +13,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::codec::CodecError;
 use super::column::{Column, SyncComponent, TypedColumn, write_by_insert, write_in_place};
 use super::evolve::Evolution;
-use super::fingerprint::{Description, Fingerprint, describe_type};
-use super::ids::EntityId;
+use super::fingerprint::{Description, Fingerprint, Shape, shape_of};
+use super::ids::{EntityId, NetId};
 use super::limits::{KINDS_MAX, NAME_BYTES_MAX};
 use super::payload::{CommandKind, FactKind};
 use super::quantity::{Quantity, QuantityHooks, StepLog};
@@ -148,6 +148,14 @@ impl Protocol {
 
     pub(crate) fn command_index(&self, type_id: TypeId) -> Option<usize> {
         self.commands.iter().position(|kind| kind.type_id == type_id)
+    }
+
+    /// Takes note of the shape of a type that strangers' bytes are read as.
+    fn take_shape(&mut self, what: &'static str, name: &str, shape: Shape) -> String {
+        if shape.endless {
+            self.complain(format!("{what} {name:?}: a list in it has items that take no bytes, so a few bytes could claim 2^64 of them"));
+        }
+        shape.text
     }
 
     /// Claims a wire name.
@@ -309,13 +317,21 @@ where
 {
     let world = app.world_mut();
     world.init_resource::<Protocol>();
-    // It fails where a component is registered twice, of which `claim` complains.
-    let _ = world.try_register_required_components::<T, EntityId>();
+    let type_id = TypeId::of::<T>();
+    // Ids, numbers and names of entities travel by themselves: as components they would be inserted twice.
+    let is_of_all = [TypeId::of::<EntityId>(), TypeId::of::<NetId>(), TypeId::of::<Name>()].contains(&type_id);
+    if !is_of_all {
+        // It fails where a component is registered twice, of which `claim` complains.
+        let _ = world.try_register_required_components::<T, EntityId>();
+    }
     let column = TypedColumn::<T, C>::new(world, wire, write);
     let mut protocol = world.resource_mut::<Protocol>();
     let index = protocol.components.len();
     protocol.claim("component", name, index);
-    let type_id = TypeId::of::<T>();
+    if is_of_all {
+        let error = format!("component {name:?}: {} is sent with every entity by itself and can't be synced", std::any::type_name::<T>());
+        protocol.complain(error);
+    }
     if let Some(twin) = protocol.components.iter().find(|entry| entry.type_id == type_id) {
         let error = format!("{} is registered both as {:?} and as {name:?}", std::any::type_name::<T>(), twin.name);
         protocol.complain(error);
@@ -335,14 +351,24 @@ where
     index
 }
 
+/// Syncs an immutable component, for the owners of entities alone: what a room stores of its own.
+pub(crate) fn sync_to_owner<T: SyncComponent>(app: &mut App, name: &str) {
+    let index = add_column::<T, _>(app, name, BySerde, write_by_insert::<T>, shape_of::<T>().text);
+    if let Some(entry) = app.world_mut().resource_mut::<Protocol>().components.get_mut(index) {
+        entry.audience = ComponentAudience::Owner;
+    }
+}
+
 impl ProtocolAppExt for App {
     fn sync<T: SyncComponent + Component<Mutability = Mutable>>(&mut self, name: &str) -> Synced<'_, T> {
-        let index = add_column::<T, _>(self, name, BySerde, write_in_place::<T>, describe_type::<T>());
+        self.init_resource::<Protocol>();
+        let shape = self.world_mut().resource_mut::<Protocol>().take_shape("component", name, shape_of::<T>());
+        let index = add_column::<T, _>(self, name, BySerde, write_in_place::<T>, shape);
         Synced { app: self, index, component: PhantomData }
     }
 
     fn sync_with<T: SyncComponent + Component<Mutability = Mutable>, C: Codec<T>>(&mut self, name: &str, codec: C) -> Synced<'_, T> {
-        let shape = format!("{}:{}", describe_type::<T>(), codec.shape());
+        let shape = format!("{}:{}", shape_of::<T>().text, codec.shape());
         let (exact, complaint) = (codec.exact(), codec.complaint());
         let index = add_column::<T, _>(self, name, ByCodec(codec), write_in_place::<T>, shape);
         let mut protocol = self.world_mut().resource_mut::<Protocol>();
@@ -356,6 +382,8 @@ impl ProtocolAppExt for App {
     }
 
     fn sync_mapped<T: SyncComponent + Clone + Component<Mutability = Mutable>>(&mut self, name: &str) -> Synced<'_, T> {
+        self.init_resource::<Protocol>();
+        self.world_mut().resource_mut::<Protocol>().take_shape("component", name, shape_of::<T>());
         let shape = format!("mapped:{}", short_type_name::<T>());
         let index = add_column::<T, _>(self, name, ByMapping, write_in_place::<T>, shape);
         Synced { app: self, index, component: PhantomData }
@@ -371,7 +399,8 @@ impl ProtocolAppExt for App {
         let mut protocol = self.world_mut().resource_mut::<Protocol>();
         let count = protocol.commands.len();
         protocol.claim("command", name, count);
-        protocol.commands.push(CommandKind::new::<C>(name));
+        let shape = protocol.take_shape("command", name, shape_of::<C>());
+        protocol.commands.push(CommandKind::new::<C>(name, shape));
         self
     }
 
@@ -391,7 +420,8 @@ fn add_fact<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(app
     let mut protocol = app.world_mut().resource_mut::<Protocol>();
     let count = protocol.facts.len();
     protocol.claim("fact", name, count);
-    protocol.facts.push(FactKind::new::<F>(name, stateful));
+    let shape = protocol.take_shape("fact", name, shape_of::<F>());
+    protocol.facts.push(FactKind::new::<F>(name, shape, stateful));
 }
 
 /// The last segment of a type's path: the path in front differs between binaries that share a protocol.
@@ -414,6 +444,34 @@ mod tests {
         let mut app = App::new();
         register(&mut app);
         std::mem::take(&mut *app.world_mut().resource_mut::<Protocol>())
+    }
+
+    #[test]
+    fn what_every_entity_is_sent_with_is_refused_as_a_component() {
+        let named = protocol(|app| {
+            let _ = app.sync::<Name>("name");
+            let _ = app.sync::<EntityId>("id");
+            let _ = app.sync::<Ammo>("ammo");
+        });
+        let [name, id] = named.errors() else { panic!("{:?}", named.errors()) };
+        assert!(name.contains("component \"name\"") && name.contains("can't be synced"), "{name}");
+        assert!(id.contains("component \"id\"") && id.contains("can't be synced"), "{id}");
+    }
+
+    #[test]
+    fn a_type_by_which_a_few_bytes_claim_without_end_is_refused() {
+        #[derive(Clone, Serialize, Deserialize)]
+        struct Many(Vec<()>);
+        #[derive(Component, Serialize, Deserialize)]
+        struct Marks(Vec<Many>, Vec<[u8; 0]>);
+        let endless = protocol(|app| {
+            app.command::<Many>("many").stateless_fact::<Many>("told");
+            let _ = app.sync::<Marks>("marks");
+            let _ = app.sync::<Ammo>("ammo");
+        });
+        let [command, fact, component] = endless.errors() else { panic!("{:?}", endless.errors()) };
+        assert!(command.starts_with("command \"many\": a list in it has items that take no bytes"), "{command}");
+        assert!(fact.starts_with("fact \"told\"") && component.starts_with("component \"marks\""), "{fact} {component}");
     }
 
     #[test]

@@ -29,11 +29,20 @@ impl Rejection {
         self.detail = cut(detail.into(), REJECTION_DETAIL_BYTES_MAX);
         self
     }
+
+    /// As long as one may be that is told or stored. A game may fill the fields in by itself.
+    pub(crate) fn in_short(self) -> Self {
+        Self::new(self.code).because(self.detail)
+    }
+}
+
+/// As much of a text as so many bytes hold, whole characters only.
+pub(super) fn beginning(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or(text)
 }
 
 fn cut(mut text: String, max: usize) -> String {
-    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    text.truncate(end);
+    text.truncate(beginning(&text, max).len());
     text
 }
 

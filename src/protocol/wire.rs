@@ -350,8 +350,9 @@ const ENTITY_KEY: &str = "$entity";
 const DISGUISE: u64 = 0x5eed_0e57_0000_0000;
 
 fn disguise(id: Option<NetId>) -> Entity {
-    // Bevy keeps the index inverted in the low half; a net id is below 2^20, so this is always a valid pattern.
-    id.map_or(Entity::PLACEHOLDER, |id| Entity::from_bits(DISGUISE | u64::from(!id.0)))
+    // Bevy keeps the index inverted in the low half, where zero is no entity. The room's net ids are below 2^20; what a client has of its own, or is
+    // about to lose, has the number of nobody, which is all ones: it is disguised as the one before it, which stands for nobody in any map either.
+    id.map_or(Entity::PLACEHOLDER, |id| Entity::from_bits(DISGUISE | u64::from((!id.0).max(1))))
 }
 
 fn undisguise_bits(bits: u64) -> Option<NetId> {

@@ -62,14 +62,29 @@ pub struct Countdown {
 }
 
 impl Countdown {
-    /// Starts at a time, rounded up to whole ticks.
+    /// Starts at a time, rounded up to whole ticks, and to one at least: it has to run out once.
     pub fn new(time: Duration) -> Self {
-        Self { ticks: RoomClock::ticks_in(time) }
+        Self { ticks: RoomClock::ticks_in(time).max(1) }
     }
 
-    /// Counts one tick. True in the tick in which it runs out.
+    /// Counts one tick. True in the tick in which it runs out, and in no other.
     pub fn tick(&mut self) -> bool {
+        let runs_out = self.ticks == 1;
         self.ticks = self.ticks.saturating_sub(1);
-        self.ticks == 0
+        runs_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_countdown_runs_out_once() {
+        for (millis, ticks) in [(0, 1), (10, 1), (150, 3)] {
+            let mut countdown = Countdown::new(Duration::from_millis(millis));
+            let ends: Vec<usize> = (1..=10).filter(|_| countdown.tick()).collect();
+            assert_eq!((ends, countdown.ticks), (vec![ticks], 0), "{millis} ms");
+        }
     }
 }

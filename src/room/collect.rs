@@ -7,6 +7,7 @@ use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
+use super::audience::tell_of_hidden_by_hand;
 use super::changed::ChangedComponents;
 use super::clock::RoomClock;
 use super::history::History;
@@ -14,11 +15,11 @@ use super::index::{EntityIndex, SlotState};
 use super::latest::LatestValues;
 use super::ledger::Ledger;
 use super::outbox::Outbox;
-use super::private::{NamedByFact, Private};
+use super::private::Private;
 use crate::protocol::limits::{BATCH_BYTES_MAX, ENTITIES_MAX};
 use crate::protocol::{
-    BatchHead, CREATES, DELETES, EntityId, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, Recorded, RoomTick, RosterWriter, Rows,
-    StateHash, UPDATES, write_column, write_net_ids, write_removals, write_updates, write_varint,
+    BatchHead, CREATES, DELETES, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, RoomTick, RosterWriter, Rows, StateHash, UPDATES,
+    write_column, write_net_ids, write_removals, write_updates, write_varint,
 };
 
 /// The buffers of [`collect`], kept from tick to tick.
@@ -125,6 +126,7 @@ impl Causes<'_> {
 pub(crate) fn collect(world: &mut World) {
     let mut collector = std::mem::take(&mut *world.resource_mut::<Collector>());
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    tell_of_hidden_by_hand(world, &protocol);
     let since = world.resource::<Lost>().since;
     let now = world.increment_change_tick();
     let mut latest = std::mem::take(&mut *world.resource_mut::<LatestValues>());
@@ -168,7 +170,7 @@ impl Collector {
         let (tick, index) = (world.resource::<RoomClock>().tick, world.resource::<EntityIndex>());
         latest.begin(protocol, tick, &self.roster, self.deletes.iter().map(|(id, _)| *id));
         history.begin(tick, &self.roster, self.deletes.iter().map(|(id, _)| *id));
-        private.begin(protocol, index);
+        private.begin(world, protocol, tick, &self.roster);
         let secretive = private.secretive;
         self.public.clear();
         self.public.extend(self.roster.iter().filter(|id| !secretive || !index.is_restricted(NetId(**id))));
@@ -204,7 +206,6 @@ impl Collector {
                 hash.sum()
             })
         });
-        name_facts(world, private);
         let (all, ordered) = (std::mem::take(&mut self.all), std::mem::take(&mut self.ordered));
         let batch = self.assemble(world, now, &all, None, (self.last_batch, sum));
         let same = self.last_ordered == self.last_batch && ordered.count == all.count && sum == ordered_sum && !secretive;
@@ -522,28 +523,6 @@ impl Collector {
             }
         }
         index.free_the_dead();
-    }
-}
-
-/// Finds which restricted entities the facts of the tick name.
-fn name_facts(world: &World, private: &mut Private) {
-    if !private.secretive {
-        return;
-    }
-    let index = world.resource::<EntityIndex>();
-    // Those that died in this tick have no id any more.
-    let dead = |id: EntityId| {
-        let mut deaths = index.deaths.iter().map(|death| death.id);
-        deaths.find(|net_id| index.slot(*net_id).is_some_and(|slot| slot.id == id))
-    };
-    let restricted = |id: EntityId| index.net_id(id).or_else(|| dead(id)).filter(|net_id| index.is_restricted(*net_id));
-    let of_fact = |fact: &Recorded| {
-        let named = fact.fact.named().into_iter().filter_map(restricted).collect();
-        NamedByFact { named, author: fact.author.and_then(restricted) }
-    };
-    private.facts.extend(world.resource::<Ledger>().facts.iter().map(of_fact));
-    if private.facts.iter().all(|fact| fact.named.is_empty() && fact.author.is_none()) {
-        private.facts.clear();
     }
 }
 

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
 
-use bevy_app::{App, Last};
+use bevy_app::App;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::{IntoObserverSystem, ReadOnlySystem};
 use serde::Serialize;
 
-use super::audience::{Audience, NearerFirst, Senses, add_places};
-use crate::protocol::{CommandId, EntityId, Fact, Happened, Payload, Rejection, RoomTick, SeenTick};
+use super::audience::{Audience, NearerFirst, Senses, add_places, follow};
+use crate::protocol::{CommandId, EntityId, Fact, Happened, Payload, Rejection, RoomTick, SeenTick, sync_to_owner};
 
 /// A command with what the room knows of its author. Dereferences to the command.
 #[derive(Clone, Debug)]
@@ -194,8 +194,10 @@ pub trait RulesAppExt {
     fn places_by<T: Component, const N: usize>(&mut self, place: impl Fn(&T) -> [f32; N] + Send + Sync + 'static) -> &mut Self;
 
     /// Lets a component say who may know of its entity. What an entity that has one is restricted to follows from it wherever the entity comes from: a rule,
-    /// a level, the store after a restart, a snippet. An [`Audience`](super::Audience) that a rule inserts when it spawns something is not stored: after a
-    /// restart or a reset everybody would see it.
+    /// a level, the store after a restart, a snippet. An [`Audience`](super::Audience) that a rule inserts when it spawns something is not stored unless
+    /// the game [says so](Self::sync_audience): after a restart or a reset everybody would see it.
+    ///
+    /// It follows until the component is removed: then the entity has no audience any more, but for what another component says.
     ///
     /// ```
     /// use bevy_app::prelude::*;
@@ -216,6 +218,27 @@ pub trait RulesAppExt {
     /// [`audience_by`](Self::audience_by).
     fn senses_by<T: Component>(&mut self, senses: impl Fn(&T) -> Senses + Clone + Send + Sync + 'static) -> &mut Self;
 
+    /// Stores the [`Audience`](super::Audience) of each entity that has one with the entity, as a component `audience`: what a rule hid by hand is hidden
+    /// after a restart and a reset too. Belongs to the game's protocol, as it is a part of what both sides agree on. Only the owner of an entity is told
+    /// its audience, and the room is one with secrets from its beginning. A reset to a state that says nothing of an entity's audience leaves it as it is.
+    ///
+    /// ```
+    /// use bevy_app::prelude::*;
+    /// use bevy_ecs::prelude::*;
+    /// use roomkeeper::prelude::*;
+    /// use serde::{Deserialize, Serialize};
+    /// #[derive(Component, Serialize, Deserialize)]
+    /// struct Chest(u32);
+    /// fn protocol(app: &mut App) {
+    ///     let _ = app.sync::<Chest>("chest");
+    ///     app.sync_audience();
+    /// }
+    /// fn bury(mut commands: Commands) {
+    ///     commands.spawn((Chest(40), Audience::OWNER));
+    /// }
+    /// ```
+    fn sync_audience(&mut self) -> &mut Self;
+
     /// Lets values of [`latest`](crate::protocol::Synced::latest) components matter more the nearer they are to the one who is sent them, where its
     /// way is too narrow for all. What is `distance` away from a member's [focus](super::Senses::focus) matters half as much as what is there, at three times as
     /// far a tenth, and nothing less than a sixty-fourth, all times its [priority](crate::protocol::Synced::priority). What has no
@@ -224,21 +247,6 @@ pub trait RulesAppExt {
     /// # Panics
     /// If `distance` is not a number above 0.
     fn nearer_first(&mut self, distance: f32) -> &mut Self;
-}
-
-/// Keeps a component as another one of its entity says: as soon as that is there, and with each tick in which it changed.
-fn follow<T: Component, D: Component>(app: &mut App, says: impl Fn(&T) -> D + Clone + Send + Sync + 'static) {
-    let at_once = says.clone();
-    app.add_observer(move |inserted: On<Insert<T>>, values: Query<&T>, mut commands: Commands| {
-        if let Ok(value) = values.get(inserted.entity) {
-            commands.entity(inserted.entity).insert(at_once(value));
-        }
-    });
-    app.add_systems(Last, move |changed: Query<(Entity, &T), Changed<T>>, mut commands: Commands| {
-        for (entity, value) in &changed {
-            commands.entity(entity).insert(says(value));
-        }
-    });
 }
 
 impl RulesAppExt for App {
@@ -297,6 +305,11 @@ impl RulesAppExt for App {
 
     fn senses_by<T: Component>(&mut self, senses: impl Fn(&T) -> Senses + Clone + Send + Sync + 'static) -> &mut Self {
         follow(self, senses);
+        self
+    }
+
+    fn sync_audience(&mut self) -> &mut Self {
+        sync_to_owner::<Audience>(self, "audience");
         self
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
+use super::audience::Audience;
 use super::clock::RoomClock;
 use super::decision::{Decision, Issued, Join, Rules, reject};
 use super::inbox::Inbox;
@@ -18,8 +19,8 @@ use super::reset::{reset, revert};
 use super::rewind::RewindLimit;
 use crate::protocol::limits::{COMMAND_BYTES_MAX, COMMANDS_PER_TICK_MAX, USER_NAME_BYTES_MAX};
 use crate::protocol::{
-    CommandId, EntityId, Incoming, LeaveReason, OwnedBy, Payload, Producer, Protocol, Rejection, SeenTick, Taken, UserJoined, UserLeft,
-    Verdict,
+    CommandId, EntityId, Incoming, LeaveReason, OwnedBy, Payload, Producer, Protocol, Rejection, SeenTick, Taken, User, UserJoined,
+    UserLeft, Verdict,
 };
 
 /// What the room knows of a user who joined.
@@ -88,6 +89,8 @@ fn join(world: &mut World, user: EntityId, name: &str) -> Verdict {
         reject("already_joined")
     } else if user.is_nil() || name.len() > USER_NAME_BYTES_MAX {
         reject("bad_user")
+    } else if is_another_entitys(world, user) {
+        Err(Rejection::new("bad_user").because("an entity of the room has that id, or may get it"))
     } else {
         decide_join(world, user, name)
     };
@@ -101,8 +104,16 @@ fn join(world: &mut World, user: EntityId, name: &str) -> Verdict {
             }
             Verdict::Accepted
         }
-        Err(rejection) => Verdict::Rejected(rejection),
+        Err(rejection) => Verdict::Rejected(rejection.in_short()),
     }
+}
+
+/// True if an id is that of an entity which is no user's, or one that the room gives to its own. A client says itself who it is where there are no
+/// tokens: it would command that entity, and take it along when it leaves. Who was here before may find its own entity still there: by [`User`].
+fn is_another_entitys(world: &World, id: EntityId) -> bool {
+    let index = world.resource::<EntityIndex>();
+    let is_no_user = |entity: Entity| world.get::<User>(entity).is_none();
+    id.serial_in(index.room()).is_some() || index.entity(id).is_some_and(is_no_user)
 }
 
 /// Asks the game's own handler of [`Join`], if it has one.
@@ -149,7 +160,7 @@ fn command(world: &mut World, user: EntityId, id: CommandId, asked: Asked<'_>) -
             }
             Verdict::Accepted
         }
-        Err(rejection) => Verdict::Rejected(rejection),
+        Err(rejection) => Verdict::Rejected(rejection.in_short()),
     })
 }
 
@@ -192,6 +203,10 @@ fn may_name(world: &World, user: EntityId, author: Entity, named: EntityId, othe
     let of_another_user = named != user && world.resource::<Members>().contains(named);
     let owned_by_another = world.get::<OwnedBy>(entity).is_some_and(|owner| owner.0 != author);
     if !others && (of_another_user || owned_by_another) {
+        // Whoever could tell a hidden entity from none would know that it is there.
+        if world.get::<Audience>(entity).is_some_and(Audience::is_restricted) {
+            return Err(missing());
+        }
         return Err(Rejection::new("not_yours").because(named.to_string()));
     }
     Ok(())

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::clock::RoomClock;
 use super::index::EntityIndex;
 use super::meter::Meter;
-use crate::protocol::limits::FACTS_PER_TICK_MAX;
+use crate::protocol::limits::{FACT_CHAIN_MAX, FACTS_PER_TICK_MAX};
 use crate::protocol::{CommandId, EntityId, Fact, FactHead, FactSeq, Payload, Producer, Protocol, Recorded};
 
 /// Where a fact comes from.
@@ -44,6 +44,8 @@ pub struct Ledger {
     pub(crate) bytes: Vec<u8>,
     spans: Vec<Span>,
     applying: Option<(FactSeq, Option<EntityId>, Option<CommandId>)>,
+    /// How many facts are being applied, each because of the one before.
+    depth: usize,
     /// Nothing is recorded: what happens has happened elsewhere.
     pub(crate) muted: bool,
 }
@@ -75,6 +77,8 @@ impl Ledger {
     pub(crate) fn take(&mut self) -> Vec<Recorded> {
         self.bytes.clear();
         self.spans.clear();
+        // A prediction goes on after a panic that left a fact half applied.
+        (self.applying, self.depth) = (None, 0);
         std::mem::take(&mut self.facts)
     }
 }
@@ -82,7 +86,7 @@ impl Ledger {
 /// Records a fact and applies it: the state has changed when this returns.
 ///
 /// # Panics
-/// If the fact is not registered, can't be encoded, or is one of too many in the tick: faults of the game, which close its room.
+/// If the fact is not registered, can't be encoded, or is one of too many in the tick or in a chain: faults of the game, which close its room.
 pub(crate) fn record(world: &mut World, fact: Box<dyn Fact>, origin: Origin) -> FactSeq {
     record_and(world, fact, origin, |_| {})
 }
@@ -103,6 +107,12 @@ pub(crate) fn record_and(world: &mut World, fact: Box<dyn Fact>, mut origin: Ori
         return FactSeq(0);
     }
     assert!(ledger.facts.len() < FACTS_PER_TICK_MAX, "more than {FACTS_PER_TICK_MAX} facts in tick {tick}; the last one is {name}");
+    let depth = ledger.depth;
+    assert!(
+        depth < FACT_CHAIN_MAX,
+        "more than {FACT_CHAIN_MAX} facts, each recorded while the one before is applied, in tick {tick}; the last one is {name}"
+    );
+    ledger.depth += 1;
     ledger.next += 1;
     let seq = FactSeq(ledger.next);
     if let Some((cause, author, command)) = ledger.applying {
@@ -128,14 +138,15 @@ pub(crate) fn record_and(world: &mut World, fact: Box<dyn Fact>, mut origin: Ori
     let end = world.increment_change_tick();
     world.resource_mut::<Meter>().count_fact(kind, began);
     let mut ledger = world.resource_mut::<Ledger>();
-    ledger.applying = outer;
+    (ledger.applying, ledger.depth) = (outer, depth);
     ledger.spans.push(Span { start, end, seq });
     seq
 }
 
 /// Records facts from systems and observers.
 ///
-/// A fact is recorded and applied at the next point where commands are, in order; the system's name becomes its producer.
+/// A fact is recorded and applied at the next point where commands are, in order; the system's name becomes its producer. In a room that
+/// goes on from what was stored nothing of that counts as changed or added, so what was recorded of it once is not recorded again.
 ///
 /// ```
 /// use bevy_ecs::prelude::*;

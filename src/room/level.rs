@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
-use crate::protocol::{EntityId, Names, NetId, NetMap, Protocol, Reader};
+use crate::protocol::{EntityId, Names, NetId, NetMap, Places, Protocol, Reader, Staged, insert_staged};
 
 /// What is wrong with a level file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -159,19 +159,36 @@ impl Level {
                     let known = protocol.component_names().collect::<Vec<_>>().join(", ");
                     return Err(LevelError::UnknownComponent { file, line, entity: name.clone(), component: component.clone(), known });
                 };
-                let Some(entry) = protocol.components.get_mut(at) else { continue };
+                let Some(entry) = protocol.components.get(at) else { continue };
                 let mut bytes = Vec::new();
                 let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
                 let written = entry.column.encode_json(&value, names, &mut bytes);
-                let filled = written.and_then(|()| entry.column.insert(world, entity, &mut Reader::new(&bytes), map));
-                if let Err(error) = filled {
-                    let detail = error.to_string();
-                    return Err(LevelError::BadValue { file, line, entity: name.clone(), component: component.clone(), detail });
+                let staged = written.and_then(|()| entry.column.stage(world, Places::All, 1, &mut Reader::new(&bytes), map));
+                match staged {
+                    Ok(staged) => insert_watched(world, protocol, entity, staged),
+                    Err(error) => {
+                        let detail = error.to_string();
+                        return Err(LevelError::BadValue { file, line, entity: name.clone(), component: component.clone(), detail });
+                    }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Inserts a value into an entity. See [`watched`].
+pub(super) fn insert_watched(world: &mut World, protocol: &mut Protocol, entity: Entity, staged: Box<dyn Staged>) {
+    watched(world, protocol, |world| insert_staged(world, std::iter::once(entity), &mut [staged]));
+}
+
+/// Does what observers see, with the protocol, which is lent, in its place: the index asks for it, and so does what the game's observers record.
+pub(super) fn watched(world: &mut World, protocol: &mut Protocol, change: impl FnOnce(&mut World)) {
+    std::mem::swap(&mut *world.resource_mut::<Protocol>(), protocol);
+    change(world);
+    // What they, and the components' hooks, have asked for, the other side of a relationship for instance, is done before anything else.
+    world.flush();
+    std::mem::swap(&mut *world.resource_mut::<Protocol>(), protocol);
 }
 
 /// Names by their places in a sorted list.

@@ -1,5 +1,6 @@
 //! How long an entity lives.
 
+use std::any::TypeId;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::clock::RoomClock;
 use crate::protocol::limits::TICK_MILLIS;
-use crate::protocol::{NetId, RoomTick};
+use crate::protocol::{NetId, Protocol, RoomTick};
 
 /// Despawns its entity when it runs out.
 ///
@@ -16,7 +17,8 @@ use crate::protocol::{NetId, RoomTick};
 /// than a tick, replicas see the change that came with it, then the end. Inserted again, it starts again.
 ///
 /// In a level file it is a number of milliseconds; a state tells also since when, so that a replica, or a room that is
-/// rebuilt, knows what is left.
+/// rebuilt, knows what is left. For that it has to be synced, by `app.sync::<Ttl>("ttl")`: otherwise it is not stored, and what had one
+/// lives for ever after a restart or a reset. The log says so once.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Ttl {
     millis: u32,
@@ -60,10 +62,23 @@ impl<'de> Deserialize<'de> for Ttl {
 
 /// Starts every new [`Ttl`] and despawns what ran out. Runs at the end of a tick, before changes are collected, so that
 /// the batch has the last values first and the end after them.
-pub(super) fn expire(clock: Res<RoomClock>, mut lifetimes: Query<(Entity, Option<&NetId>, &mut Ttl)>, mut commands: Commands) {
+pub(super) fn expire(
+    clock: Res<RoomClock>,
+    protocol: Res<Protocol>,
+    mut lifetimes: Query<(Entity, Option<&NetId>, &mut Ttl)>,
+    mut told: Local<bool>,
+    mut commands: Commands,
+) {
     let mut expired: Vec<(Option<NetId>, Entity)> = Vec::new();
     for (entity, id, mut ttl) in &mut lifetimes {
         if ttl.since.is_none() {
+            if id.is_some() && !*told && protocol.components.iter().all(|entry| entry.type_id != TypeId::of::<Ttl>()) {
+                tracing::error!(
+                    "an entity has a `Ttl`, which is not synced: after a restart or a reset it would live for ever; \
+                     add `app.sync::<Ttl>(\"ttl\")` to the protocol"
+                );
+                *told = true;
+            }
             // The tick that is about to end counts.
             ttl.since = Some(RoomTick(clock.tick().0.saturating_sub(1)));
         }

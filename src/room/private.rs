@@ -3,19 +3,27 @@
 //! The values are encoded once, by [`collect`](super::collect); a member's message is put together from them. What comes into a member's
 //! sight is encoded anew, and so are values that refer to entities of which it may not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bevy_ecs::change_detection::Tick;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::audience::{ViewerId, Viewers};
+use super::history::History;
 use super::index::EntityIndex;
+use super::ledger::Ledger;
 use super::snapshot::write_snapshot;
 use crate::protocol::{
-    CREATES, ComponentAudience, DELETES, FACTS, FactHead, HiddenFrom, LEFT, NetId, Protocol, Recorded, RoomTick, RosterWriter, Rows,
-    UPDATES, write_column, write_net_ids, write_private_head, write_removals, write_updates, write_varint,
+    CREATES, ComponentAudience, DELETES, EntityId, FACTS, FactHead, HiddenFrom, LEFT, NetId, Protocol, Recorded, RoomTick, RosterWriter,
+    Rows, UPDATES, write_column, write_net_ids, write_private_head, write_removals, write_updates, write_varint,
 };
+
+/// For how many ticks it is remembered that an entity was hidden when it ended: half a minute.
+const ENDED_TICKS: u32 = 600;
+
+/// Of how many such entities at most.
+const ENDED_MAX: usize = 16_384;
 
 /// One value of one entity.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +34,68 @@ struct Row {
     value: Option<(u32, u32)>,
 }
 
-/// A fact, and the restricted entities that it names.
+/// Somebody of whom not everybody may know.
+#[derive(Clone, Copy, Debug)]
+enum Hidden {
+    /// Those may know of it who see it, or saw it until it ended in this tick.
+    Seen(NetId),
+    /// It was hidden when it ended, and who saw it then is not known any more: nobody may know of it but itself.
+    Ended(EntityId),
+}
+
+impl Hidden {
+    fn is_known(self, beholder: Beholder<'_>) -> bool {
+        match self {
+            Self::Seen(id) => beholder.viewers.knew(beholder.viewer, id),
+            Self::Ended(id) => beholder.viewers.is_user(beholder.viewer, id),
+        }
+    }
+}
+
+/// Whom a fact names of whom not everybody may know.
 #[derive(Debug, Default)]
 pub(crate) struct NamedByFact {
-    pub(crate) named: Vec<NetId>,
-    pub(crate) author: Option<NetId>,
+    named: Vec<Hidden>,
+    author: Option<Hidden>,
+}
+
+/// The entities that were hidden when they ended. They have no place in the index any more, but facts may still name them.
+#[derive(Debug, Default)]
+struct Ended {
+    since: BTreeMap<EntityId, RoomTick>,
+    /// The same in the order in which they ended, to be forgotten in that order.
+    order: VecDeque<(RoomTick, EntityId)>,
+}
+
+impl Ended {
+    /// Takes note of who ended in a tick, and forgets those of long ago.
+    fn note(&mut self, index: &EntityIndex, tick: RoomTick) {
+        for slot in index.deaths.iter().filter_map(|death| index.slot(death.id)) {
+            if slot.restricted {
+                self.since.insert(slot.id, tick);
+                self.order.push_back((tick, slot.id));
+            } else {
+                self.since.remove(&slot.id);
+            }
+        }
+        let is_old = |(since, _): &(RoomTick, EntityId)| tick.0.saturating_sub(since.0) > ENDED_TICKS;
+        while self.order.len() > ENDED_MAX || self.order.front().is_some_and(is_old) {
+            let Some((since, id)) = self.order.pop_front() else { break };
+            // It may have come back, and ended again.
+            if self.since.get(&id) == Some(&since) {
+                self.since.remove(&id);
+            }
+        }
+    }
+
+    fn contains(&self, index: &EntityIndex, id: EntityId) -> bool {
+        index.net_id(id).is_none() && self.since.contains_key(&id)
+    }
+
+    /// True if a fact names one of them, or one is its author.
+    fn is_named_by(&self, index: &EntityIndex, fact: &Recorded) -> bool {
+        !self.since.is_empty() && fact.fact.named().into_iter().chain(fact.author).any(|id| self.contains(index, id))
+    }
 }
 
 /// What the last tick changed of which not everybody may know. A resource of a room.
@@ -42,23 +107,56 @@ pub(crate) struct Private {
     bytes: Vec<u8>,
     /// For each fact of the tick, if one of them names somebody of whom not everybody may know: no batch tells them then.
     pub(crate) facts: Vec<NamedByFact>,
+    ended: Ended,
+    /// Whose numbers are new, in a secretive room. They ascend.
+    born: Vec<u32>,
     /// Components whose values refer to entities. In a secretive room each member is told its own.
     refer: Vec<bool>,
     audiences: Vec<ComponentAudience>,
 }
 
 impl Private {
-    /// Begins a tick.
-    pub(crate) fn begin(&mut self, protocol: &Protocol, index: &EntityIndex) {
+    /// Begins a tick: `born` are the numbers of those whom its batch creates.
+    pub(crate) fn begin(&mut self, world: &World, protocol: &Protocol, tick: RoomTick, born: &[u32]) {
         if self.audiences.len() != protocol.components.len() {
             self.audiences = protocol.components.iter().map(|entry| entry.audience).collect();
             self.refer = protocol.components.iter().map(|entry| entry.column.refers()).collect();
         }
+        let (index, facts) = (world.resource::<EntityIndex>(), &world.resource::<Ledger>().facts);
+        self.ended.note(index, tick);
         let of_components = self.audiences.iter().any(|audience| *audience != ComponentAudience::Everyone);
-        self.secretive = of_components || index.any_restricted();
+        // What was hidden may be all gone, but not what is said of it.
+        self.secretive = of_components || index.any_restricted() || facts.iter().any(|fact| self.ended.is_named_by(index, fact));
         self.rows.clear();
         self.bytes.clear();
         self.facts.clear();
+        self.born.clear();
+        if self.secretive {
+            self.born.extend_from_slice(born);
+            self.name_facts(index, facts);
+        }
+    }
+
+    /// Finds whom the facts of the tick name of whom not everybody may know.
+    fn name_facts(&mut self, index: &EntityIndex, facts: &[Recorded]) {
+        // Those that ended in this tick have no id any more.
+        let dying = |id: EntityId| {
+            let mut deaths = index.deaths.iter().map(|death| death.id);
+            deaths.find(|net_id| index.slot(*net_id).is_some_and(|slot| slot.id == id))
+        };
+        let ended = &self.ended;
+        let hidden = |id: EntityId| match index.net_id(id).or_else(|| dying(id)) {
+            Some(net_id) => index.is_restricted(net_id).then_some(Hidden::Seen(net_id)),
+            None => ended.contains(index, id).then_some(Hidden::Ended(id)),
+        };
+        let of_fact = |fact: &Recorded| {
+            let named = fact.fact.named().into_iter().filter_map(hidden).collect();
+            NamedByFact { named, author: fact.author.and_then(hidden) }
+        };
+        self.facts.extend(facts.iter().map(of_fact));
+        if self.facts.iter().all(|fact| fact.named.is_empty() && fact.author.is_none()) {
+            self.facts.clear();
+        }
     }
 
     /// True if no batch tells of a component: its audience is not everyone, or each member is told its own.
@@ -81,8 +179,42 @@ impl Private {
     }
 }
 
-/// What one member was told of values that refer to entities which are not for everybody, by component and net id.
-pub(crate) type ToldReferences = BTreeMap<(u16, u32), Vec<u8>>;
+/// True if everybody may be told the name of an entity, and of a component of it, in a room whose facts say so: what is hidden, and what is gone
+/// where something may have been hidden, has none.
+pub(super) fn may_be_named(world: &World, id: EntityId, audience: ComponentAudience) -> bool {
+    let index = world.resource::<EntityIndex>();
+    let is_public = match index.net_id(id) {
+        Some(net_id) => !index.is_restricted(net_id),
+        None => !world.resource::<Private>().secretive && world.resource::<History>().known_after == RoomTick(0),
+    };
+    is_public && audience == ComponentAudience::Everyone
+}
+
+/// What one member was told of values that refer to entities which are not for everybody.
+#[derive(Debug, Default)]
+pub(crate) struct ToldReferences {
+    /// The tick of which it was told last.
+    tick: Option<RoomTick>,
+    /// By component and net id.
+    values: BTreeMap<(u16, u32), Vec<u8>>,
+}
+
+impl ToldReferences {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a tick. A number that is new stands for another entity than the one of which something was told by it; and who ended in a tick
+    /// of which the member was not told its share is not known.
+    fn begin(&mut self, tick: RoomTick, born: &[u32]) {
+        if self.tick.replace(tick).map(|last| last.0) != tick.0.checked_sub(1) {
+            self.values.clear();
+        } else if !born.is_empty() {
+            self.values.retain(|(_, id), _| born.binary_search(id).is_err());
+        }
+    }
+}
 
 /// What it takes to write messages for single members, kept for its buffers.
 #[derive(Debug, Default)]
@@ -141,6 +273,7 @@ impl PrivateWriter {
         let private = std::mem::take(&mut *world.resource_mut::<Private>());
         let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
         let Beholder { viewers, viewer } = beholder;
+        told.begin(tick, &private.born);
         // References are worth a look only where one changed, or the member sees otherwise than before.
         let changed = || private.rows.iter().any(|row| private.refer.get(usize::from(row.component)) == Some(&true));
         if private.refer.contains(&true) && (beholder.sees_otherwise() || changed()) {
@@ -159,8 +292,8 @@ impl PrivateWriter {
         };
         let (deletes, mut left) = (ascending(viewers.gone(viewer)), ascending(viewers.left(viewer)));
         left.retain(|id| deletes.binary_search(id).is_err());
-        told.retain(|(_, id), _| deletes.binary_search(id).is_err() && left.binary_search(id).is_err());
-        let seen = |fact: &NamedByFact| fact.named.iter().all(|id| viewers.knew(viewer, *id));
+        told.values.retain(|(_, id), _| deletes.binary_search(id).is_err() && left.binary_search(id).is_err());
+        let seen = |fact: &NamedByFact| fact.named.iter().all(|hidden| hidden.is_known(beholder));
         let facts: Vec<_> = facts.iter().zip(&private.facts).filter(|(_, named)| seen(named)).collect();
         let flag = |present: bool, flag: u8| if present { flag } else { 0 };
         let flags = flag(!entered.is_empty(), CREATES)
@@ -184,7 +317,7 @@ impl PrivateWriter {
         if !facts.is_empty() {
             write_varint(facts.len() as u64, out);
             for (fact, named) in facts {
-                write_fact(&protocol, fact, named.author.is_none_or(|author| viewers.knew(viewer, author)), out);
+                write_fact(&protocol, fact, named.author.is_none_or(|author| author.is_known(beholder)), out);
             }
         }
         *world.resource_mut::<Protocol>() = protocol;
@@ -222,7 +355,7 @@ impl PrivateWriter {
                 let encoded = entry.column.one(world, slot.entity, None, &mut rows.bytes);
                 let key = (component as u16, id.get());
                 if self.masked.binary_search(&key).is_ok() {
-                    told.insert(key, rows.bytes.get(start..).unwrap_or_default().to_vec());
+                    told.values.insert(key, rows.bytes.get(start..).unwrap_or_default().to_vec());
                 }
                 if let Ok(Some(tick)) = encoded {
                     rows.push(*id, tick);
@@ -314,12 +447,12 @@ impl PrivateWriter {
             let value = self.rows.bytes.get(start..).unwrap_or_default();
             let key = (component as u16, id);
             if !masked_at(id, &self.masked) {
-                told.remove(&key);
-            } else if told.get(&key).map(Vec::as_slice) == Some(value) {
+                told.values.remove(&key);
+            } else if told.values.get(&key).map(Vec::as_slice) == Some(value) {
                 self.rows.bytes.truncate(start);
                 continue;
             } else {
-                told.insert(key, value.to_vec());
+                told.values.insert(key, value.to_vec());
             }
             match encoded {
                 Some(tick) => self.rows.push(NetId(id), tick),
@@ -338,14 +471,11 @@ impl PrivateWriter {
             if !viewers.sees(viewer, *id) {
                 continue;
             }
-            let start = self.rows.bytes.len();
-            if let Ok(Some(tick)) = entry.column.one(world, slot.entity, None, &mut self.rows.bytes) {
-                if beholder.may_have(id.get(), audience) {
-                    self.rows.push(*id, tick);
-                } else {
-                    self.rows.bytes.truncate(start);
-                    self.removed.push(id.get());
-                }
+            if !beholder.may_have(id.get(), audience) {
+                // Whether it is there or not: if it went in this tick too, that was told to those alone who may have it now.
+                self.removed.push(id.get());
+            } else if let Ok(Some(tick)) = entry.column.one(world, slot.entity, None, &mut self.rows.bytes) {
+                self.rows.push(*id, tick);
             }
         }
     }
@@ -383,7 +513,8 @@ impl PrivateWriter {
         let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
         self.find_masked(world, &mut protocol, &private, tick, beholder.viewers);
         world.insert_resource(HiddenFrom { words: beholder.viewers.hidden_from(beholder.viewer) });
-        told.clear();
+        told.values.clear();
+        told.tick = Some(tick);
         let index = world.resource::<EntityIndex>();
         for (component, id) in &self.masked {
             let known = beholder.may_have(*id, private.audience((*component).into()));
@@ -391,7 +522,7 @@ impl PrivateWriter {
             let Some((entry, slot)) = entry.zip(index.slot(NetId(*id))) else { continue };
             let mut value = Vec::new();
             let _ = entry.column.one(world, slot.entity, None, &mut value);
-            told.insert((*component, *id), value);
+            told.values.insert((*component, *id), value);
         }
         let audiences = private.audiences.clone();
         *world.resource_mut::<Protocol>() = protocol;

@@ -2,21 +2,27 @@
 //!
 //! Only what differs is changed, so that members receive the difference as an ordinary batch.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 
+use bevy_ecs::component::{ComponentId, ComponentInfo};
+use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
+use bevy_ecs::relationship::RelationshipAccessor;
 use serde_json::Value;
 
+use super::audience::Audience;
 use super::clock::RoomClock;
-use super::index::{EntityIndex, SlotState};
+use super::index::{EntityIndex, Slot, SlotState};
 use super::intake::Members;
 use super::ledger::{Origin, record_and};
-use super::level::LevelNames;
+use super::level::{LevelNames, insert_watched, watched};
+use super::private::may_be_named;
 use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
 use crate::protocol::{
-    Change, CodecError, ComponentEntry, EntityId, FactSeq, Names, NetId, NetMap, Payload, Producer, Protocol, Reader, Rejection, Reverted,
-    RoomTick, SceneReset, UpdateKind, Verdict, with_ticks_moved,
+    Change, CodecError, ComponentEntry, EntityId, FactSeq, Names, NetId, NetMap, Payload, Places, Producer, Protocol, Reader, Rejection,
+    Reverted, RoomTick, SceneReset, UpdateKind, Verdict, with_ticks_moved,
 };
 
 type Scene = BTreeMap<String, BTreeMap<String, Value>>;
@@ -28,10 +34,12 @@ pub(crate) fn reset(world: &mut World, label: &str, saved_at: RoomTick, members:
         Err(error) => return refused(error.to_string()),
     };
     // Those who were there when it was saved and are not now don't come back as ghosts.
-    scene.retain(|name, _| {
+    let has_left = |name: &str| {
         let id = EntityId::parse(name);
-        !members.contains(&id) || world.resource::<Members>().contains(id)
-    });
+        members.contains(&id) && !world.resource::<Members>().contains(id)
+    };
+    scene.retain(|name, _| !has_left(name));
+    forget(world.resource::<Protocol>(), &mut scene, &has_left);
     let moved = world.resource::<RoomClock>().tick().0.saturating_sub(saved_at.0);
     if let Err(detail) = with_ticks_moved(moved, || check(world.resource::<Protocol>(), &scene)) {
         return refused(detail);
@@ -41,6 +49,43 @@ pub(crate) fn reset(world: &mut World, label: &str, saved_at: RoomTick, members:
         with_ticks_moved(moved, || apply_scene(world, &scene));
     });
     Verdict::Accepted
+}
+
+/// Lets what refers to those who have left refer to nobody.
+fn forget(protocol: &Protocol, scene: &mut Scene, has_left: &dyn Fn(&str) -> bool) {
+    for (component, value) in scene.values_mut().flatten() {
+        let entry = protocol.component_index(component).and_then(|at| protocol.components.get(at));
+        match entry.filter(|entry| entry.column.refers()) {
+            None => {}
+            Some(entry) if is_relationship(entry) => match value.as_str() {
+                Some(name) if has_left(name) => *value = Value::Null,
+                _ => {}
+            },
+            Some(_) => forget_within(value, has_left),
+        }
+    }
+}
+
+/// The same within a value with entities in it, `{"$entity": "door123"}`.
+fn forget_within(value: &mut Value, has_left: &dyn Fn(&str) -> bool) {
+    match value {
+        Value::Object(fields) => {
+            let alone = fields.len() == 1;
+            for (name, field) in fields {
+                match alone && name == "$entity" && field.as_str().is_some_and(has_left) {
+                    true => *field = Value::Null,
+                    false => forget_within(field, has_left),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| forget_within(item, has_left)),
+        _ => {}
+    }
+}
+
+/// Whether the values of a component are the names of other entities.
+fn is_relationship(entry: &ComponentEntry) -> bool {
+    entry.column.refers() && entry.shape == "relationship"
 }
 
 fn refused(detail: impl Into<String>) -> Verdict {
@@ -87,8 +132,9 @@ fn apply_scene(world: &mut World, scene: &Scene) {
     let index = world.resource::<EntityIndex>();
     let members = world.resource::<Members>();
     let live = index.slots.iter().filter(|slot| !matches!(slot.state, SlotState::Free | SlotState::Buried));
-    let goes: Vec<Entity> =
-        live.filter(|slot| !wanted.contains_key(&slot.id) && !members.contains(slot.id)).map(|slot| slot.entity).collect();
+    let (stays, goes): (Vec<&Slot>, Vec<&Slot>) = live.partition(|slot| wanted.contains_key(&slot.id) || members.contains(slot.id));
+    let [stays, goes] = [stays, goes].map(|slots| slots.into_iter().map(|slot| slot.entity).collect::<Vec<Entity>>());
+    untie(world, &stays, &goes);
     for entity in goes {
         if let Ok(entity) = world.get_entity_mut(entity) {
             entity.despawn();
@@ -115,6 +161,44 @@ fn apply_scene(world: &mut World, scene: &Scene) {
         }
     });
     world.flush();
+}
+
+/// Unties those who stay from what goes, which Bevy despawns with all that is linked to it: with a vehicle those who sit in it.
+fn untie(world: &mut World, stays: &[Entity], goes: &[Entity]) {
+    let (stay, go): (EntityHashSet, EntityHashSet) = (stays.iter().copied().collect(), goes.iter().copied().collect());
+    let mut ties: Vec<(Entity, ComponentId)> = Vec::new();
+    let child_of = world.register_component::<ChildOf>();
+    let parent = |entity: &Entity| world.get::<ChildOf>(*entity).map(ChildOf::parent);
+    for entity in stays {
+        // What is not synced may stand between the two.
+        let mut above = std::iter::successors(parent(entity), parent).take(ENTITIES_MAX);
+        if above.find(|above| stay.contains(above) || go.contains(above)).is_some_and(|above| go.contains(&above)) {
+            ties.push((*entity, child_of));
+        }
+    }
+    let index = world.resource::<EntityIndex>();
+    for entry in world.resource::<Protocol>().components.iter().filter(|entry| is_relationship(entry)) {
+        let Some(component) = world.components().get_id(entry.type_id).filter(|component| is_linked(world, *component)) else { continue };
+        for entity in stays {
+            let mut bytes = Vec::new();
+            let Ok(Some(_)) = entry.column.one(world, *entity, None, &mut bytes) else { continue };
+            let Ok(Value::String(target)) = entry.column.to_json(&mut Reader::new(&bytes), &RoomNames(index)) else { continue };
+            if index.entity(EntityId::parse(&target)).is_some_and(|target| go.contains(&target)) {
+                ties.push((*entity, component));
+            }
+        }
+    }
+    for (entity, component) in ties {
+        if let Ok(mut entity) = world.get_entity_mut(entity) {
+            entity.remove_by_id(component);
+        }
+    }
+}
+
+/// Whether an entity is despawned with the one to which it has this relationship.
+fn is_linked(world: &World, component: ComponentId) -> bool {
+    let accessor = world.components().get_info(component).and_then(ComponentInfo::relationship_accessor);
+    matches!(accessor, Some(RelationshipAccessor::Relationship { linked_spawn: true, .. }))
 }
 
 fn spawn(world: &mut World, id: EntityId, name: &str) -> Entity {
@@ -151,7 +235,12 @@ fn give(
     components: &BTreeMap<String, Value>,
 ) -> Result<(), CodecError> {
     for at in 0..protocol.components.len() {
-        let value = protocol.components.get(at).and_then(|entry| components.get(&entry.name));
+        let entry = protocol.components.get(at);
+        let value = entry.and_then(|entry| components.get(&entry.name));
+        // A level that was written by hand, or a state from before audiences were stored, is not to show what is hidden.
+        if value.is_none() && entry.is_some_and(|entry| entry.type_id == TypeId::of::<Audience>()) {
+            continue;
+        }
         put(world, protocol, map, entity, at, value)?;
     }
     Ok(())
@@ -169,19 +258,36 @@ fn put(
     let Some(entry) = protocol.components.get_mut(at) else { return Ok(()) };
     let (mut now, mut wanted) = (Vec::new(), Vec::new());
     let has = entry.column.one(world, entity, None, &mut now)?.is_some();
-    match value {
-        None if has => entry.column.remove(world, entity),
-        None => {}
-        Some(value) => {
-            entry.column.encode_json(value, &RoomNames(world.resource::<EntityIndex>()), &mut wanted)?;
-            if !has {
-                entry.column.insert(world, entity, &mut Reader::new(&wanted), map)?;
-            } else if now != wanted {
-                entry.column.update(world, entity, UpdateKind::Set, &mut Reader::new(&wanted), map)?;
-            }
+    let component = world.components().get_id(entry.type_id);
+    let Some(value) = value else {
+        if has {
+            take_away(world, protocol, entity, component);
         }
+        return Ok(());
+    };
+    entry.column.encode_json(value, &RoomNames(world.resource::<EntityIndex>()), &mut wanted)?;
+    if has && now == wanted {
+        return Ok(());
+    }
+    if has && component.and_then(|component| world.components().get_info(component)).is_some_and(ComponentInfo::mutable) {
+        // It is overwritten where it is, which no observer sees.
+        return entry.column.update(world, entity, UpdateKind::Set, &mut Reader::new(&wanted), map);
+    }
+    let staged = entry.column.stage(world, Places::All, 1, &mut Reader::new(&wanted), map)?;
+    if staged.is_next(0) {
+        insert_watched(world, protocol, entity, staged);
+    } else if has {
+        take_away(world, protocol, entity, component);
     }
     Ok(())
+}
+
+fn take_away(world: &mut World, protocol: &mut Protocol, entity: Entity, component: Option<ComponentId>) {
+    watched(world, protocol, |world| {
+        if let (Some(component), Ok(mut entity)) = (component, world.get_entity_mut(entity)) {
+            entity.remove_by_id(component);
+        }
+    });
 }
 
 /// Undoes what a fact changed, where nothing has changed it since, and records what became of it.
@@ -190,7 +296,7 @@ pub(crate) fn revert(world: &mut World, seq: FactSeq, changes: &[Change]) -> Ver
     for change in changes {
         match value_now(world, &change.entity, &change.component) {
             Ok(now) if now == change.after => undo.push(change),
-            Ok(_) => conflicts.push(format!("{}.{}", change.entity, change.component)),
+            Ok(_) => conflicts.push(name_of(world, change)),
             Err(detail) => return refused(detail),
         }
     }
@@ -203,6 +309,15 @@ pub(crate) fn revert(world: &mut World, seq: FactSeq, changes: &[Change]) -> Ver
         }
     });
     Verdict::Accepted
+}
+
+/// What all members are told of a change that stays: its name, unless that would tell them of something hidden.
+fn name_of(world: &World, change: &Change) -> String {
+    let audience = world.resource::<Protocol>().component_audience(&change.component).unwrap_or_default();
+    match may_be_named(world, EntityId::parse(&change.entity), audience) {
+        true => format!("{}.{}", change.entity, change.component),
+        false => "something that not everybody may know".to_owned(),
+    }
 }
 
 fn value_now(world: &World, entity: &str, component: &str) -> Result<Option<Value>, String> {

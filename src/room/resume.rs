@@ -1,5 +1,9 @@
 //! A room that goes on from where another process left it: from its replicated state, and where it stood besides.
 
+use std::cell::UnsafeCell;
+
+use bevy_ecs::archetype::Archetype;
+use bevy_ecs::change_detection::Tick;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleLabel;
 use bevy_time::{Fixed, Time, Virtual};
@@ -13,6 +17,7 @@ use super::ledger::Ledger;
 use super::level::{Level, LevelError};
 use super::outbox::Outbox;
 use super::rng::RoomRng;
+use super::runner::RoomEnd;
 use crate::protocol::{
     CodecError, FactHead, Identity, NetId, NetMap, Places, Protocol, Reader, RoomId, RosterEntry, SnapshotHead, Staged, Standing, State,
     UpdateKind, Visit, insert_staged, read_snapshot, stage,
@@ -20,6 +25,9 @@ use crate::protocol::{
 
 /// A schedule that runs in a room that goes on from what was stored, where `Startup` would run in a new one: for what the
 /// game keeps besides its synced components, and has to work out from them again.
+///
+/// It alone sees what the room was filled with as added and changed; for other systems that was so before, but what this schedule changes is new to them.
+/// Facts that are recorded meanwhile, by it or by observers of what comes in, are not: what is there has happened, and was recorded when it did.
 ///
 /// ```
 /// use bevy_app::prelude::*;
@@ -56,10 +64,12 @@ pub enum Scene<'a> {
     Json(&'a Level),
 }
 
-/// Fills a new world. Gives the snapshot that it was filled from, if it was.
-pub(crate) fn resume(world: &mut World, scene: Scene<'_>, standing: &Standing) -> Result<Option<Vec<u8>>, ResumeError> {
+/// Fills a new world. Gives the snapshot that it was filled from, if it was, and when all was in it. Until it is [settled](settle) no facts are recorded.
+pub(crate) fn resume(world: &mut World, scene: Scene<'_>, standing: &Standing) -> Result<(Option<Vec<u8>>, Tick), ResumeError> {
     set_time(world, standing);
-    world.resource_mut::<Ledger>().go_on(standing.next_seq);
+    let mut ledger = world.resource_mut::<Ledger>();
+    ledger.go_on(standing.next_seq);
+    ledger.muted = true;
     world.resource_mut::<EntityIndex>().go_on(standing.next_serial);
     if !standing.rng.is_empty() {
         world.resource_mut::<RoomRng>().go_on(&standing.rng)?;
@@ -73,12 +83,15 @@ pub(crate) fn resume(world: &mut World, scene: Scene<'_>, standing: &Standing) -
             None
         }
     };
+    // As at the end of the tick that this is the state of: what looks back notes how things stood, which it would not see as changed later.
+    world.run_schedule(RoomEnd);
+    let filled_at = world.increment_change_tick();
     let _ = world.try_run_schedule(Resumed);
-    Ok(filled_from)
+    Ok((filled_from, filled_at))
 }
 
-/// Takes note that all of what a world was filled with has been told before: no batch comes of it.
-pub(crate) fn settle(world: &mut World, standing: &Standing) {
+/// Takes note that all of what a world was filled with has been told, and seen, before: no batch comes of it, and no system sees it as new.
+pub(crate) fn settle(world: &mut World, standing: &Standing, filled_at: Tick) {
     world.flush();
     collect(world);
     drop(std::mem::take(&mut *world.resource_mut::<Outbox>()));
@@ -86,6 +99,37 @@ pub(crate) fn settle(world: &mut World, standing: &Standing) {
     (collector.last_batch, collector.last_ordered) = (standing.last_batch, standing.last_batch);
     world.resource_mut::<RoomRng>().take_moved();
     world.clear_trackers();
+    age(world, filled_at);
+    world.resource_mut::<Ledger>().muted = false;
+}
+
+/// Lets nothing count as added or changed that was there before: what was to follow from it has followed.
+///
+/// A system that has never run takes for new what is less than [`Tick::MAX`] ticks old, and counts no further than that: what is as old is new to nobody.
+#[expect(unsafe_code, reason = "Bevy sets the ticks of one mutable component at a time; relationships, for one, are not mutable")]
+fn age(world: &mut World, filled_at: Tick) {
+    let now = world.change_tick();
+    let old = Tick::new(now.get().wrapping_sub(Tick::MAX.get()));
+    let set_back = |tick: &UnsafeCell<Tick>| {
+        // SAFETY: the world is borrowed for us alone until we return, so nobody else reads or writes the tick meanwhile.
+        let tick = unsafe { &mut *tick.get() };
+        if !tick.is_newer_than(filled_at, now) {
+            *tick = old;
+        }
+    };
+    let (storages, net_id) = (world.storages(), world.component_id::<NetId>());
+    let synced = |archetype: &&Archetype| net_id.is_some_and(|net_id| archetype.contains(net_id));
+    for archetype in world.archetypes().iter().filter(synced) {
+        let table = storages.tables.get(archetype.table_id());
+        for component in archetype.table_components() {
+            let ticks = table.map(|table| [table.get_added_ticks_slice_for(component), table.get_changed_ticks_slice_for(component)]);
+            ticks.into_iter().flatten().flatten().flatten().for_each(set_back);
+        }
+        for set in archetype.sparse_set_components().filter_map(|component| storages.sparse_sets.get(component)) {
+            let ticks = archetype.entities().iter().flat_map(|entity| [set.get_added_tick(entity.id()), set.get_changed_tick(entity.id())]);
+            ticks.flatten().for_each(set_back);
+        }
+    }
 }
 
 fn set_time(world: &mut World, standing: &Standing) {
@@ -101,6 +145,8 @@ fn set_time(world: &mut World, standing: &Standing) {
 
 /// Fills an empty world with a state. Gives the snapshot of it.
 pub(super) fn fill(world: &mut World, state: &State, standing: &Standing) -> Result<Vec<u8>, CodecError> {
+    // What comes in has happened: it is not for the observers of what comes in to tell it again, in a prediction neither.
+    let muted = std::mem::replace(&mut world.resource_mut::<Ledger>().muted, true);
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let snapshot = state.to_snapshot(&protocol, standing.tick, standing.next_seq);
     let mut reader = Reader::new(&snapshot);
@@ -110,6 +156,7 @@ pub(super) fn fill(world: &mut World, state: &State, standing: &Standing) -> Res
         read_snapshot(&mut reader, &mut fill)
     });
     *world.resource_mut::<Protocol>() = protocol;
+    world.resource_mut::<Ledger>().muted = muted;
     filled.map(|()| snapshot)
 }
 

@@ -175,7 +175,7 @@ impl Room {
     }
 
     /// Builds a room that goes on from what was stored of it. It has no [opening](Self::opening); its next tick is the one after
-    /// `standing.tick`. Start-up schedules don't run: [`Resumed`](super::Resumed) does.
+    /// `standing.tick`. Start-up schedules don't run: [`Resumed`](super::Resumed) does. To systems nothing of what was stored is added or changed.
     ///
     /// # Errors
     /// As for [`Room::new`], or if the stored state does not fit.
@@ -189,9 +189,9 @@ impl Room {
         let built = catch_unwind(AssertUnwindSafe(|| Self::build(options, protocol, rules)));
         let mut room = built.map_err(|payload| fault_of(payload, standing.tick))??;
         let stored = room.run(|world, simulate| {
-            let stored = resume(world, scene, standing)?;
+            let (stored, filled_at) = resume(world, scene, standing)?;
             initialize_schedules(world, simulate)?;
-            settle(world, standing);
+            settle(world, standing, filled_at);
             Ok::<_, RoomError>(stored)
         })??;
         if let (Scene::Exact(state), Some(stored)) = (scene, stored) {

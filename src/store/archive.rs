@@ -17,7 +17,7 @@ use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Protocol, RoomTi
 /// How many chunks are read at once.
 const CHUNKS_AT_ONCE: usize = 4_096;
 
-/// How many are copied or counted at once.
+/// How many are counted at once.
 const CHUNKS_A_PAGE: usize = 256;
 
 /// Reads what is stored, with the protocol of the game that stored it.
@@ -368,42 +368,4 @@ pub(crate) fn read_facts(room: &str, chunk: &Chunk, from: u64, out: &mut Vec<Sto
 
 pub(crate) fn item(text: &str) -> Result<Item<'_>, CodecError> {
     serde_json::from_str(text).map_err(|error| json_error(&error))
-}
-
-/// Copies a room with its whole history from one store into another, which must not have it. `progress` hears how many ticks are done.
-///
-/// # Errors
-/// If one can't be read, or the other not be written.
-pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut progress: impl FnMut(RoomTick)) -> Result<(), StoreError> {
-    let room = archive.room(name)?;
-    let Some(head) = room.sealed else { return Ok(()) };
-    let description = archive.store().protocol(room.fingerprint)?.unwrap_or_else(|| archive.protocol().describe());
-    let key = into.enter(&room.header, &description)?;
-    let mut number = into.last_flush()?;
-    let mut write = |into: &mut dyn Store, seal: Seal| -> Result<(), StoreError> {
-        number += 1;
-        progress(seal.head.tick);
-        into.commit(&Flush { number, seals: vec![seal], journal_done: 0, ..Flush::default() })
-    };
-    let fingerprint = room.fingerprint;
-    let seal = |chunks, components, checkpoint| Seal { key, head, chain: room.chain, fingerprint, chunks, components, checkpoint };
-    for kind in ChunkKind::ALL {
-        archive.each_page(&room, kind, |page| write(into, seal(page.into_iter().map(|chunk| (kind, chunk)).collect(), None, None)))?;
-    }
-    for (tick, _) in archive.store().checkpoints(room.key)? {
-        if let Some(checkpoint) = archive.store().checkpoint(room.key, tick, false)? {
-            write(into, seal(Vec::new(), None, Some(checkpoint)))?;
-        }
-    }
-    if let Some(tick) = room.components_tick {
-        let entities = archive.store().components(room.key)?;
-        let values = rows_of(entities);
-        write(into, seal(Vec::new(), Some(ComponentWrites { tick, all: true, gone: Vec::new(), values }), None))?;
-    }
-    for (label, ..) in archive.store().snippets(room.key)? {
-        if let Some(snippet) = archive.store().snippet(room.key, &label)? {
-            into.save_snippet(key, &snippet)?;
-        }
-    }
-    into.settle()
 }

@@ -219,10 +219,10 @@ impl Leases {
         self.kept().held.values().any(|held| held.until <= now)
     }
 
-    /// True if a room is leased to this host, and its lease has not run out as far as it knows.
-    pub(crate) fn holds(&self, room: &str) -> bool {
+    /// True if a room is leased to this host by this token, and its lease has not run out as far as it knows.
+    pub(crate) fn holds_by(&self, room: &str, token: Token) -> bool {
         let now = self.now();
-        self.kept().held.get(room).is_some_and(|held| held.until > now)
+        self.kept().held.get(room).is_some_and(|held| held.token == token && held.until > now)
     }
 
     /// Notes a lease, which holds from `since` on for `ttl`.
@@ -236,7 +236,7 @@ impl Leases {
     }
 
     /// The token of a lease.
-    pub(super) fn token(&self, room: &str) -> Option<Token> {
+    pub(crate) fn token(&self, room: &str) -> Option<Token> {
         self.kept().held.get(room).map(|held| held.token)
     }
 
@@ -248,7 +248,7 @@ impl Leases {
     }
 
     /// The token by which a room is open; that which the host has now if nobody opened it before.
-    pub(super) fn opened(&self, room: &str) -> Option<Token> {
+    pub(crate) fn opened(&self, room: &str) -> Option<Token> {
         let opened = self.kept().opened.get(room).copied();
         opened.or_else(|| self.open(room))
     }

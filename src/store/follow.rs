@@ -143,7 +143,7 @@ impl Follower {
         let chunks = std::mem::take(&mut self.unsealed).into_chunks(fingerprint, seq);
         let due = |since: Option<RoomTick>, every: u32| since.is_none_or(|since| tick.0.saturating_sub(since.0) >= every);
         let components = match whole || due(self.components_tick, cadence.components_every) {
-            true if !broken => self.components().inspect_err(|error| tracing::error!(%error, "the components can't be told as JSON")).ok(),
+            true if !broken => self.components_or_later(),
             _ => None,
         };
         let grown = self.bytes_since_checkpoint * 4 >= self.state.entities().len() * 16;
@@ -156,6 +156,17 @@ impl Follower {
             None
         };
         Seal { key: self.key, head: Head { tick, seq }, chain: self.chain, fingerprint, chunks, components, checkpoint }
+    }
+
+    /// What the table of components is to have of this tick. Where a value can't be told, the table stays as it is, of the tick that it says it
+    /// is of, and the next time all of it is written: what changed meanwhile is not known any more.
+    fn components_or_later(&mut self) -> Option<ComponentWrites> {
+        let components = self.components();
+        if let Err(error) = &components {
+            self.all_dirty = true;
+            tracing::error!(%error, room = self.header.name, "the components can't be told as JSON; the table of them stays behind");
+        }
+        components.ok()
     }
 
     fn components(&mut self) -> Result<ComponentWrites, StoreError> {

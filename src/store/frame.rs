@@ -9,6 +9,8 @@
 //!
 //! Integers and texts are those of a batch. All of it comes from a disk and is checked.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 
 use super::record::KeptTick;
@@ -73,12 +75,24 @@ pub(crate) fn read_tick(input: &mut Reader<'_>) -> Result<KeptTick, CodecError> 
     Ok(KeptTick { tick, batch, taken, trail: Trail { rng, next_serial } })
 }
 
+/// How hard zstd tries.
+const LEVEL: i32 = 1;
+
+thread_local! {
+    /// What packs: made anew for each seal it would cost more than most seals take to pack.
+    static PACKER: RefCell<Option<zstd::bulk::Compressor<'static>>> = RefCell::new(zstd::bulk::Compressor::new(LEVEL).ok());
+}
+
 /// Packs bytes: their number, then what zstd makes of them.
 pub(crate) fn pack(bytes: &[u8]) -> Vec<u8> {
     let mut packed = Vec::new();
     write_varint(bytes.len() as u64, &mut packed);
+    let compressed = PACKER.with_borrow_mut(|packer| match packer {
+        Some(packer) => packer.compress(bytes),
+        None => zstd::bulk::compress(bytes, LEVEL),
+    });
     // It fails only if memory does not suffice.
-    packed.extend(zstd::bulk::compress(bytes, 1).unwrap_or_default());
+    packed.extend(compressed.unwrap_or_default());
     packed
 }
 

@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::frame::{HotTick, join_frame, read_frame, split_frame};
 use super::record::{Entities, RoomHeader, Snippet};
 use super::recovery::seal_of;
-use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
+use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, GIVEN_UP, Request, RoomKey, Seal, Store, StoredRoom};
 use crate::protocol::{Description, FactSeq, Fingerprint, RoomTick};
 
 #[derive(Debug, Default)]
@@ -73,10 +73,13 @@ impl MemoryStore {
         let fingerprint = protocol.fingerprint();
         tables.protocols.insert(fingerprint.0, protocol.clone());
         if let Some(room) = tables.rooms.iter_mut().find(|room| room.header.name == header.name) {
-            if room.sealed.is_none() {
+            let (key, is_sealed) = (room.key, room.sealed.is_some());
+            if !is_sealed {
                 (room.fingerprint, room.chain, room.header) = (fingerprint, Chain::new(header.id()), header.clone());
+                tables.chunks.retain(|(of, ..), _| *of != key);
+                tables.checkpoints.retain(|(of, _), _| *of != key);
             }
-            return room.key;
+            return key;
         }
         let key = RoomKey(tables.rooms.len() as i64 + 1);
         let (chain, header) = (Chain::new(header.id()), header.clone());
@@ -336,6 +339,12 @@ impl Store for MemoryStore {
         Ok(self.tables().requests.get(&request).and_then(|(_, answer)| answer.clone()))
     }
 
+    fn withdraw(&mut self, request: i64) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let open = tables.requests.get_mut(&request).map(|(_, answer)| answer).filter(|answer| answer.is_none());
+        Ok(open.map(|answer| *answer = Some(GIVEN_UP.to_owned())).is_some())
+    }
+
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {
         let mut tables = self.tables();
         let rows = tables.chunks.len() + tables.checkpoints.len();
@@ -353,6 +362,16 @@ impl Store for MemoryStore {
 
     fn replace(&mut self, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<(), StoreError> {
         let mut tables = self.tables();
+        let is_sealed = tables.rooms.iter().any(|of| of.key == room && of.sealed.is_some());
+        let is_whole = |chunk: &Chunk| {
+            let is_within = |(key, of, from): (RoomKey, ChunkKind, u64)| (key, of) == (room, kind) && from <= chunk.to;
+            let within = tables.chunks.range((room, kind, chunk.from)..).take_while(|(place, _)| is_within(**place));
+            let within: Vec<&Chunk> = within.map(|(_, chunk)| chunk).collect();
+            within.first().is_some_and(|first| first.from == chunk.from) && within.last().is_some_and(|last| last.to == chunk.to)
+        };
+        if is_sealed && !chunks.iter().all(is_whole) {
+            return Ok(());
+        }
         for chunk in chunks {
             tables.chunks.retain(|(key, of, from), _| *key != room || *of != kind || !(chunk.from..=chunk.to).contains(from));
             tables.chunks.insert((room, kind, chunk.from), chunk.clone());

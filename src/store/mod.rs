@@ -10,6 +10,7 @@
 mod archive;
 mod chain;
 mod clock;
+mod copy;
 mod directory;
 mod error;
 mod follow;
@@ -41,13 +42,14 @@ mod writer;
 
 #[cfg(feature = "client")]
 pub(crate) use self::archive::name_of;
-pub use self::archive::{Archive, Audited, Recovered, RecoveredScene, copy_room};
+pub use self::archive::{Archive, Audited, Recovered, RecoveredScene};
+pub use self::copy::copy_room;
 pub use self::directory::{Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, Owner, RoomEntry, Token};
 pub use self::error::StoreError;
 pub use self::memory::MemoryStore;
-#[cfg(all(feature = "client", feature = "host"))]
-pub(crate) use self::place::names_postgres;
 pub use self::place::{is_served, reader_at, share_at, store_at};
+#[cfg(all(feature = "client", feature = "host"))]
+pub(crate) use self::place::{names_postgres, place_for_people};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresDirectory, PostgresOptions, PostgresStore};
 pub use self::projection::{Narration, Projection, Projector, Scoreboard, Teller};

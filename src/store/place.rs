@@ -21,6 +21,16 @@ fn postgres_at(place: &Path) -> Option<PostgresOptions> {
     names_postgres(place).then(|| PostgresOptions::at(place.to_string_lossy()))
 }
 
+/// A place as it is told to people: without a password.
+#[cfg(all(feature = "client", feature = "host"))]
+pub(crate) fn place_for_people(place: &Path) -> String {
+    #[cfg(feature = "postgres")]
+    if let Some(options) = postgres_at(place) {
+        return options.place();
+    }
+    if names_postgres(place) { "PostgreSQL".to_owned() } else { place.display().to_string() }
+}
+
 /// Opens the data of a place for writing all of it, and makes it if there is none.
 ///
 /// # Errors
@@ -44,8 +54,10 @@ pub fn store_at(place: &Path, durability: Durability) -> Result<Box<dyn Store>, 
 pub fn share_at(place: &Path, host: &str, address: &str, lease: Duration) -> Result<(Box<dyn Store>, Box<dyn Directory>), StoreError> {
     #[cfg(feature = "postgres")]
     if let Some(options) = postgres_at(place) {
-        let directory = PostgresDirectory::join(&options, host, address, lease)?;
+        let mut directory = PostgresDirectory::beside(&options, host, address, lease)?;
         let store = PostgresStore::open_as(&options, host, directory.leases())?;
+        // Not before: another process that has the name, as its session's lock tells, is reached where it says.
+        directory.note_host()?;
         return Ok((Box::new(store), Box::new(directory)));
     }
     match names_postgres(place) {

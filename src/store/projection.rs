@@ -76,12 +76,15 @@ impl<P: Projection> Projector<P> {
     /// # Errors
     /// If the store can't be read, or has no such room.
     pub fn new(mut projection: P, mut archive: Archive, room: &str) -> Result<Self, StoreError> {
-        let key = archive.room(room)?.key;
+        let stored = archive.room(room)?;
+        let key = stored.key;
         let cursor = archive.store().cursor(projection.name(), key)?;
+        // Facts that it was given may have been cut off with a damaged journal: their numbers are others' now.
+        let head = archive.head_of(&stored)?.map_or(FactSeq(0), |head| head.seq);
         let mut stream = Stream::from_start(archive, Some(room));
         if let Some((seq, memory)) = cursor {
             projection.remember(&memory);
-            stream.after(key, seq);
+            stream.after(key, seq.min(head));
         }
         Ok(Self { projection, stream, key, failed: None })
     }

@@ -14,7 +14,8 @@ use crate::protocol::RoomTick;
 pub struct Retention {
     /// Ticks whose state can be told, and run again. Default: all.
     pub ticks: Option<u32>,
-    /// Ticks whose facts and refusals are kept. Default: all.
+    /// Ticks whose facts and refusals are kept. As long as no fact is so old that it is deleted, no refusal is either: the hashes of both are
+    /// one chain. Default: all.
     pub facts: Option<u32>,
     /// How many ticks are packed together once they are old. Default: 1,200, a minute.
     pub chunk_ticks: u32,
@@ -59,7 +60,12 @@ impl Archive {
         }
         if let Some(keep) = retention.facts {
             let before = RoomTick(head.tick.0.saturating_sub(keep));
-            compacted.deleted += self.store().forget(room.key, before, &[ChunkKind::Facts, ChunkKind::Refusals], false)?;
+            compacted.deleted += self.store().forget(room.key, before, &[ChunkKind::Facts], false)?;
+            let first = self.store().chunks(room.key, ChunkKind::Facts, 0, u64::MAX >> 1, 1)?;
+            // Refusals that are missing can't be told from ones that were taken away after the event, but for the facts that are missing with them.
+            if !self.has_first_fact(&room, first.first())? {
+                compacted.deleted += self.store().forget(room.key, before, &[ChunkKind::Refusals], false)?;
+            }
         }
         for kind in ChunkKind::ALL {
             self.merge(&room, kind, retention.chunk_ticks.max(1), &mut progress)?;

@@ -64,20 +64,19 @@ impl Stream {
     /// The next facts, at most `limit` of each room; none if there are no new ones.
     ///
     /// # Errors
-    /// If the store can't be read; the position stays.
+    /// If the store can't be read; the positions stay, those of other rooms too.
     pub fn next(&mut self, limit: usize) -> Result<Vec<StreamItem>, StoreError> {
-        let mut items = Vec::new();
+        let (mut items, mut reached) = (Vec::new(), Vec::new());
         for room in self.archive.store().rooms()? {
             if !room.intact || self.only.as_ref().is_some_and(|only| *only != room.header.name) {
                 continue;
             }
             let from = FactSeq(self.position(room.key).0 + 1);
             let facts = self.archive.facts_of(&room, from, limit)?;
-            if let Some(last) = facts.last() {
-                self.positions.insert(room.key, last.seq);
-            }
+            reached.extend(facts.last().map(|last| (room.key, last.seq)));
             items.extend(facts.into_iter().map(|fact| StreamItem { key: room.key, room: room.header.name.clone(), fact }));
         }
+        self.positions.extend(reached);
         Ok(items)
     }
 }

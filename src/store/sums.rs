@@ -3,9 +3,9 @@
 use twox_hash::XxHash3_64;
 
 use super::chain::Chain;
-use super::record::{Entities, RoomHeader};
+use super::record::{Entities, Head, RoomHeader};
 use super::tables::{Checkpoint, Chunk, ChunkKind};
-use crate::protocol::RoomId;
+use crate::protocol::{FactSeq, RoomId, RoomTick};
 
 pub(super) fn sum_of(payload: &[u8]) -> i64 {
     XxHash3_64::oneshot(payload).cast_signed()
@@ -44,6 +44,24 @@ pub(super) fn lost_header(name: String) -> RoomHeader {
 /// The chain that bytes stand for; that of an empty ledger where they stand for none.
 pub(super) fn chain_of(bytes: &[u8], header: &RoomHeader) -> Chain {
     Chain::from_bytes(bytes).unwrap_or_else(|| Chain::new(header.id()))
+}
+
+/// The tables that hold a room's past.
+pub(super) const LEDGER_TABLES: [&str; 4] = ["fact_chunk", "refusal_chunk", "tick_chunk", "checkpoint"];
+
+/// A tick, as a row has it. A number that is none becomes the last tick of all, to which no room comes.
+pub(super) fn tick_of(number: i64) -> RoomTick {
+    RoomTick(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// Where what is sealed of a room ends, as its row says. Where that is half of an answer, or a number that can't be, it is one to which no room
+/// comes, and not the answer that nothing is sealed: then the room would begin anew.
+pub(super) fn head_of(tick: Option<i64>, seq: Option<i64>) -> Option<Head> {
+    if tick.is_none() && seq.is_none() {
+        return None;
+    }
+    let tick = tick.map_or(RoomTick(u32::MAX), tick_of);
+    Some(Head { tick, seq: FactSeq(seq.map_or(u64::MAX, i64::cast_unsigned)) })
 }
 
 pub(super) fn table(kind: ChunkKind) -> &'static str {

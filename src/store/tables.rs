@@ -148,6 +148,9 @@ pub struct Flush {
     pub answered: Vec<(i64, String)>,
 }
 
+/// What a request is answered with that was taken back.
+pub(super) const GIVEN_UP: &str = "given up";
+
 /// What somebody asks of a host through its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -172,7 +175,8 @@ pub trait Store: Send {
     fn sealed(&mut self, room: RoomKey) -> Result<Option<Head>, StoreError> {
         Ok(self.rooms()?.into_iter().find(|stored| stored.key == room).and_then(|stored| stored.sealed))
     }
-    /// Notes a room, and what its protocol consists of. One of which anything is stored already stays as it is.
+    /// Notes a room, and what its protocol consists of. One of which anything is sealed already stays as it is. Of any other, chunks and
+    /// checkpoints are deleted: they are left of a copy that was interrupted.
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError>;
     /// What a protocol consisted of.
     fn protocol(&mut self, fingerprint: Fingerprint) -> Result<Option<Description>, StoreError>;
@@ -213,15 +217,22 @@ pub trait Store: Send {
     fn cursor(&mut self, projection: &str, room: RoomKey) -> Result<Option<(FactSeq, String)>, StoreError>;
     /// Asks the host that serves the data for something.
     fn ask(&mut self, room: RoomKey, kind: &str, subject: &str) -> Result<i64, StoreError>;
-    /// What is asked for and not answered.
+    /// What is asked for and not answered, in order; of each room at least the first few.
     fn requests(&mut self) -> Result<Vec<Request>, StoreError>;
     /// What came of a request, once it was carried out.
     fn answer(&mut self, request: i64) -> Result<Option<String>, StoreError>;
+    /// Takes a request back that nobody has taken up: it is answered with `given up`. False if it has an answer.
+    fn withdraw(&mut self, request: i64) -> Result<bool, StoreError> {
+        let _ = request;
+        Ok(false)
+    }
     /// Deletes chunks and checkpoints: those whose last tick is before `before`, of some kinds.
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError>;
     /// Deletes the checkpoints of these ticks.
     fn drop_checkpoints(&mut self, room: RoomKey, ticks: &[RoomTick]) -> Result<u64, StoreError>;
-    /// Puts chunks in the place of those of the same kind that lie within them.
+    /// Puts chunks in the place of those of the same kind that lie within them: all of them, or none if those are not there any more from the
+    /// first to the last, since somebody else deleted some or put them together with others. Of a room of which nothing is sealed yet, as
+    /// one that is being copied, they are put there in any case.
     fn replace(&mut self, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<(), StoreError>;
     /// Gives the space of what was deleted back.
     fn shrink(&mut self) -> Result<(), StoreError>;

@@ -8,7 +8,7 @@ use super::archive::Archive;
 use super::error::StoreError;
 use super::record::StoredFact;
 use super::tables::{ChunkKind, StoredRoom};
-use crate::protocol::{Change, EntityId, FactSeq, Followed, Incoming, Op, Operation, RoomTick, State, UpdateKind};
+use crate::protocol::{Change, EntityId, FactSeq, FactState, Followed, Incoming, Op, Operation, RoomTick, State, UpdateKind};
 
 /// How many ticks are read at once, back and forth.
 const WINDOW: u32 = 600;
@@ -51,11 +51,13 @@ impl Archive {
     pub(crate) fn kept_ticks(&mut self, room: &StoredRoom) -> Result<(RoomTick, RoomTick), StoreError> {
         let last = self.head_of(room)?.map_or(RoomTick(0), |head| head.tick);
         let first_chunk = self.store().chunks(room.key, ChunkKind::Ticks, 0, u64::MAX >> 1, 1)?;
-        if first_chunk.first().is_none_or(|chunk| chunk.from == 0) {
+        if first_chunk.first().is_some_and(|chunk| chunk.from == 0) {
             return Ok((RoomTick(0), last));
         }
+        // Where there is no chunk they may all have been deleted: then there is the checkpoint that was made of them.
         let checkpoints = self.store().checkpoints(room.key)?;
-        Ok((checkpoints.first().map_or(last, |(tick, _)| *tick), last))
+        let without = if first_chunk.is_empty() { RoomTick(0) } else { last };
+        Ok((checkpoints.first().map_or(without, |(tick, _)| *tick), last))
     }
 
     /// The first tick whose state can be told.
@@ -245,6 +247,10 @@ impl Archive {
 
     /// What a fact changed, from before to after, for undoing it. Needs a room that tells causes.
     ///
+    /// Where others wrote the same in the same tick it is not known what the fact alone did. Such a change has what was before the tick as both its values,
+    /// so that a room changes nothing, and names it as a conflict. That is seen where the batch has several steps, and of facts of the same kind; of
+    /// plain values a batch has the last: what another kind of fact wrote before in the same tick is undone with it.
+    ///
     /// # Errors
     /// If the fact is not there, or its tick is not kept.
     pub fn changes_of(&mut self, name: &str, seq: FactSeq) -> Result<Vec<Change>, StoreError> {
@@ -267,14 +273,16 @@ impl Archive {
                     continue;
                 }
                 let (old, new) = (values_of(&protocol, &before, operation.id), values_of(&protocol, &state, operation.id));
-                for (component, _) in touched(operation, &old, &new) {
-                    let (before, after) = (old.get(&component).cloned(), new.get(&component).cloned());
+                for (component, _) in touched(operation, &old, &new).into_iter().filter(|(name, _)| old.get(name) != new.get(name)) {
+                    let before = old.get(&component).cloned();
+                    let alone = !is_shared(&followed, seq, operation, &component);
+                    let after = if alone { new.get(&component).cloned() } else { before.clone() };
                     let (entity, place) = (operation.name.clone(), (operation.name.clone(), component.clone()));
                     changes.insert(place, Change { entity, component, before, after });
                 }
             }
         }
-        Ok(changes.into_values().filter(|change| change.before != change.after).collect())
+        Ok(changes.into_values().collect())
     }
 }
 
@@ -295,6 +303,35 @@ fn touched(operation: &Operation, before: &Values, after: &Values) -> Vec<(Strin
         Op::Remove { component } => vec![(component.clone(), None)],
         Op::Delete => before.keys().map(|name| (name.clone(), None)).collect(),
     }
+}
+
+/// True if what an operation of a fact wrote was written by others too in its tick, as far as that can be told. What was deleted is deleted.
+fn is_shared(followed: &Followed, seq: FactSeq, operation: &Operation, component: &str) -> bool {
+    let (id, facts) = (operation.id, &followed.facts);
+    let writes = |other: &&Operation| match &other.op {
+        _ if other.id != id => false,
+        Op::Create { components } => components.contains_key(component),
+        Op::Update { component: written, .. } | Op::Remove { component: written } => written == component,
+        Op::Delete => false,
+    };
+    let own = facts.iter().find(|fact| fact.head.seq == seq);
+    let before = |own: &FactState| facts.iter().any(|fact| fact.head.seq < seq && fact.name == own.name && may_mean(&fact.json, id));
+    operation.op != Op::Delete && (followed.operations.iter().filter(writes).count() > 1 || own.is_some_and(before))
+}
+
+/// True if a fact names an entity, or nobody at all.
+fn may_mean(fact: &Value, id: EntityId) -> bool {
+    fn ids(value: &Value, found: &mut Vec<EntityId>) {
+        match value {
+            Value::String(text) => found.extend(uuid::Uuid::try_parse(text).map(EntityId::from_uuid)),
+            Value::Array(items) => items.iter().for_each(|item| ids(item, found)),
+            Value::Object(fields) => fields.values().for_each(|field| ids(field, found)),
+            _ => {}
+        }
+    }
+    let mut named = Vec::new();
+    ids(fact, &mut named);
+    named.is_empty() || named.contains(&id)
 }
 
 /// Looks at a room tick by tick, forward and backward.

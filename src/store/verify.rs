@@ -2,11 +2,16 @@
 
 use super::archive::Archive;
 use super::chain::Chain;
+use super::copy::end_of;
 use super::error::StoreError;
+use super::frame::unpack;
 use super::items::{SEPARATOR, inner, unmarked};
-use super::record::Item;
+use super::record::{Head, Item};
 use super::tables::{Chunk, ChunkKind, StoredRoom};
-use crate::protocol::{RoomTick, State};
+use crate::protocol::{Reader, RoomTick, Standing, State};
+
+/// How often the table of components is read until nobody wrote it meanwhile.
+const TRIES: usize = 8;
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,15 +62,15 @@ impl Archive {
         let mut verified = Verified::default();
         self.verify_ledger(&room, &mut verified)?;
         self.verify_ticks(&room, &mut verified, progress)?;
-        self.verify_components(&room, &mut verified)?;
+        self.verify_components(name, &mut verified)?;
         Ok(verified)
     }
 
-    /// Chunks one by one, so that one which is damaged does not hide the others.
-    fn each_chunk(&mut self, room: &StoredRoom, kind: ChunkKind, verified: &mut Verified) -> Vec<Chunk> {
-        let (mut chunks, mut from) = (Vec::new(), 0);
+    /// Chunks one by one up to a head, so that one which is damaged does not hide the others.
+    fn each_chunk(&mut self, room: &StoredRoom, kind: ChunkKind, head: Head, verified: &mut Verified) -> Vec<Chunk> {
+        let (mut chunks, mut from, end) = (Vec::new(), 0, end_of(kind, head));
         loop {
-            match self.store().chunks(room.key, kind, from, u64::MAX >> 1, 1) {
+            match self.store().chunks(room.key, kind, from, end, 1) {
                 Ok(mut found) => match found.pop() {
                     Some(chunk) => {
                         from = chunk.to + 1;
@@ -81,9 +86,29 @@ impl Archive {
         }
     }
 
-    /// The chain goes tick by tick: facts, then refusals.
+    /// The number of a room's first fact: a fork goes on with the numbers of the room that it was made of. Nothing if that is not kept.
+    fn first_seq(&mut self, room: &StoredRoom) -> Result<Option<u64>, StoreError> {
+        let Some((_, tick)) = &room.header.forked_from else { return Ok(Some(1)) };
+        let begin = self.store().checkpoint(room.key, *tick, true)?.filter(|begin| begin.tick == *tick);
+        let Some(begin) = begin else { return Ok(None) };
+        let bytes = unpack(&begin.payload)?;
+        Ok(Some(Standing::read(&mut Reader::new(&bytes))?.next_seq.0.max(1)))
+    }
+
+    /// True if the first chunk of facts that is kept is the first there was, or there never was one.
+    pub(super) fn has_first_fact(&mut self, room: &StoredRoom, first_kept: Option<&Chunk>) -> Result<bool, StoreError> {
+        let Some(first) = self.first_seq(room)? else { return Ok(false) };
+        Ok(first_kept.map_or_else(|| room.sealed.is_none_or(|head| head.seq.0 < first), |chunk| chunk.from == first))
+    }
+
+    /// The chain goes tick by tick: facts, then refusals. What is sealed meanwhile is not looked at.
     fn verify_ledger(&mut self, room: &StoredRoom, verified: &mut Verified) -> Result<(), StoreError> {
-        let (facts, refusals) = (self.each_chunk(room, ChunkKind::Facts, verified), self.each_chunk(room, ChunkKind::Refusals, verified));
+        verified.head = room.chain.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let Some(head) = room.sealed else { return Ok(()) };
+        let facts = self.each_chunk(room, ChunkKind::Facts, head, verified);
+        let refusals = self.each_chunk(room, ChunkKind::Refusals, head, verified);
+        // Whoever can't tell how a fork began finds that below, among its checkpoints.
+        let whole = self.has_first_fact(room, facts.first()).unwrap_or(false);
         let mut items: Vec<(RoomTick, bool, String, String)> = Vec::new();
         let mut expected = None;
         for chunk in &facts {
@@ -95,16 +120,18 @@ impl Archive {
             if texts.len() as u64 != chunk.to - chunk.from + 1 {
                 verified.find(format!("facts {} to {}", chunk.from, chunk.to), format!("there are {}", texts.len()));
             }
-            verified.facts += texts.len() as u64;
-            items.extend(texts.into_iter().zip(chunk.from..).map(|((tick, text), seq)| (tick, false, format!("fact {seq}"), text)));
+            let sealed = texts.into_iter().zip(chunk.from..=head.seq.0);
+            let before = items.len();
+            items.extend(sealed.map(|((tick, text), seq)| (tick, false, format!("fact {seq}"), text)));
+            verified.facts += (items.len() - before) as u64;
         }
         for chunk in &refusals {
-            let texts = item_texts(chunk);
-            verified.refusals += texts.len() as u64;
-            items.extend(texts.into_iter().map(|(tick, text)| (tick, true, format!("refusal in tick {tick}"), text)));
+            let before = items.len();
+            let sealed = item_texts(chunk).into_iter().filter(|(tick, _)| *tick <= head.tick);
+            items.extend(sealed.map(|(tick, text)| (tick, true, format!("refusal in tick {tick}"), text)));
+            verified.refusals += (items.len() - before) as u64;
         }
         items.sort_by_key(|(tick, refusal, ..)| (*tick, *refusal));
-        let whole = room.header.forked_from.is_some() || facts.first().is_none_or(|chunk| chunk.from == 1);
         let mut chain = Chain::new(room.header.id());
         let mut broken = !whole;
         for (_, _, place, text) in &items {
@@ -117,10 +144,9 @@ impl Archive {
                 verified.find(place, "its hash does not agree: it, or what was before it, was changed after the event");
             }
         }
-        if !broken && chain != room.chain && self.head_of(room)? == room.sealed {
+        if !broken && chain != room.chain {
             verified.find("the end of the ledger", "its hash does not agree: facts or refusals are missing");
         }
-        verified.head = room.chain.0.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(())
     }
 
@@ -129,8 +155,11 @@ impl Archive {
         let (first, last) = self.kept_ticks(room)?;
         let mut checkpoints = self.store().checkpoints(room.key)?;
         checkpoints.reverse();
+        // Tick 0 is followed like any other, unless only the checkpoint that was made of it is left.
+        let has_start = !self.store().chunks(room.key, ChunkKind::Ticks, 0, 0, 1)?.is_empty();
+        let has_start = has_start || checkpoints.last().is_none_or(|(tick, _)| *tick > RoomTick(0));
         let (mut state, mut at) = match first.0 {
-            0 => (State::new(room.header.id()), RoomTick(0)),
+            0 if has_start => (State::new(room.header.id()), RoomTick(0)),
             _ => match self.stand_at(room, first) {
                 Ok((state, _)) => (state, RoomTick(first.0.saturating_add(1))),
                 Err(error) => {
@@ -186,7 +215,8 @@ impl Archive {
         verified: &mut Verified,
     ) {
         while let Some((tick, resumed)) = checkpoints.pop_if(|(tick, _)| *tick < before) {
-            let read = self.store().checkpoint(room.key, tick, false).and_then(|found| match found {
+            // One that was deleted meanwhile is not there, though an older one is.
+            let read = self.store().checkpoint(room.key, tick, false).and_then(|found| match found.filter(|found| found.tick == tick) {
                 Some(checkpoint) => self.read_checkpoint(room, &checkpoint).map(Some),
                 None => Ok(None),
             });
@@ -204,21 +234,29 @@ impl Archive {
         }
     }
 
-    fn verify_components(&mut self, room: &StoredRoom, verified: &mut Verified) -> Result<(), StoreError> {
-        let Some(tick) = room.components_tick else { return Ok(()) };
-        let state = match self.stand_at(room, tick) {
-            Ok((state, _)) => state,
-            Err(error) => {
-                verified.find("the table of components", error.to_string());
-                return Ok(());
+    /// Compares the table of components with the state of the tick that it says it is of. One that is written all the time is not compared: it
+    /// can't be read together with what it says.
+    fn verify_components(&mut self, name: &str, verified: &mut Verified) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            let room = self.room(name)?;
+            let Some(tick) = room.components_tick else { return Ok(()) };
+            let stored = self.store().components(room.key)?;
+            if self.room(name)?.components_tick != Some(tick) {
+                continue;
             }
-        };
-        let (wanted, stored) = (self.entities_of(&state)?, self.store().components(room.key)?);
-        for entity in wanted.keys().chain(stored.keys()) {
-            if wanted.get(entity) != stored.get(entity) {
+            let state = match self.stand_at(&room, tick) {
+                Ok((state, _)) => state,
+                Err(error) => {
+                    verified.find("the table of components", error.to_string());
+                    return Ok(());
+                }
+            };
+            let wanted = self.entities_of(&state)?;
+            let mut entities = wanted.keys().chain(stored.keys());
+            if let Some(entity) = entities.find(|entity| wanted.get(*entity) != stored.get(*entity)) {
                 verified.find(format!("the table of components, {entity}"), format!("it is not the state of tick {tick}"));
-                break;
             }
+            return Ok(());
         }
         Ok(())
     }

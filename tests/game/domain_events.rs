@@ -10,7 +10,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::client::Replica;
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{FactSeq, LeaveReason, Op, Operation, Producer, Protocol, RoomTick, State, UpdateKind};
+use roomkeeper::protocol::{FactSeq, Incoming, LeaveReason, Op, Operation, Producer, Protocol, RoomTick, State, UpdateKind, Verdict};
 use roomkeeper::room::Level;
 use roomkeeper::sim::Sim;
 use serde::Serialize;
@@ -145,6 +145,21 @@ fn e02_who_leaves_or_vanishes_is_deleted_once_and_what_was_carried_stays() {
         assert_eq!((get::<Visibility>(&sim, "key_red"), get::<Position>(&sim, "key_red")), (Visibility(true), Position([34.0, 24.0])));
         assert!(sim.room().world().get::<OwnedBy>(entity(&sim, "key_red")).is_none());
     }
+}
+
+#[test]
+fn who_calls_itself_like_a_door_does_not_get_the_door() {
+    let mut sim = room();
+    for thing in ["door_red", "key_red"] {
+        sim.connect(thing, false).run_ticks(10);
+        assert!(sim.client_of(thing).state().to_string().contains("bad_user"), "{thing}: {}", sim.client_of(thing).state());
+        assert!(lives(&sim, thing) && !sim.room().members().contains(id(thing)));
+    }
+    assert_eq!((get::<DoorState>(&sim, "door_red"), get::<Key>(&sim, "key_red")), (DoorState::Closed, Key(Colour::Red)));
+    // Nor like what the room will create.
+    let join = Incoming::Join { user: EntityId::minted(sim.room().info().id, 1_000), name: "eve".into() };
+    let taken = sim.room_mut().tick([join]).unwrap().taken;
+    assert!(matches!(&taken[0].verdict, Some(Verdict::Rejected(rejection)) if rejection.code == "bad_user"), "{taken:?}");
 }
 
 #[test]
@@ -315,6 +330,18 @@ fn e12_immunity_spares_its_owner_until_its_tick() {
 }
 
 #[test]
+fn a_weak_immunity_takes_nothing_from_a_strong_one() {
+    let mut sim = room();
+    let collected = |item: &str, for_ticks: u32| PlayerCollectedImmunity { player: id("ann"), item: id(item), for_ticks };
+    happen(&mut sim, collected("ammo_1", 100));
+    let until = get::<Immunity>(&sim, "ann").until_tick;
+    assert!(until > sim.room().tick_now());
+    happen(&mut sim, collected("ammo_2", 5));
+    assert_eq!(get::<Immunity>(&sim, "ann").until_tick, until);
+    finish(sim);
+}
+
+#[test]
 fn e13_ammunition_grows_up_to_what_a_player_carries() {
     let mut sim = room();
     put(&mut sim, "ammo_1", Position([3.0, 3.0]));
@@ -467,5 +494,16 @@ fn a_door_waits_for_whoever_stands_in_it() {
     sim.give("ann", Position([3.0, 3.0]));
     sim.tick_while(|sim| get::<DoorState>(sim, "door_vault") == DoorState::Opened);
     assert!(count::<DoorClosed>(&sim) >= 1);
+    finish(sim);
+}
+
+#[test]
+fn a_door_does_not_wait_for_the_dead() {
+    let mut sim = room();
+    put(&mut sim, "door_vault", DoorTimer { open_every_s: 1.0, open_for_s: 0.25 });
+    sim.tick_while(|sim| get::<DoorState>(sim, "door_vault") == DoorState::Closed);
+    sim.give("ann", (Position([16.0, 20.0]), Health(0)));
+    sim.tick_while(|sim| get::<DoorState>(sim, "door_vault") == DoorState::Opened);
+    assert_eq!((get::<Status>(&sim, "ann").0.as_str(), get::<Position>(&sim, "ann")), (Status::DIED, Position([16.0, 20.0])));
     finish(sim);
 }

@@ -212,6 +212,10 @@ fn an_operator_sees_a_live_match_goes_back_asks_why_and_resets_it_in_a_browser()
     browser.until("document.querySelectorAll('#story li button').length > 2");
     assert!(browser.ask("document.getElementById('story').textContent").as_str().unwrap().contains("bot"));
 
+    // What is said no to is not done, and what is no number is not sent.
+    go_to(&mut browser, then);
+    say_no(&mut browser, then);
+
     // This moment is saved, and the scene is reset to it while the match goes on. Both ask first.
     go_back_and_save(&mut browser, &played, then);
     let reset = played.until("the reset", |archive| {
@@ -254,6 +258,36 @@ fn an_operator_sees_a_live_match_goes_back_asks_why_and_resets_it_in_a_browser()
     assert_eq!(played.requests(), before + 1.0);
 }
 
+/// Clicks on an order, and waits until it has asked.
+fn order(browser: &mut Browser, button: &str) {
+    browser.until(&format!("!document.querySelector('{button}').disabled"));
+    browser.click(button);
+    browser.until("document.getElementById('ask').open");
+}
+
+fn answer(browser: &mut Browser, button: &str) {
+    browser.click(button);
+    browser.until("!document.getElementById('ask').open");
+}
+
+/// Asks for ticks that are no number, and for nothing in the end.
+fn say_no(browser: &mut Browser, tick: u32) {
+    order(browser, "#pause-button");
+    answer(browser, "#ask-yes");
+    order(browser, "#step-button");
+    browser.ask("document.querySelector('#ask-fields input').value = 'ten'");
+    browser.strike("Enter");
+    let still_asks = "document.getElementById('ask').open && !document.querySelector('#ask-fields input').validity.valid";
+    assert_eq!(browser.ask(still_asks), Value::from(true), "ten is no number");
+    answer(browser, "#ask-no");
+    browser.until("document.getElementById('pause-button').textContent.startsWith('Go on')");
+    order(browser, "#pause-button");
+    answer(browser, "#ask-yes");
+    browser.until("document.getElementById('pause-button').textContent.startsWith('Pause')");
+    assert_eq!(browser.ask("document.getElementById('live').ariaPressed"), Value::from("false"));
+    assert_eq!(browser.ask("document.getElementById('stage').dataset.tick"), Value::from(tick.to_string()));
+}
+
 fn go_back_and_save(browser: &mut Browser, played: &Match, tick: u32) {
     browser.strike("1");
     go_to(browser, tick);
@@ -264,8 +298,12 @@ fn go_back_and_save(browser: &mut Browser, played: &Match, tick: u32) {
     browser.until("!document.getElementById('ask').open");
     let saved = played.until("the snippet", |archive| archive.snippet("main", "then").ok());
     assert_eq!(saved.tick, RoomTick(tick));
-    browser.click("#reset-button");
-    browser.until("document.getElementById('ask').open");
+    // Who cancels stays where it is.
+    order(browser, "#reset-button");
+    answer(browser, "#ask-no");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(browser.ask("document.getElementById('live').ariaPressed"), Value::from("false"));
+    order(browser, "#reset-button");
     assert!(!played.archive().facts("main", FactSeq(1), 100_000).unwrap().iter().any(|fact| fact.kind.contains("reset")), "it asks first");
     browser.click("#ask-yes");
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ use roomkeeper::host::{Host, HostKey, HostOptions, Keeper, Template, TokenIssuer
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, Refusal, RoomTick};
 use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
-use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
+use roomkeeper::sim::AroundCommits;
+use roomkeeper::store::{Archive, MemoryStore, Store, StoreError, WriterOptions};
 use serde_json::{Value, json};
 
 /// 0 is rejected.
@@ -101,6 +102,16 @@ impl Running {
 
     /// With admin options that may depend on where the host listens.
     fn start_for(access: Access, is_kept: bool, change: impl FnOnce(&mut AdminOptions, SocketAddr)) -> Self {
+        Self::start_around(access, is_kept, change, |store| store)
+    }
+
+    /// With something around what the admin server reads.
+    fn start_around(
+        access: Access,
+        is_kept: bool,
+        change: impl FnOnce(&mut AdminOptions, SocketAddr),
+        around: impl FnOnce(Box<dyn Store>) -> Box<dyn Store>,
+    ) -> Self {
         let config =
             ShardConfig { bind: ([127, 0, 0, 1], 0).into(), public_addresses: Vec::new(), access, limits: GatewayLimits::default() };
         let mut host = Host::bind(&config, HostOptions::default()).unwrap();
@@ -113,7 +124,7 @@ impl Running {
         host.open_room(&blueprint(), RoomOptions { name: "main".to_owned(), ..options }).unwrap();
         let mut options = AdminOptions::at(([127, 0, 0, 1], 0).into());
         change(&mut options, host.local_address().unwrap());
-        let reader = host.keeper().map(|keeper| keeper.reader().unwrap());
+        let reader = host.keeper().map(|keeper| around(keeper.reader().unwrap()));
         let admin = Admin::start(options, game(), host.handle(), reader).unwrap();
         let (address, game, stop) = (admin.address(), host.local_address().unwrap(), Arc::new(AtomicBool::new(false)));
         let stops = stop.clone();
@@ -800,4 +811,166 @@ fn a_host_that_lets_in_without_tokens_makes_none() {
     let running = Running::start();
     let reply = running.order("POST", "/tokens", &json!({ "player": "ann" }));
     assert!(reply.status == 501 && reply.body.contains("no_tokens"), "{}", reply.body);
+}
+
+/// Where those who read the store are counted, and held up while it is shut.
+#[derive(Debug, Default)]
+struct Gate {
+    is_shut: AtomicBool,
+    inside: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
+        while self.is_shut.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_hangs_up_makes_no_place_for_another_reader_and_the_host_is_asked_all_the_while() {
+    let gate = Arc::new(Gate::default());
+    let passes = gate.clone();
+    let reads = move |_: &'static str| -> Result<(), StoreError> {
+        passes.pass();
+        Ok(())
+    };
+    let around = move |store| -> Box<dyn Store> { Box::new(AroundCommits::new(store, |store, flush| store.commit(flush)).reading(reads)) };
+    let running = Running::start_around(Access::Loopback, true, |_, _| {}, around);
+    running.until("it is stored", None, |running, _| running.get("/rooms/main/state").status == 200);
+    gate.is_shut.store(true, Ordering::SeqCst);
+    let ask = || {
+        let mut stream = TcpStream::connect(running.address).unwrap();
+        stream.write_all(b"GET /rooms/main/state HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        stream
+    };
+    for _ in 0..8 {
+        let asked = [ask(), ask()];
+        running.until("two read", None, |_, _| gate.inside.load(Ordering::SeqCst) >= 2);
+        // Time for a third to begin, if it may, and after they have hung up for the server to notice.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(asked);
+    }
+    assert_eq!((running.get("/ready").status, running.get("/metrics").status), (200, 200), "neither has anything to do with the store");
+    assert_eq!(gate.most.load(Ordering::SeqCst), 2);
+    gate.is_shut.store(false, Ordering::SeqCst);
+    running.until("it is read again", None, |running, _| running.get("/rooms/main/state").status == 200);
+}
+
+#[test]
+fn what_is_counted_in_all_rooms_never_falls_while_rooms_end() {
+    const ROOMS: usize = 200;
+    let running = Running::start_with(false, |_| {});
+    for nth in 0..ROOMS {
+        assert_eq!(running.order("POST", "/rooms", &json!({ "room": format!("beats/{nth}") })).status, 201);
+    }
+    let ticks = |metrics: &BTreeMap<String, f64>| metrics["roomkeeper_tick_duration_seconds_count"];
+    running.until("all have ticked", None, |running, _| ticks(&running.metrics()) > 20.0 * ROOMS as f64);
+    let address = running.address;
+    let close = move || {
+        for nth in 0..ROOMS {
+            let reply = send(address, &format!("DELETE /rooms/beats%2F{nth} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+            assert_eq!(reply.status, 200, "{}", reply.body);
+        }
+    };
+    let closes = std::thread::spawn(close);
+    let mut before = 0.0;
+    let mut look = || {
+        let metrics = running.metrics();
+        assert!(ticks(&metrics) >= before, "{} after {before}", ticks(&metrics));
+        before = ticks(&metrics);
+        metrics["roomkeeper_rooms"]
+    };
+    while !closes.is_finished() {
+        look();
+    }
+    closes.join().unwrap();
+    running.until("all are gone", None, |_, _| look() == 1.0);
+}
+
+#[test]
+fn who_is_let_in_to_no_room_is_counted() {
+    let running = Running::start_with(false, |_| {});
+    let refused = ConnectionState::Refused(Refusal::NoSuchRoom("nowhere".to_owned()), Vec::new());
+    let mut ann = Player::connect(running.game, "ann", "nowhere");
+    running.until("ann is refused", Some(&mut ann), |_, ann| ann.unwrap().state() == refused);
+    let metrics = running.metrics();
+    assert_eq!((metrics["roomkeeper_refused_total"], metrics["roomkeeper_refused_full_total"]), (1.0, 0.0));
+}
+
+#[test]
+fn a_name_that_nobody_could_ask_for_is_no_rooms_and_any_room_is_still_found() {
+    let running = Running::start_with(false, |_| {});
+    let [longest, longer] = [64, 65].map(|bytes| "x".repeat(bytes));
+    for name in ["", "beats/*", "beats/a/*", "beats/a\nb", longer.as_str()] {
+        let reply = running.order("POST", "/rooms", &json!({ "room": name, "template": "beats" }));
+        assert_eq!(reply.status, 400, "{name:?}: {}", reply.body);
+        assert!(reply.body.contains("a name of 1 to 64 bytes is wanted"), "{name:?}: {}", reply.body);
+    }
+    assert_eq!(running.order("POST", "/rooms", &json!({ "room": "beats/1" })).status, 201);
+    for name in ["ann", "bob"] {
+        let mut player = Player::connect(running.game, name, "beats/*");
+        running.until("it is in", Some(&mut player), |_, player| player.unwrap().state().is_in_room());
+        assert_eq!(player.room(), "beats/1", "whoever wants any is led there");
+    }
+    assert_eq!(running.order("POST", "/rooms", &json!({ "room": longest })).status, 201);
+}
+
+#[test]
+fn writes_are_told_from_the_last_on_and_where_to_go_on_before_them() {
+    let running = Running::start();
+    assert_eq!(running.order("POST", "/rooms/main/speed", &json!({ "speed": 4 })).status, 200);
+    running.until("there are many writes", None, |running, _| {
+        running.archive().head("main").unwrap_or_default().is_some_and(|head| head.tick.0 > 620)
+    });
+    let last = running.json("/rooms/main/ticks")["last"].as_u64().unwrap() as u32;
+    let written = running.archive().history("main", "heart", Some("beat"), RoomTick(0), RoomTick(last)).unwrap();
+    let mut told: Vec<(Value, Value)> = Vec::new();
+    let (mut to, mut pages) = (json!(last), 0);
+    while !to.is_null() {
+        let page = running.json(&format!("/rooms/main/history?entity=heart&component=beat&to={to}"));
+        let writes = page["writes"].as_array().unwrap();
+        let up_to = written.iter().filter(|link| json!(link.tick).as_u64() <= to.as_u64()).count();
+        assert_eq!((&page["from"], &page["to"], &page["all"]), (&json!(0), &to, &json!(up_to)));
+        assert!(!writes.is_empty() && writes.len() <= 500, "{}", writes.len());
+        told.splice(0..0, writes.iter().map(|write| (write["tick"].clone(), write["after"].clone())));
+        (to, pages) = (page["before"].clone(), pages + 1);
+    }
+    let expected: Vec<(Value, Value)> = written.iter().map(|link| (json!(link.tick), json!(link.after))).collect();
+    assert_eq!(told, expected, "all of it, once, in order");
+    assert!(pages >= 2, "{pages}");
+    let page = running.json("/rooms/main/history?entity=heart&component=beat&from=5&to=10");
+    assert_eq!((&page["all"], &page["before"]), (&json!(6), &json!(4)));
+}
+
+#[test]
+fn a_ban_hits_who_is_called_so_and_says_whether_it_was_there() {
+    let key = HostKey::random().unwrap();
+    let running = Running::start_for(Access::Tokens(key), false, |options, address| {
+        options.tokens = Some(Tokens::new(TokenIssuer { key, addresses: vec![address], expire_seconds: 30 }));
+    });
+    let ask = |path: &str, body: &Value| {
+        let reply = running.order("POST", path, body);
+        (reply.status, serde_json::from_str::<Value>(&reply.body).unwrap())
+    };
+    // The token's player is not called as others see it.
+    let (_, told) = ask("/tokens", &json!({ "player": "account 4711", "name": "dora" }));
+    let token = BASE64_STANDARD.decode(told["token"].as_str().unwrap()).unwrap();
+    let mut dora = Player::by(&Credentials::Token(token), "main");
+    running.until("dora is in", Some(&mut dora), |_, dora| dora.unwrap().state().is_in_room());
+    assert_eq!(ask("/bans", &json!({ "player": "dora", "why": "enough", "seconds": 0 })).0, 400);
+    let (status, told) = ask("/bans", &json!({ "player": "dora", "why": "enough" }));
+    let id = EntityId::named("account 4711").to_string();
+    assert_eq!((status, &told["player"], &told["was_connected"]), (201, &json!(id), &json!(true)));
+    running.until("dora is out", Some(&mut dora), |_, dora| {
+        dora.unwrap().state() == ConnectionState::Refused(Refusal::Kicked("banned: enough".to_owned()), Vec::new())
+    });
+    let (status, told) = ask("/bans", &json!({ "player": "eve", "why": "she would", "seconds": 1 }));
+    assert_eq!((status, &told["player"], &told["was_connected"]), (201, &json!(EntityId::named("eve").to_string()), &json!(false)));
+    assert_eq!(running.order("DELETE", &format!("/bans/{id}"), &Value::Null).status, 200);
 }

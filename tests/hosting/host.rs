@@ -1,7 +1,6 @@
 //! A host on all cores, over real UDP: rooms of their own, on demand and at rest, and what an operator does to them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +10,11 @@ use std::time::{Duration, Instant};
 use crate::beats::{Beat, Mark, Marked, Player, Sum, protocol};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use roomkeeper::client::{
-    Connection, ConnectionState, Credentials, HeadlessReplica, LinkStatus, Replica, ReplicaPlugin, Sight, UdpLink, unix_time,
-};
+use roomkeeper::client::{Connection, ConnectionState, Credentials, Replica, unix_time};
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{Ban, Host, HostHandle, HostKey, HostOptions, Keeper, OrderError, Template, TokenIssuer};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{ClientMessage, Protocol, Refusal, Speed};
+use roomkeeper::protocol::{Refusal, Speed};
 use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
 use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{Archive, MemoryStore, Store, StoreError, WriterOptions};
@@ -42,7 +39,7 @@ fn rules(app: &mut App) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a rule that burns time on purpose")]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
@@ -91,13 +88,18 @@ impl Running {
         Self { handle, address, stop, thread: Some(thread) }
     }
 
+    /// The way to it.
+    pub fn handle(&self) -> HostHandle {
+        self.handle.clone()
+    }
+
     /// Stops it. True if all rooms ended in time.
     pub fn stop(mut self) -> bool {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()
     }
 
-    fn status(&self, room: &str) -> roomkeeper::host::RoomInfo {
+    pub fn status(&self, room: &str) -> roomkeeper::host::RoomInfo {
         self.handle.rooms().unwrap().into_iter().find(|info| info.name == room).unwrap()
     }
 
@@ -125,7 +127,7 @@ pub fn in_room(players: &mut [&mut Player]) -> bool {
     players.iter().all(|player| player.state().is_in_room())
 }
 
-fn on_demand(members_max: usize) -> Template {
+pub fn on_demand(members_max: usize) -> Template {
     let mut template = Template::new(blueprint(), RoomOptions::named("template"));
     (template.members_max, template.on_demand) = (Some(members_max), true);
     template
@@ -177,66 +179,13 @@ fn a_room_that_takes_long_is_run_apart_and_the_others_skip_nothing() {
     assert!(running.stop());
 }
 
-/// A client that only joins.
-struct Joiner {
-    link: UdpLink,
-    replica: HeadlessReplica,
-    greeted: bool,
-    room: Option<String>,
-    refused: Option<Refusal>,
-}
-
 #[test]
 fn a_thousand_who_come_at_once_to_rooms_of_two_are_all_seated_and_no_room_has_three() {
     const MANY: usize = 1_000;
     let mut options = HostOptions { gateway_threads: 8, ..HostOptions::default() };
     options.limits.sessions_max = 2 * MANY;
     let running = Running::start(options, None, |host| host.template("duel", on_demand(2)));
-    let replica = || {
-        let mut app = App::new();
-        app.add_plugins(ReplicaPlugin);
-        protocol(&mut app);
-        HeadlessReplica::new(app.world_mut().remove_resource::<Protocol>().unwrap())
-    };
-    let fingerprint = replica().protocol().fingerprint();
-    let join = |nth: usize| Joiner {
-        link: UdpLink::connect(&Credentials::unauthenticated(running.address, &format!("p{nth}")), unix_time()).unwrap(),
-        replica: replica(),
-        greeted: false,
-        room: None,
-        refused: None,
-    };
-    let mut all: Vec<Joiner> = (0..MANY).map(join).collect();
-    let begun = now();
-    while all.iter().any(|joiner| joiner.room.is_none() && joiner.refused.is_none()) {
-        assert!(begun.elapsed() < Duration::from_secs(120), "{} are in", all.iter().filter(|joiner| joiner.room.is_some()).count());
-        for joiner in &mut all {
-            joiner.link.receive(unix_time());
-            while let Some(packet) = joiner.link.next_packet() {
-                for sight in joiner.replica.deliver(unix_time(), &packet).unwrap() {
-                    match sight {
-                        Sight::Welcome { room, .. } => joiner.room = Some(room),
-                        Sight::Refused(refusal, _) => joiner.refused = Some(refusal),
-                        _ => {}
-                    }
-                }
-            }
-            if joiner.link.status() == LinkStatus::Connected && !joiner.greeted {
-                joiner.greeted = true;
-                let hello = ClientMessage::Hello { fingerprint, room: "duel/*".to_owned(), spectate: false, resume: None };
-                joiner.link.send(hello.encode()).unwrap();
-            }
-            if let Some(report) = joiner.replica.next_report(unix_time()) {
-                joiner.link.send_packet(&report);
-            }
-            joiner.link.flush();
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let mut seats: BTreeMap<String, usize> = BTreeMap::new();
-    for joiner in &all {
-        *seats.entry(joiner.room.clone().unwrap()).or_default() += 1;
-    }
+    let seats = crate::newcomers::seat_all(running.address, MANY, "duel/*");
     assert_eq!((seats.len(), seats.values().max()), (MANY / 2, Some(&2)), "no room is over its capacity, and none is wasted");
     assert_eq!(running.names().len(), MANY / 2);
 }

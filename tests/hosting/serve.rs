@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -459,6 +461,14 @@ fn the_unit_of_systemd_runs_what_there_is_and_waits_for_the_stop() {
     // The configuration that the unit asks for ends by itself before systemd would kill it.
     assert!(unit.contains("`within = \"20s\"`") && value("TimeoutStopSec").parse::<u32>().unwrap() > 20, "{unit}");
 
+    // Of several lists the last counts: threads may give way.
+    let filters: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")).collect();
+    assert_eq!(filters, ["@system-service", "~@privileged @resources", "setpriority"]);
+    let manual = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/hosting.md")).unwrap();
+    let wanted = manual.split("## systemd").nth(1).and_then(|page| page.split("```toml\n").nth(1)?.split("```").next()).unwrap();
+    let file = folder.write("wanted.toml", wanted);
+    assert_eq!(said(inferno().args(["config", "--check", &file])), (true, format!("{file} is in order\n"), String::new()));
+
     let path = folder.write("roomkeeper.service", &unit);
     match Command::new("systemd-analyze").args(["verify", &path]).output() {
         Ok(verified) => assert!(verified.status.success() && verified.stderr.is_empty(), "{}", String::from_utf8_lossy(&verified.stderr)),
@@ -480,9 +490,98 @@ fn the_environment_of_the_image_is_understood() {
     assert!(!well && errors.starts_with(refused), "{errors}");
     let (well, text, errors) = said(inferno().arg("config").envs(settings.clone()).env("ROOMKEEPER_LISTEN_ALLOW_UNAUTHENTICATED", "true"));
     assert!(well, "{errors}");
+    // As the manual runs it: with a key, and where players reach it.
+    let key = ("ROOMKEEPER_LISTEN_KEY", "/data/server.key");
+    let (well, _, errors) = said(inferno().arg("config").envs(settings.clone()).envs([key]));
+    assert!(!well && errors.contains("listen.public_addresses is wanted"), "{errors}");
+    let reached = ("ROOMKEEPER_LISTEN_PUBLIC_ADDRESSES", "203.0.113.7:5000");
+    let (well, _, errors) = said(inferno().arg("config").envs(settings.clone()).envs([key, reached]));
+    assert!(well, "{errors}");
     for (name, value) in settings {
         assert!(text.contains(&format!("\"{value}\" # environment {name}\n")), "{name}\n{text}");
     }
+}
+
+#[test]
+fn a_key_without_a_public_address_is_refused_at_the_start_and_with_one_tokens_let_in() {
+    let folder = Folder::new("reached");
+    let [key, token] = ["server.key", "ann.token"].map(|name| folder.0.join(name).to_str().unwrap().to_owned());
+    for verb in ["serve", "config"] {
+        let (well, _, errors) = said(inferno().args([verb, "--bind", "0.0.0.0:0", "--key", &key]));
+        let wanted = "error: flag --bind: listen.bind = \"0.0.0.0:0\": no token could name it, so listen.public_addresses is wanted";
+        assert!(!well && errors.starts_with(wanted), "{errors}");
+    }
+    assert!(!Path::new(&key).exists(), "nothing was made for it");
+
+    // A port at which nobody listens.
+    let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let (bind, reached) = (format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"));
+    let _server = serve(&["--bind", &bind, "--key", &key, "--set", &format!("listen.public_addresses={reached}")]);
+    let (well, _, errors) = said(inferno().args(["token", "--key", &key, "--server", &reached, "--player", "ann", "--out", &token]));
+    assert!(well, "{errors}");
+    let (well, _, errors) = said(inferno().args(["dump", "--server", &reached, "--token", &token]));
+    assert!(well, "{errors}");
+}
+
+#[test]
+fn a_token_is_readable_for_its_owner_alone_and_no_key_is_made_for_it() {
+    let folder = Folder::new("token");
+    let [key, out] = ["server.key", "ann.token"].map(|name| folder.0.join(name));
+    let make = || {
+        let paths = [&key, &out].map(|path| path.to_str().unwrap());
+        let [key, out] = paths;
+        said(inferno().args(["token", "--key", key, "--server", "127.0.0.1:5000", "--player", "ann", "--out", out]))
+    };
+    let (well, _, errors) = make();
+    assert!(!well && errors.contains("the key file") && errors.contains("No such file"), "{errors}");
+    assert!(!key.exists() && !out.exists(), "a key that no server has is of no use");
+    folder.write("server.key", &"11".repeat(32));
+    let mode = || std::fs::metadata(&out).unwrap().permissions().mode() & 0o777;
+    assert!(make().0);
+    assert_eq!(mode(), 0o600);
+    // Also in the place of one that others could read.
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(make().0);
+    assert_eq!(mode(), 0o600);
+}
+
+#[test]
+fn a_hangup_without_a_key_file_makes_no_key_and_changes_nothing() {
+    let folder = Folder::new("gone");
+    folder.write("server.key", &"11".repeat(32));
+    let file = folder.write("server.toml", "[listen]\nbind = \"127.0.0.1:0\"\nkey = \"server.key\"\n");
+    let (server, address, _) = serve(&["--config", &file]);
+    let [key, kept, token] = ["server.key", "kept.key", "ann.token"].map(|name| folder.0.join(name).to_str().unwrap().to_owned());
+    std::fs::rename(&key, &kept).unwrap();
+    server.signal("-HUP");
+    until(&server.errors, "the keys stay as they were");
+    assert!(!Path::new(&key).exists());
+    let (well, _, errors) = said(inferno().args(["token", "--key", &kept, "--server", &address, "--player", "ann", "--out", &token]));
+    assert!(well, "{errors}");
+    let (well, _, errors) = said(inferno().args(["dump", "--server", &address, "--token", &token]));
+    assert!(well, "{errors}");
+}
+
+#[test]
+fn bans_that_could_not_be_kept_are_told_at_the_start() {
+    let folder = Folder::new("bans");
+    let bans = folder.0.join("no folder/bans.json").to_str().unwrap().to_owned();
+    let (well, _, errors) = said(inferno().args(["serve", "--bind", "127.0.0.1:0", "--set", &format!("hosting.bans={bans}")]));
+    let wanted = format!("error: the bans in {bans}: they can't be written there: No such file or directory");
+    assert!(!well && errors.starts_with(&wanted), "{errors}");
+}
+
+#[test]
+fn who_asks_for_a_name_that_no_room_can_have_is_told_that_there_is_none() {
+    let folder = Folder::new("names");
+    let file = folder.write("server.toml", DUELS);
+    let (mut server, address, _) = serve(&["--config", &file]);
+    let (well, _, errors) = said(inferno().args(["dump", "--server", &address, "--room", "duel/blue/*"]));
+    assert!(!well && errors.contains("the server has no room \"duel/blue/*\""), "{errors}");
+    look_in(&address, "duel/*");
+    server.signal("-TERM");
+    let (status, errors) = server.ended();
+    assert_eq!((status.code(), but_for_slowness(errors)), (Some(0), Vec::new()), "what strangers ask for is not logged");
 }
 
 /// Asks an admin server for a token; gives the status, and the body.

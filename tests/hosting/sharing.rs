@@ -1,28 +1,42 @@
 //! Hosts that share rooms by a directory, each on all cores and over real UDP.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use roomkeeper::client::Replica;
-use roomkeeper::host::{Host, HostOptions, Keeper, ShareOptions, Template};
-use roomkeeper::protocol::RoomTick;
+use roomkeeper::host::{Host, HostOptions, Keeper, Lobby, ShareOptions, Template, TickReport};
+use roomkeeper::protocol::{Refusal, RoomTick};
 use roomkeeper::room::RoomOptions;
 use roomkeeper::store::{
-    Archive, Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, MemoryStore, Owner, RoomEntry, Store, StoreError,
+    Archive, Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, MemoryStore, Owner, RoomEntry, Store, StoreError, Token,
     WriterOptions,
 };
 
 use crate::beats::Player;
-use crate::host::{Running, blueprint, fails_while, in_room, until};
+use crate::host::{Running, blueprint, fails_while, in_room, on_demand, until};
+use crate::newcomers::{Joiner, seat_all, wait};
 
 const LEASE: Duration = Duration::from_secs(10);
 
-/// What can be heard when somebody asks for a room at the moment at which it is taken over: that it was given is said twice.
-struct Twice(MemoryDirectory);
+/// A directory by which something becomes of what is heard of rooms whose leases have run out.
+struct Lapsed(MemoryDirectory, fn(Vec<Lease>) -> Vec<Lease>);
 
-impl Directory for Twice {
+/// What can be heard when somebody asks for a room at the moment at which it is taken over: that it was given is said twice.
+fn twice(leases: Vec<Lease>) -> Vec<Lease> {
+    leases.iter().chain(&leases).cloned().collect()
+}
+
+/// The host has rooms for a while before it hears so.
+fn late(leases: Vec<Lease>) -> Vec<Lease> {
+    if !leases.is_empty() {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    leases
+}
+
+impl Directory for Lapsed {
     fn leases(&self) -> Leases {
         self.0.leases()
     }
@@ -30,7 +44,7 @@ impl Directory for Twice {
         self.0.claim(room)
     }
     fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
-        self.0.claim_lapsed(most).map(|leases| leases.iter().chain(&leases).cloned().collect())
+        self.0.claim_lapsed(most).map(self.1)
     }
     fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
         self.0.renew(load)
@@ -52,16 +66,24 @@ impl Directory for Twice {
     }
 }
 
-/// Shares rooms of one template.
+/// Shares rooms.
 fn share(host: &mut Host, store: &MemoryStore, own: &MemoryDirectory, directory: Box<dyn Directory>) {
     share_in(host, Box::new(store.shared_by(own)), directory);
 }
 
 fn share_in(host: &mut Host, store: Box<dyn Store>, directory: Box<dyn Directory>) {
-    let stored = store.reader().unwrap();
-    host.keep_by(Keeper::start(store, WriterOptions::default()).unwrap());
-    let options = ShareOptions { host: "this".to_owned(), renew_every: Duration::from_millis(100) };
-    host.share(directory, Some(stored), &options).unwrap();
+    share_as("this", host, Some(store), directory);
+}
+
+/// The same for a host of another name, and for one that keeps nothing.
+fn share_as(name: &str, host: &mut Host, store: Option<Box<dyn Store>>, directory: Box<dyn Directory>) {
+    let stored = store.as_ref().map(|store| store.reader().unwrap());
+    if let Some(store) = store {
+        host.keep_by(Keeper::start(store, WriterOptions::default()).unwrap());
+    }
+    let options = ShareOptions { host: name.to_owned(), renew_every: Duration::from_millis(100) };
+    host.share(directory, stored, &options).unwrap();
+    host.template("duel", on_demand(2));
     host.template("default", Template::new(blueprint(), RoomOptions::named("template")));
 }
 
@@ -79,7 +101,7 @@ fn a_room_that_a_host_is_given_twice_at_once_is_opened_once_and_stays_its_own() 
     }
     let running = Running::start(HostOptions::default(), None, |host| {
         let own = gone.join("this", &host.local_address().unwrap().to_string());
-        share(host, &store, &own, Box::new(Twice(own.clone())));
+        share(host, &store, &own, Box::new(Lapsed(own.clone(), twice)));
     });
     gone.skip(LEASE);
     for room in ["cellar", "hall"] {
@@ -154,4 +176,103 @@ fn a_host_whose_leases_ran_out_while_the_store_failed_opens_its_rooms_once_it_is
     until("it goes on", &mut [&mut ann], |_| stored(&store, "main") > RoomTick(tick.0 + 40));
     until("ann is back", &mut [&mut ann], in_room);
     assert!(running.names() == ["main"] && running.stop());
+}
+
+#[test]
+fn whoever_asks_for_any_room_is_given_a_new_one_though_the_host_had_rooms_before_it_was_started_again() {
+    // Of such a name not all fits in that of a room.
+    const NAME: &str = "a-host-whose-name-is-as-long-as-the-names-of-hosts-may-be-0123456";
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let store = MemoryStore::new();
+    let start = || {
+        Running::start(HostOptions::default(), None, |host| {
+            let own = directory.join(NAME, &host.local_address().unwrap().to_string());
+            share_as(NAME, host, Some(Box::new(store.shared_by(&own))), Box::new(own.clone()));
+        })
+    };
+    let running = start();
+    let mut ann = Player::connect(running.address, "ann", "duel/*");
+    until("she is in", &mut [&mut ann], in_room);
+    ann.mark(42);
+    until("it counts", &mut [&mut ann], |all| all[0].sum() == 42);
+    let first = ann.room();
+    assert!(first.starts_with("duel/a-host-") && first.len() <= 64, "{first}");
+    assert!(running.stop());
+    let running = start();
+    let mut bob = Player::connect(running.address, "bob", "duel/*");
+    until("he is in", &mut [&mut bob], in_room);
+    assert!(bob.room() != first && bob.sum() == 0, "{} after {first}", bob.room());
+    let mut again = Player::connect(running.address, "ann", &first);
+    until("by its name it is there", &mut [&mut bob, &mut again], in_room);
+    assert_eq!(again.sum(), 42);
+    assert!(running.stop());
+}
+
+#[test]
+fn many_who_come_at_once_to_a_host_that_shares_its_rooms_open_no_more_than_they_need() {
+    const MANY: usize = 60;
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let mut options = HostOptions::default();
+    options.limits.rooms_max = MANY / 2;
+    let running = Running::start(options, None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        share_as("this", host, None, Box::new(own));
+    });
+    let seats = seat_all(running.address, MANY, "duel/*");
+    assert_eq!((seats.len(), seats.values().max()), (MANY / 2, Some(&2)));
+    assert_eq!(running.names().len(), MANY / 2);
+    let mut late = Joiner::to(running.address, "late", "duel/*");
+    wait("there is no place for more", &mut [&mut late], |all| all[0].refused.is_some() || all[0].room.is_some());
+    assert_eq!((late.refused, late.room), (Some(Refusal::HostFull), None));
+}
+
+#[test]
+fn who_asks_a_host_that_stops_is_told_so_and_the_room_is_anybodys() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let options = HostOptions { announce_stop: Duration::from_secs(1), ..HostOptions::default() };
+    let running = Running::start(options, None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        share_as("this", host, None, Box::new(own));
+    });
+    let (handle, mut ann) = (running.handle(), Joiner::connect(running.address, "ann"));
+    wait("she is connected", &mut [&mut ann], |all| all[0].is_connected());
+    let ends = std::thread::spawn(move || running.stop());
+    wait("it is about to stop", &mut [&mut ann], |_| handle.overview().is_ok_and(|overview| overview.is_draining));
+    ann.greet("duel/x", false);
+    wait("she is told", &mut [&mut ann], |all| {
+        assert_eq!(directory.clone().find("duel/x").unwrap(), None, "nobody has it");
+        all[0].refused.is_some()
+    });
+    assert_eq!(ann.refused, Some(Refusal::ShuttingDown));
+    assert!(ends.join().unwrap());
+}
+
+#[test]
+fn a_room_whose_lease_ran_out_stands_still_though_its_host_has_it_again_for_another_one() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let ticks = Arc::new(Mutex::new(Vec::<(Option<Token>, RoomTick)>::new()));
+    let notes = ticks.clone();
+    let running = Running::start(HostOptions::default(), None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        let leases = own.leases();
+        host.on_tick(Arc::new(move |_: &str, report: &TickReport, _: &Lobby| {
+            let token = leases.held().first().map(|lease| lease.token);
+            notes.lock().unwrap().push((token, report.tick));
+        }));
+        // What is not kept begins anew, so that the two can be told apart.
+        share_as("this", host, None, Box::new(Lapsed(own, late)));
+        host.open("main", "default").unwrap();
+    });
+    let by = |is_meant: &dyn Fn(Option<Token>) -> bool| -> Vec<RoomTick> {
+        ticks.lock().unwrap().iter().filter(|(token, _)| is_meant(*token)).map(|(_, tick)| *tick).collect()
+    };
+    until("it ticks", &mut [], |_| by(&|_| true).len() > 30);
+    let first = directory.clone().find("main").unwrap().unwrap().token;
+    directory.skip(LEASE);
+    let is_new = |token: Option<Token>| token > Some(first);
+    until("it ticks by a new lease", &mut [], |_| by(&is_new).len() > 30);
+    let again = by(&is_new);
+    // A tick that had begun by the old one may end after it.
+    assert!(again.iter().position(|tick| *tick == RoomTick(1)).is_some_and(|before| before <= 1), "{again:?}");
+    assert!(running.stop());
 }

@@ -337,3 +337,40 @@ fn a_forged_row_of_impossible_numbers_is_named_and_leads_nobody_in_circles() {
         assert!(error.contains("its row in the table of rooms"), "{error}");
     }
 }
+
+#[test]
+fn an_impossible_number_in_the_row_of_one_room_keeps_no_other_from_being_served() {
+    for (column, number) in [("sealed_tick", "-1"), ("sealed_tick", "4294967296"), ("sealed_seq", "NULL"), ("components_tick", "-1")] {
+        let data = folder("impossible_number");
+        let open = || Box::new(SqliteStore::open(&data, Durability::ProcessCrash).unwrap());
+        let writer = Writer::start(open(), WriterOptions::default(), |finding| panic!("{finding}")).unwrap();
+        for name in ["arena", "beside"] {
+            let mut room = blueprint().room(options(name)).unwrap();
+            let handle = writer.open(header_of(&options(name)), blueprint().protocol(), Opening::New);
+            handle.record(room.opening().clone().into());
+            (0..10).for_each(|_| handle.record(room.tick([]).unwrap().into()));
+        }
+        assert!(writer.stop().given_up.is_none());
+        let file = rusqlite::Connection::open(data_file(&data)).unwrap();
+        let sql = format!("UPDATE room SET {column} = {number} WHERE name = 'arena'");
+        assert_eq!(file.execute(&sql, []).unwrap(), 1);
+        drop(file);
+        let mut keeper = Keeper::start(open(), WriterOptions::default()).unwrap();
+        let error = keeper.room(&blueprint(), options("arena")).map(drop).unwrap_err().to_string();
+        assert!(error.contains("its row in the table of rooms"), "{column} = {number}: {error}");
+        let beside = keeper.room(&blueprint(), options("beside")).unwrap();
+        assert_eq!(beside.tick_now(), RoomTick(10), "{column} = {number}");
+    }
+}
+
+#[test]
+fn a_file_whose_process_ended_before_it_had_tables_is_taken_up() {
+    let data = folder("first_page");
+    std::fs::create_dir_all(&data).unwrap();
+    let file = rusqlite::Connection::open(data_file(&data)).unwrap();
+    file.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE one(x); DROP TABLE one").unwrap();
+    drop(file);
+    assert!(std::fs::metadata(data_file(&data)).unwrap().len() > 0);
+    assert!(matches!(SqliteStore::read(&data), Err(StoreError::Missing(_))));
+    assert!(SqliteStore::open(&data, Durability::PowerLoss).unwrap().rooms().unwrap().is_empty());
+}

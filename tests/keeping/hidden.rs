@@ -1,11 +1,13 @@
 //! What is hidden stays hidden, wherever it comes from: after a restart, and when a scene is reset.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::time::Duration;
+
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use roomkeeper::host::{HostLimits, Keeper, Lobby};
+use roomkeeper::host::{ConnectionId, HostLimits, Keeper, Lobby, Visitor};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::RoomTick;
+use roomkeeper::protocol::{ClientMessage, Incoming, Protocol, RoomTick};
 use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
 use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
 use serde::{Deserialize, Serialize};
@@ -78,4 +80,96 @@ fn an_audience_that_follows_from_a_component_is_there_after_a_restart_and_a_rese
     assert!(lobby.push("arena", snippet.reset()));
     tick(&mut lobby, &mut keeper, 1);
     assert_eq!(audiences(&mut lobby), [Some(Audience::mask(BLUE))]);
+}
+
+/// By which something is found in a packet.
+type Mark = [u8; 12];
+
+const OPEN: Mark = *b"qwertyuiopas";
+const HIDDEN: Mark = *b"zxcvbnmlkjhg";
+
+#[derive(Component, Serialize, Deserialize)]
+struct Kind(Mark);
+
+fn with_audiences(app: &mut App) {
+    let _ = app.sync::<Kind>("kind");
+    app.sync_audience();
+}
+
+/// Something hidden by nothing but the hand of a rule.
+fn hide_by_hand(app: &mut App) {
+    app.add_systems(Startup, |mut commands: Commands| {
+        commands.spawn((EntityId::with_name("open"), Kind(OPEN)));
+        commands.spawn((EntityId::with_name("hidden"), Kind(HIDDEN), Audience::OWNER));
+    });
+}
+
+fn audience_of(lobby: &Lobby, name: &str) -> Option<Audience> {
+    let room = lobby.room("arena").unwrap();
+    room.world().get::<Audience>(room.entity(EntityId::named(name)).unwrap()).copied()
+}
+
+/// Whether somebody who comes now is sent the two marks.
+fn sent_to_newcomer(lobby: &mut Lobby, keeper: &mut Keeper, number: u64) -> (bool, bool) {
+    let fingerprint = lobby.room("arena").unwrap().world().resource::<Protocol>().fingerprint();
+    let (connection, name) = (ConnectionId(number), format!("newcomer{number}"));
+    lobby.connected(connection, Visitor { player: EntityId::named(&name), name, room: None });
+    lobby.message(connection, &ClientMessage::Hello { fingerprint, room: "arena".to_owned(), spectate: false, resume: None }.encode());
+    let mut packets: Vec<Vec<u8>> = Vec::new();
+    for nth in 0..10 {
+        lobby.advance(Duration::from_millis(number * 1_000 + nth * 50));
+        tick(lobby, keeper, 1);
+        lobby.pump(|to, own, shared| {
+            if to == connection {
+                packets.push([own, shared].concat());
+            }
+        });
+    }
+    let sent = |mark: &Mark| packets.iter().any(|packet| packet.windows(12).any(|window| window == mark));
+    (sent(&OPEN), sent(&HIDDEN))
+}
+
+#[test]
+fn an_audience_that_is_stored_is_there_after_a_restart_and_a_reset_though_it_was_set_by_hand() {
+    let (store, blueprint) = (MemoryStore::new(), Blueprint::new(with_audiences, hide_by_hand));
+    let open = || {
+        let mut keeper = Keeper::by_hand(Box::new(store.clone()), WriterOptions::default()).unwrap();
+        let mut lobby = Lobby::new(HostLimits::default(), true);
+        lobby.admit_room(keeper.room(&blueprint, RoomOptions::named("arena")).unwrap()).unwrap();
+        (keeper, lobby)
+    };
+    let (mut keeper, mut lobby) = open();
+    tick(&mut lobby, &mut keeper, 5);
+    assert_eq!(sent_to_newcomer(&mut lobby, &mut keeper, 1), (true, false));
+    let saved = lobby.room("arena").unwrap().tick_now();
+    keeper.stop();
+
+    let (mut keeper, mut lobby) = open();
+    assert!(lobby.room("arena").unwrap().is_secretive(), "before anybody could have been told");
+    assert_eq!((audience_of(&lobby, "open"), audience_of(&lobby, "hidden")), (None, Some(Audience::OWNER)));
+    assert_eq!(sent_to_newcomer(&mut lobby, &mut keeper, 2), (true, false));
+    let mut archive = Archive::new(store.reader().unwrap(), blueprint.protocol());
+    let then = archive.save_snippet("arena", "then", saved).unwrap().reset();
+    // By hand, and from before audiences were stored.
+    let state = format!(r#"{{"open": {{"kind": {OPEN:?}}}, "hidden": {{"kind": {HIDDEN:?}}}}}"#);
+    let bare = Incoming::Reset { label: "bare".to_owned(), saved_at: saved, members: Vec::new(), state };
+    let changes: [fn(EntityWorldMut<'_>); 3] = [
+        |hidden| hidden.despawn(),
+        |mut hidden| {
+            hidden.remove::<Audience>();
+        },
+        |mut hidden| {
+            hidden.insert(Kind([7; 12]));
+        },
+    ];
+    for ((change, reset), newcomer) in changes.into_iter().zip([then.clone(), then, bare]).zip(3..) {
+        let room = lobby.room_mut("arena").unwrap();
+        let hidden = room.entity(EntityId::named("hidden")).unwrap();
+        change(room.world_mut().entity_mut(hidden));
+        tick(&mut lobby, &mut keeper, 2);
+        assert!(lobby.push("arena", reset));
+        tick(&mut lobby, &mut keeper, 1);
+        assert_eq!(audience_of(&lobby, "hidden"), Some(Audience::OWNER));
+        assert_eq!(sent_to_newcomer(&mut lobby, &mut keeper, newcomer), (true, false));
+    }
 }

@@ -3,10 +3,13 @@
 #[path = "../arena/mod.rs"]
 mod arena;
 mod audit;
+mod compaction;
 mod disk;
 mod hidden;
+mod meanwhile;
 mod old_ledgers;
 mod promises;
 mod recovery;
 mod store;
 mod views;
+mod writing;

@@ -6,7 +6,8 @@ use roomkeeper::host::header_of;
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::room::{Blueprint, Room};
 use roomkeeper::store::{
-    Archive, Claim, Directory, Lease, Load, Opening, Owner, Retention, Snippet, Store, StoreError, StoredFact, Token, Writer, WriterOptions,
+    Archive, Chunk, ChunkKind, Claim, Directory, Lease, Load, Opening, Owner, Retention, RoomKey, Snippet, Store, StoreError, StoredFact,
+    Token, Writer, WriterOptions,
 };
 
 use crate::arena::{blueprint, options, script, state_of};
@@ -35,6 +36,14 @@ pub fn play(writer: &Writer, blueprint: &Blueprint, name: &str, ticks: u32) -> (
     }
     writer.sync().unwrap();
     (room, hashes)
+}
+
+/// Chunks of facts as one.
+fn as_one(chunks: &[Chunk]) -> Chunk {
+    let items = |chunk: &Chunk| String::from_utf8(chunk.payload.clone()).unwrap()[1..chunk.payload.len() - 1].to_owned();
+    let payload = format!("[{}]", chunks.iter().map(items).collect::<Vec<_>>().join(",\n")).into_bytes();
+    let (first, last) = (chunks.first().unwrap(), chunks.last().unwrap());
+    Chunk { to: last.to, tick_to: last.tick_to, payload, ..first.clone() }
 }
 
 /// The conformance suite.
@@ -67,7 +76,12 @@ pub fn keeps_its_promises(store: Box<dyn Store>) {
     assert_eq!(archive.snippet("arena", "half").unwrap(), saved);
     assert!(matches!(archive.snippet("arena", "none"), Err(StoreError::NoSnippet { .. })));
     assert_eq!(Snippet::from_text("half", &saved.to_text()).unwrap().entities, saved.entities);
-    // Requests are answered once.
+    // Requests are answered once. Those that wait for another room hide none, and are taken back by who does not wait any more.
+    let closed = RoomKey(key.0 + 1);
+    let waiting: Vec<i64> = (0..100).map(|_| archive.store().ask(closed, "reset", "half").unwrap()).collect();
+    assert!(archive.store().withdraw(waiting[0]).unwrap() && !archive.store().withdraw(waiting[0]).unwrap());
+    assert_eq!(archive.store().answer(waiting[0]).unwrap().as_deref(), Some("given up"));
+    assert!(archive.store().requests().unwrap().iter().all(|open| open.id != waiting[0]));
     let request = archive.store().ask(key, "reset", "half").unwrap();
     let mut tries = 0;
     let asked = loop {
@@ -85,6 +99,13 @@ pub fn keeps_its_promises(store: Box<dyn Store>) {
     assert_eq!(archive.store().answer(request).unwrap().as_deref(), Some("done"));
     // What is compacted reads as before.
     let before = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    // Who puts chunks together that somebody else has put together with others by now changes nothing.
+    let chunks = archive.store().chunks(key, ChunkKind::Facts, 0, u64::MAX >> 1, 3).unwrap();
+    for some in [&chunks[..3], &chunks[..2]] {
+        archive.store().replace(key, ChunkKind::Facts, &[as_one(some)]).unwrap();
+        let facts = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+        assert!(before.iter().map(StoredFact::to_json).eq(facts.iter().map(StoredFact::to_json)), "{} of 3", some.len());
+    }
     let mut retention = Retention::default();
     retention.chunk_ticks = 100;
     let compacted = archive.compact("arena", retention, |_| {}).unwrap();

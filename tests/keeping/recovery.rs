@@ -1,10 +1,15 @@
 //! A room outlives its process: it goes on from what was stored as if nothing had happened.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+use serde::{Deserialize, Serialize};
+
 use crate::arena::{blueprint, options, script, state_of};
 use roomkeeper::host::{Keeper, rebuild};
+use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, RoomTick};
-use roomkeeper::room::Room;
+use roomkeeper::room::{Blueprint, Level, Resumed, Room, RoomOptions};
 use roomkeeper::store::{Archive, MemoryStore, Opening, RecoveredScene, Store, Writer, WriterOptions};
 
 fn keep(store: &MemoryStore) -> Writer {
@@ -84,4 +89,106 @@ fn facts_are_numbered_without_gaps_over_a_restart() {
     assert_eq!(outbox.facts.first().map_or(before.seq.0 + 1, |fact| fact.seq.0), before.seq.0 + 1);
     let checkpoints = store.clone().checkpoints(store.clone().rooms().unwrap()[0].key).unwrap();
     assert!(checkpoints.contains(&(RoomTick(100), true)), "the room went on from tick 100: {checkpoints:?}");
+}
+
+#[derive(Component, Serialize, Deserialize)]
+struct Fuse(u32);
+#[derive(Component, Serialize, Deserialize)]
+#[component(storage = "SparseSet")]
+struct Smoke(u32);
+#[derive(Clone, Serialize, Deserialize)]
+struct Seen(u32);
+#[derive(Clone, Serialize, Deserialize)]
+struct Rose {
+    smoke: EntityId,
+}
+
+/// Fuses burn down, which is told once, and so is what is new.
+fn burning(app: &mut App) {
+    app.apply(|rose: On<Happened<Rose>>, index: Res<EntityIndex>, mut smokes: Query<&mut Smoke>| {
+        index.entity(rose.smoke).and_then(|smoke| smokes.get_mut(smoke).ok()).into_iter().for_each(|mut smoke| smoke.0 += 1);
+    });
+    app.add_systems(FixedUpdate, (burn, notice_ends, notice_new).chain());
+}
+
+fn burn(mut fuses: Query<&mut Fuse>) {
+    for mut fuse in &mut fuses {
+        if fuse.0 > 0 {
+            fuse.0 -= 1;
+        }
+    }
+}
+
+fn notice_ends(fuses: Query<Ref<Fuse>, Changed<Fuse>>, mut record: Recorder) {
+    for fuse in fuses.iter().filter(|fuse| fuse.0 == 0) {
+        record.because(&fuse).fact(Seen(0));
+    }
+}
+
+type New = Or<(Added<Fuse>, Changed<Smoke>, Added<Smoke>, Changed<OwnedBy>)>;
+
+fn notice_new(new: Query<(), New>, mut record: Recorder) {
+    if !new.is_empty() {
+        record.fact(Seen(new.iter().count() as u32));
+    }
+}
+
+fn burning_room(rules: fn(&mut App)) -> (Blueprint, RoomOptions) {
+    let protocol = |app: &mut App| {
+        let _ = app.sync::<Fuse>("fuse");
+        let _ = app.sync::<Smoke>("smoke");
+        app.sync_relationship::<OwnedBy>("owned_by");
+        app.fact::<Rose>("rose").stateless_fact::<Seen>("seen");
+    };
+    let level = Level::from_text("fuses.json", r#"{"a": {"fuse": 5}, "b": {"smoke": 1}, "c": {"owned_by": "a"}}"#);
+    (Blueprint::new(protocol, rules), RoomOptions { level: Some(level), check: true, ..RoomOptions::named("fuses") })
+}
+
+/// Plays a room, stores it, and builds it again: the one that never stops, and the one that goes on.
+fn stop_and_go_on(blueprint: &Blueprint, options: &RoomOptions, ticks: u32) -> (Room, Room) {
+    let store = MemoryStore::new();
+    let mut keeper = Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap();
+    let mut first = keeper.room(blueprint, options.clone()).unwrap();
+    for _ in 0..ticks {
+        keeper.handle(&options.name).unwrap().record(first.tick([]).unwrap().into());
+    }
+    drop(keeper.stop());
+    let mut keeper = Keeper::start(Box::new(store), WriterOptions::default()).unwrap();
+    let second = keeper.room(blueprint, options.clone()).unwrap();
+    drop(keeper.stop());
+    assert_eq!(second.tick_now(), RoomTick(ticks));
+    (first, second)
+}
+
+#[test]
+fn what_was_there_before_a_restart_is_not_new_after_it_and_no_fact_is_recorded_twice() {
+    let (blueprint, options) = burning_room(burning);
+    let opening = blueprint.room(options.clone()).unwrap().tick([]).unwrap();
+    let seen: Vec<u32> = opening.facts.iter().filter_map(|fact| fact.get::<Seen>()).map(|seen| seen.0).collect();
+    assert_eq!(seen, [3], "the level of a new room is new");
+    for ticks in [1, 4, 5, 9] {
+        let (mut first, mut second) = stop_and_go_on(&blueprint, &options, ticks);
+        for _ in 0..20 {
+            let (ours, theirs) = (first.tick([]).unwrap(), second.tick([]).unwrap());
+            assert_eq!(ours.batch, theirs.batch, "tick {} after {ticks}", ours.tick);
+        }
+    }
+}
+
+#[test]
+fn what_observers_record_of_what_comes_in_is_not_recorded_again_when_a_room_goes_on() {
+    let (blueprint, options) = burning_room(|app| {
+        burning(app);
+        app.add_observer(|came: On<Insert<Smoke>>, ids: Query<&EntityId>, mut record: Recorder| {
+            ids.get(came.entity).into_iter().for_each(|smoke| record.fact(Rose { smoke: *smoke }));
+        });
+        app.add_systems(Resumed, |mut record: Recorder| record.fact(Seen(1_000)));
+    });
+    let (mut first, mut second) = stop_and_go_on(&blueprint, &options, 7);
+    let smoke = second.entity(EntityId::named("b")).unwrap();
+    assert_eq!(second.world().get::<Smoke>(smoke).unwrap().0, 2, "it rose once");
+    for _ in 0..20 {
+        let (ours, theirs) = (first.tick([]).unwrap(), second.tick([]).unwrap());
+        assert_eq!(ours.batch, theirs.batch, "tick {}", ours.tick);
+    }
 }

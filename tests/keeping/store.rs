@@ -4,6 +4,7 @@
 use crate::arena;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::arena::{blueprint, options, script, state_of};
 use crate::promises::{has_one_owner_for_each_room, keeps_its_promises, play, reader, start};
@@ -11,6 +12,7 @@ use roomkeeper::host::{Keeper, fork, header_of, rebuild_from_facts, rerun};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, Incoming, RoomTick};
 use roomkeeper::room::{Blueprint, Room};
+use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{
     Archive, Durability, Handle, MemoryDirectory, MemoryStore, Opening, Projection, Projector, Retention, Scoreboard, SqliteStore,
     StoreError, StoredFact, Stream, Writer, WriterOptions, copy_room, data_file,
@@ -202,11 +204,11 @@ fn running_a_match_again_gives_the_same_bytes_and_a_room_file_does_so_anywhere()
 
 /// The same game, with chance that comes from outside the room.
 fn careless() -> Blueprint {
-    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     let careless = |mut doors: bevy_ecs::prelude::Query<(&bevy_ecs::prelude::Name, &mut arena::Position)>,
                     clock: bevy_ecs::prelude::Res<RoomClock>| {
         for (_, mut position) in doors.iter_mut().filter(|(name, _)| clock.tick().0 == 123 && name.as_str() == "door_a") {
-            position.0[1] = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as f32;
+            position.0[1] = COUNT.fetch_add(1, Ordering::Relaxed) as f32;
         }
     };
     Blueprint::new(arena::protocol, move |app| {
@@ -406,6 +408,43 @@ fn a_stream_tells_each_fact_once_from_the_start_from_now_or_from_anywhere() {
     let (a, b) = (from_start.next(usize::MAX).unwrap(), from_now.next(usize::MAX).unwrap());
     assert!(!a.is_empty() && a.iter().map(|item| item.fact.seq).eq(b.iter().map(|item| item.fact.seq)));
     assert_eq!(a[0].fact.seq.0, before + 1);
+}
+
+#[test]
+fn a_stream_over_all_rooms_loses_nothing_where_one_of_them_could_not_be_read() {
+    let store = MemoryStore::new();
+    let writer = start(Box::new(store.clone()));
+    for name in ["first", "second"] {
+        drop(play(&writer, &blueprint(), name, 60));
+    }
+    // The first room's facts take two reads: its chunks, and that there are no more.
+    let reads = AtomicU32::new(0);
+    let failing = AroundCommits::new(Box::new(store.clone()), |store, flush| store.commit(flush)).reading(move |what| {
+        let fails = what == "a chunk" && reads.fetch_add(1, Ordering::Relaxed) == 2;
+        if fails { Err(StoreError::Stopped) } else { Ok(()) }
+    });
+    let mut stream = Stream::from_start(Archive::new(Box::new(failing), blueprint().protocol()), None);
+    assert!(stream.next(usize::MAX).is_err());
+    let items = stream.next(usize::MAX).unwrap();
+    for name in ["first", "second"] {
+        let head = reader(&store).head(name).unwrap().unwrap().seq.0;
+        assert!(items.iter().filter(|item| item.room == name).map(|item| item.fact.seq.0).eq(1..=head), "{name}");
+    }
+}
+
+#[test]
+fn a_projection_whose_last_facts_were_cut_off_takes_those_that_got_their_numbers() {
+    let store = MemoryStore::new();
+    let writer = start(Box::new(store.clone()));
+    let (mut room, _) = play(&writer, &blueprint(), "arena", 50);
+    let (head, key) = (archive_count(&store), reader(&store).room("arena").unwrap().key);
+    writer.cursor_keeper().keep("count", key, FactSeq(head + 30), (head + 30).to_string());
+    writer.sync().unwrap();
+    let mut back = Projector::new(Count::default(), reader(&store), "arena").unwrap();
+    drop(writer_goes_on(&store, writer, &mut room, 100));
+    let new = archive_count(&store) - head;
+    assert!(new > 0);
+    assert_eq!(back.catch_up(|_, _, _, _| {}).unwrap(), new);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Clients at the end of simulated links, in simulated time.
 
+mod audiences;
 mod budget;
+mod ends;
 mod foreseen;
 mod interpolation;
 mod joining;

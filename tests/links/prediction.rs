@@ -383,6 +383,107 @@ fn after_a_panic_the_prediction_begins_anew_when_the_client_joins_again() {
     assert_clean(&mut sim, 1);
 }
 
+#[derive(Component, Serialize, Deserialize, Clone, Copy, Debug)]
+struct Aims {
+    #[entities]
+    at: Entity,
+}
+#[derive(Serialize, Deserialize)]
+struct Post;
+#[derive(Clone, Serialize, Deserialize)]
+struct Posted {
+    mark: EntityId,
+    archer: EntityId,
+}
+
+fn archery_protocol(app: &mut App) {
+    let _ = app.sync::<Place>("place");
+    let _ = app.sync_mapped::<Aims>("aims");
+    app.command::<Post>("post").fact::<Posted>("posted");
+}
+
+fn archery_rules(app: &mut App) {
+    app.decide(|post: In<Issued<Post>>| -> Decision { accept(Posted { mark: post.new_id(0), archer: post.new_id(1) }) });
+    app.apply(|posted: On<Happened<Posted>>, mut commands: Commands| {
+        let at = commands.spawn((posted.mark, Place(1.0))).id();
+        commands.spawn((posted.archer, Aims { at }));
+    });
+}
+
+#[test]
+fn what_a_command_creates_may_refer_to_what_it_creates_too() {
+    for check in [false, true] {
+        let link = LinkConditions { delay_millis: 75, ..LinkConditions::PERFECT };
+        let sim = Sim::new(archery_protocol, archery_rules).link(link).predicting();
+        let mut sim = sim.options(|options| options.check = check).client("ann");
+        for nth in 0..10 {
+            sim.issue("ann", &Post).tick();
+            assert_eq!(sim.client_of("ann").prediction().off, None, "after command {nth}");
+            let world = sim.client_mut("ann").world_mut();
+            let aims: Vec<Entity> = world.query::<&Aims>().iter(world).map(|aims| aims.at).collect();
+            assert_eq!(aims.len(), nth + 1, "they are there at once");
+            assert!(aims.iter().all(|at| world.get::<Place>(*at).is_some()), "after command {nth}");
+        }
+        assert_clean(&mut sim, 1);
+        let world = sim.client_mut("ann").world_mut();
+        assert_eq!(world.query_filtered::<(), With<Aims>>().iter(world).count(), 10);
+        assert_eq!(world.query_filtered::<(), With<Place>>().iter(world).count(), 10);
+    }
+}
+
+#[derive(Component, Serialize, Deserialize, Clone, Copy, Debug)]
+struct Lever(bool);
+#[derive(Serialize, Deserialize)]
+struct Pull;
+#[derive(Clone, Serialize, Deserialize)]
+struct Pulled(EntityId);
+/// What the room alone knows: what is pulled goes twice as far.
+#[derive(Resource)]
+struct Oil;
+
+fn lever_protocol(app: &mut App) {
+    let _ = app.sync::<Steps>("steps");
+    let _ = app.sync::<Lever>("lever");
+    app.command::<Pull>("pull").fact::<Pulled>("pulled");
+}
+
+fn lever_rules(app: &mut App) {
+    app.decide(|_: In<Issued<Pull>>, levers: Query<&Lever>| -> Decision {
+        accept(Pulled(id(if levers.iter().any(|lever| lever.0) { "upper" } else { "lower" })))
+    });
+    app.apply(|pulled: On<Happened<Pulled>>, index: Res<EntityIndex>, oil: Option<Res<Oil>>, mut steps: Query<&mut Steps>| {
+        if let Some(mut steps) = index.entity(pulled.0).and_then(|what| steps.get_mut(what).ok()) {
+            steps.0 += if oil.is_some() { 2 } else { 1 };
+        }
+    });
+}
+
+#[test]
+fn a_command_that_does_something_else_when_it_is_predicted_again_is_compared_by_that() {
+    let link = LinkConditions { delay_millis: 100, ..LinkConditions::PERFECT };
+    let mut sim = Sim::new(lever_protocol, lever_rules).link(link).predicting();
+    let world = sim.room_mut().world_mut();
+    world.spawn((id("upper"), Steps(0)));
+    world.spawn((id("lower"), Steps(0)));
+    let lever = world.spawn((id("lever"), Lever(false))).id();
+    world.insert_resource(Oil);
+    let mut sim = sim.client("ann");
+    sim.run_ticks(20);
+    // The lever goes up, of which the client does not know yet when it pulls.
+    sim.room_mut().world_mut().get_mut::<Lever>(lever).unwrap().0 = true;
+    sim.tick();
+    sim.issue("ann", &Pull).tick();
+    let both = |sim: &Sim| (shown::<Steps>(sim, "ann", id("upper")), shown::<Steps>(sim, "ann", id("lower")));
+    assert_eq!(both(&sim), (Some(Steps(0)), Some(Steps(1))));
+    sim.tick();
+    assert_eq!(both(&sim), (Some(Steps(1)), Some(Steps(0))), "it knows now");
+    assert_clean(&mut sim, 1);
+    assert_eq!((rooms::<Steps>(&sim, id("upper")), rooms::<Steps>(&sim, id("lower"))), (Some(Steps(2)), Some(Steps(0))));
+    let told = sim.client_of("ann").told();
+    let is_told = told.mispredicted.iter().any(|wrong| wrong.id == id("upper") && wrong.component.as_deref() == Some("steps"));
+    assert!(is_told, "{:?}", told.mispredicted);
+}
+
 #[test]
 fn at_most_so_many_commands_are_predicted_and_the_others_are_sent() {
     let mut sim = sim(9, LinkConditions { delay_millis: 225, ..LinkConditions::PERFECT }).client("ann");

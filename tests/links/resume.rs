@@ -5,10 +5,10 @@ use bevy_app::prelude::*;
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
-use roomkeeper::client::{Connection, ConnectionState, Replica, ReplicaPlugin, replica_state};
+use roomkeeper::client::{Connection, ConnectionState, Replica, ReplicaPlugin, clear_replica, replica_state};
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{ClientMessage, LeaveReason, Protocol, Resume, RoomId, RoomTick, Step};
+use roomkeeper::protocol::{ClientMessage, LeaveReason, NetId, Protocol, Resume, RoomId, RoomTick, Step};
 use roomkeeper::room::{Blueprint, RoomOptions};
 use roomkeeper::sim::{LinkConditions, Sim};
 use serde::{Deserialize, Serialize};
@@ -428,6 +428,54 @@ fn a_room_that_was_opened_anew_sends_a_snapshot() {
     assert_eq!(sim.lobby_mut().counters().resumed, 0);
     let (room, replica) = (sim.room_state(), sim.client_state("ann"));
     assert_eq!(room.difference(sim.room().world().resource(), &replica), None);
+}
+
+/// Somebody who aims at something.
+fn aim(sim: &mut Sim) -> EntityId {
+    let archer = EntityId::named("archer");
+    let world = sim.room_mut().world_mut();
+    let entity = world.spawn((EntityId::named("mark"), Health(3))).id();
+    world.spawn((archer, Target { entity, weight: 1 }));
+    archer
+}
+
+#[test]
+fn a_replica_can_be_cleared_although_what_goes_refers_to_what_goes() {
+    let mut sim = room(1, 5, LinkConditions::PERFECT, 0);
+    aim(&mut sim);
+    sim.run_ticks(3);
+    let world = sim.client_mut("ann").world_mut();
+    assert_eq!(world.query::<&Target>().iter(world).count(), 1);
+    clear_replica(world).unwrap();
+    assert!(world.resource::<Replica>().is_empty());
+    assert_eq!(world.query::<&NetId>().iter(world).count(), 0);
+}
+
+#[test]
+fn a_room_that_was_opened_anew_without_what_somebody_aimed_at_is_entered() {
+    for aims_again in [false, true] {
+        let mut sim = room(1, 5, LinkConditions::PERFECT, 0);
+        let archer = aim(&mut sim);
+        sim.run_ticks(3).vanish("ann");
+        let lobby = sim.lobby_mut();
+        lobby.close_room("sim", &roomkeeper::protocol::Refusal::ShuttingDown);
+        lobby.open_room(&Blueprint::new(protocol, rules), RoomOptions { check: true, ..RoomOptions::named("sim") }).unwrap();
+        let world = sim.room_mut().world_mut();
+        let entity = world.spawn((EntityId::named("other mark"), Health(9))).id();
+        let mut archer = world.spawn((archer, Health(7)));
+        if aims_again {
+            archer.insert(Target { entity, weight: 1 });
+        }
+        sim.run_ticks(20);
+        sim.reconnect("ann", false).tick_while(|sim| !sim.client_of("ann").is_live());
+        sim.run_ticks(5);
+        let (room, replica) = (sim.room_state(), sim.client_state("ann"));
+        assert_eq!(room.difference(sim.room().world().resource(), &replica), None);
+        let world = sim.client_mut("ann").world_mut();
+        let aimed: Vec<Entity> = world.query::<&Target>().iter(world).map(|target| target.entity).collect();
+        let marked: Vec<Option<i16>> = aimed.iter().map(|entity| world.get::<Health>(*entity).map(|health| health.0)).collect();
+        assert_eq!(marked, if aims_again { vec![Some(9)] } else { vec![] });
+    }
 }
 
 #[test]

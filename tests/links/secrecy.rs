@@ -27,6 +27,8 @@ struct Kind(Mark);
 struct Hand(Mark);
 #[derive(Component, Serialize, Deserialize, Clone, Debug)]
 struct Orders(Mark);
+#[derive(Component, Serialize, Deserialize, Clone, Debug)]
+struct Aim(#[entities] Entity);
 #[derive(Clone, Serialize, Deserialize)]
 struct Shouted {
     who: EntityId,
@@ -45,6 +47,13 @@ fn protocol(app: &mut App) {
     app.sync::<Orders>("orders").latest().to_mask(RED);
     app.stateless_fact::<Shouted>("shouted");
     app.sync_relationship::<OwnedBy>("owned_by");
+    let _ = app.sync_mapped::<Aim>("aim");
+}
+
+/// In which a room has secrets only while something is hidden.
+fn open_protocol(app: &mut App) {
+    let _ = app.sync::<Kind>("kind");
+    app.stateless_fact::<Shouted>("shouted");
 }
 
 fn rules(app: &mut App) {
@@ -294,6 +303,15 @@ fn over_bad_links_everybody_ends_up_with_exactly_what_they_may_know() {
     }
 }
 
+fn shout(sim: &mut Sim, who: &str, words: &Mark) {
+    let shouted = Shouted { who: EntityId::named(who), words: *words };
+    sim.room_mut().world_mut().run_system_once(move |mut record: Recorder| record.fact(shouted.clone())).unwrap();
+}
+
+fn has(sim: &Sim, name: &str, mark: &Mark) -> bool {
+    sim.client_of(name).packets().iter().any(|packet| packet.windows(12).any(|window| window == mark))
+}
+
 /// Two hidden things and a public one that refers to one of them.
 #[test]
 fn facts_and_references_tell_nobody_of_what_they_do_not_see() {
@@ -316,16 +334,9 @@ fn facts_and_references_tell_nobody_of_what_they_do_not_see() {
     assert_eq!((owner(&sim, "ann"), owner(&sim, "ben")), (of_spy(&sim, "ann"), None));
     assert!(of_spy(&sim, "ann").is_some() && of_spy(&sim, "ben").is_none());
     // Who does not see whom a fact names does not hear of it.
-    let shout = |sim: &mut Sim, who: &str, words: &Mark| {
-        let shouted = Shouted { who: EntityId::named(who), words: *words };
-        sim.room_mut().world_mut().run_system_once(move |mut record: Recorder| record.fact(shouted.clone())).unwrap();
-    };
     shout(&mut sim, "spy", b"a_whispering");
     shout(&mut sim, "ann", b"a_loud_shout");
     sim.tick();
-    let has = |sim: &Sim, name: &str, mark: &Mark| {
-        sim.client_of(name).packets().iter().any(|packet| packet.windows(12).any(|window| window == mark))
-    };
     for (mark, to_ben) in [(b"a_whispering", false), (b"a_loud_shout", true), (b"kind_of_spy_", false)] {
         assert_eq!((has(&sim, "ann", mark), has(&sim, "ben", mark)), (true, to_ben), "{}", String::from_utf8_lossy(mark));
     }
@@ -338,6 +349,83 @@ fn facts_and_references_tell_nobody_of_what_they_do_not_see() {
     sim.tick();
     assert_eq!((of_spy(&sim, "ben"), owner(&sim, "ben")), (None, None));
     assert!(sim.room().world().get::<OwnedBy>(crate_).is_some());
+}
+
+#[test]
+fn what_refers_to_something_hidden_is_told_though_it_has_the_number_of_another_that_said_the_same() {
+    let mut sim = Sim::new(protocol, rules).client("ann").client("ben");
+    sim.give("ann", Senses::new().with_mask(RED));
+    let spy = sim.room_mut().world_mut().spawn((EntityId::named("spy"), Kind(*b"kind_of_spy_"), Audience::mask(RED))).id();
+    sim.run_ticks(2);
+    let mut numbers = BTreeSet::new();
+    for _ in 0..3 {
+        let crate_ = sim.room_mut().world_mut().spawn((EntityId::named("crate"), Kind(*b"kind_crate__"), OwnedBy(spy), Aim(spy))).id();
+        sim.run_ticks(2);
+        numbers.insert(*sim.room().world().get::<NetId>(crate_).unwrap());
+        for (name, sees) in [("ann", true), ("ben", false)] {
+            let world = sim.client_of(name).world();
+            let entity = |name: &str| world.resource::<Replica>().entity(EntityId::named(name));
+            let (there, spy) = (entity("crate").unwrap(), entity("spy"));
+            assert_eq!(spy.is_some(), sees);
+            assert_eq!(world.get::<OwnedBy>(there).map(|owner| owner.0), spy, "{name}");
+            assert_eq!(world.get::<Aim>(there).map(|aim| aim.0), Some(spy.unwrap_or(Entity::PLACEHOLDER)), "{name}");
+        }
+        sim.room_mut().world_mut().entity_mut(crate_).despawn();
+        sim.tick();
+    }
+    assert_eq!(numbers.len(), 1, "they had one number after the other");
+    assert_eq!(sim.settle().assert_converged(), 2);
+}
+
+#[test]
+fn who_loses_a_thing_loses_what_its_owner_alone_may_know_though_that_goes_in_the_same_tick() {
+    let mut sim = Sim::new(protocol, rules).client("ann").client("ben");
+    let [ann, ben] = ["ann", "ben"].map(|name| sim.room().entity(EntityId::named(name)).unwrap());
+    let hand = |sim: &Sim, name: &str| {
+        let world = sim.client_of(name).world();
+        let purse = world.resource::<Replica>().entity(EntityId::named("purse")).unwrap();
+        world.get::<Hand>(purse).is_some()
+    };
+    for next in [None, Some(ben)] {
+        let world = sim.room_mut().world_mut();
+        let purse = world.spawn((EntityId::named("purse"), Kind(*b"kind_purse__"), Hand(*b"gold_and_so_"), OwnedBy(ann))).id();
+        sim.run_ticks(2);
+        assert_eq!((hand(&sim, "ann"), hand(&sim, "ben")), (true, false));
+        let mut purse = sim.room_mut().world_mut().entity_mut(purse);
+        purse.remove::<(OwnedBy, Hand)>();
+        if let Some(next) = next {
+            purse.insert(OwnedBy(next));
+        }
+        sim.run_ticks(2);
+        assert_eq!((hand(&sim, "ann"), hand(&sim, "ben")), (false, false));
+        assert_eq!(sim.settle().assert_converged(), 2);
+        let purse = sim.room().entity(EntityId::named("purse")).unwrap();
+        sim.room_mut().world_mut().entity_mut(purse).despawn();
+        sim.tick();
+    }
+}
+
+#[test]
+fn what_is_said_of_somebody_hidden_after_its_end_is_told_to_nobody() {
+    for (protocol, always) in [(protocol as fn(&mut App), true), (open_protocol as fn(&mut App), false)] {
+        let mut sim = Sim::new(protocol, rules).client("ann").client("ben");
+        sim.give("ann", Senses::new().with_mask(RED));
+        ["ann", "ben"].iter().for_each(|name| sim.client_mut(name).keep_packets());
+        let spy = sim.room_mut().world_mut().spawn((EntityId::named("spy"), Kind(*b"kind_of_spy_"), Audience::mask(RED))).id();
+        sim.run_ticks(2);
+        sim.room_mut().world_mut().entity_mut(spy).despawn();
+        sim.tick();
+        shout(&mut sim, "spy", b"a_whispering");
+        shout(&mut sim, "ann", b"a_loud_shout");
+        sim.tick();
+        assert!(sim.room().is_secretive(), "what is said is a secret by itself");
+        sim.run_ticks(2);
+        assert_eq!(sim.room().is_secretive(), always);
+        for name in ["ann", "ben"] {
+            assert!(has(&sim, name, b"a_loud_shout") && !has(&sim, name, b"a_whispering"), "{name}");
+        }
+        assert_eq!(sim.settle().assert_converged(), 2);
+    }
 }
 
 /// What a client was told of entities that it has no more.

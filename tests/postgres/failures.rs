@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use roomkeeper::host::header_of;
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::store::{
-    Archive, Chunk, ChunkKind, Flush, Head, Opening, PostgresOptions, PostgresStore, RoomKey, Seal, Store, StoreError, Writer,
-    WriterOptions,
+    Archive, Chunk, ChunkKind, Claim, Directory, Flush, Head, Load, Opening, PostgresDirectory, PostgresOptions, PostgresStore, RoomKey,
+    Seal, Store, StoreError, Writer, WriterOptions,
 };
 
 use crate::arena::{blueprint, options, script, state_of};
@@ -171,6 +171,20 @@ fn while_the_server_stands_still_it_is_given_up_in_time_and_taken_up_again() {
     assert!(matches!(PostgresStore::read(&place), Err(StoreError::Silent { .. })));
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     server.go_on();
+}
+
+#[test]
+fn a_room_that_can_not_be_given_back_is_not_kept_by_its_host_either() {
+    let Some(server) = Server::start() else { return };
+    let mut place = server.options("given_back");
+    place.patience = Duration::from_secs(1);
+    let mut directory = PostgresDirectory::join(&place, "a", "10.0.0.1:5000", Duration::from_secs(60)).unwrap();
+    assert!(matches!(directory.claim("hall").unwrap(), Claim::Granted(_)));
+    server.stall();
+    assert!(directory.release("hall").is_err());
+    server.go_on();
+    assert!(directory.leases().held().is_empty(), "so it is not renewed, and runs out");
+    assert!(directory.renew(Load::default()).unwrap().is_empty() && directory.leases().held().is_empty());
 }
 
 const PASS: u8 = 0;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::room::RoomRng;
 use roomkeeper::store::{
     Archive, Chunk, ChunkKind, Claim, Directory, Flush, Head, Load, PostgresDirectory, PostgresOptions, PostgresStore, RoomKey, Seal,
-    Store, StoreError, Token, WriterOptions,
+    Store, StoreError, Token, WriterOptions, share_at,
 };
 
 use crate::arena::{blueprint, options, script, state_of};
@@ -312,6 +313,30 @@ fn hosts_with_leases_and_one_that_has_everything_exclude_each_other() {
     let directory = PostgresDirectory::join(&place, "a", "a", ttl).unwrap();
     assert!(matches!(PostgresStore::open_as(&place, "a", directory.leases()), Err(StoreError::Served { .. })));
     drop(alone);
+}
+
+#[test]
+fn whoever_is_refused_the_name_of_a_host_does_not_move_its_address() {
+    let Some(server) = shared() else { return };
+    let (place, ttl) = (server.options("renamed"), Duration::from_secs(20));
+    let mut a = Host::new(&place, "a", ttl);
+    assert!(matches!(a.directory.claim("hall").unwrap(), Claim::Granted(_)));
+    // Whatever became of its row in the directory, it puts it right when it renews its leases.
+    drop(PostgresDirectory::join(&place, "a", "elsewhere.example:5000", ttl).unwrap());
+    for gone in [false, true] {
+        if gone {
+            server.sql(&place, "DELETE FROM host");
+        }
+        assert!(a.directory.renew(Load::default()).unwrap().is_empty());
+        assert_eq!(a.directory.find("hall").unwrap().unwrap().address, "a.example:5000");
+    }
+    // As servers do it, nobody sees another address for a moment.
+    server.sql(&place, "CREATE DATABASE renamed");
+    let address = format!("postgres://rooms@127.0.0.1:{}/renamed", server.port());
+    let share = |reached| share_at(Path::new(&address), "a", reached, ttl);
+    let (_store, mut directory) = share("10.0.0.1:5000").unwrap();
+    assert!(matches!(share("10.0.0.2:5000").map(drop), Err(StoreError::Served { .. })));
+    assert_eq!(directory.hosts().unwrap()[0].address, "10.0.0.1:5000");
 }
 
 /// Not a test by itself: what the process does that the next test stops and wakes up. It writes until it is refused.

@@ -193,6 +193,22 @@ fn a_row_that_is_not_what_was_written_is_named_and_cuts_off_no_other_room() {
 }
 
 #[test]
+fn an_impossible_number_in_the_row_of_one_room_keeps_no_other_from_being_served() {
+    let Some(server) = shared() else { return };
+    let place = server.options("impossible");
+    let writer = start(Box::new(PostgresStore::open(&place).unwrap()));
+    for name in ["arena", "beside"] {
+        drop(play(&writer, &blueprint(), name, 10));
+    }
+    drop(writer);
+    server.sql(&place, "UPDATE room SET sealed_tick = -1 WHERE name = 'arena'");
+    let mut keeper = Keeper::start(Box::new(PostgresStore::open(&place).unwrap()), WriterOptions::default()).unwrap();
+    let error = keeper.room(&blueprint(), options("arena")).map(drop).unwrap_err().to_string();
+    assert!(error.contains("its row in the table of rooms"), "{error}");
+    assert_eq!(keeper.room(&blueprint(), options("beside")).unwrap().tick_now(), RoomTick(10));
+}
+
+#[test]
 fn a_text_that_postgres_can_not_hold_stops_no_room() {
     let Some(server) = shared() else { return };
     let mut store = PostgresStore::open(&server.options_by_socket("zero")).unwrap();

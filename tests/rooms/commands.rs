@@ -139,6 +139,21 @@ fn a_command_may_not_name_another_player_nor_what_is_theirs() {
 }
 
 #[test]
+fn a_command_on_something_hidden_of_another_player_is_answered_as_one_on_nothing() {
+    let mut sim = sim();
+    let ann = sim.room().entity(EntityId::named("ann")).unwrap();
+    sim.room_mut().world_mut().spawn((EntityId::named("stash"), Key, OwnedBy(ann), Audience::OWNER));
+    sim.tick();
+    for item in ["stash", "nothing"] {
+        sim.issue("bob", &Take { item: EntityId::named(item) }).run_ticks(2);
+    }
+    assert_eq!(sim.rejections("bob"), ["no_such_entity", "no_such_entity"]);
+    // To its owner it is there.
+    sim.issue("ann", &Take { item: EntityId::named("stash") }).run_ticks(2);
+    assert_eq!(sim.rejections("ann"), ["already_taken"]);
+}
+
+#[test]
 fn what_a_leaver_owned_is_anybodys() {
     let mut sim = sim();
     sim.issue("ann", &key()).run_ticks(2).leave("ann");

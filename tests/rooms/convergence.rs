@@ -301,6 +301,28 @@ fn a_replica_that_is_written_to_says_what_differs_and_is_put_right() {
 }
 
 #[test]
+fn a_second_difference_soon_after_the_first_is_put_right_too() {
+    let mut sim = Sim::new(protocol, |_| {}).client("ann");
+    let id = EntityId::named("statue");
+    sim.room_mut().world_mut().spawn((id, Health(7)));
+    sim.run_ticks(25);
+    let replica = sim.client_of("ann").world().resource::<roomkeeper::client::Replica>().entity(id).unwrap();
+    for _ in 0..2 {
+        sim.client_mut("ann").world_mut().get_mut::<Health>(replica).unwrap().0 = 99;
+        // The hash on its batch tells of it.
+        sim.room_mut().world_mut().spawn(Health(1));
+        sim.run_ticks(5);
+    }
+    assert_eq!(sim.client_of("ann").told().diverged.len(), 1, "a member is not sent two snapshots within a second");
+    // Nothing happens any more that could tell of it again.
+    sim.run_ticks(25);
+    assert_eq!(sim.client_of("ann").world().get::<Health>(replica), Some(&Health(7)));
+    assert_eq!(sim.client_of("ann").told().diverged.len(), 2);
+    let counters = sim.lobby_mut().counters();
+    assert_eq!((counters.resyncs, counters.resyncs_refused), (2, 1));
+}
+
+#[test]
 fn a_replica_that_loses_a_component_or_an_entity_gets_it_back() {
     let mut sim = Sim::new(protocol, |_| {}).client("ann");
     let (statue, lamp) = (EntityId::named("statue"), EntityId::named("lamp"));

@@ -115,6 +115,34 @@ fn a_room_that_failed_does_not_tick_again() {
     assert_eq!(room.snapshot().unwrap_err(), fault);
 }
 
+/// A row of dominoes: each that falls knocks the next one over.
+#[derive(Clone, Serialize, Deserialize)]
+struct Fell(u32);
+
+fn dominoes(count: u32) -> Room {
+    let protocol = |app: &mut App| {
+        app.fact::<Fell>("fell");
+    };
+    let rules = move |app: &mut App| {
+        app.apply(|fell: On<Happened<Fell>>, mut record: Recorder| {
+            if fell.0 > 1 {
+                record.fact(Fell(fell.0 - 1));
+            }
+        });
+        app.add_systems(FixedUpdate, move |mut record: Recorder| record.fact(Fell(count)));
+    };
+    Room::new(RoomOptions::named("dominoes"), protocol, rules).unwrap()
+}
+
+#[test]
+fn a_fact_that_records_itself_stops_its_room_in_words_and_not_the_process() {
+    assert_eq!(dominoes(100).tick([]).unwrap().facts.len(), 100);
+    let mut room = dominoes(u32::MAX);
+    let fault = room.tick([]).unwrap_err();
+    assert!(fault.message.contains("more than 128 facts") && fault.message.contains("fell"), "{fault}");
+    assert_eq!(room.tick([]).unwrap_err(), fault);
+}
+
 fn refused(protocol: impl FnOnce(&mut App), rules: impl FnOnce(&mut App)) -> String {
     Room::new(RoomOptions::named("refused"), protocol, rules).unwrap_err().to_string()
 }

@@ -9,6 +9,7 @@ mod convergence;
 mod faults;
 mod flow;
 mod json_forms;
+mod pasts;
 mod quantised;
 mod rewind;
 mod snippets;

@@ -1,11 +1,17 @@
 //! A scene is reset to a stored state under the eyes of its members; a fact is undone.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use crate::arena::{DoorState, Heal, Health, LEVEL, Open, Position, protocol, rules};
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
+
+use crate::arena::{DoorState, Heal, Health, LEVEL, Open, Position, blueprint, options, protocol, rules};
+use roomkeeper::host::Keeper;
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Change, FactSeq, Incoming, Reverted, RoomTick, SceneReset};
+use roomkeeper::protocol::{Change, CommandId, FactSeq, Incoming, Reverted, RoomTick, SceneReset};
 use roomkeeper::room::Level;
 use roomkeeper::sim::Sim;
+use roomkeeper::store::{Archive, MemoryStore, WriterOptions};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 fn sim() -> Sim {
@@ -80,6 +86,96 @@ fn who_joined_later_stays_and_who_left_does_not_come_back() {
 }
 
 #[test]
+fn what_belonged_to_somebody_who_has_left_belongs_to_nobody_after_a_reset() {
+    let mut sim = sim();
+    let [thing, bob] = ["crate", "bob"].map(|name| sim.room().entity(EntityId::named(name)).unwrap());
+    sim.room_mut().world_mut().entity_mut(thing).insert(OwnedBy(bob));
+    sim.settle();
+    let (saved_at, saved) = (sim.room().tick_now(), state(&mut sim));
+    assert_eq!(value(&mut sim, "crate", "owned_by"), Some(EntityId::named("bob").to_string().into()));
+    let members: Vec<EntityId> = sim.room().members().iter().collect();
+    sim.leave("bob");
+    sim.room_mut().world_mut().entity_mut(thing).insert(Health(1));
+    reset(&mut sim, "then", saved_at, members, saved);
+    assert_eq!(sim.facts_of::<SceneReset>().len(), 1);
+    assert_eq!((value(&mut sim, "crate", "health"), value(&mut sim, "crate", "owned_by")), (Some(7.into()), None));
+    sim.settle();
+    assert_eq!(sim.assert_converged(), 1);
+}
+
+#[test]
+fn who_sits_in_a_vehicle_that_goes_stays() {
+    let riding = |app: &mut App| {
+        protocol(app);
+        app.sync_relationship::<ChildOf>("rides_in");
+    };
+    let mut sim = Sim::new(riding, rules).client("ann");
+    sim.settle();
+    let (saved_at, saved) = (sim.room().tick_now(), state(&mut sim));
+    let members: Vec<EntityId> = sim.room().members().iter().collect();
+    sim.join("cid");
+    let riders = ["ann", "cid"].map(|name| sim.room().entity(EntityId::named(name)).unwrap());
+    let world = sim.room_mut().world_mut();
+    let cart = world.spawn((EntityId::with_name("cart"), Position([0.0, 0.0]))).id();
+    let wagon = world.spawn((EntityId::with_name("wagon"), Position([1.0, 0.0]), ChildOf(cart))).id();
+    world.entity_mut(riders[0]).insert(ChildOf(cart));
+    world.entity_mut(riders[1]).insert(ChildOf(wagon));
+    sim.settle();
+    reset(&mut sim, "before", saved_at, members, saved);
+    let at = |name: &str| sim.room().entity(EntityId::named(name));
+    assert_eq!([at("cart"), at("wagon")], [None, None]);
+    assert_eq!([at("ann"), at("cid")], riders.map(Some), "neither is gone, nor made anew");
+    assert!(riders.iter().all(|rider| !sim.room().world().entity(*rider).contains::<ChildOf>()));
+    sim.settle();
+    assert_eq!(sim.assert_converged(), 2);
+}
+
+/// That a door came to be there.
+#[derive(Clone, Serialize, Deserialize)]
+struct Appeared {
+    door: EntityId,
+}
+#[derive(Component, Serialize, Deserialize)]
+struct Noted;
+
+#[test]
+fn what_observers_record_of_what_a_level_or_a_reset_brings_is_in_the_ledger() {
+    let noting = |app: &mut App| {
+        protocol(app);
+        let _ = app.sync::<Noted>("noted");
+        app.fact::<Appeared>("appeared");
+    };
+    let noted = |app: &mut App| {
+        rules(app);
+        app.add_observer(|came: On<Insert<DoorState>>, ids: Query<&EntityId>, mut record: Recorder| {
+            ids.get(came.entity).into_iter().for_each(|door| record.fact(Appeared { door: *door }));
+        });
+        app.apply(|appeared: On<Happened<Appeared>>, index: Res<EntityIndex>, mut commands: Commands| {
+            if let Some(door) = index.entity(appeared.door) {
+                commands.entity(door).insert(Noted);
+            }
+        });
+    };
+    let mut sim = Sim::new(noting, noted).level(Level::from_text("arena.json", LEVEL)).client("ann");
+    let appeared = |sim: &Sim| sim.facts_of::<Appeared>().iter().map(|appeared| appeared.door).collect::<Vec<_>>();
+    let doors = ["door_a", "door_b"].map(EntityId::named);
+    assert_eq!(appeared(&sim), doors);
+    assert!(doors.iter().all(|door| sim.room().world().get::<Noted>(sim.room().entity(*door).unwrap()).is_some()));
+    let (saved_at, saved) = (sim.room().tick_now(), state(&mut sim));
+    let members: Vec<EntityId> = sim.room().members().iter().collect();
+    let door = sim.room().entity(doors[1]).unwrap();
+    sim.room_mut().world_mut().despawn(door);
+    sim.settle();
+    reset(&mut sim, "then", saved_at, members, saved);
+    assert_eq!(appeared(&sim), [doors[0], doors[1], doors[1]]);
+    let of = |name: &str| sim.ledger().iter().rfind(|fact| &*fact.name == name).unwrap();
+    assert_eq!(of("appeared").cause, Some(of("scene_reset").seq));
+    assert_eq!(value(&mut sim, "door_b", "noted"), Some(Value::Null));
+    sim.settle();
+    assert_eq!(sim.assert_converged(), 1);
+}
+
+#[test]
 fn what_was_due_when_it_was_saved_is_due_as_long_after_the_reset() {
     let mut sim = sim();
     let saved_at = sim.room().tick_now();
@@ -139,4 +235,30 @@ fn a_fact_is_undone_where_nothing_changed_it_since_and_the_ledger_shows_both() {
     assert!(sim.ledger().iter().map(|fact| fact.seq).eq((1..=sim.ledger().len() as u64).map(FactSeq)), "nothing is taken out");
     sim.settle();
     assert_eq!(sim.assert_converged(), 2);
+}
+
+#[test]
+fn what_two_facts_of_one_tick_wrote_is_a_conflict_and_stays() {
+    let (store, ann) = (MemoryStore::new(), EntityId::named("ann"));
+    let mut keeper = Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap();
+    let mut room = keeper.room(&blueprint(), options("arena")).unwrap();
+    let heal = |id| Incoming::Command { user: ann, id: CommandId(id), kind: 1, seen: None, payload: bytes::Bytes::from_static(&[20]) };
+    for incoming in [vec![Incoming::Join { user: ann, name: "ann".into() }], vec![heal(1), heal(2)], vec![heal(3)]] {
+        let outbox = room.tick(incoming).unwrap();
+        keeper.handle("arena").unwrap().record(outbox.into());
+    }
+    keeper.writer().sync().unwrap();
+    let mut archive = Archive::new(Box::new(store), blueprint().protocol());
+    let healed: Vec<FactSeq> =
+        archive.facts("arena", FactSeq(1), 100).unwrap().iter().filter(|fact| fact.kind == "healed").map(|fact| fact.seq).collect();
+    let mut undo = |seq: FactSeq| {
+        let changes = archive.changes_of("arena", seq).unwrap();
+        let outbox = room.tick([Incoming::Revert { seq, changes }]).unwrap();
+        let reverted = outbox.facts.iter().find_map(|fact| fact.get::<Reverted>()).unwrap().clone();
+        let health = room.world().get::<Health>(room.entity(ann).unwrap()).unwrap().0;
+        (reverted.undone, reverted.conflicts, health)
+    };
+    assert_eq!(undo(healed[2]), (1, vec![], 70), "alone in its tick");
+    assert_eq!(undo(healed[1]), (0, vec![format!("{ann}.health")], 70));
+    drop(keeper.stop());
 }

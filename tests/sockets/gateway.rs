@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient};
 use roomkeeper::client::{Credentials, LinkStatus, UdpLink, unix_time};
 use roomkeeper::host::ConnectionId;
 use roomkeeper::host::gateway::{Access, BindError, Gateway, GatewayCounters, GatewayEvent, GatewayLimits, Shard, ShardConfig};
 use roomkeeper::net::{DatagramSocket, LinkedSocket, MemoryNetwork};
 use roomkeeper::prelude::EntityId;
-use roomkeeper::protocol::Admission;
+use roomkeeper::protocol::{Admission, TRANSPORT_ID};
 
 const STEP: Duration = Duration::from_millis(50);
 const START: Duration = Duration::from_secs(1_800_000_000);
@@ -306,4 +307,31 @@ fn one_token_lets_in_one_client_whichever_thread_it_comes_to() {
     busy.until("both were there", |busy| busy.gateway.counters().connected == 2);
     busy.until("neither is there", |busy| busy.inside == 0 && busy.gateway.counters().disconnected == 2);
     assert_eq!(busy.gateway.counters().duplicates, 1);
+}
+
+#[test]
+fn strangers_who_ask_for_a_place_for_ever_and_never_take_it_keep_nobody_out_for_long() {
+    let (network, address) = (MemoryNetwork::new(), "10.0.0.1:5000".parse().unwrap());
+    let mut config = config();
+    // As many as the transport remembers at a time, and more.
+    (config.limits.pending_max, config.limits.requests_burst) = (10_000, 10_000);
+    let mut shard = Shard::over(Box::new(network.bind(address).unwrap()), &config, START).unwrap();
+    for nth in 10..4_300_u64 {
+        let for_ever = u64::MAX - START.as_secs();
+        let connect_token = ConnectToken::generate(START, TRANSPORT_ID, for_ever, nth, 5, vec![address], None, &[0; 32]).unwrap();
+        let mut stranger = NetcodeClient::new(START, ClientAuthentication::Secure { connect_token }).unwrap();
+        let from = [10, 1, (nth >> 8) as u8, nth as u8];
+        let mut socket = network.bind((from, 5_000).into()).unwrap();
+        socket.send(stranger.update(STEP).unwrap().0, address).unwrap();
+        shard.receive(START, 10);
+    }
+    let unheard = shard.counters().unusable;
+    assert!((1..1_000).contains(&unheard), "it remembers no more: {unheard}");
+    let now = START + Duration::from_secs(15);
+    shard.flush(now);
+    let credentials = Credentials::Unauthenticated { server: address, admission: admission(1) };
+    let socket = Box::new(network.bind("10.0.0.2:0".parse().unwrap()).unwrap());
+    let link = UdpLink::connect_over(socket, &credentials, now).unwrap();
+    let pair = Pair { now, ..Pair::new(shard, link) };
+    assert!(pair.join().connected.is_some());
 }

@@ -26,6 +26,9 @@ struct Waves(u32);
 struct Wave;
 #[derive(Clone, Serialize, Deserialize)]
 struct Waved(EntityId);
+/// Is never heard, and always answered.
+#[derive(Serialize, Deserialize)]
+struct Shout(Vec<u8>);
 /// Told in every tenth tick, with the tick.
 #[derive(Clone, Serialize, Deserialize)]
 struct Rang(u32);
@@ -33,7 +36,7 @@ struct Rang(u32);
 fn protocol(app: &mut App) {
     let _ = app.sync::<Mark>("mark");
     let _ = app.sync::<Waves>("waves");
-    app.command::<Wave>("wave").fact::<Waved>("waved").stateless_fact::<Rang>("rang");
+    app.command::<Wave>("wave").command::<Shout>("shout").fact::<Waved>("waved").stateless_fact::<Rang>("rang");
 }
 
 fn rules(app: &mut App) {
@@ -49,6 +52,7 @@ fn rules(app: &mut App) {
         }
     });
     app.decide(|wave: In<Issued<Wave>>| accept(Waved(wave.author_id)));
+    app.decide(|_: In<Issued<Shout>>| -> Decision { reject("too_loud") });
     app.apply(|waved: On<Happened<Waved>>, index: Res<EntityIndex>, mut all: Query<&mut Waves>| {
         index.entity(waved.0).and_then(|who| all.get_mut(who).ok()).into_iter().for_each(|mut waves| waves.0 += 1);
     });
@@ -65,6 +69,7 @@ struct Told {
     states: Vec<ConnectionState>,
     rang: Vec<u32>,
     unanswered: Vec<(CommandId, bool)>,
+    rejected: usize,
 }
 
 /// A server, a client, and between them a network that can be cut.
@@ -103,6 +108,7 @@ impl Stage {
         });
         app.add_observer(|rang: On<Happened<Rang>>, mut told: ResMut<Told>| told.rang.push(rang.0));
         app.add_observer(|lost: On<Unanswered>, mut told: ResMut<Told>| told.unanswered.push((lost.id, lost.arrived)));
+        app.add_observer(|_: On<Rejected>, mut told: ResMut<Told>| told.rejected += 1);
         app.add_observer(|diverged: On<Diverged>| panic!("{:?}", *diverged));
         Self { server, outside, inside, client: None, is_cut: false, app }
     }
@@ -239,6 +245,70 @@ fn who_is_cut_off_for_longer_comes_back_by_itself_to_its_seat_and_learns_what_ne
     assert_eq!(stage.told().unanswered, [(CommandId(2), false)]);
     stage.wave();
     stage.until("another wave", |stage| stage.waves() == Some(2));
+}
+
+#[test]
+fn over_a_simulated_link_with_delay_it_comes_back_as_well() {
+    let mut stage = Stage::open();
+    stage.connect("hall", 1);
+    stage.app.world_mut().resource_mut::<UdpTransport>().set_link("rtt=40ms".parse().unwrap(), 7);
+    stage.until_in();
+    stage.cut(Duration::from_secs(7));
+    assert!(matches!(stage.state(), ConnectionState::Reconnecting(_)), "{}", stage.state());
+    stage.until_in();
+    assert_eq!(stage.server.counters().0.resumed, 1);
+    stage.wave();
+    stage.until("a wave", |stage| stage.waves() == Some(1));
+}
+
+#[test]
+fn who_asks_for_more_than_a_network_takes_that_stands_still_is_answered_when_it_goes_on() {
+    let mut stage = Stage::open();
+    stage.connect("hall", 1);
+    stage.until_in();
+    stage.is_cut = true;
+    // At most 64 KiB are on their way at a time; the rest waits.
+    for _ in 0..120 {
+        issue(stage.app.world_mut(), &Shout(vec![7; 900])).unwrap();
+    }
+    stage.pass(Duration::from_millis(1_500));
+    assert_eq!(*stage.state(), ConnectionState::Degraded);
+    stage.is_cut = false;
+    stage.until("all are answered", |stage| stage.told().rejected == 120);
+    stage.until_in();
+    stage.wave();
+    stage.until("a wave", |stage| stage.waves() == Some(1));
+}
+
+#[test]
+fn who_leaves_before_it_was_let_in_is_not_let_in() {
+    let mut stage = Stage::open();
+    stage.is_cut = true;
+    stage.connect("hall", 1);
+    stage.pass(Duration::from_millis(100));
+    assert_eq!(*stage.state(), ConnectionState::Connecting);
+    stage.app.world_mut().resource_mut::<Connection>().leave();
+    stage.is_cut = false;
+    stage.pass(Duration::from_secs(1));
+    assert_eq!((stage.state(), stage.server.lobby().member_count("hall")), (&ConnectionState::Idle, 0));
+    stage.connect("hall", 2);
+    stage.until_in();
+}
+
+#[test]
+fn a_server_that_can_not_be_understood_is_hung_up_on_and_the_reason_stays() {
+    let mut stage = Stage::open();
+    stage.connect("hall", 1);
+    stage.until_in();
+    stage.app.world_mut().resource_mut::<Connection>().deliver(bytes::Bytes::from_static(&[0xff]));
+    stage.round();
+    let ConnectionState::Broken(why) = stage.state().clone() else { panic!("{}", stage.state()) };
+    stage.until("the server knows", |stage| stage.server.lobby().member_count("hall") == 0);
+    stage.pass(Duration::from_millis(300));
+    assert_eq!(*stage.state(), ConnectionState::Broken(why));
+    // A game that asks anew gets in.
+    stage.connect("hall", 2);
+    stage.until_in();
 }
 
 #[test]

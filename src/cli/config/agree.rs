@@ -2,13 +2,21 @@
 
 use super::keys::nearest;
 use super::load::{ConfigError, Loaded, Origin};
+use super::settings::Config;
+use crate::host::gateway::threads_for;
 use crate::room::Level;
 use crate::store::names_postgres;
+
+/// How many clients a thread of the gateway can hold.
+const CLIENTS_OF_A_THREAD_MAX: usize = 256;
 
 /// Finds what does not go together, and lets follow what follows. Of values that could not be read nothing is said.
 pub(super) fn agree(loaded: &mut Loaded, unread: &[String], wrong: &mut Vec<ConfigError>) {
     let unread = |path: &str| unread.iter().any(|unread| unread == path);
     access(loaded, &unread, wrong);
+    reach(loaded, &unread, wrong);
+    gateway(loaded, &unread, wrong);
+    looking(loaded, &unread, wrong);
     keeping(loaded, &unread, wrong);
     sharing(loaded, &unread, wrong);
     publishing(loaded, &unread, wrong);
@@ -48,6 +56,92 @@ fn access(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<Confi
             wrong.push(ConfigError { origin: loaded.origin("listen.bind"), what });
         }
         _ => {}
+    }
+}
+
+/// True if the fleet tells where players reach this server, before it listens.
+#[cfg(feature = "agones")]
+fn is_told_by_a_fleet(config: &Config) -> bool {
+    config.agones.port.or_else(crate::host::agones::sidecar_port).is_some()
+}
+
+#[cfg(not(feature = "agones"))]
+fn is_told_by_a_fleet(_: &Config) -> bool {
+    false
+}
+
+/// Where players reach it is known, if somebody is told so: tokens name the addresses for which they are good, and other servers send players on. An
+/// address that stands for all of a machine's own is none that anybody can go to.
+fn reach(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
+    let (listen, share) = (&loaded.config.listen, &loaded.config.share);
+    let is_known = !listen.bind.ip().is_unspecified() || !listen.public_addresses.is_empty() || is_told_by_a_fleet(&loaded.config);
+    if is_known || ["listen.bind", "listen.public_addresses", "share.address"].into_iter().any(unread) {
+        return;
+    }
+    let bind = format!("listen.bind = \"{}\"", listen.bind);
+    if listen.key.is_some() {
+        let what = format!(
+            "{bind}: no token could name it, so listen.public_addresses is wanted, the addresses at which players reach this server, \
+            since there is a listen.key, from {}",
+            loaded.origin("listen.key")
+        );
+        wrong.push(ConfigError { origin: loaded.origin("listen.bind"), what });
+    }
+    if share.host.is_some() && share.address.is_none() {
+        let what = format!(
+            "{bind}: nobody could be sent to it by other servers, so share.address or listen.public_addresses is wanted, \
+            since there is a share.host, from {}",
+            loaded.origin("share.host")
+        );
+        wrong.push(ConfigError { origin: loaded.origin("listen.bind"), what });
+    }
+}
+
+/// The gateway's threads can hold as many as may come. What nobody said of that follows from how many threads there are.
+fn gateway(loaded: &mut Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
+    if ["listen.gateway_threads", "limits.sessions_max"].into_iter().any(unread) {
+        return;
+    }
+    let sessions = loaded.config.limits.sessions_max;
+    let threads = match loaded.config.listen.gateway_threads {
+        0 => threads_for(sessions),
+        threads => threads.into(),
+    };
+    let most = threads * CLIENTS_OF_A_THREAD_MAX;
+    if sessions <= most {
+        return;
+    }
+    let (origin, because) = (loaded.origin("limits.sessions_max"), loaded.origin("listen.gateway_threads"));
+    if origin == Origin::Default {
+        loaded.config.limits.sessions_max = most;
+        loaded.origins.insert("limits.sessions_max".to_owned(), because);
+        return;
+    }
+    let because = if because == Origin::Default { String::new() } else { format!(", from {because}") };
+    let what = format!(
+        "limits.sessions_max = {sessions}: at most {most} is wanted, {CLIENTS_OF_A_THREAD_MAX} for each of {threads} threads of the gateway{because}"
+    );
+    wrong.push(ConfigError { origin, what });
+}
+
+/// Nobody looks in by mistake, and no key is for nothing.
+fn looking(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
+    if ["admin.bind", "admin.key", "admin.token_key", "listen.key"].into_iter().any(unread) {
+        return;
+    }
+    let (admin, key) = (&loaded.config.admin, &loaded.config.listen.key);
+    let mut say = |path: &str, what: String| wrong.push(ConfigError { origin: loaded.origin(path), what });
+    let Some(bind) = admin.bind else {
+        for (path, _) in [("admin.key", &admin.key), ("admin.token_key", &admin.token_key)].iter().filter(|(_, key)| key.is_some()) {
+            say(path, format!("{path}: there is no admin server that it could let in to, so admin.bind is wanted"));
+        }
+        return;
+    };
+    if admin.key.is_none() && !bind.ip().is_loopback() {
+        say("admin.bind", format!("admin.bind = \"{bind}\": it can be reached from outside, so admin.key is wanted"));
+    }
+    if admin.token_key.is_some() && key.is_none() {
+        say("admin.token_key", "admin.token_key: there is no key to make tokens with, so listen.key is wanted".to_owned());
     }
 }
 

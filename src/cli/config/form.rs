@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use crate::host::Host;
 use crate::protocol::LinkConditions;
 use crate::protocol::limits::TICK_MILLIS;
 use crate::store::names_postgres;
@@ -247,6 +248,22 @@ impl Form for Words {
     fn read(&self, given: &Given) -> Result<String, String> {
         let text = given.text().filter(|text| (1..=self.0).contains(&text.len()));
         text.map(str::to_owned).ok_or_else(|| format!("text of 1 to {} bytes is wanted", self.0))
+    }
+
+    fn write(&self, value: &String) -> Option<String> {
+        Some(quote(value))
+    }
+}
+
+/// The name of a room, as a host takes it.
+pub(super) struct RoomName;
+
+impl Form for RoomName {
+    type Value = String;
+
+    fn read(&self, given: &Given) -> Result<String, String> {
+        let name = given.text().unwrap_or_default();
+        Host::check_name(name).map(|()| name.to_owned())
     }
 
     fn write(&self, value: &String) -> Option<String> {

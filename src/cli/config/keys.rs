@@ -1,8 +1,8 @@
 //! Every key: its name, the place of its value, what it may be.
 
 use super::form::{
-    Address, Addresses, Bytes, Bytes32, Chance, Conditions, Count, Filter, Fitting, Form, Given, Many, OneOf, Path, Perhaps, Switch, Ticks,
-    Time, Words,
+    Address, Addresses, Bytes, Bytes32, Chance, Conditions, Count, Filter, Fitting, Form, Given, Many, OneOf, Path, Perhaps, RoomName,
+    Switch, Ticks, Time, Words,
 };
 use super::settings::{Config, Room, Template};
 use crate::cli::options::Survives;
@@ -22,6 +22,8 @@ pub(super) struct Key<T> {
     pub(super) write: fn(&T) -> Option<String>,
     /// True if a file's relative paths are meant.
     pub(super) is_path: bool,
+    /// True if it may hold a password: what is wrong with a value is told without it.
+    pub(super) is_secret: bool,
 }
 
 /// A section of the file.
@@ -34,12 +36,16 @@ macro_rules! key {
     ($name:literal, $form:expr, $($place:ident).+) => {
         Key { is_path: false, ..key!(path $name, $form, $($place).+) }
     };
+    (secret $name:literal, $form:expr, $($place:ident).+) => {
+        Key { is_secret: true, ..key!($name, $form, $($place).+) }
+    };
     (path $name:literal, $form:expr, $($place:ident).+) => {
         Key {
             name: $name,
             read: |all, given| $form.read(given).map(|value| all.$($place).+ = value),
             write: |all| $form.write(&all.$($place).+),
             is_path: true,
+            is_secret: false,
         }
     };
 }
@@ -127,7 +133,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         name: "nats",
         keys: &[
-            key!("url", Perhaps(NATS), nats.url),
+            key!(secret "url", Perhaps(NATS), nats.url),
             key!("stream", STREAM, nats.stream),
             key!("prefix", PREFIX, nats.prefix),
             key!(path "credentials", Path, nats.credentials),
@@ -156,7 +162,7 @@ pub(super) const TEMPLATE: &[Key<Template>] = &[
 ];
 
 /// The keys of a room.
-pub(super) const ROOM: &[Key<Room>] = &[key!("name", Words(NAME_BYTES_MAX), name), key!("template", Words(NAME_BYTES_MAX), template)];
+pub(super) const ROOM: &[Key<Room>] = &[key!("name", RoomName, name), key!("template", Words(NAME_BYTES_MAX), template)];
 
 const SURVIVES: OneOf<Survives> = OneOf(&[("process-crash", Survives::ProcessCrash), ("power-loss", Survives::PowerLoss)]);
 

@@ -101,7 +101,8 @@ impl Notes {
             }
             Err(wanted) => {
                 self.unread.push(path.to_owned());
-                self.wrong(origin, format!("{path} = {given}: {wanted}"));
+                let given = if key.is_secret { String::new() } else { format!(" = {given}") };
+                self.wrong(origin, format!("{path}{given}: {wanted}"));
             }
         }
     }

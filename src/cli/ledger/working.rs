@@ -13,7 +13,7 @@ use super::reading::print;
 use super::{head, or_last, progress};
 use crate::host::{Edit, rebuild_from_facts, rerun, view_of};
 use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick};
-use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, StoreError, copy_room, is_served, store_at};
+use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, StoreError, copy_room, is_served, place_for_people, store_at};
 
 /// How long a host has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -177,15 +177,16 @@ pub(super) fn export(archive: &mut Archive, room: &str, to: &Path) -> Result<(),
 
 pub(super) fn import(game: &Game, data: &Path, room: Option<&str>, file: &Path) -> Result<(), CliError> {
     let (mut archive, name) = super::open(game, file, room)?;
-    let mut into = store_at(data, Durability::PowerLoss)?;
-    if into.room(&name)?.is_some() {
-        let detail = format!("{} has a room of that name already", data.display());
+    let (mut into, place) = (store_at(data, Durability::PowerLoss)?, place_for_people(data));
+    // A room without a tick is what is left of an import that was interrupted.
+    if into.room(&name)?.is_some() && Archive::new(into.reader()?, game.blueprint.protocol()).head(&name)?.is_some() {
+        let detail = format!("{place} has a room of that name already");
         return Err(CliError::Argument { what: name, detail });
     }
     let bar = progress("importing", head(&mut archive, &name)?);
     copy_room(&mut archive, &name, &mut *into, |tick| bar.set_position(u64::from(tick.0)))?;
     bar.finish_and_clear();
-    say(&format!("{name} is in {}", data.display()));
+    say(&format!("{name} is in {place}"));
     Ok(())
 }
 
@@ -214,7 +215,8 @@ pub(super) fn fork(archive: &mut Archive, room: &str, tick: TickArgument, name: 
     // Held meanwhile: a host that runs numbers its flushes itself.
     let mut into = store_at(data, Durability::PowerLoss)?;
     crate::host::fork(archive, room, tick.0, name, &mut *into)?;
-    say(&format!("{name} goes on from tick {} of {room}: serve it by `serve --data {} --room {name}`", tick.0, data.display()));
+    let place = place_for_people(data);
+    say(&format!("{name} goes on from tick {} of {room}: serve it by `serve --room {name}` with the data in {place}", tick.0));
     Ok(())
 }
 
@@ -229,11 +231,16 @@ fn ask(archive: &mut Archive, room: &str, kind: &str, subject: &str, data: &Path
         std::thread::sleep(Duration::from_millis(50));
         match archive.store().answer(request)? {
             Some(answer) if answer == "taken up" => {}
+            Some(answer) if answer.starts_with("refused") => return Err(CliError::Connection(format!("{room}: {answer}"))),
             Some(answer) => return Ok(answer),
             None => {}
         }
     }
-    Err(CliError::Connection("the host did not answer".to_owned()))
+    // Whoever is told that nothing came of it does not expect it hours later, when somebody opens the room.
+    Err(CliError::Connection(match archive.store().withdraw(request)? {
+        true => format!("{room}: the host did not answer, since the room is not open, or stands still; what was asked for is withdrawn"),
+        false => format!("{room}: the host took it up, and has not said what came of it"),
+    }))
 }
 
 pub(super) fn revert(archive: &mut Archive, room: &str, seq: u64, data: &Path) -> Result<(), CliError> {

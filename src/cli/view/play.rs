@@ -7,6 +7,7 @@ use super::live::{Live, Next};
 use super::options::PlayOptions;
 use super::own::Own;
 use super::screen::{Screen, require_terminal};
+use crate::store::place_for_people;
 
 /// Plays in a terminal.
 pub(in crate::cli) fn play(game: &Game, options: &PlayOptions) -> Result<(), CliError> {
@@ -41,7 +42,7 @@ pub(in crate::cli) fn play(game: &Game, options: &PlayOptions) -> Result<(), Cli
         live.hang_up();
         own.map_or(Ok(()), Own::stop)?;
         if let Some(folder) = &options.data {
-            left_over.push(format!("{} ledger --data {} view {room}", game.name, folder.display()));
+            left_over.push(format!("{} ledger --data {} view {room}", game.name, place_for_people(folder)));
         }
         if next? == Next::Leave {
             break;

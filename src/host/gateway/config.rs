@@ -31,7 +31,8 @@ pub enum Access {
 pub struct ShardConfig {
     /// Where to listen.
     pub bind: SocketAddr,
-    /// The addresses that stand in the tokens; the bound one if there are none.
+    /// The addresses that stand in the tokens; the bound one if there are none, which can't do where every address is bound: a token's has to be
+    /// one of them exactly.
     pub public_addresses: Vec<SocketAddr>,
     /// Who may connect.
     pub access: Access,

@@ -4,6 +4,8 @@
 //! a key that counts is sealed anew with that one before the transport sees it. The layout is that of a connection request of netcode 1.02:
 //! its kind (0), version (13 bytes), protocol (8), expiry (8), nonce (24), and the token's secret part (1,024); the secret part is sealed by
 //! XChaCha20-Poly1305, with version, protocol and expiry beside it as what is vouched for.
+//!
+//! Where there are no keys, tokens are sealed with one that everybody knows, so that anybody says how long they hold.
 
 use std::ops::Range;
 
@@ -13,12 +15,23 @@ use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use crate::host::token::HostKey;
 
 const VOUCHED: Range<usize> = 1..30;
+const EXPIRY: Range<usize> = 22..30;
 const NONCE: Range<usize> = 30..54;
 const SECRET: Range<usize> = 54..1_062;
 const TAG: Range<usize> = 1_062..1_078;
 
 /// Most keys that count at a time.
 pub const KEYS_MAX: usize = 8;
+
+/// What tokens are sealed with where anybody may connect.
+const NO_KEY: HostKey = HostKey([0; 32]);
+
+/// Where there are no keys: lets the token in a connection request run out at a time in seconds since the epoch, if it says a later one. The transport
+/// remembers who asked to come in until then. False if that is not a token which anybody may make.
+pub(super) fn run_out_by(request: &mut [u8], latest: u64) -> bool {
+    let expiry = request.get(EXPIRY).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    expiry.is_some_and(|expiry| expiry <= latest || reseal(request, &NO_KEY, &NO_KEY, Some(latest)).is_some())
+}
 
 /// The keys that count, and the one that the transport knows.
 #[derive(Debug)]
@@ -44,16 +57,20 @@ impl KeyRing {
 
     /// Seals the token in a connection request anew. False if it was sealed with no key that counts, or was changed since.
     pub(super) fn reseal(&self, request: &mut [u8]) -> bool {
-        self.accepted.iter().any(|key| reseal(request, key, &self.own).is_some())
+        self.accepted.iter().any(|key| reseal(request, key, &self.own, None).is_some())
     }
 }
 
-fn reseal(request: &mut [u8], from: &HostKey, to: &HostKey) -> Option<()> {
+fn reseal(request: &mut [u8], from: &HostKey, to: &HostKey, expiry: Option<u64>) -> Option<()> {
     let vouched: [u8; 29] = request.get(VOUCHED)?.try_into().ok()?;
     let nonce = *XNonce::from_slice(request.get(NONCE)?);
     let tag = *Tag::from_slice(request.get(TAG)?);
     // Of a key that is not the right one nothing is changed.
     XChaCha20Poly1305::new(&from.0.into()).decrypt_in_place_detached(&nonce, &vouched, request.get_mut(SECRET)?, &tag).ok()?;
+    if let Some(expiry) = expiry {
+        request.get_mut(EXPIRY)?.copy_from_slice(&expiry.to_le_bytes());
+    }
+    let vouched: [u8; 29] = request.get(VOUCHED)?.try_into().ok()?;
     let tag = XChaCha20Poly1305::new(&to.0.into()).encrypt_in_place_detached(&nonce, &vouched, request.get_mut(SECRET)?).ok()?;
     request.get_mut(TAG)?.copy_from_slice(&tag);
     Some(())
@@ -82,7 +99,7 @@ mod tests {
     fn a_token_of_a_key_that_counts_is_sealed_anew_and_any_other_stays_as_it_is() {
         let [own, first, second, other] = [1, 2, 3, 4].map(|byte| HostKey([byte; 32]));
         let mut ring = KeyRing::new(own, first);
-        let sealed_with_own = |request: &[u8]| reseal(&mut request.to_vec(), &own, &own).is_some();
+        let sealed_with_own = |request: &[u8]| reseal(&mut request.to_vec(), &own, &own, None).is_some();
         let mut from_first = request(first);
         assert!(ring.reseal(&mut from_first) && sealed_with_own(&from_first));
         for stranger in [second, other, own] {
@@ -100,5 +117,19 @@ mod tests {
             assert_eq!(ring.reseal(&mut forged), place == 0, "byte {place}");
         }
         assert!(!ring.reseal(&mut request(second)[..1_000]), "cut off");
+    }
+
+    #[test]
+    fn where_there_are_no_keys_a_token_runs_out_in_time_and_is_as_good_as_before() {
+        // Made at 1,000 s for 30 s.
+        let before = request(NO_KEY);
+        let mut shorter = before.clone();
+        assert!(run_out_by(&mut shorter, 1_010) && shorter[EXPIRY] == 1_010_u64.to_le_bytes());
+        assert!(reseal(&mut shorter.clone(), &NO_KEY, &NO_KEY, None).is_some(), "the transport can read it");
+        let mut kept = before.clone();
+        assert!(run_out_by(&mut kept, 1_030) && kept == before, "it runs out in time by itself");
+        let mut forged = request(HostKey([1; 32]));
+        assert!(!run_out_by(&mut forged, 1_010));
+        assert!(!run_out_by(&mut shorter[..20], 1_010), "cut off");
     }
 }

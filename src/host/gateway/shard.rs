@@ -15,7 +15,7 @@ use super::counters::{GatewayCounters, GatewayLimits};
 use super::event::{GatewayEvent, Gone};
 #[cfg(unix)]
 use super::exchange::Post;
-use super::keys::KeyRing;
+use super::keys::{KeyRing, run_out_by};
 use crate::host::session::ConnectionId;
 use crate::host::token::HostKey;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
@@ -26,6 +26,9 @@ use crate::protocol::{
 
 /// After so long a silence a client is taken to be gone.
 const SILENCE_MAX: Duration = Duration::from_secs(TIMEOUT_SECONDS.unsigned_abs() as u64);
+
+/// For how long the transport remembers a stranger who asked to connect and never went on, where anybody may: longer than this gate does.
+const PENDING_MAX: Duration = Duration::from_secs(2 * TIMEOUT_SECONDS.unsigned_abs() as u64);
 
 /// How long after the last datagram to a client the transport sends a keep-alive.
 const KEEP_ALIVE: Duration = Duration::from_millis(250);
@@ -251,7 +254,11 @@ impl Shard {
                 return;
             }
             (DatagramKind::Request, None) => {
-                if self.keys.as_ref().is_some_and(|keys| !keys.reseal(datagram)) {
+                let is_good = match &self.keys {
+                    Some(keys) => keys.reseal(datagram),
+                    None => run_out_by(datagram, (self.now + PENDING_MAX).as_secs()),
+                };
+                if !is_good {
                     self.counters.unusable += 1;
                     return;
                 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Ending, Host, Place, Route};
+use super::{Ending, Host, Part, Place, Route};
 use crate::host::bans::Ban;
 use crate::host::clock::unix_time;
 use crate::host::handle::Order;
@@ -87,10 +87,14 @@ impl Host {
             Order::Rooms(answer) => drop(answer.send(self.rooms())),
             Order::Counters(answer) => drop(answer.send((self.connections(), self.counters()))),
             Order::Players(answer) => {
-                let plays = |route: &&Route| route.room.as_ref().is_some_and(|(_, plays)| *plays);
+                let plays = |route: &&Route| route.room.as_ref().is_some_and(|(_, part)| *part == Part::Plays);
                 drop(answer.send(self.routes.values().filter(plays).map(|route| route.visitor.player).collect()));
             }
             Order::Overview(answer) => drop(answer.send(self.overview())),
+            Order::Survey(answer) => drop(answer.send((self.rooms(), self.overview()))),
+            Order::Visitors(answer) => {
+                drop(answer.send(self.routes.values().map(|route| (route.visitor.player, route.visitor.name.clone())).collect()));
+            }
             Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
             Order::Close { room, why, answer } => {
                 self.wanted.remove(&room);

@@ -1,16 +1,36 @@
 //! Leads who comes to the room that it wants.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::{Host, Place, Route};
+use super::{Host, Part, Place, Route, Wait};
 use crate::host::bans::Ban;
 use crate::host::clock::unix_time;
 use crate::host::gateway::GatewayEvent;
 use crate::host::session::{ConnectionId, Visitor};
 use crate::host::task::Mail;
-use crate::protocol::{ClientMessage, LeaveReason, Moment, Refusal};
+use crate::protocol::limits::NAME_BYTES_MAX;
+use crate::protocol::{ClientMessage, EntityId, LeaveReason, Moment, Refusal};
+
+/// For how long nobody tries a room again that could not be opened. Whoever asks would have it read and built once more, on the thread that leads all.
+const UNOPENED_FOR: Duration = Duration::from_secs(5);
+
+/// How many digits a fresh room's number may have beside the host's name.
+const NUMBER_BYTES: usize = 10;
 
 impl Host {
+    /// A name that a room can have: one that a client can ask for, and that does not ask for any room of a template.
+    ///
+    /// # Errors
+    /// What is wanted instead.
+    pub(crate) fn check_name(room: &str) -> Result<(), String> {
+        let is_plain = !room.chars().any(char::is_control) && !room.ends_with("/*");
+        let wanted = || format!("a name of 1 to {NAME_BYTES_MAX} bytes is wanted, without control characters, that does not end in \"/*\"");
+        ((1..=NAME_BYTES_MAX).contains(&room.len()) && is_plain).then_some(()).ok_or_else(wanted)
+    }
+
     pub(super) fn lead(&mut self, event: GatewayEvent) {
         match event {
             GatewayEvent::Connected(connection, admission) => {
@@ -19,28 +39,39 @@ impl Host {
                 self.foyer.connected(connection, visitor.clone());
                 let full = self.routes.len() >= self.options.limits.sessions_max;
                 self.routes.insert(connection, Route { visitor, thread, room: None, waits: None });
-                let banned = || self.bans.of(player, unix_time()).map(Ban::refusal);
-                let why = if self.draining { Some(self.farewell()) } else { full.then_some(Refusal::HostFull).or_else(banned) };
-                why.into_iter().for_each(|why| self.foyer.turn_away(connection, LeaveReason::Left, &why));
+                let why = full.then_some(Refusal::HostFull).filter(|_| !self.draining).or_else(|| self.why_not_in(player));
+                why.into_iter().for_each(|why| self.send_away(connection, &why));
             }
-            GatewayEvent::Message(connection, message) | GatewayEvent::Packet(connection, message) => {
-                let Some(route) = self.routes.get(&connection) else { return };
-                match route.room.as_ref().and_then(|(room, _)| self.places.get(room)) {
-                    Some(place) => place.berth.send(Mail::Message(connection, message)),
-                    None => self.knock(connection, message),
-                }
-            }
+            GatewayEvent::Message(connection, message) => self.pass_on(connection, message, false),
+            GatewayEvent::Packet(connection, message) => self.pass_on(connection, message, true),
             GatewayEvent::Disconnected(connection, how) => self.gone(connection, how.into()),
         }
     }
 
+    fn pass_on(&mut self, connection: ConnectionId, message: Bytes, may_be_lost: bool) {
+        let Some(route) = self.routes.get(&connection) else { return };
+        let place = route.room.as_ref().and_then(|(room, _)| self.places.get(room));
+        let Some(place) = place else { return self.knock(connection, message) };
+        if !place.berth.deliver(connection, message) && !may_be_lost {
+            // Of what has an order nothing may be left out.
+            self.outlet.close(route.thread, connection);
+        }
+    }
+
+    /// Why nobody is let in any more, or this player is not.
+    fn why_not_in(&self, player: EntityId) -> Option<Refusal> {
+        if self.draining {
+            return Some(self.farewell());
+        }
+        self.bans.of(player, unix_time()).map(Ban::refusal)
+    }
+
     fn gone(&mut self, connection: ConnectionId, reason: LeaveReason) {
         let Some(route) = self.routes.remove(&connection) else { return };
-        let room = route.room.and_then(|(room, plays)| Some((self.places.get_mut(&room)?, plays)));
+        let room = route.room.and_then(|(room, part)| Some((self.places.get_mut(&room)?, part)));
         match room {
-            Some((place, plays)) => {
-                place.visitors = place.visitors.saturating_sub(1);
-                place.seats = place.seats.saturating_sub(usize::from(plays));
+            Some((place, part)) => {
+                place.count_out(part);
                 place.berth.send(Mail::Disconnected(connection, reason));
             }
             None => self.foyer.disconnected(connection, reason),
@@ -51,39 +82,59 @@ impl Host {
     pub(super) fn knock(&mut self, connection: ConnectionId, message: Bytes) {
         let Some(route) = self.routes.get(&connection).filter(|route| route.waits.is_none()) else { return };
         let wanted = match ClientMessage::decode(&message) {
-            Ok(ClientMessage::Hello { room, spectate, .. }) if !self.foyer.is_closing(connection) => Some((room, !spectate)),
+            // Who was turned away may have said it before it heard so.
+            Ok(ClientMessage::Hello { room, spectate, .. }) if self.foyer.may_ask(connection) => Some((room, spectate)),
             _ => None,
         };
-        let Some((asked, plays)) = wanted else { return self.foyer.message(connection, &message) };
+        let Some((asked, spectates)) = wanted else { return self.foyer.message(connection, &message) };
+        if let Some(why) = self.why_not_in(route.visitor.player) {
+            return self.send_away(connection, &why);
+        }
         // Who may come into a room may look back at it.
         let moment = Moment::parse(&asked).filter(|_| !self.places.contains_key(&asked)).map(|moment| moment.room);
         let wanted = route.visitor.room.as_deref().or(moment).unwrap_or(&asked).to_owned();
         let room = match self.find(&wanted) {
             Ok(room) => room,
-            Err(why) => return self.foyer.turn_away(connection, LeaveReason::Left, &why),
+            Err(why) => return self.send_away(connection, &why),
         };
         let Some(route) = self.routes.get_mut(&connection) else { return };
         let Some(place) = self.places.get_mut(&room).filter(|place| place.ending.is_none()) else {
             // It ends, and will be woken; or the directory is asked for it.
-            route.waits = Some((room, message));
+            let any = room != wanted;
+            route.waits = Some(Wait { room, hello: message, any });
             return;
         };
-        place.visitors += 1;
-        place.seats += usize::from(plays);
+        let part = match moment == Some(&*room) {
+            _ if !spectates => Part::Plays,
+            true => Part::LooksBack,
+            false => Part::Watches,
+        };
+        place.count_in(part);
         let mut visitor = route.visitor.clone();
         if room != wanted {
             visitor.room = Some(room.clone());
         }
         place.berth.send(Mail::Connected(connection, visitor, route.thread));
         place.berth.send(Mail::Message(connection, message));
-        route.room = Some((room, plays));
+        route.room = Some((room, part));
         self.foyer.disconnected(connection, LeaveReason::Left);
     }
 
-    /// Those who wait for a room, with their hellos.
-    pub(super) fn take_waiting(&mut self, name: &str) -> Vec<(ConnectionId, Bytes)> {
-        let waiting = self.routes.iter_mut().filter(|(_, route)| route.waits.as_ref().is_some_and(|(room, _)| room == name));
-        waiting.filter_map(|(connection, route)| Some((*connection, route.waits.take()?.1))).collect()
+    /// Lets somebody go who is in no room, and counts it as rooms do. Who can go on elsewhere was not refused.
+    pub(super) fn send_away(&mut self, connection: ConnectionId, why: &Refusal) {
+        let counters = &mut self.ended.counters;
+        match why {
+            Refusal::Elsewhere(_) => {}
+            Refusal::HostFull => counters.refused_full += 1,
+            _ => counters.refused += 1,
+        }
+        self.foyer.turn_away(connection, LeaveReason::Left, why);
+    }
+
+    /// Those who wait for a room.
+    pub(super) fn take_waiting(&mut self, name: &str) -> Vec<(ConnectionId, Wait)> {
+        let waiting = self.routes.iter_mut().filter(|(_, route)| route.waits.as_ref().is_some_and(|wait| wait.room == name));
+        waiting.filter_map(|(connection, route)| Some((*connection, route.waits.take()?))).collect()
     }
 
     /// The name of the room that is meant. It is opened if it can be; where rooms are shared with other hosts, the directory is asked first.
@@ -91,46 +142,79 @@ impl Host {
         if self.places.contains_key(wanted) {
             return Ok(wanted.to_owned());
         }
-        let is_any = wanted.ends_with("/*");
-        if self.sharing.is_some() && !is_any {
+        if wanted.ends_with("/*") {
+            return self.find_any(wanted);
+        }
+        if self.sharing.is_some() {
+            self.check_put_off(wanted)?;
             return self.ask_where(wanted).map(|()| wanted.to_owned());
         }
+        let rests = self.resting.get(wanted).map(|resting| resting.template.clone());
+        // Who asks for what can be no room's name is told so like anybody else, and not in the log.
+        let template = rests.or_else(|| self.template_for_new(wanted)).ok_or_else(|| Refusal::NoSuchRoom(wanted.to_owned()))?;
+        self.open_for(wanted, wanted, &template)
+    }
+
+    /// A room of a template with a free seat, one that is about to be opened, or a new one.
+    fn find_any(&mut self, wanted: &str) -> Result<String, Refusal> {
         let no_room = || Refusal::NoSuchRoom(wanted.to_owned());
-        if let Some(template) = self.resting.get(wanted).map(|resting| resting.template.clone()) {
-            return self.open_for(wanted, &template);
-        }
-        let (template, name) = wanted.split_once('/').ok_or_else(no_room)?;
+        let template = wanted.split_once('/').filter(|(_, name)| *name == "*").map(|(template, _)| template).ok_or_else(no_room)?;
         let found = self.templates.get(template).ok_or_else(no_room)?;
-        if name == "*" {
-            let limits = &self.options.limits;
-            // Seats that are kept for those whose connections broke are not free.
-            let taken = |place: &Place| place.seats + place.berth.away();
-            let is_free =
-                |place: &Place| place.template_name == template && place.ending.is_none() && taken(place) < place.seats_max(limits);
-            // The fullest one, so that people meet.
-            let free = self.places.iter().filter(|(_, place)| is_free(place)).max_by_key(|(_, place)| place.seats);
-            if let Some((room, _)) = free {
-                return Ok(room.clone());
-            }
+        let limits = &self.options.limits;
+        let is_free = |place: &Place| place.template_name == template && place.ending.is_none() && place.taken() < place.seats_max(limits);
+        // The fullest one, so that people meet.
+        let free = self.places.iter().filter(|(_, place)| is_free(place)).max_by_key(|(_, place)| place.seats);
+        if let Some((room, _)) = free {
+            return Ok(room.clone());
         }
-        if !found.on_demand || name.is_empty() {
+        if !found.on_demand {
             return Err(no_room());
         }
-        let template = template.to_owned();
-        let room = match name {
-            "*" => self.fresh_name(&template),
-            _ => wanted.to_owned(),
-        };
+        if let Some(room) = self.about_to_open(template, found.seats_max(limits)) {
+            return Ok(room);
+        }
+        self.check_put_off(wanted)?;
+        let asked = self.sharing.as_ref().map_or(0, |sharing| sharing.asked.len());
+        if self.places.len() + self.to_open.len() + asked >= limits.rooms_max {
+            return Err(Refusal::HostFull);
+        }
+        let room = self.fresh_name(template);
         if self.sharing.is_some() {
             return self.ask_where(&room).map(|()| room);
         }
-        self.open_for(&room, &template)
+        self.open_for(wanted, &room, template)
     }
 
-    /// A name that no room of a template has: where rooms are shared, none on this host, by whose name it goes.
-    fn fresh_name(&self, template: &str) -> String {
-        let host = self.sharing.as_ref().map_or_else(String::new, |sharing| format!("{}-", sharing.host));
-        (1..).map(|nth: u64| format!("{template}/{host}{nth}")).find(|room| !self.is_taken(room)).unwrap_or_default()
+    /// A room of a template that is about to be opened on this host, and for which fewer wait than it has seats: where rooms are shared that takes a
+    /// while, in which many may ask for any.
+    fn about_to_open(&self, template: &str, seats: usize) -> Option<String> {
+        let (sharing, stem) = (self.sharing.as_ref()?, self.stem(template));
+        // Of what others may have by now nothing is known.
+        let asked = sharing.asked.iter().filter(|room| room.starts_with(&stem));
+        let given = self.to_open.iter().filter(|(_, of)| of == template).map(|(room, _)| room);
+        let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
+        for wait in self.routes.values().filter_map(|route| route.waits.as_ref()) {
+            *waiting.entry(&wait.room).or_default() += 1;
+        }
+        asked.chain(given).find(|room| waiting.get(room.as_str()).is_none_or(|waiting| *waiting < seats)).cloned()
+    }
+
+    /// What the names of a template's rooms begin with that are opened because somebody asks for any. Where rooms are shared, no other host has such,
+    /// and none that ran under this one's name before: it has as much of the host's name as fits, and a number of this run.
+    pub(super) fn stem(&self, template: &str) -> String {
+        let Some(sharing) = &self.sharing else { return format!("{template}/") };
+        let run = format!("{:08x}", sharing.run);
+        let place = NAME_BYTES_MAX.saturating_sub(template.len() + run.len() + "/--".len() + NUMBER_BYTES);
+        let host = sharing.host.get(..sharing.host.floor_char_boundary(place)).unwrap_or_default();
+        format!("{template}/{host}-{run}-")
+    }
+
+    /// A name that no room of a template has.
+    fn fresh_name(&mut self, template: &str) -> String {
+        let (stem, last) = (self.stem(template), self.numbers.get(template).copied().unwrap_or(0));
+        let number = (last + 1..).find(|number| !self.is_taken(&format!("{stem}{number}"))).unwrap_or(last);
+        self.numbers.insert(template.to_owned(), number);
+        format!("{stem}{number}")
     }
 
     fn is_taken(&self, room: &str) -> bool {
@@ -140,7 +224,9 @@ impl Host {
         self.places.contains_key(room) || self.resting.contains_key(room) || is_asked || is_kept
     }
 
-    fn open_for(&mut self, room: &str, template: &str) -> Result<String, Refusal> {
+    /// Opens a room for somebody who wants it, or any of its template.
+    fn open_for(&mut self, wanted: &str, room: &str, template: &str) -> Result<String, Refusal> {
+        self.check_put_off(wanted)?;
         if self.places.len() >= self.options.limits.rooms_max {
             return Err(Refusal::HostFull);
         }
@@ -148,8 +234,30 @@ impl Host {
             Ok(()) => Ok(room.to_owned()),
             Err(error) => {
                 tracing::error!(room, %error, "a room can't be opened");
-                Err(Refusal::RoomClosed("it can't be opened".to_owned()))
+                if !self.waits_for_store(room) {
+                    self.put_off(wanted);
+                }
+                Err(cant_be_opened())
             }
         }
     }
+
+    /// Notes that a room, or any of a template, could not be opened: for a while nobody tries it again.
+    pub(super) fn put_off(&mut self, wanted: &str) {
+        let now = self.scheduler.now();
+        self.unopened.retain(|_, until| *until > now);
+        if self.unopened.len() < self.options.limits.rooms_max {
+            self.unopened.insert(wanted.to_owned(), now + UNOPENED_FOR);
+        }
+    }
+
+    fn check_put_off(&self, wanted: &str) -> Result<(), Refusal> {
+        let is_put_off = self.unopened.get(wanted).is_some_and(|until| self.scheduler.now() < *until);
+        if is_put_off { Err(cant_be_opened()) } else { Ok(()) }
+    }
+}
+
+/// What those hear who want a room that can't be opened.
+pub(super) fn cant_be_opened() -> Refusal {
+    Refusal::RoomClosed("it can't be opened".to_owned())
 }

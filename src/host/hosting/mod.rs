@@ -1,17 +1,18 @@
 //! A host on all cores: every room runs by itself, and who comes is led to the room that it wants.
 
 mod attend;
+mod closing;
 mod lead;
 mod share;
 mod shared;
 
+use self::closing::Ending;
 pub use self::share::ShareOptions;
-use self::share::{Ask, Sharing};
+use self::share::Sharing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::host::bans::Bans;
-use crate::host::clock::{instant, unix_time};
+use crate::host::clock::unix_time;
 use crate::host::gateway::{Access, BindError, Gateway, GatewayCounters, GatewayEvent, Outlet, ShardConfig};
 use crate::host::handle::{HostHandle, Order, RoomInfo};
 use crate::host::keeper::{KeepOptions, Keeper};
@@ -32,20 +33,14 @@ use crate::host::pacer::Pacer;
 use crate::host::scheduler::Scheduler;
 use crate::host::server::ServerError;
 use crate::host::session::{ConnectionId, Visitor};
-use crate::host::task::{Berth, Gear, Mail, OnTick, Task, TaskNews, Weather};
+use crate::host::task::{Berth, Gear, OnTick, Task, TaskNews, Weather};
 use crate::host::token::HostKey;
-use crate::protocol::{LinkConditions, Refusal};
+use crate::protocol::LinkConditions;
 use crate::room::{Blueprint, RoomClock, RoomError, RoomOptions};
-use crate::store::{StoreError, WriterReport};
-
-/// How long the thread that leads people sleeps at most. It is woken by the gateway, by orders, and by rooms that end.
-const NAP_MAX: Duration = Duration::from_millis(20);
+use crate::store::{StoreError, Token};
 
 /// How often it looks after the store, and after those who are in no room.
 const LOOK_AROUND_EVERY: Duration = Duration::from_millis(20);
-
-/// How long those who are in no room have to hear that the host stops.
-const FAREWELL: Duration = Duration::from_millis(300);
 
 /// How often it looks for rooms that nobody is in.
 const LOOK_FOR_EMPTY_EVERY: Duration = Duration::from_secs(1);
@@ -69,6 +64,10 @@ impl Template {
     /// A game's rooms as they are by default. None are created on demand.
     pub fn new(blueprint: Blueprint, options: RoomOptions) -> Self {
         Self { blueprint, options, members_max: None, on_demand: false, fresh_seeds: false }
+    }
+
+    fn seats_max(&self, limits: &HostLimits) -> usize {
+        self.members_max.unwrap_or(limits.members_per_room_max)
     }
 }
 
@@ -95,25 +94,18 @@ impl Default for HostOptions {
     }
 }
 
-/// Why a room was told to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// Nobody is in it; it may be woken again.
-    Rest,
-    /// Somebody wanted it, or the host stops.
-    Close,
-    /// Its lease ran out: what is not stored of it does not count.
-    Lost,
-}
-
 /// A room that is open.
 struct Place {
     berth: Arc<Berth>,
     template: Template,
     template_name: String,
     seed: u64,
+    /// By which lease it was opened, if rooms are shared.
+    token: Option<Token>,
     /// Players who were led there and are connected.
     seats: usize,
+    /// Those who were led there to watch its present, and are connected. They take seats as well.
+    watchers: usize,
     /// Everybody who was led there and is connected.
     visitors: usize,
     /// Why it was told to end, if it was.
@@ -122,8 +114,43 @@ struct Place {
 
 impl Place {
     fn seats_max(&self, limits: &HostLimits) -> usize {
-        self.template.members_max.unwrap_or(limits.members_per_room_max)
+        self.template.seats_max(limits)
     }
+
+    /// How many seats are taken, as the room counts them. Those that are kept for who lost its connection are not free.
+    fn taken(&self) -> usize {
+        self.seats + self.watchers + self.berth.away()
+    }
+
+    /// Somebody is led there.
+    fn count_in(&mut self, part: Part) {
+        self.visitors += 1;
+        match part {
+            Part::Plays => self.seats += 1,
+            Part::Watches => self.watchers += 1,
+            Part::LooksBack => {}
+        }
+    }
+
+    /// Somebody who was led there is not connected any more.
+    fn count_out(&mut self, part: Part) {
+        self.visitors = self.visitors.saturating_sub(1);
+        match part {
+            Part::Plays => self.seats = self.seats.saturating_sub(1),
+            Part::Watches => self.watchers = self.watchers.saturating_sub(1),
+            Part::LooksBack => {}
+        }
+    }
+}
+
+/// What somebody does in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Plays,
+    /// It sees the present, and has a seat for it.
+    Watches,
+    /// It sees the past, as many as like.
+    LooksBack,
 }
 
 /// A room at rest.
@@ -136,10 +163,17 @@ struct Resting {
 struct Route {
     visitor: Visitor,
     thread: usize,
-    /// The room that it was led to, and whether as a player.
-    room: Option<(String, bool)>,
-    /// Its hello, if it waits until a room has ended, so that it can be woken.
-    waits: Option<(String, Bytes)>,
+    /// The room that it was led to, and what it does there.
+    room: Option<(String, Part)>,
+    waits: Option<Wait>,
+}
+
+/// What somebody waits for: that a room has ended, so that it can be woken; or that the directory says whose it is.
+struct Wait {
+    room: String,
+    hello: Bytes,
+    /// It asked for any room of a template.
+    any: bool,
 }
 
 /// A host of many rooms on one UDP port, with all cores at work. For one that is driven by its caller on one thread see [`Server`](super::Server).
@@ -160,6 +194,10 @@ pub struct Host {
     templates: BTreeMap<String, Template>,
     /// The templates of rooms that are to be opened once the directory says that they are this host's.
     wanted: BTreeMap<String, String>,
+    /// By template: the number of the last room that was opened because somebody asked for any.
+    numbers: BTreeMap<String, u64>,
+    /// What could not be opened: a room, or any of a template; and until when nobody tries it again because somebody asks.
+    unopened: BTreeMap<String, Duration>,
     scheduler: Scheduler,
     news: (Sender<TaskNews>, Receiver<TaskNews>),
     /// The way to the directory, if rooms are shared with other hosts.
@@ -175,7 +213,7 @@ pub struct Host {
     thread: Arc<Mutex<Thread>>,
     is_known: bool,
     opened: u64,
-    /// What rooms counted that have ended.
+    /// What rooms counted that have ended; and those who were refused before they were led to one.
     ended: Tally,
     looked_around: Duration,
     looked_for_empty: Duration,
@@ -211,6 +249,7 @@ impl Host {
         let scheduler = scheduler.map_err(|error| BindError::Socket { address: config.bind, error })?;
         let foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
         let (routes, places, resting, templates, wanted, weather, bans) = Default::default();
+        let (numbers, unopened) = Default::default();
         Ok(Self {
             gateway,
             outlet,
@@ -221,6 +260,8 @@ impl Host {
             resting,
             templates,
             wanted,
+            numbers,
+            unopened,
             scheduler,
             news: channel(),
             sharing: None,
@@ -273,11 +314,16 @@ impl Host {
     /// host's.
     ///
     /// # Errors
-    /// If there is no such template, or the room can't be built.
+    /// If there is no such template, no room can have that name, the room can't be built, or the host is about to stop.
     pub fn open(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
+        if self.draining {
+            let error = RoomError::Rules(vec!["the host is about to stop".to_owned()]);
+            return Err(ServerError::Room { name: room.to_owned(), error });
+        }
         if self.sharing.is_none() {
             return self.open_here(room, template);
         }
+        Self::check_name(room).map_err(|wanted| ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec![wanted]) })?;
         self.wanted.insert(room.to_owned(), template.to_owned());
         let full =
             |_| ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec!["the directory has too much to do".to_owned()]) };
@@ -330,6 +376,7 @@ impl Host {
             seat_ticks: self.seat_ticks(name),
             ..self.options.limits
         };
+        Self::check_name(name).map_err(|wanted| failed(RoomError::Rules(vec![wanted])))?;
         if self.places.contains_key(name) {
             return Err(failed(RoomError::Rules(vec![format!("there is a room {name:?} already")])));
         }
@@ -341,6 +388,7 @@ impl Host {
             options.seed = fresh_seed().map_err(|error| failed(RoomError::Rules(vec![error.to_string()])))?;
         }
         let seed = options.seed;
+        let leased = self.weather.leases.get().and_then(|leases| leases.token(name));
         let (mut lobby, mut kept, mut past) = (Lobby::new(limits, self.foyer.takes_over()), None, None);
         lobby.begin_epoch(unix_time().as_nanos() as u64);
         match &mut self.keeper {
@@ -359,9 +407,15 @@ impl Host {
         let pacer = Pacer::new(self.scheduler.now(), Pacer::phase(self.opened));
         self.opened += 1;
         let berth = Berth::new(name);
+        // The lease by which the store writes it. One that asks for none leaves it at that of the first time.
+        let token = self.weather.leases.get().and_then(|leases| match &kept {
+            Some(_) => leases.opened(name).max(leased),
+            None => leases.token(name),
+        });
         let gear = Gear {
             outlet: self.outlet.clone(),
             kept,
+            token,
             past,
             weather: self.weather.clone(),
             on_tick: self.on_tick.clone(),
@@ -369,8 +423,11 @@ impl Host {
         };
         self.scheduler.add(Task::new(berth.clone(), lobby, pacer, gear));
         self.resting.remove(name);
-        let template_name = template_name.to_owned();
-        self.places.insert(name.to_owned(), Place { berth, template, template_name, seed, seats: 0, visitors: 0, ending: None });
+        self.unopened.remove(name);
+        self.unopened.remove(&format!("{template_name}/*"));
+        let (template_name, seats, watchers, visitors) = (template_name.to_owned(), 0, 0, 0);
+        let place = Place { berth, template, template_name, seed, token, seats, watchers, visitors, ending: None };
+        self.places.insert(name.to_owned(), place);
         Ok(())
     }
 
@@ -384,7 +441,7 @@ impl Host {
     /// Keeps the players who are not let in in a file, and reads it.
     ///
     /// # Errors
-    /// If it can't be read, or holds something else.
+    /// If it can't be read or written, or holds something else.
     pub fn keep_bans(&mut self, file: &Path) -> std::io::Result<()> {
         self.bans = Bans::open(file)?;
         Ok(())
@@ -481,62 +538,6 @@ impl Host {
         self.routes.len()
     }
 
-    /// Runs until `stop`; then rooms are told to end, and it returns once all have, or after so long.
-    pub fn run(&mut self, stop: &AtomicBool, within: Duration) {
-        while !stop.load(Ordering::Relaxed) {
-            self.round();
-            std::thread::park_timeout(NAP_MAX);
-        }
-        self.draining = true;
-        let begun = instant();
-        while begun.elapsed() < self.options.announce_stop {
-            self.round();
-            std::thread::park_timeout(NAP_MAX);
-        }
-        self.drain(within);
-    }
-
-    /// Refuses newcomers, tells all who are there that the host stops, and waits until all rooms have ended, or for so long. True if all have.
-    pub fn drain(&mut self, within: Duration) -> bool {
-        self.draining = true;
-        self.open_no_more();
-        let begun = instant();
-        // Where another host takes rooms over, they are written and given back first: players go on there.
-        let hands_over = self.keeper.is_some() && self.sharing.as_ref().is_some_and(|sharing| sharing.peer().is_some());
-        for place in self.places.values_mut().filter(|place| place.ending.is_none()) {
-            if hands_over {
-                place.berth.send(Mail::HandOver);
-            } else {
-                place.ending = Some(Ending::Close);
-                place.berth.send(Mail::End(Refusal::ShuttingDown));
-            }
-        }
-        while !self.places.is_empty() && begun.elapsed() < within {
-            self.round();
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        let all_ended = self.places.is_empty();
-        self.say_goodbye();
-        all_ended
-    }
-
-    /// Lets those who are in no room hear that the host stops.
-    fn say_goodbye(&mut self) {
-        let begun = instant();
-        while !self.routes.is_empty() && begun.elapsed() < FAREWELL {
-            self.round();
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    }
-
-    /// Writes what is to be kept and stops keeping.
-    pub fn stop_keeping(&mut self) -> Option<WriterReport> {
-        let report = self.keeper.take().map(Keeper::stop);
-        // Now that everything is written, others may have what is left.
-        drop(self.sharing.take());
-        report
-    }
-
     /// Leads those who have come, hears what rooms and others have to say. To be called some times in 50 ms.
     pub fn round(&mut self) {
         self.tell_where_it_is();
@@ -578,49 +579,5 @@ impl Host {
             self.scheduler.wake(&here);
             *thread = here;
         }
-    }
-
-    /// A room's game has failed: it ends by itself.
-    fn failed(&mut self, name: &str) {
-        if let Some(place) = self.places.get_mut(name) {
-            place.ending.get_or_insert(Ending::Close);
-        }
-    }
-
-    /// A room has ended: by order, by its game's fault, or because nobody was in it.
-    fn ended(&mut self, name: &str, written: bool) {
-        let Some(place) = self.places.remove(name) else { return };
-        self.ended.add(&place.berth.status());
-        if let Some(sharing) = self.sharing.as_ref().filter(|sharing| sharing.holds(name)) {
-            if place.ending == Some(Ending::Lost) {
-                // Nobody else was there to take it: it is this host's again, by a new lease.
-                self.is_given(name.to_owned());
-            } else if written {
-                // Otherwise the writer still has something of it to write, and who wants the room is to come here.
-                sharing.ask(Ask::Release(name.to_owned()));
-            }
-        }
-        if place.ending == Some(Ending::Rest) && self.sharing.is_none() {
-            tracing::info!(room = name, "at rest");
-            self.rest(name, place.template_name);
-        }
-        let there = self.routes.iter_mut().filter(|(_, route)| route.room.as_ref().is_some_and(|(room, _)| room == name));
-        for (connection, route) in there {
-            // Who is still here came too late for its last words. It hears that the connection is over; who was in a room before asks again.
-            route.room = None;
-            self.outlet.close(route.thread, *connection);
-        }
-        self.outlet.flush();
-        self.take_waiting(name).into_iter().for_each(|(connection, hello)| self.knock(connection, hello));
-    }
-
-    fn end(&mut self, name: &str, why: Refusal, ending: Ending) -> bool {
-        let Some(place) = self.places.get_mut(name) else { return false };
-        if place.ending.is_some() && ending != Ending::Lost {
-            return false;
-        }
-        place.ending = Some(ending);
-        place.berth.send(if ending == Ending::Lost { Mail::Lose(why) } else { Mail::End(why) });
-        true
     }
 }

@@ -23,13 +23,15 @@ pub(super) enum Ask {
     Lead(String, bool),
     /// A room is given back.
     Release(String),
+    /// The others are to hear at once how full this host is.
+    Renew,
 }
 
 /// What the host and the thread both see.
 #[derive(Debug, Default)]
 struct Board {
     load: Load,
-    /// Where the least full of the other hosts is reached.
+    /// Where the least full of the other hosts is reached that take any more.
     peer: Option<String>,
     /// Where this one is reached.
     here: Option<String>,
@@ -44,6 +46,8 @@ pub(super) struct Sharing {
     leases: Leases,
     board: Arc<Mutex<Board>>,
     pub(super) host: String,
+    /// What tells this process from others that had, or will have, the host's name.
+    pub(super) run: u32,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -60,11 +64,13 @@ impl Sharing {
     /// `stored` tells which rooms there are.
     pub(super) fn start(directory: Box<dyn Directory>, stored: Option<Box<dyn Store>>, options: &ShareOptions) -> std::io::Result<Self> {
         let ((asks, asked), (tell, news), board) = (channel(), channel(), Arc::<Mutex<Board>>::default());
+        let mut run = [0; 4];
+        getrandom::fill(&mut run)?;
         let leases = directory.leases();
         let (host, every) = (options.host.clone(), options.renew_every);
         let (clerk, shown) = (Clerk::new(directory, stored, &host, every), board.clone());
         let thread = std::thread::Builder::new().name("directory".to_owned()).spawn(move || work(clerk, &shown, &tell, &asked))?;
-        Ok(Self { asks: Some(asks), news, asked: BTreeSet::new(), leases, board, host, thread: Some(thread) })
+        Ok(Self { asks: Some(asks), news, asked: BTreeSet::new(), leases, board, host, run: u32::from_le_bytes(run), thread: Some(thread) })
     }
 
     /// Asks where a room is. False if too many wait already.
@@ -98,10 +104,14 @@ impl Sharing {
     }
 
     pub(super) fn set_load(&self, load: Load) {
-        lock(&self.board).load = load;
+        let before = std::mem::replace(&mut lock(&self.board).load, load);
+        // Whether it takes anybody is no news that can wait: until then it is sent people whom it refuses, or none.
+        if (before.rooms_max == 0) != (load.rooms_max == 0) {
+            self.ask(Ask::Renew);
+        }
     }
 
-    /// Where the least full of the other hosts is reached.
+    /// Where the least full of the other hosts is reached that take any more.
     pub(super) fn peer(&self) -> Option<String> {
         lock(&self.board).peer.clone()
     }
@@ -157,6 +167,7 @@ fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<News>, asked: &Rec
         match asked.recv_timeout(renews.min(looks).saturating_duration_since(instant())) {
             Ok(Ask::Lead(room, may_create)) => say(clerk.lead(room, may_create)),
             Ok(Ask::Release(room)) => say(clerk.release(room)),
+            Ok(Ask::Renew) => renews = now,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }

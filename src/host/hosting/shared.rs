@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::lead::cant_be_opened;
 use super::share::{Ask, Sharing};
 use super::{Ending, Host, ShareOptions};
 use crate::host::clerk::{Led, News};
 use crate::host::server::ServerError;
-use crate::protocol::{LeaveReason, Refusal};
+use crate::protocol::Refusal;
 use crate::store::{Directory, Load, Store, StoreError};
 
 /// How long it opens rooms that it took over before it looks at what else there is.
@@ -19,7 +20,7 @@ impl Host {
     /// leases of this directory; `stored` reads it.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system gives no thread, or no random number.
     pub fn share(
         &mut self,
         directory: Box<dyn Directory>,
@@ -27,7 +28,7 @@ impl Host {
         options: &ShareOptions,
     ) -> Result<(), ServerError> {
         let failed = |error: std::io::Error| {
-            let detail = format!("the system gives no thread for the directory: {error}");
+            let detail = format!("the system does not give what asking the directory takes: {error}");
             ServerError::Keep(StoreError::Unfit { place: "the directory of rooms".to_owned(), detail }.into())
         };
         // Rooms are shared once, before any is open.
@@ -49,7 +50,8 @@ impl Host {
             return Some(template.clone());
         }
         let (template, name) = room.split_once('/')?;
-        self.templates.get(template).filter(|found| found.on_demand && !name.is_empty()).map(|_| template.to_owned())
+        let is_name = !name.is_empty() && Self::check_name(room).is_ok();
+        self.templates.get(template).filter(|found| found.on_demand && is_name).map(|_| template.to_owned())
     }
 
     /// The template by which a stored room is opened: what it is created from it knows itself.
@@ -76,7 +78,11 @@ impl Host {
                 News::Released(room) => self.is_released(&room),
             }
         }
-        self.open_what_was_given();
+        if self.draining {
+            self.open_no_more();
+        } else {
+            self.open_what_was_given();
+        }
     }
 
     /// Opens rooms that this host was given, for a moment. What waits for the store stays this host's, and is opened as soon as the store is back.
@@ -95,7 +101,7 @@ impl Host {
     }
 
     /// True if who opens this room would wait for the store.
-    fn waits_for_store(&self, room: &str) -> bool {
+    pub(super) fn waits_for_store(&self, room: &str) -> bool {
         self.keeper.as_ref().is_some_and(|keeper| keeper.why_not_again(room).is_some())
     }
 
@@ -103,26 +109,42 @@ impl Host {
     pub(super) fn is_given(&mut self, room: String) {
         // It may be given twice: because its host is gone, and because somebody asked for it. One that ends because it was lost is opened
         // again once it has.
-        let is_queued = self.to_open.iter().any(|(queued, _)| *queued == room);
-        if self.places.contains_key(&room) || is_queued || self.draining {
+        if let Some(place) = self.places.get(&room) {
+            // By a lease that nobody knew to have run out yet: what is open stands still for good, and nothing more would be heard of it.
+            if place.token != self.weather.leases.get().and_then(|leases| leases.token(&room)) {
+                self.is_lost(&room, None);
+            }
             return;
+        }
+        if self.to_open.iter().any(|(queued, _)| *queued == room) {
+            return;
+        }
+        if self.draining {
+            return self.pass_up(&room);
         }
         match self.template_for_stored(&room) {
             Some(template) => self.to_open.push_back((room, template)),
-            None => self.give_back(&room, "there is no template for it"),
+            None => self.give_back(&room, "there is no template for it", &cant_be_opened()),
         }
     }
 
     /// Opens a room that this host was given, or gives it back. False if it is to wait for the store.
     fn open_given(&mut self, room: &str, template: &str) -> bool {
-        if let Err(error) = self.open_here(room, template) {
+        if self.places.len() >= self.options.limits.rooms_max {
+            self.give_back(room, "as many rooms are open as may be", &Refusal::HostFull);
+        } else if let Err(error) = self.open_here(room, template) {
             if self.waits_for_store(room) {
                 return false;
             }
-            self.give_back(room, &error.to_string());
+            self.put_off(room);
+            if room.starts_with(&self.stem(template)) {
+                // It was to be any of them: the next one would fare no better.
+                self.put_off(&format!("{template}/*"));
+            }
+            self.give_back(room, &error.to_string(), &cant_be_opened());
         }
-        for (connection, hello) in self.take_waiting(room) {
-            self.knock(connection, hello);
+        for (connection, wait) in self.take_waiting(room) {
+            self.knock(connection, wait.hello);
         }
         true
     }
@@ -130,21 +152,36 @@ impl Host {
     /// Nothing more is opened: who waits for a room that was to be is told.
     pub(super) fn open_no_more(&mut self) {
         for (room, _) in std::mem::take(&mut self.to_open) {
-            self.let_waiting_go(&room, &self.farewell());
+            self.pass_up(&room);
         }
     }
 
-    fn give_back(&mut self, room: &str, why: &str) {
-        tracing::error!(room, why, "a room can't be opened");
-        if let Some(sharing) = &self.sharing {
-            sharing.ask(Ask::Release(room.to_owned()));
+    /// A host that stops was given a room: another one may have it at once.
+    fn pass_up(&mut self, room: &str) {
+        // Of one that it had before something may be left to write, which counts only as long as it has the lease.
+        if !self.waits_for_store(room) {
+            self.written(room);
         }
-        self.let_waiting_go(room, &Refusal::RoomClosed("it can't be opened".to_owned()));
+        let why = self.farewell();
+        self.let_waiting_go(room, &why);
+    }
+
+    /// Gives back a room that can't be opened. Who waits for it is told why; who asked for any asks for another one.
+    fn give_back(&mut self, room: &str, why: &str, refusal: &Refusal) {
+        tracing::error!(room, why, "a room can't be opened");
+        self.written(room);
+        for (connection, wait) in self.take_waiting(room) {
+            if wait.any {
+                self.knock(connection, wait.hello);
+            } else {
+                self.send_away(connection, refusal);
+            }
+        }
     }
 
     fn let_waiting_go(&mut self, room: &str, why: &Refusal) {
         for (connection, _) in self.take_waiting(room) {
-            self.foyer.turn_away(connection, LeaveReason::Left, why);
+            self.send_away(connection, why);
         }
     }
 
@@ -167,7 +204,7 @@ impl Host {
         self.end(room, gone_to(there), Ending::Lost);
     }
 
-    /// All of a room that is handed over is stored.
+    /// All that there is of a room is stored, or nothing of it is open: another host may have it.
     pub(super) fn written(&mut self, room: &str) {
         if let Some(sharing) = &self.sharing {
             sharing.ask(Ask::Release(room.to_owned()));

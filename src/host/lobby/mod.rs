@@ -98,6 +98,8 @@ pub struct Lobby {
     takeover: bool,
     /// Why commands are refused at the moment.
     refusing: Option<Rejection>,
+    /// Who asked for a snapshot sooner than it may be sent one again, and the tick in which it differed: it asks but once.
+    postponed: BTreeMap<ConnectionId, RoomTick>,
     /// Whose room was served since the last pump.
     served: Vec<ConnectionId>,
     /// When all connections were looked after, and not only those whose room was served.
@@ -115,7 +117,7 @@ impl Lobby {
     /// A lobby without rooms. `takeover`: a player who connects again, say after a change of network, takes the place of
     /// its older connection; without it, it is refused while that lives. Say no where players are not authenticated.
     pub fn new(limits: HostLimits, takeover: bool) -> Self {
-        let (rooms, sessions, counters, served, pasts) = Default::default();
+        let (rooms, sessions, counters, postponed, served, pasts) = Default::default();
         let (now, looked_around) = (Duration::ZERO, Duration::ZERO);
         Self {
             limits,
@@ -125,6 +127,7 @@ impl Lobby {
             now,
             takeover,
             refusing: None,
+            postponed,
             served,
             looked_around,
             restless: false,
@@ -379,14 +382,39 @@ impl Lobby {
         }
     }
 
-    fn diverged(&mut self, connection: ConnectionId, tick: RoomTick) {
-        let Some(session) = self.sessions.get_mut(&connection) else { return };
+    /// True if a member may be sent a snapshot again.
+    fn may_have_snapshot(&self, session: &Session) -> bool {
         let name = session.room.as_deref().unwrap_or_default();
         let now = self.rooms.get(name).map(|hosted| hosted.room.tick_now()).or_else(|| self.pasts.position(name)).unwrap_or_default().0;
-        if now.saturating_sub(session.last_snapshot_tick) < self.limits.resync_ticks_min {
-            self.counters.resyncs_refused += 1;
-            return;
+        now.saturating_sub(session.last_snapshot_tick) >= self.limits.resync_ticks_min
+    }
+
+    fn diverged(&mut self, connection: ConnectionId, tick: RoomTick) {
+        let Some(session) = self.sessions.get(&connection) else { return };
+        if self.may_have_snapshot(session) {
+            return self.put_right(connection, tick);
         }
+        self.counters.resyncs_refused += 1;
+        self.postponed.insert(connection, tick);
+    }
+
+    /// Lets those have their snapshots whose time has come.
+    fn grant_postponed(&mut self) {
+        let is_due = |session: &Session| self.may_have_snapshot(session);
+        let due = |(connection, _): &(ConnectionId, RoomTick)| self.sessions.get(connection).is_none_or(is_due);
+        let (due, later): (Vec<_>, Vec<_>) = self.postponed.iter().map(|(connection, tick)| (*connection, *tick)).partition(due);
+        self.postponed = later.into_iter().collect();
+        for (connection, tick) in due {
+            // It may have been sent one since, because it could not keep up.
+            if self.sessions.get(&connection).is_some_and(|session| session.last_snapshot_tick <= tick.0) {
+                self.put_right(connection, tick);
+            }
+        }
+    }
+
+    /// A replica that differs is sent a snapshot.
+    fn put_right(&mut self, connection: ConnectionId, tick: RoomTick) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
         tracing::info!(connection = connection.0, room = session.room, %tick, "a replica differs from its room; it is sent a snapshot");
         session.wants_snapshot = true;
         if let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) {
@@ -474,6 +502,7 @@ impl Lobby {
     }
 
     fn give_out(&mut self, name: &str, outbox: Outbox) -> TickReport {
+        self.end_secret_pasts(name);
         self.answer(name, &outbox);
         let fault = self.look(name).or_else(|| self.tell(name, &outbox));
         let fault = fault.or_else(|| self.send_snapshots(name, outbox.tick)).or_else(|| self.serve(name, outbox.tick));
@@ -535,6 +564,9 @@ impl Lobby {
     pub fn pump(&mut self, mut send: impl FnMut(ConnectionId, &[u8], &[u8])) -> Vec<ConnectionId> {
         let mut closed = Vec::new();
         let now = self.now;
+        if !self.postponed.is_empty() {
+            self.grant_postponed();
+        }
         // A host of many rooms pumps after each: it must not go through everybody each time.
         if std::mem::take(&mut self.restless) || now >= self.looked_around + LOOK_AROUND_EVERY {
             self.served.clear();

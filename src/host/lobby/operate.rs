@@ -65,9 +65,9 @@ impl Lobby {
         self.takeover
     }
 
-    /// True if a connection is about to be closed.
-    pub(crate) fn is_closing(&self, connection: ConnectionId) -> bool {
-        self.sessions.get(&connection).is_some_and(|session| session.stage == Stage::Closing)
+    /// True if a connection may say which room it wants: it is here, and not about to be closed.
+    pub(crate) fn may_ask(&self, connection: ConnectionId) -> bool {
+        self.sessions.get(&connection).is_some_and(|session| session.stage != Stage::Closing)
     }
 
     /// True if anybody is connected.
@@ -83,6 +83,13 @@ impl Lobby {
             self.turn_away(connection, LeaveReason::Kicked, &Refusal::Kicked(why.to_owned()));
         }
         found.is_some()
+    }
+
+    /// Takes all out that are still here, and tells them why: those who watch the past of a room that is gone.
+    pub(crate) fn turn_all_away(&mut self, why: &Refusal) {
+        let still_here = self.sessions.iter().filter(|(_, session)| session.stage != Stage::Closing);
+        let still_here: Vec<ConnectionId> = still_here.map(|(connection, _)| *connection).collect();
+        still_here.into_iter().for_each(|connection| self.turn_away(connection, LeaveReason::Kicked, why));
     }
 
     /// Takes a connection out of its room, tells it why, and closes it when that is sent.

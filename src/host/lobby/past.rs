@@ -123,6 +123,10 @@ fn refusal(code: &'static str, why: impl Into<String>) -> Refusal {
     Refusal::Rejected(Rejection::new(code).because(why))
 }
 
+fn secretive() -> Refusal {
+    refusal("secretive", "not everybody may know everything there any more, so its past is not shown")
+}
+
 /// How people write a span of ticks.
 fn seconds(ticks: u32) -> f64 {
     f64::from(ticks) / f64::from(TICKS_PER_SECOND)
@@ -239,14 +243,24 @@ impl Lobby {
         }
     }
 
+    /// Ends the pasts of a room in which not everybody may know everything. To be called as soon as it ticked: what comes next may end the room, which
+    /// can't be asked any more then, while its past would go on.
+    pub(super) fn end_secret_pasts(&mut self, name: &str) {
+        if self.pasts.rooms.is_empty() || !self.rooms.get(name).is_some_and(|hosted| hosted.room.is_secretive()) {
+            return;
+        }
+        let of_room = self.pasts.rooms.iter().filter(|(_, past)| past.room == name);
+        let keys: Vec<String> = of_room.map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.close_past(key, &secretive()));
+    }
+
     /// Shows the pasts that are watched a tick further, and asks for what comes next. To be called once per tick.
     pub fn tick_pasts(&mut self) {
         let mut over: Vec<(String, Option<Refusal>)> = Vec::new();
         for (key, past) in &mut self.pasts.rooms {
             let live = self.rooms.get(&past.room).map(|hosted| &hosted.room);
             if live.is_some_and(|room| room.is_secretive() || room.public_since() > past.position) {
-                let why = "not everybody may know everything there any more, so its past is not shown";
-                over.push((key.clone(), Some(refusal("secretive", why))));
+                over.push((key.clone(), Some(secretive())));
                 continue;
             }
             let due = past.due(live.map(|room| room.tick_now()));

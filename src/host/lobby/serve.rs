@@ -50,6 +50,12 @@ impl Lobby {
                     private.push(PRIVATE_MESSAGE);
                     let (beholder, facts) = (Beholder { viewers, viewer }, (&outbox.facts[..], message.is_some()));
                     if writer.write(world, outbox.tick, beholder, &mut session.told, facts, &mut private) {
+                        if private.len() > BATCH_MESSAGE_BYTES_MAX {
+                            // A snapshot goes in pieces, and tells the same.
+                            session.delivery.drop_superseded();
+                            (session.wants_snapshot, *wanting) = (true, true);
+                            continue;
+                        }
                         session.delivery.push(outbox.tick, Bytes::copy_from_slice(&private));
                     }
                 }

@@ -3,9 +3,10 @@
 //! An entity without an [`Audience`] is public. [`Viewers`] works out once per tick, after the room's own tick, what each member sees of
 //! the others, what came into its sight and what left it; it sends nothing. The cost follows what changed, not who could see what.
 //!
-//! May use: protocol, the room's index. Never: clocks, hash order; a number of an entity is its place in every table.
+//! May use: protocol, the room's index and its last schedule. Never: clocks, hash order; a number of an entity is its place in every table.
 
 mod bits;
+mod derived;
 mod grid;
 mod places;
 mod rule;
@@ -18,6 +19,7 @@ pub use self::rule::{Audience, REVEALED_MAX, Reach, RevealedTo, Senses, Spectato
 pub use self::viewers::{ViewerId, Viewers};
 
 pub(crate) use self::bits::Bits;
+pub(crate) use self::derived::{follow, tell_of_hidden_by_hand};
 #[cfg(feature = "host")]
 pub(crate) use self::places::Vantage;
 pub(crate) use self::places::{NearerFirst, add_places};

@@ -3,14 +3,17 @@
 use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
 use bevy_ecs::world::DeferredWorld;
+use serde::{Deserialize, Serialize};
 
+use super::derived::{HiddenByHand, suspect};
 use crate::protocol::{EntityId, NetId, OwnedBy};
 use crate::room::index::{EntityIndex, SlotState};
 
 /// Who may see an entity. Without it, everyone.
 ///
-/// Its owner always may: the user that owns it by [`OwnedBy`], or is it. So may those to whom it is [`RevealedTo`]. Not synced, nor
-/// stored: let a synced component require it, and the entity is restricted wherever it comes from, a level, a reset or a store.
+/// Its owner always may: the user that owns it by [`OwnedBy`], or is it. So may those to whom it is [`RevealedTo`]. Not stored by itself:
+/// let a synced component require it, or say it ([`audience_by`](crate::room::RulesAppExt::audience_by)), and the entity is restricted wherever it
+/// comes from, a level, a reset or a store; or let it be stored itself ([`sync_audience`](crate::room::RulesAppExt::sync_audience)).
 /// Immutable: to change it, insert another one.
 ///
 /// ```
@@ -29,7 +32,7 @@ use crate::room::index::{EntityIndex, SlotState};
 /// world.spawn(Audience::EVERYONE.near()); // for whoever is near
 /// world.spawn(Audience::mask(RED).near()); // for those of the red team who are near
 /// ```
-#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[component(immutable, on_insert = restrict, on_remove = release)]
 pub struct Audience {
     everyone: bool,
@@ -216,6 +219,9 @@ pub enum SpectatorsSee {
 fn restrict(mut world: DeferredWorld<'_>, context: HookContext) {
     let restricted = world.get::<Audience>(context.entity).is_some_and(Audience::is_restricted);
     set_restricted(&mut world, context.entity, restricted);
+    if restricted {
+        suspect(&mut world, context.entity);
+    }
 }
 
 fn release(mut world: DeferredWorld<'_>, context: HookContext) {
@@ -243,8 +249,9 @@ pub(super) fn touch_entity(world: &mut DeferredWorld<'_>, entity: Entity) {
     }
 }
 
-/// Makes a world note whose owner changes.
+/// Makes a world note whose owner changes, and who is hidden.
 pub(crate) fn watch_owners(world: &mut World) {
+    world.init_resource::<HiddenByHand>();
     world.add_observer(|gained: On<Insert<OwnedBy>>, mut world: DeferredWorld| touch_entity(&mut world, gained.entity));
     world.add_observer(|lost: On<Remove<OwnedBy>>, mut world: DeferredWorld| touch_entity(&mut world, lost.entity));
 }

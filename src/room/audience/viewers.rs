@@ -308,6 +308,11 @@ impl Viewers {
         self.restricted.words().iter().zip(seen).map(|(restricted, seen)| restricted & !seen).collect()
     }
 
+    /// True if one is the user with that id.
+    pub(crate) fn is_user(&self, viewer: ViewerId, user: EntityId) -> bool {
+        self.seat(viewer).is_some_and(|seat| seat.user == Some(user))
+    }
+
     /// True if one sees an entity, or saw it until it ended in this tick.
     pub(crate) fn knew(&self, viewer: ViewerId, id: NetId) -> bool {
         self.sees(viewer, id) || self.gone(viewer).binary_search(&id).is_ok()

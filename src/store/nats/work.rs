@@ -144,9 +144,8 @@ impl Work {
     /// Finds rooms with facts left that nobody has open here: they were closed, or their process ended, while there was no NATS. Several hosts may find
     /// the same: what they tell twice is let fall.
     fn find_left(&mut self) -> Result<(), StoreError> {
-        self.look_for_left = false;
         let name = self.target.options.position_name();
-        let mut left = 0;
+        let (mut left, mut is_more) = (0, false);
         for room in self.store.rooms()? {
             // What was tried in a fork never happened.
             let Some(head) = room.sealed.filter(|_| room.intact && room.header.forked_from.is_none()) else { continue };
@@ -160,12 +159,14 @@ impl Work {
                 continue;
             }
             if left == CLOSED_MAX {
-                self.look_for_left = true;
+                is_more = true;
                 break;
             }
             left += 1;
             self.lines.insert(room.key, Line::new(room.key, &room.header.name, room.header.id(), head.seq, RoomFate::Closed));
         }
+        // Where the store could not be read it is looked for again.
+        self.look_for_left = is_more;
         Ok(())
     }
 

@@ -21,6 +21,7 @@ const TRIES: usize = 8;
 pub struct PostgresDirectory {
     options: PostgresOptions,
     host: String,
+    address: String,
     ttl: Duration,
     leases: Leases,
     connection: Option<Connection>,
@@ -46,18 +47,29 @@ impl PostgresDirectory {
     /// # Errors
     /// If the database can't be reached, or holds something else or what a later version wrote.
     pub fn join(options: &PostgresOptions, host: &str, address: &str, ttl: Duration) -> Result<Self, StoreError> {
+        let mut directory = Self::beside(options, host, address, ttl)?;
+        directory.note_host()?;
+        Ok(directory)
+    }
+
+    /// The same, but the directory does not have the host yet.
+    pub(in crate::store) fn beside(options: &PostgresOptions, host: &str, address: &str, ttl: Duration) -> Result<Self, StoreError> {
         if host.is_empty() {
             // The name of a store without leases.
             return Err(StoreError::Unfit { place: options.place(), detail: "a host needs a name".to_owned() });
         }
-        let mut directory = Self { options: options.clone(), host: host.to_owned(), ttl, leases: Leases::default(), connection: None };
         let mut connection = options.connect(options.patience)?;
         options.prepare(&mut connection)?;
-        directory.connection = Some(connection);
+        let (options, host, address, leases) = (options.clone(), host.to_owned(), address.to_owned(), Leases::default());
+        Ok(Self { options, host, address, ttl, leases, connection: Some(connection) })
+    }
+
+    /// Notes the host, and where it is reached.
+    pub(in crate::store) fn note_host(&mut self) -> Result<(), StoreError> {
+        let (host, address) = (self.host.clone(), self.address.clone());
         let sql = "INSERT INTO host VALUES($1, $2, clock_timestamp(), 0, 0, 0, 0) \
                    ON CONFLICT(id) DO UPDATE SET address = excluded.address, heartbeat = clock_timestamp()";
-        directory.query("the host can't be noted", sql, &[&text(host), &text(address)])?;
-        Ok(directory)
+        self.query("the host can't be noted", sql, &[&text(&host), &text(&address)]).map(drop)
     }
 
     /// The host's name.
@@ -146,15 +158,18 @@ impl Directory for PostgresDirectory {
     fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
         let (host, ttl, since, held) = (self.host.clone(), self.ttl_millis(), self.leases.now(), self.leases.held());
         let (rooms, tokens): (Vec<_>, Vec<i64>) = held.iter().map(|lease| (text(&lease.room), lease.token.0.cast_signed())).unzip();
-        // Locked in the order in which a store locks them, which checks all of its rooms at once.
-        let sql = "WITH alive AS (UPDATE host SET heartbeat = clock_timestamp(), rooms = $5, rooms_max = $6, members = $7, members_max = $8 \
-                   WHERE id = $1), \
+        let address = self.address.clone();
+        // Locked in the order in which a store locks them, which checks all of its rooms at once. Whatever became of the host's row: it is put right.
+        let sql = "WITH alive AS (INSERT INTO host VALUES($1, $9, clock_timestamp(), $5, $6, $7, $8) \
+                   ON CONFLICT(id) DO UPDATE SET address = excluded.address, heartbeat = excluded.heartbeat, rooms = excluded.rooms, \
+                   rooms_max = excluded.rooms_max, members = excluded.members, members_max = excluded.members_max), \
                    mine AS (SELECT l.room FROM lease l JOIN unnest($3::text[], $4::bigint[]) AS held(room, token) ON l.room = held.room \
                    WHERE l.host = $1 AND l.token = held.token AND l.expires > clock_timestamp() ORDER BY l.room FOR UPDATE OF l) \
                    UPDATE lease SET expires = clock_timestamp() + $2 * interval '1 ms' FROM mine WHERE lease.room = mine.room \
                    RETURNING lease.room, lease.token";
         let [a, b, c, d] = [load.rooms, load.rooms_max, load.members, load.members_max].map(i64::from);
-        let rows = self.query("the leases can't be renewed", sql, &[&host, &(ttl as f64), &rooms, &tokens, &a, &b, &c, &d])?;
+        let parameters: Parameters<'_> = &[&host, &(ttl as f64), &rooms, &tokens, &a, &b, &c, &d, &text(&address)];
+        let rows = self.query("the leases can't be renewed", sql, parameters)?;
         let renewed = self.granted(&rows, since)?;
         let mut lost = Vec::new();
         for lease in held {
@@ -168,11 +183,11 @@ impl Directory for PostgresDirectory {
 
     fn release(&mut self, room: &str) -> Result<(), StoreError> {
         let Some(token) = self.leases.token(room) else { return Ok(()) };
+        // First: one that can't be given back now is not renewed any more, and runs out.
+        self.leases.drop(room);
         let host = self.host.clone();
         let sql = "UPDATE lease SET host = NULL, expires = clock_timestamp() WHERE room = $1 AND host = $2 AND token = $3";
-        self.query("a room can't be given back", sql, &[&text(room), &host, &token.0.cast_signed()])?;
-        self.leases.drop(room);
-        Ok(())
+        self.query("a room can't be given back", sql, &[&text(room), &host, &token.0.cast_signed()]).map(drop)
     }
 
     fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {

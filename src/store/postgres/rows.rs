@@ -11,8 +11,10 @@ use super::super::error::{CHECKSUM, StoreError};
 use super::super::frame::{HotTick, join_frame, read_frame};
 use super::super::record::{Entities, Head, RoomHeader, Snippet};
 use super::super::recovery::seal_of;
-use super::super::sums::{chain_of, gathered, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table};
-use super::super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Request, RoomKey, Store, StoredRoom, possible};
+use super::super::sums::{
+    LEDGER_TABLES, chain_of, gathered, head_of, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table, tick_of,
+};
+use super::super::tables::{Checkpoint, Chunk, ChunkKind, Flush, GIVEN_UP, Request, RoomKey, Store, StoredRoom, possible};
 use super::connection::{Connection, Parameters, refused};
 use super::write::{check_leases, sum_of_journal, write_checkpoint, write_chunks, write_seals};
 use super::{PostgresStore, Role, text};
@@ -34,6 +36,12 @@ fn tick_at(row: &Row, column: usize) -> Result<RoomTick, StoreError> {
     u32::try_from(number).map(RoomTick).map_err(|_| StoreError::Postgres { what, detail: format!("{number} is no tick"), code: None })
 }
 
+/// A tick of a row with a checksum. A number that is no tick is read as the last one of all, with which the checksum does not agree: it must
+/// not keep anybody from reading the rows beside it.
+fn summed_tick_at(row: &Row, column: usize) -> Result<RoomTick, StoreError> {
+    at(row, column).map(tick_of)
+}
+
 fn json_at<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T, StoreError> {
     let what = "a row can't be read";
     let failed = |error: serde_json::Error| StoreError::Postgres { what, detail: error.to_string(), code: None };
@@ -44,23 +52,21 @@ fn json_at<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T
 const ROOM_COLUMNS: &str = "room_id, header, sealed_tick, sealed_seq, chain, components_tick, fingerprint, name, header_sum, sum";
 
 fn room_at(row: &Row) -> Result<StoredRoom, StoreError> {
-    let tick: Option<i64> = at(row, 2)?;
-    let sealed_tick = tick.map(|_| tick_at(row, 2)).transpose()?;
-    let sealed_seq: Option<i64> = at(row, 3)?;
+    let (tick, seq): (Option<i64>, Option<i64>) = (at(row, 2)?, at(row, 3)?);
     let text: &str = at(row, 1)?;
     let header = serde_json::from_str(text).or_else(|_| at(row, 7).map(lost_header))?;
     let (chain, fingerprint): (&[u8], i64) = (at(row, 4)?, at(row, 6)?);
-    let sum = sum_of_head(fingerprint, sealed_tick.map(|tick| tick.0), sealed_seq, chain);
-    let sealed = sealed_tick.zip(sealed_seq).map(|(tick, seq)| Head { tick, seq: FactSeq(seq.cast_unsigned()) });
-    let is_possible = sealed.is_none_or(|head| head.is_possible());
+    let sum = sum_of_head(fingerprint, tick.map(|tick| tick_of(tick).0), seq, chain);
+    let components_tick = at::<Option<i64>>(row, 5)?.map(tick_of);
+    let sealed = head_of(tick, seq);
+    let is_possible = sealed.is_none_or(|head| head.is_possible()) && components_tick.is_none_or(|tick| tick.0 < u32::MAX);
     let intact = sum_of(text.as_bytes()) == at::<i64>(row, 8)? && sum == at::<i64>(row, 9)? && is_possible;
-    let components_tick: Option<i64> = at(row, 5)?;
     Ok(StoredRoom {
         key: RoomKey(at(row, 0)?),
         sealed,
         chain: chain_of(chain, &header),
         header,
-        components_tick: components_tick.map(|_| tick_at(row, 5)).transpose()?,
+        components_tick,
         fingerprint: Fingerprint(fingerprint.cast_unsigned()),
         intact,
     })
@@ -71,7 +77,7 @@ fn chunk_at(row: &Row, kind: ChunkKind) -> Result<(Chunk, i64), StoreError> {
         ChunkKind::Ticks => at::<&[u8]>(row, 6)?,
         ChunkKind::Facts | ChunkKind::Refusals => at::<&str>(row, 6)?.as_bytes(),
     };
-    let (tick_from, tick_to, fingerprint) = (tick_at(row, 2)?, tick_at(row, 3)?, Fingerprint(number_at(row, 4)?));
+    let (tick_from, tick_to, fingerprint) = (summed_tick_at(row, 2)?, summed_tick_at(row, 3)?, Fingerprint(number_at(row, 4)?));
     Ok((
         Chunk { from: number_at(row, 0)?, to: number_at(row, 1)?, tick_from, tick_to, fingerprint, payload: payload.to_vec() },
         at(row, 5)?,
@@ -156,6 +162,10 @@ fn note_room(connection: &mut Connection, header: &RoomHeader, protocol: &Descri
     let sum = sum_of_head(fingerprint, None, None, &chain);
     let (name, header_sum) = (text(&header.name), sum_of(written.as_bytes()));
     connection.execute(what, sql, &[&name, &uid, &written, &fingerprint, &chain.as_slice(), &header_sum, &sum])?;
+    for table in LEDGER_TABLES {
+        let sql = format!("DELETE FROM {table} WHERE room_id = (SELECT room_id FROM room WHERE name = $1 AND sealed_tick IS NULL)");
+        connection.execute("what an interrupted copy left can't be deleted", &sql, &[&name])?;
+    }
     let rows = connection.query(what, "SELECT room_id FROM room WHERE name = $1", &[&name])?;
     let key = rows.first().map(|row| at(row, 0)).transpose()?;
     key.map(RoomKey).ok_or_else(|| StoreError::damaged(&header.name, "its row", "it is not there"))
@@ -181,6 +191,30 @@ fn seal_what_was_left(connection: &mut Connection, room: &StoredRoom) -> Result<
     Ok(found)
 }
 
+/// Whether what chunks are to be put in the place of is there, from the first to the last; of a room of which nothing is sealed, in any case.
+/// What is there is locked: of two who put it together, the second sees what the first made of it.
+fn are_whole(connection: &mut Connection, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<bool, StoreError> {
+    let what = "chunks can't be replaced";
+    let sealed = "SELECT 1 FROM room WHERE room_id = $1 AND sealed_tick IS NOT NULL";
+    if connection.query(what, sealed, &[&room.0])?.is_empty() {
+        return Ok(true);
+    }
+    let sql = format!(
+        "SELECT seq_from, seq_to FROM {} WHERE room_id = $1 AND seq_from BETWEEN $2 AND $3 ORDER BY seq_from FOR UPDATE",
+        table(kind)
+    );
+    for chunk in chunks {
+        let (from, to) = (chunk.from.cast_signed(), chunk.to.cast_signed());
+        let found = connection.query(what, &sql, &[&room.0, &from, &to])?;
+        let first: Option<i64> = found.first().map(|row| at(row, 0)).transpose()?;
+        let last: Option<i64> = found.last().map(|row| at(row, 1)).transpose()?;
+        if (first, last) != (Some(from), Some(to)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Store for PostgresStore {
     fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError> {
         self.all("the table of rooms", &format!("SELECT {ROOM_COLUMNS} FROM room ORDER BY room_id"), &[], room_at)
@@ -193,10 +227,8 @@ impl Store for PostgresStore {
 
     fn sealed(&mut self, room: RoomKey) -> Result<Option<Head>, StoreError> {
         let sql = "SELECT sealed_tick, sealed_seq FROM room WHERE room_id = $1 AND sealed_tick IS NOT NULL";
-        let heads = self.all("the table of rooms", sql, &[&room.0], |row| {
-            Ok(Head { tick: tick_at(row, 0)?, seq: FactSeq(at::<i64>(row, 1)?.cast_unsigned()) })
-        })?;
-        possible(heads.first().copied(), || self.name_of(room))
+        let heads = self.all("the table of rooms", sql, &[&room.0], |row| Ok(head_of(at(row, 0)?, at(row, 1)?)))?;
+        possible(heads.first().copied().flatten(), || self.name_of(room))
     }
 
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
@@ -282,7 +314,7 @@ impl Store for PostgresStore {
         let mut rows = self.all("a checkpoint can't be read", sql, parameters, |row| {
             let fingerprint = Fingerprint(number_at(row, 2)?);
             let payload = at::<&[u8]>(row, 4)?.to_vec();
-            Ok((Checkpoint { tick: tick_at(row, 0)?, resumed: at(row, 1)?, fingerprint, payload }, at::<i64>(row, 3)?))
+            Ok((Checkpoint { tick: summed_tick_at(row, 0)?, resumed: at(row, 1)?, fingerprint, payload }, at::<i64>(row, 3)?))
         })?;
         let Some((checkpoint, sum)) = rows.pop() else { return Ok(None) };
         if sum_of_checkpoint(&checkpoint) != sum {
@@ -362,19 +394,30 @@ impl Store for PostgresStore {
 
     fn requests(&mut self) -> Result<Vec<Request>, StoreError> {
         let request = |row: &Row| Ok(Request { id: at(row, 0)?, key: RoomKey(at(row, 1)?), kind: at(row, 2)?, subject: at(row, 3)? });
+        // Some of each room: what is asked of a room that is not open waits, and is not to hide what is asked of others.
+        let some_of = |open: &str| {
+            format!(
+                "SELECT id, room_id, kind, subject FROM \
+                 (SELECT request.*, row_number() OVER (PARTITION BY room_id ORDER BY id) AS place FROM request {open} AND answer IS NULL) few \
+                 WHERE place <= 8 ORDER BY id"
+            )
+        };
         if self.leases.is_none() {
-            let sql = "SELECT id, room_id, kind, subject FROM request WHERE answer IS NULL ORDER BY id LIMIT 64";
-            return self.all("the requests", sql, &[], request);
+            return self.all("the requests", &some_of("WHERE true"), &[], request);
         }
         let host = self.host.clone();
-        let sql = "SELECT id, room_id, kind, subject FROM request JOIN room USING(room_id) JOIN lease ON lease.room = room.name \
-                   WHERE answer IS NULL AND lease.host = $1 ORDER BY id LIMIT 64";
-        self.all("the requests", sql, &[&host], request)
+        let sql = some_of("JOIN room USING(room_id) JOIN lease ON lease.room = room.name WHERE lease.host = $1");
+        self.all("the requests", &sql, &[&host], request)
     }
 
     fn answer(&mut self, request: i64) -> Result<Option<String>, StoreError> {
         let mut rows = self.all("the answer", "SELECT answer FROM request WHERE id = $1", &[&request], |row| at(row, 0))?;
         Ok(rows.pop().flatten())
+    }
+
+    fn withdraw(&mut self, request: i64) -> Result<bool, StoreError> {
+        let sql = "UPDATE request SET answer = $2 WHERE id = $1 AND answer IS NULL";
+        Ok(self.run("the request can't be taken back", sql, &[&request, &GIVEN_UP])? == 1)
     }
 
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {
@@ -407,6 +450,9 @@ impl Store for PostgresStore {
             table(kind)
         );
         self.connection()?.transaction(what, |connection| {
+            if !are_whole(connection, room, kind, chunks)? {
+                return Ok(());
+            }
             connection.execute(what, &sql, &[&room.0, &from, &to])?;
             write_chunks(connection, kind, &new)
         })

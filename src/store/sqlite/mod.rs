@@ -121,9 +121,14 @@ impl SqliteStore {
         if layout > known {
             return Err(StoreError::Newer { found: layout, known });
         }
-        let fresh = layout == 0 && number(&connection, "page_count")? == 0;
+        // Its process may have ended after the file had a first page, and before there was anything in it.
+        let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+        let fresh = layout == 0 && application == 0 && tables.map_err(failed("the data file can't be read"))? == 0;
         if application != APPLICATION_ID && !fresh {
             return Err(StoreError::Foreign(path, application));
+        }
+        if fresh && !self.writes {
+            return Err(StoreError::Missing(self.folder.clone()));
         }
         if self.writes {
             self.prepare(&mut connection, layout)?;
@@ -176,11 +181,11 @@ impl SqliteStore {
         }
     }
 
-    /// How many flushes are missing that were committed once: the tail of SQLite's journal was damaged. Nothing is said of a folder
-    /// without a mark.
-    pub(super) fn missing_flushes(&mut self, last: u64) -> u64 {
+    /// The number of the last flush, as it stands beside the data: later ones than the data has are missing, since the tail of SQLite's journal
+    /// was damaged. Nothing for a folder without a mark.
+    fn marked_flush(&self) -> Option<u64> {
         let mut text = String::new();
-        let read = File::open(self.folder.join("mark")).and_then(|mut mark| mark.read_to_string(&mut text));
-        read.ok().and_then(|_| text.trim().parse::<u64>().ok()).map_or(0, |marked| marked.saturating_sub(last))
+        File::open(self.folder.join("mark")).and_then(|mut mark| mark.read_to_string(&mut text)).ok()?;
+        text.trim().parse().ok()
     }
 }

@@ -6,13 +6,23 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use super::super::chain::Chain;
 use super::super::error::{CHECKSUM, StoreError};
 use super::super::record::{Entities, Head, RoomHeader, Snippet};
-use super::super::sums::{chain_of, gathered, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table};
-use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom, possible};
+use super::super::sums::{
+    LEDGER_TABLES, chain_of, gathered, head_of, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table, tick_of,
+};
+use super::super::tables::{
+    Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, GIVEN_UP, Request, RoomKey, Seal, Store, StoredRoom, possible,
+};
 use super::SqliteStore;
 use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
 
 fn tick_at(row: &Row<'_>, column: usize) -> rusqlite::Result<RoomTick> {
     row.get(column).map(RoomTick)
+}
+
+/// A tick of a row with a checksum. A number that is no tick is read as the last one of all, with which the checksum does not agree: it must
+/// not keep anybody from reading the rows beside it.
+fn summed_tick_at(row: &Row<'_>, column: usize) -> rusqlite::Result<RoomTick> {
+    Ok(tick_of(row.get(column)?))
 }
 
 fn bytes_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
@@ -28,13 +38,14 @@ fn json_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusq
 const ROOM_COLUMNS: &str = "room_id, header, sealed_tick, sealed_seq, chain, components_tick, fingerprint, name, header_sum, sum";
 
 fn room_at(row: &Row<'_>) -> rusqlite::Result<StoredRoom> {
-    let sealed: (Option<u32>, Option<i64>) = (row.get(2)?, row.get(3)?);
+    let (tick, seq) = (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<i64>>(3)?);
     let header_sum = sum_of(&bytes_at(row, 1)?);
     let header = json_at(row, 1).or_else(|_| row.get(7).map(lost_header))?;
     let (chain, fingerprint) = (bytes_at(row, 4)?, row.get::<_, i64>(6)?);
-    let sum = sum_of_head(fingerprint, sealed.0, sealed.1, &chain);
-    let sealed = sealed.0.zip(sealed.1).map(|(tick, seq)| Head { tick: RoomTick(tick), seq: FactSeq(seq.cast_unsigned()) });
-    let is_possible = sealed.is_none_or(|head| head.is_possible());
+    let sum = sum_of_head(fingerprint, tick.map(|tick| tick_of(tick).0), seq, &chain);
+    let components_tick = row.get::<_, Option<i64>>(5)?.map(tick_of);
+    let sealed = head_of(tick, seq);
+    let is_possible = sealed.is_none_or(|head| head.is_possible()) && components_tick.is_none_or(|tick| tick.0 < u32::MAX);
     let intact = header_sum == row.get::<_, i64>(8)? && sum == row.get::<_, i64>(9)? && is_possible;
     let chain = chain_of(&chain, &header);
     Ok(StoredRoom {
@@ -42,7 +53,7 @@ fn room_at(row: &Row<'_>) -> rusqlite::Result<StoredRoom> {
         header,
         sealed,
         chain,
-        components_tick: row.get::<_, Option<u32>>(5)?.map(RoomTick),
+        components_tick,
         fingerprint: Fingerprint(fingerprint.cast_unsigned()),
         intact,
     })
@@ -106,6 +117,24 @@ fn write_chunk(connection: &Connection, room: RoomKey, kind: ChunkKind, chunk: &
     insert.execute(params![room.0, from, to, chunk.tick_from.0, chunk.tick_to.0, fingerprint, sum, payload]).map(drop)
 }
 
+/// Whether what chunks are to be put in the place of is there, from the first to the last; of a room of which nothing is sealed, in any case.
+fn are_whole(connection: &Connection, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> rusqlite::Result<bool> {
+    let sealed = "SELECT 1 FROM room WHERE room_id = ?1 AND sealed_tick IS NOT NULL";
+    if connection.query_row(sealed, [room.0], |_| Ok(())).optional()?.is_none() {
+        return Ok(true);
+    }
+    let sql = format!("SELECT min(seq_from), max(seq_to) FROM {} WHERE room_id = ?1 AND seq_from BETWEEN ?2 AND ?3", table(kind));
+    let mut bounds = connection.prepare_cached(&sql)?;
+    for chunk in chunks {
+        let (from, to) = (chunk.from.cast_signed(), chunk.to.cast_signed());
+        let found: (Option<i64>, Option<i64>) = bounds.query_row([room.0, from, to], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if found != (Some(from), Some(to)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn write_seal(connection: &Connection, seal: &Seal) -> rusqlite::Result<()> {
     for (kind, chunk) in &seal.chunks {
         write_chunk(connection, seal.key, *kind, chunk)?;
@@ -164,10 +193,8 @@ impl Store for SqliteStore {
 
     fn sealed(&mut self, room: RoomKey) -> Result<Option<Head>, StoreError> {
         let sql = "SELECT sealed_tick, sealed_seq FROM room WHERE room_id = ?1 AND sealed_tick IS NOT NULL";
-        let heads = self.all("the table of rooms", sql, [room.0], |row| {
-            Ok(Head { tick: tick_at(row, 0)?, seq: FactSeq(row.get::<_, i64>(1)?.cast_unsigned()) })
-        })?;
-        possible(heads.first().copied(), || self.name_of(room))
+        let heads = self.all("the table of rooms", sql, [room.0], |row| Ok(head_of(row.get(0)?, row.get(1)?)))?;
+        possible(heads.first().copied().flatten(), || self.name_of(room))
     }
 
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
@@ -181,6 +208,10 @@ impl Store for SqliteStore {
         let (uid, chain) = (header.id().to_string(), Chain::new(header.id()).0);
         let sum = sum_of_head(fingerprint, None, None, &chain);
         self.run("the table of rooms", sql, params![header.name, uid, text, fingerprint, chain, sum_of(text.as_bytes()), sum])?;
+        for table in LEDGER_TABLES {
+            let sql = format!("DELETE FROM {table} WHERE room_id = (SELECT room_id FROM room WHERE name = ?1 AND sealed_tick IS NULL)");
+            self.run("what an interrupted copy left can't be deleted", &sql, [&header.name])?;
+        }
         let keys = self.all("the table of rooms", "SELECT room_id FROM room WHERE name = ?1", [&header.name], |row| row.get(0))?;
         keys.first().copied().map(RoomKey).ok_or_else(|| StoreError::damaged(&header.name, "its row", "it is not there"))
     }
@@ -229,7 +260,7 @@ impl Store for SqliteStore {
         let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let rows = self.all("a chunk can't be read", &sql, params![room.0, clamp(from), clamp(to), clamp(limit as u64).max(1)], |row| {
             let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-            let (tick_from, tick_to) = (tick_at(row, 2)?, tick_at(row, 3)?);
+            let (tick_from, tick_to) = (summed_tick_at(row, 2)?, summed_tick_at(row, 3)?);
             let chunk = Chunk {
                 from: number(0)?,
                 to: number(1)?,
@@ -255,7 +286,7 @@ impl Store for SqliteStore {
                    ORDER BY tick DESC LIMIT 1";
         let mut rows = self.all("a checkpoint can't be read", sql, params![room.0, tick.0, resumed], |row| {
             let fingerprint = Fingerprint(row.get::<_, i64>(2)?.cast_unsigned());
-            let checkpoint = Checkpoint { tick: tick_at(row, 0)?, resumed: row.get(1)?, fingerprint, payload: bytes_at(row, 4)? };
+            let checkpoint = Checkpoint { tick: summed_tick_at(row, 0)?, resumed: row.get(1)?, fingerprint, payload: bytes_at(row, 4)? };
             Ok((checkpoint, row.get::<_, i64>(3)?))
         })?;
         let Some((checkpoint, sum)) = rows.pop() else { return Ok(None) };
@@ -332,7 +363,10 @@ impl Store for SqliteStore {
     }
 
     fn requests(&mut self) -> Result<Vec<Request>, StoreError> {
-        let sql = "SELECT id, room_id, kind, subject FROM request WHERE answer IS NULL ORDER BY id LIMIT 64";
+        // Some of each room: what is asked of a room that is not open waits, and is not to hide what is asked of others.
+        let sql = "SELECT id, room_id, kind, subject FROM \
+                   (SELECT *, row_number() OVER (PARTITION BY room_id ORDER BY id) AS place FROM request WHERE answer IS NULL) \
+                   WHERE place <= 8 ORDER BY id";
         self.all("the requests", sql, [], |row| {
             Ok(Request { id: row.get(0)?, key: RoomKey(row.get(1)?), kind: row.get(2)?, subject: row.get(3)? })
         })
@@ -341,6 +375,11 @@ impl Store for SqliteStore {
     fn answer(&mut self, request: i64) -> Result<Option<String>, StoreError> {
         let mut rows = self.all("the answer", "SELECT answer FROM request WHERE id = ?1", [request], |row| row.get(0))?;
         Ok(rows.pop().flatten())
+    }
+
+    fn withdraw(&mut self, request: i64) -> Result<bool, StoreError> {
+        let sql = "UPDATE request SET answer = ?2 WHERE id = ?1 AND answer IS NULL";
+        Ok(self.run("the request can't be taken back", sql, params![request, GIVEN_UP])? == 1)
     }
 
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {
@@ -369,6 +408,9 @@ impl Store for SqliteStore {
         let failed = StoreError::sqlite("chunks can't be replaced");
         let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+        if !are_whole(&transaction, room, kind, chunks).map_err(&failed)? {
+            return Ok(());
+        }
         for chunk in chunks {
             let sql = format!("DELETE FROM {} WHERE room_id = ?1 AND seq_from BETWEEN ?2 AND ?3", table(kind));
             let (from, to) = (chunk.from.cast_signed(), chunk.to.cast_signed());
@@ -390,8 +432,10 @@ impl Store for SqliteStore {
     }
 
     fn missing(&mut self) -> Result<Vec<String>, StoreError> {
+        // In this order: who writes meanwhile commits a flush before it is noted.
+        let marked = self.marked_flush();
         let last = self.last_flush()?;
-        Ok(match self.missing_flushes(last) {
+        Ok(match marked.map_or(0, |marked| marked.saturating_sub(last)) {
             0 => Vec::new(),
             missing => vec![format!(
                 "{missing} flushes after flush {last} were committed once and are missing: the tail of SQLite's journal was damaged, or the data \

@@ -1,5 +1,7 @@
 //! Whether what is stored of a room is what the room is: its state as a whole, compared with the batches, while it runs.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 
 use super::{Handle, Work};
@@ -12,7 +14,10 @@ impl Handle {
     /// Hands over a room's snapshot of the tick that was [recorded](Self::record) last. What it differs by from what the batches tell is logged, and
     /// [counted](super::WriterReport::differences): something wrote a component behind Bevy's change detection, so neither clients nor the store know of it.
     pub fn audit(&self, tick: RoomTick, snapshot: Bytes) {
-        self.shared.waiting().audits.push((self.number, tick, snapshot));
+        self.shared.pending.fetch_add(snapshot.len(), Ordering::Relaxed);
+        let mut waiting = self.shared.waiting();
+        waiting.bytes += snapshot.len();
+        waiting.audits.push((self.number, tick, snapshot));
     }
 }
 

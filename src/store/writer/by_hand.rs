@@ -25,8 +25,12 @@ impl Writer {
     pub fn step(&self) {
         let Some(work) = &self.work else { return };
         let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
-        let (waiting, syncs) = self.shared.waiting().take();
-        work.round(waiting, syncs);
+        loop {
+            let (waiting, syncs) = self.shared.waiting().take();
+            if work.round(waiting, syncs) {
+                return;
+            }
+        }
     }
 
     /// Ends a writer that works by hand as a crash would: what waits is not written.

@@ -6,6 +6,7 @@ mod fresh;
 mod lost;
 mod options;
 mod requests;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -13,12 +14,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use self::fresh::Board;
 pub use self::fresh::{FreshFacts, RoomFate, RoomNews};
 pub use self::options::{Pressure, WriterOptions, WriterReport};
 use self::requests::thread_time;
+use self::waiting::Waiting;
 use super::chain::Chain;
 use super::clock::instant;
 use super::error::StoreError;
@@ -34,7 +34,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long a writer that is to stop goes on trying.
 const LAST_TRIES: Duration = Duration::from_secs(2);
 
-/// How often the writer looks for requests, in flushes.
+/// How often the writer looks for requests, in rounds: also where nothing is written.
 const REQUESTS_EVERY: u64 = 4;
 
 /// How a room begins in this process.
@@ -80,22 +80,6 @@ struct Gauge {
 }
 
 #[derive(Default)]
-struct Waiting {
-    opened: Vec<Opened>,
-    records: Vec<(u64, TickRecord)>,
-    /// Snapshots of rooms, to be compared with what the batches tell of these ticks.
-    audits: Vec<(u64, RoomTick, Bytes)>,
-    bytes: usize,
-    closed: Vec<u64>,
-    cursors: Vec<(String, RoomKey, FactSeq, String)>,
-    answered: Vec<(i64, String)>,
-    asked: Vec<Asked>,
-    /// Flush at once, and seal everything, for those who wait for it.
-    syncs_asked: u64,
-    stop: bool,
-}
-
-#[derive(Default)]
 struct Shared {
     waiting: Mutex<Waiting>,
     wake: Condvar,
@@ -116,14 +100,6 @@ struct Done {
     /// Rooms that are another host's now.
     lost: Vec<String>,
     stopped: bool,
-}
-
-impl Waiting {
-    /// All that waits, and how often somebody asked for a flush.
-    fn take(&mut self) -> (Self, u64) {
-        let rest = Self { syncs_asked: self.syncs_asked, asked: std::mem::take(&mut self.asked), ..Self::default() };
-        (std::mem::replace(self, rest), self.syncs_asked)
-    }
 }
 
 impl Shared {
@@ -377,6 +353,7 @@ struct Work {
     rooms: BTreeMap<u64, Room>,
     /// The number of the last flush.
     number: u64,
+    rounds: u64,
     report: WriterReport,
     stopping_since: Option<Instant>,
     /// What is written of rooms that go on, before anything else of them.
@@ -389,7 +366,7 @@ impl Work {
     fn new(mut store: Box<dyn Store>, options: WriterOptions, report: impl FnMut(String)) -> Result<Self, StoreError> {
         let number = seal_journal(&mut *store, report)?;
         let (shared, rooms, first_seals, report) = Default::default();
-        Ok(Self { store, options, shared, rooms, number, report, stopping_since: None, first_seals, by_hand: None })
+        Ok(Self { store, options, shared, rooms, number, rounds: 0, report, stopping_since: None, first_seals, by_hand: None })
     }
 
     fn run(mut self) {
@@ -405,37 +382,44 @@ impl Work {
         let mut last = instant();
         loop {
             let (waiting, syncs) = self.wait(last);
+            let stop = waiting.stop;
             last = instant();
-            if !self.round(waiting, syncs) {
+            if self.round(waiting, syncs) && stop {
                 return;
             }
         }
     }
 
-    /// Writes what waits. False if nothing more comes.
+    /// Writes what was taken. True if all that waited then is written, or given up.
     fn round(&mut self, waiting: Waiting, syncs: u64) -> bool {
-        let (stop, sealing) = (waiting.stop, waiting.stop || syncs > self.shared.done().syncs);
+        let (stop, is_cut) = (waiting.stop, waiting.is_cut);
+        // What is cut is sealed piece by piece: all of it at once would be too much in the end.
+        let sealing = stop || is_cut || syncs > self.shared.done().syncs;
         if stop {
             self.stopping_since.get_or_insert_with(instant);
         }
         let bytes = waiting.bytes;
         let flush = self.prepare(waiting, sealing);
-        self.commit(flush);
+        // Who gave up writes nothing after the gap.
+        let is_over = !self.commit(flush) || !is_cut;
         self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
-        if self.number.is_multiple_of(REQUESTS_EVERY) {
+        self.rounds += 1;
+        if self.rounds.is_multiple_of(REQUESTS_EVERY) {
             self.look_for_requests();
         }
         let mut done = self.shared.done();
-        done.syncs = syncs;
+        if is_over {
+            done.syncs = syncs;
+        }
         self.report.busy = thread_time();
         done.report = self.report.clone();
         drop(done);
         self.shared.committed.notify_all();
-        if stop {
+        if stop && is_over {
             // It fails where a reader is in the middle of something; the next process does it then.
             let _ = self.store.settle();
         }
-        !stop
+        is_over
     }
 
     /// Waits for the next flush and takes what there is.
@@ -452,7 +436,7 @@ impl Work {
 
     /// Puts together what is written at once.
     fn prepare(&mut self, waiting: Waiting, sealing: bool) -> Flush {
-        let last = self.number;
+        let (last, whole) = (self.number, sealing && !waiting.is_cut);
         for opened in waiting.opened {
             self.enter(opened);
         }
@@ -483,7 +467,7 @@ impl Work {
         for (number, room) in &mut self.rooms {
             let due = all_due || room.closed || (number + self.number).is_multiple_of(seal_every);
             if due && room.follower.is_unsealed() {
-                let seal = room.follower.seal(cadence, sealing || room.closed, room.broken);
+                let seal = room.follower.seal(cadence, whole || room.closed, room.broken);
                 flush.seals.push(seal);
             } else if !room.journal.is_empty() {
                 framed += 1;
@@ -537,13 +521,13 @@ impl Work {
         self.rooms.insert(number, room);
     }
 
-    /// Commits a flush, however often it takes.
-    fn commit(&mut self, mut flush: Flush) {
+    /// Commits a flush, however often it takes. False if it was given up.
+    fn commit(&mut self, mut flush: Flush) -> bool {
         let idle = flush.frame.is_empty() && flush.seals.is_empty() && flush.cursors.is_empty() && flush.answered.is_empty();
         if idle {
             self.number -= 1;
             self.tell_fresh();
-            return;
+            return true;
         }
         let began = instant();
         loop {
@@ -552,7 +536,7 @@ impl Work {
                 Err(StoreError::Lost { rooms }) if self.lose_from(&rooms, &mut flush) => {}
                 Err(error) => {
                     if !self.recover(&error) {
-                        return;
+                        return false;
                     }
                     // It may have been committed in spite of the error.
                     if self.store.last_flush().is_ok_and(|last| last >= flush.number) {
@@ -577,6 +561,9 @@ impl Work {
         }
         self.tell_fresh();
         self.rooms.retain(|_, room| !room.closed);
+        // As long as it gets on it has time.
+        self.stopping_since = self.stopping_since.map(|_| instant());
+        true
     }
 
     /// Waits a little after an error and starts the store over. False if it is time to give up.

@@ -40,9 +40,9 @@ impl Work {
 
 /// The processor time of the thread that asks, where the system tells.
 pub(super) fn thread_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
-    // After the name, which stands in parentheses: state is the first, utime the 12th and stime the 13th.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    #[cfg(unix)]
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).try_into().unwrap_or_default();
+    #[cfg(not(unix))]
+    let time = Duration::ZERO;
+    time
 }

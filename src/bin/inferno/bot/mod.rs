@@ -219,7 +219,8 @@ impl Bot {
     }
 
     fn can_reach(&self, scene: &Scene, place: Point) -> bool {
-        self.corner(scene, scene.at, place).is_some()
+        let Some((_, grid)) = &self.ways else { return false };
+        scene.solids.line_of_walk(scene.at, place, PLAYER_RADIUS) || grid.ends(scene.at, place).is_some()
     }
 
     /// The plan: what is needed now, then the way out, then the key, then useful things, then doors that may lead on.

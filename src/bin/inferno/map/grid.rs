@@ -34,6 +34,8 @@ pub struct Grid {
     columns: i32,
     rows: i32,
     free: Vec<bool>,
+    /// Which cells a way leads between: those of one number. Of no meaning where a cell is not free.
+    regions: Vec<u32>,
     solids: Solids,
 }
 
@@ -41,7 +43,8 @@ impl Grid {
     /// Rasters a level for circles of `radius`. A level that is empty, not finite or too big gives a grid without
     /// cells, on which there is no way to anywhere.
     pub fn new(solids: &Solids, cell: f32, radius: f32) -> Grid {
-        let nothing = Grid { low: [0.0; 2], cell: 1.0, columns: 0, rows: 0, free: Vec::new(), solids: Solids::default() };
+        let nothing =
+            Grid { low: [0.0; 2], cell: 1.0, columns: 0, rows: 0, free: Vec::new(), regions: Vec::new(), solids: Solids::default() };
         let Some(Rect { centre, half }) = solids.bounds() else { return nothing };
         let (columns, rows) = (libm::ceilf(2.0 * half[0] / cell), libm::ceilf(2.0 * half[1] / cell));
         let fits = columns >= 1.0 && rows >= 1.0 && columns * rows <= CELLS_MAX as f32;
@@ -49,17 +52,43 @@ impl Grid {
             return nothing;
         }
         let (columns, rows) = (columns as i32, rows as i32);
-        let mut grid = Grid { low: sub(centre, half), cell, columns, rows, free: Vec::new(), solids: solids.clone() };
+        let mut grid = Grid { low: sub(centre, half), cell, columns, rows, free: Vec::new(), regions: Vec::new(), solids: solids.clone() };
         grid.free = (0..grid.columns * grid.rows)
             .map(|index| solids.has_room(grid.middle(index % grid.columns, index / grid.columns), radius))
             .collect();
+        grid.find_regions();
         grid
+    }
+
+    /// Numbers the regions. Straight steps tell: a diagonal one needs both cells beside it, so two of them lead there too.
+    fn find_regions(&mut self) {
+        const NOT_SEEN: u32 = u32::MAX;
+        let mut regions = vec![NOT_SEEN; self.free.len()];
+        let mut open = Vec::new();
+        for (from, region) in (0..self.free.len()).zip(0..NOT_SEEN) {
+            open.push(from);
+            while let Some(at) = open.pop() {
+                let is_new = self.free.get(at) == Some(&true) && regions.get(at) == Some(&NOT_SEEN);
+                if let Some(seen) = regions.get_mut(at).filter(|_| is_new) {
+                    *seen = region;
+                    let (x, y) = self.column_row(at);
+                    open.extend([(x + 1, y), (x - 1, y), (x, y + 1), (x, y - 1)].into_iter().filter_map(|(x, y)| self.index(x, y)));
+                }
+            }
+        }
+        self.regions = regions;
+    }
+
+    /// The cells where a [`way`](Self::way) begins and ends, if there is one: asked faster than for the way.
+    pub fn ends(&self, from: Point, to: Point) -> Option<(usize, usize)> {
+        let (start, goal) = (self.free_near(from)?, self.free_near(to)?);
+        (self.regions.get(start)? == self.regions.get(goal)?).then_some((start, goal))
     }
 
     /// A shortest way over free cells, as places from after `from` up to and including `to`. `None` when there is
     /// none. Of several equally short ways it is always the same one.
     pub fn way(&self, from: Point, to: Point) -> Option<Vec<Point>> {
-        let (start, goal) = (self.free_near(from)?, self.free_near(to)?);
+        let (start, goal) = self.ends(from, to)?;
         let came_from = self.search(start, goal)?;
         let mut cells = vec![goal];
         let mut at = goal;
@@ -123,12 +152,12 @@ impl Grid {
     fn free_near(&self, point: Point) -> Option<usize> {
         let (x, y) = self.cell_at(point)?;
         let around = (-NEAREST_CELLS..=NEAREST_CELLS).flat_map(|dy| (-NEAREST_CELLS..=NEAREST_CELLS).map(move |dx| (dx, dy)));
-        around
-            .filter(|&(dx, dy)| self.is_free(x + dx, y + dy))
-            .filter(|&(dx, dy)| self.solids.line_of_sight(point, self.middle(x + dx, y + dy)))
-            .map(|(dx, dy)| (distance(self.middle(x + dx, y + dy), point), x + dx, y + dy))
-            .min_by(|a, b| a.0.total_cmp(&b.0))
-            .and_then(|(_, x, y)| self.index(x, y))
+        let free = around.map(|(dx, dy)| (x + dx, y + dy)).filter(|&(x, y)| self.is_free(x, y));
+        let mut free: Vec<(f32, i32, i32)> = free.map(|(x, y)| (distance(self.middle(x, y), point), x, y)).collect();
+        // Nearly always the first will do, and whether it can be seen costs most.
+        free.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let seen = free.into_iter().find(|&(_, x, y)| self.solids.line_of_sight(point, self.middle(x, y)));
+        seen.and_then(|(_, x, y)| self.index(x, y))
     }
 
     fn is_free(&self, x: i32, y: i32) -> bool {

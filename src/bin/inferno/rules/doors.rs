@@ -37,11 +37,11 @@ pub fn decide_open_door(
 }
 
 /// Opens and closes the doors that have a timer. Works from the tick alone, so a reset room falls into step by itself.
-/// A door waits for whoever stands in it.
+/// A door waits for whoever stands in it, but not for the dead, who never go.
 pub fn turn_timed_doors(
     clock: Res<RoomClock>,
     doors: Query<(&EntityId, &Position, &Door, &DoorState, &DoorTimer)>,
-    bodies: Query<&Position, Or<(With<Avatar>, With<Monster>)>>,
+    bodies: Query<(&Position, Option<&Status>), Or<(With<Avatar>, With<Monster>)>>,
     mut record: Recorder,
 ) {
     let mut doors: Vec<_> = doors.iter().collect();
@@ -51,9 +51,11 @@ pub fn turn_timed_doors(
         let wants_open = clock.tick().0 >= every && clock.tick().0 % every < open_for;
         let rect = Rect { centre: at.0, half: door.half };
         let radius = PLAYER_RADIUS.max(MONSTER_RADIUS);
+        // Only players have a status.
+        let mut living = bodies.iter().filter(|(_, status)| status.is_none_or(|status| status.is(Status::ALIVE)));
         match state {
             DoorState::Closed if wants_open => record.fact(DoorOpened { door: *id, player: None }),
-            DoorState::Opened if !wants_open && !bodies.iter().any(|body| rect.overlaps_circle(body.0, radius)) => {
+            DoorState::Opened if !wants_open && !living.any(|(at, _)| rect.overlaps_circle(at.0, radius)) => {
                 record.fact(DoorClosed { door: *id });
             }
             _ => {}

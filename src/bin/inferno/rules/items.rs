@@ -118,7 +118,8 @@ pub fn shield(
 ) {
     let (Some(player), Some(item)) = (index.entity(got.player), index.entity(got.item)) else { return };
     if let Ok(mut immunity) = players.get_mut(player) {
-        immunity.until_tick = later(got.tick, got.for_ticks);
+        // A weak one takes nothing from a strong one.
+        immunity.until_tick = immunity.until_tick.max(later(got.tick, got.for_ticks));
     }
     commands.entity(item).despawn();
 }

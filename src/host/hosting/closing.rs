@@ -1,0 +1,146 @@
+//! How rooms end, and with them the host.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::Host;
+use super::share::Ask;
+use crate::host::clock::instant;
+use crate::host::keeper::Keeper;
+use crate::host::session::ConnectionId;
+use crate::host::task::Mail;
+use crate::protocol::Refusal;
+use crate::store::WriterReport;
+
+/// How long the thread that leads people sleeps at most. It is woken by the gateway, by orders, and by rooms that end.
+const NAP_MAX: Duration = Duration::from_millis(20);
+
+/// How long those who are in no room have to hear that the host stops.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// Why a room was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nobody is in it; it may be woken again.
+    Rest,
+    /// Somebody wanted it, or the host stops.
+    Close,
+    /// Its lease ran out: what is not stored of it does not count.
+    Lost,
+}
+
+impl Host {
+    /// Runs until `stop`; then rooms are told to end, and it returns once all have, or after so long.
+    pub fn run(&mut self, stop: &AtomicBool, within: Duration) {
+        while !stop.load(Ordering::Relaxed) {
+            self.round();
+            std::thread::park_timeout(NAP_MAX);
+        }
+        self.draining = true;
+        let begun = instant();
+        while begun.elapsed() < self.options.announce_stop {
+            self.round();
+            std::thread::park_timeout(NAP_MAX);
+        }
+        self.drain(within);
+    }
+
+    /// Refuses newcomers, tells all who are there that the host stops, and waits until all rooms have ended, or for so long. True if all have.
+    pub fn drain(&mut self, within: Duration) -> bool {
+        self.draining = true;
+        self.open_no_more();
+        self.let_strangers_go();
+        let begun = instant();
+        // Where another host takes rooms over, they are written and given back first: players go on there.
+        let hands_over = self.keeper.is_some() && self.sharing.as_ref().is_some_and(|sharing| sharing.peer().is_some());
+        for place in self.places.values_mut().filter(|place| place.ending.is_none()) {
+            if hands_over {
+                place.berth.send(Mail::HandOver);
+            } else {
+                place.ending = Some(Ending::Close);
+                place.berth.send(Mail::End(Refusal::ShuttingDown));
+            }
+        }
+        while !self.places.is_empty() && begun.elapsed() < within {
+            self.round();
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let all_ended = self.places.is_empty();
+        self.say_goodbye();
+        all_ended
+    }
+
+    /// Tells those who are in no room that the host stops: who has not said yet which one it wants, and who waits for one.
+    fn let_strangers_go(&mut self) {
+        let (why, foyer) = (self.farewell(), &self.foyer);
+        let strangers = self.routes.iter_mut().filter(|(connection, route)| route.room.is_none() && foyer.may_ask(**connection));
+        let strangers: Vec<ConnectionId> = strangers
+            .map(|(connection, route)| {
+                route.waits = None;
+                *connection
+            })
+            .collect();
+        strangers.into_iter().for_each(|connection| self.send_away(connection, &why));
+    }
+
+    /// Lets those who are in no room hear that the host stops.
+    fn say_goodbye(&mut self) {
+        let begun = instant();
+        while !self.routes.is_empty() && begun.elapsed() < FAREWELL {
+            self.round();
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// Writes what is to be kept and stops keeping.
+    pub fn stop_keeping(&mut self) -> Option<WriterReport> {
+        let report = self.keeper.take().map(Keeper::stop);
+        // Now that everything is written, others may have what is left.
+        drop(self.sharing.take());
+        report
+    }
+
+    /// A room's game has failed: it ends by itself.
+    pub(super) fn failed(&mut self, name: &str) {
+        if let Some(place) = self.places.get_mut(name) {
+            place.ending.get_or_insert(Ending::Close);
+        }
+    }
+
+    /// A room has ended: by order, by its game's fault, or because nobody was in it.
+    pub(super) fn ended(&mut self, name: &str, written: bool) {
+        let Some(place) = self.places.remove(name) else { return };
+        self.ended.add(&place.berth.status());
+        if let Some(sharing) = self.sharing.as_ref().filter(|sharing| sharing.holds(name)) {
+            if place.ending == Some(Ending::Lost) {
+                // Nobody else was there to take it: it is this host's again, by a new lease.
+                self.is_given(name.to_owned());
+            } else if written {
+                // Otherwise the writer still has something of it to write, and who wants the room is to come here.
+                sharing.ask(Ask::Release(name.to_owned()));
+            }
+        }
+        if place.ending == Some(Ending::Rest) && self.sharing.is_none() {
+            tracing::info!(room = name, "at rest");
+            self.rest(name, place.template_name);
+        }
+        let there = self.routes.iter_mut().filter(|(_, route)| route.room.as_ref().is_some_and(|(room, _)| room == name));
+        for (connection, route) in there {
+            // Who is still here came too late for its last words. It hears that the connection is over; who was in a room before asks again.
+            route.room = None;
+            self.outlet.close(route.thread, *connection);
+        }
+        self.outlet.flush();
+        self.take_waiting(name).into_iter().for_each(|(connection, wait)| self.knock(connection, wait.hello));
+    }
+
+    pub(super) fn end(&mut self, name: &str, why: Refusal, ending: Ending) -> bool {
+        let Some(place) = self.places.get_mut(name) else { return false };
+        if place.ending.is_some() && ending != Ending::Lost {
+            return false;
+        }
+        place.ending = Some(ending);
+        place.berth.send(if ending == Ending::Lost { Mail::Lose(why) } else { Mail::End(why) });
+        true
+    }
+}

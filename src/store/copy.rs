@@ -1,0 +1,111 @@
+//! Copies a room with its whole history from one store into another, also while its host goes on with it.
+
+use super::archive::Archive;
+use super::error::StoreError;
+use super::follow::rows_of;
+use super::record::Head;
+use super::tables::{ChunkKind, ComponentWrites, Flush, Seal, Store, StoredRoom};
+use crate::protocol::RoomTick;
+
+/// How many chunks are copied at once.
+const CHUNKS_A_PAGE: usize = 256;
+
+/// How often a copy begins anew because what it copies was compacted meanwhile.
+const TRIES: usize = 8;
+
+/// Copies a room with its whole history, as far as it is sealed, from one store into another, which must not have it. `progress` hears how
+/// many ticks are done.
+///
+/// The other store has the room once all of it is there: a copy that was interrupted can be made again.
+///
+/// # Errors
+/// If one can't be read, or the other not be written, or has the room.
+pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut progress: impl FnMut(RoomTick)) -> Result<(), StoreError> {
+    if into.room(name)?.is_some_and(|room| room.sealed.is_some()) {
+        return Err(StoreError::Unfit { place: format!("room {name:?}"), detail: "it is there already".to_owned() });
+    }
+    for _ in 0..TRIES {
+        let room = archive.room(name)?;
+        let Some(head) = room.sealed else { return Ok(()) };
+        if copy_up_to(archive, &room, head, into, &mut progress)? {
+            return into.settle();
+        }
+    }
+    Err(StoreError::damaged(name, "its chunks", "they don't end where the room's row says, however often they are read"))
+}
+
+/// Where what is sealed ends, in the numbers of a kind of chunks.
+pub(super) fn end_of(kind: ChunkKind, head: Head) -> u64 {
+    let end = if kind == ChunkKind::Facts { head.seq.0 } else { u64::from(head.tick.0) };
+    end.min(u64::MAX >> 1)
+}
+
+/// Copies what is sealed up to a head, and that head last: before it, the other store has no such room. False if the chunks were put together
+/// anew or deleted meanwhile in such a way that the copy would have a gap, or more than its head says.
+fn copy_up_to(
+    archive: &mut Archive,
+    room: &StoredRoom,
+    head: Head,
+    into: &mut dyn Store,
+    progress: &mut impl FnMut(RoomTick),
+) -> Result<bool, StoreError> {
+    let description = archive.store().protocol(room.fingerprint)?.unwrap_or_else(|| archive.protocol().describe());
+    let key = into.enter(&room.header, &description)?;
+    let firsts = firsts(archive, room, head)?;
+    for kind in ChunkKind::ALL {
+        let (mut from, end) = (0, end_of(kind, head));
+        loop {
+            let page = archive.store().chunks(room.key, kind, from, end, CHUNKS_A_PAGE)?;
+            let Some(last) = page.last() else { break };
+            if last.to > end {
+                return Ok(false);
+            }
+            into.replace(key, kind, &page)?;
+            progress(last.tick_to);
+            from = last.to + 1;
+        }
+    }
+    for (tick, _) in archive.store().checkpoints(room.key)?.into_iter().filter(|(tick, _)| *tick <= head.tick) {
+        if let Some(checkpoint) = archive.store().checkpoint(room.key, tick, false)? {
+            into.add_checkpoint(key, &checkpoint)?;
+        }
+    }
+    // Of a room that is made smaller the first chunks go before the first checkpoints.
+    if self::firsts(archive, room, head)? != firsts {
+        return Ok(false);
+    }
+    for (label, ..) in archive.store().snippets(room.key)? {
+        if let Some(snippet) = archive.store().snippet(room.key, &label)? {
+            into.save_snippet(key, &snippet)?;
+        }
+    }
+    let components = components_of(archive, room, head)?;
+    let (chain, fingerprint) = (room.chain, room.fingerprint);
+    let seal = Seal { key, head, chain, fingerprint, chunks: Vec::new(), components, checkpoint: None };
+    let number = into.last_flush()? + 1;
+    into.commit(&Flush { number, seals: vec![seal], ..Flush::default() })?;
+    progress(head.tick);
+    Ok(true)
+}
+
+/// The numbers with which the chunks of each kind begin.
+fn firsts(archive: &mut Archive, room: &StoredRoom, head: Head) -> Result<Vec<Option<u64>>, StoreError> {
+    let first = |kind: &ChunkKind| {
+        let chunks = archive.store().chunks(room.key, *kind, 0, end_of(*kind, head), 1)?;
+        Ok(chunks.first().map(|chunk| chunk.from))
+    };
+    ChunkKind::ALL.iter().map(first).collect()
+}
+
+/// The table of components as of a tick that is copied. Where the host writes it meanwhile it is made of the ticks; if that can't be, it is left
+/// out, and who goes on with the room writes all of it.
+fn components_of(archive: &mut Archive, room: &StoredRoom, head: Head) -> Result<Option<ComponentWrites>, StoreError> {
+    let Some(tick) = room.components_tick else { return Ok(None) };
+    let all = |tick, entities| ComponentWrites { tick, all: true, gone: Vec::new(), values: rows_of(entities) };
+    let entities = archive.store().components(room.key)?;
+    if tick <= head.tick && archive.room(&room.header.name)?.components_tick == Some(tick) {
+        return Ok(Some(all(tick, entities)));
+    }
+    let Ok((state, _)) = archive.stand_at(room, head.tick) else { return Ok(None) };
+    Ok(archive.entities_of(&state).ok().map(|entities| all(head.tick, entities)))
+}
