@@ -16,7 +16,7 @@ use crate::room::{Blueprint, Incoming, Level, Outbox, Room, RoomError, RoomOptio
 use crate::store::nats::{NatsError, NatsOptions, Publisher};
 use crate::store::{
     Archive, Durability, Handle, Opening, Pressure, Recovered, RecoveredScene, RoomHeader, Store, StoreError, TickRecord, Writer,
-    WriterOptions, WriterReport, store_at,
+    WriterOptions, WriterReport, intact_room, store_at,
 };
 
 /// How often a room is compared with what is stored of it, in ticks: twice a minute. Its snapshot costs less than a quiet tick.
@@ -282,7 +282,7 @@ impl Keeper {
             self.writer.sync_within(SYNC_MAX)?;
         }
         self.found.append(&mut self.reader.take_over(&options.name)?);
-        let known = self.reader.room(&options.name)?.is_some_and(|room| room.sealed.is_some());
+        let known = intact_room(&mut *self.reader, &options.name)?.is_some_and(|room| room.sealed.is_some());
         let (room, handle) = if known {
             let mut archive = Archive::new(self.reader.reader()?, protocol.clone());
             let recovered = archive.recover(&options.name)?;

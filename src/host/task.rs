@@ -41,8 +41,8 @@ const ENDING_MAX: Duration = Duration::from_secs(2);
 /// How long those have to hear that it is over who watched its past until then: a little more than a lobby gives them.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(1_200);
 
-/// Most bytes of messages that wait for a room. One that does not return from its game's code takes none in, while its players' clients go on.
-const MAIL_BYTES_MAX: usize = 4 << 20;
+/// Most bytes of messages of a client that wait for a room. One that does not return from its game's code takes none in, while its players' clients go on.
+const MAIL_BYTES_MAX: usize = 256 << 10;
 
 /// What a message takes besides its bytes.
 const LETTER_BYTES: usize = size_of::<Mail>();
@@ -125,8 +125,8 @@ pub struct RoomStatus {
 #[derive(Default)]
 struct Mailbox {
     letters: Vec<Mail>,
-    /// How much of it is messages.
-    bytes: usize,
+    /// How much of it are messages of each connection.
+    bytes: BTreeMap<ConnectionId, usize>,
 }
 
 /// A room, for those who don't run it.
@@ -152,13 +152,14 @@ impl Berth {
         lock(&self.mail).letters.push(mail);
     }
 
-    /// Passes on what somebody says. False if so much waits for the room that it does not fit.
+    /// Passes on what somebody says. False if so much of it waits for the room that it does not fit.
     pub(super) fn deliver(&self, connection: ConnectionId, message: Bytes) -> bool {
         let mut mail = lock(&self.mail);
-        let bytes = mail.bytes + message.len() + LETTER_BYTES;
+        let own = mail.bytes.entry(connection).or_default();
+        let bytes = *own + message.len() + LETTER_BYTES;
         let fits = bytes <= MAIL_BYTES_MAX;
         if fits {
-            mail.bytes = bytes;
+            *own = bytes;
             mail.letters.push(Mail::Message(connection, message));
         }
         fits
@@ -224,6 +225,8 @@ pub(super) struct Task {
     part: u32,
     empty_since: Option<Duration>,
     ending: Option<Duration>,
+    /// What those hear who watch its past when that is over.
+    last_words: Refusal,
     /// It ended so long ago that its past is not shown any more either.
     is_past: bool,
     is_lost: bool,
@@ -283,6 +286,7 @@ impl Task {
             part: 0,
             empty_since: None,
             ending: None,
+            last_words: Refusal::RoomClosed("that was the end of it".to_owned()),
             is_past: false,
             is_lost: false,
             handing: None,
@@ -392,6 +396,10 @@ impl Task {
     fn end(&mut self, why: &Refusal, now: Duration) {
         self.lobby.close_room(&self.berth.name, why);
         self.ending.get_or_insert(now);
+        // Where the room goes on, or the host will, who watches its past comes there too.
+        if matches!(why, Refusal::Elsewhere(_) | Refusal::ShuttingDown) {
+            self.last_words = why.clone();
+        }
     }
 
     /// Tells who is in it how fast the room goes, and who looks at once where it stands.
@@ -521,7 +529,7 @@ impl Task {
         if now > since + ENDING_MAX && !self.is_past {
             // Those who watch its past are not at its end yet; but another room of its name may be waited for.
             self.is_past = true;
-            self.lobby.turn_all_away(&Refusal::RoomClosed("that was the end of it".to_owned()));
+            self.lobby.turn_all_away(&self.last_words);
         }
         let all_know = !self.lobby.has_sessions() || now > since + ENDING_MAX + LAST_WORDS_MAX;
         let is_written = !self.is_lost && self.is_written();
@@ -555,11 +563,13 @@ mod tests {
     fn for_a_room_that_takes_nothing_in_only_so_much_waits_and_orders_all_the_same() {
         let (berth, message) = (Berth::new("main"), Bytes::from(vec![7; 1_000]));
         let fits = |berth: &Berth| (0..10_000).take_while(|_| berth.deliver(ConnectionId(1), message.clone())).count();
+        assert!(berth.deliver(ConnectionId(2), message.clone()), "everybody has a share of its own");
         let fitted = fits(&berth);
         assert!((MAIL_BYTES_MAX / 2_000..=MAIL_BYTES_MAX / 1_000).contains(&fitted), "{fitted}");
         berth.send(Mail::Pause(true));
         let waiting = std::mem::take(&mut *lock(&berth.mail));
-        assert_eq!(waiting.letters.len(), fitted + 1);
+        assert!(berth.deliver(ConnectionId(2), message.clone()));
+        assert_eq!(waiting.letters.len(), fitted + 2);
         assert_eq!(fits(&berth), fitted, "it took all in");
     }
 }

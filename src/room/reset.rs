@@ -39,6 +39,14 @@ pub(crate) fn reset(world: &mut World, label: &str, saved_at: RoomTick, members:
         members.contains(&id) && !world.resource::<Members>().contains(id)
     };
     scene.retain(|name, _| !has_left(name));
+    // Nor does what went before get mixed up with somebody who came in since by the id that it had.
+    let came_since = |name: &str| {
+        let id = EntityId::parse(name);
+        !members.contains(&id) && world.resource::<Members>().contains(id)
+    };
+    if !members.is_empty() {
+        scene.retain(|name, _| !came_since(name));
+    }
     forget(world.resource::<Protocol>(), &mut scene, &has_left);
     let moved = world.resource::<RoomClock>().tick().0.saturating_sub(saved_at.0);
     if let Err(detail) = with_ticks_moved(moved, || check(world.resource::<Protocol>(), &scene)) {

@@ -1,14 +1,17 @@
 //! A room that goes on from where another process left it: from its replicated state, and where it stood besides.
 
+use std::any::TypeId;
 use std::cell::UnsafeCell;
 
 use bevy_ecs::archetype::Archetype;
 use bevy_ecs::change_detection::Tick;
+use bevy_ecs::component::ComponentId;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleLabel;
 use bevy_time::{Fixed, Time, Virtual};
 use thiserror::Error;
 
+use super::audience::{AsStored, Audience};
 use super::clock::RoomClock;
 use super::collect::{Collector, collect};
 use super::index::EntityIndex;
@@ -16,11 +19,11 @@ use super::intake::{Member, Members};
 use super::ledger::Ledger;
 use super::level::{Level, LevelError};
 use super::outbox::Outbox;
+use super::rewind::recollect;
 use super::rng::RoomRng;
-use super::runner::RoomEnd;
 use crate::protocol::{
-    CodecError, FactHead, Identity, NetId, NetMap, Places, Protocol, Reader, RoomId, RosterEntry, SnapshotHead, Staged, Standing, State,
-    UpdateKind, Visit, insert_staged, read_snapshot, stage,
+    CodecError, EntityId, FactHead, Identity, NetId, NetMap, Places, Protocol, Reader, RoomId, RoomTick, RosterEntry, SnapshotHead, Staged,
+    Standing, State, UpdateKind, Visit, insert_staged, read_snapshot, stage,
 };
 
 /// A schedule that runs in a room that goes on from what was stored, where `Startup` would run in a new one: for what the
@@ -83,8 +86,7 @@ pub(crate) fn resume(world: &mut World, scene: Scene<'_>, standing: &Standing) -
             None
         }
     };
-    // As at the end of the tick that this is the state of: what looks back notes how things stood, which it would not see as changed later.
-    world.run_schedule(RoomEnd);
+    recollect(world);
     let filled_at = world.increment_change_tick();
     let _ = world.try_run_schedule(Resumed);
     Ok((filled_from, filled_at))
@@ -99,11 +101,15 @@ pub(crate) fn settle(world: &mut World, standing: &Standing, filled_at: Tick) {
     (collector.last_batch, collector.last_ordered) = (standing.last_batch, standing.last_batch);
     world.resource_mut::<RoomRng>().take_moved();
     world.clear_trackers();
-    age(world, filled_at);
+    // What a level brought in tick 0 no system has seen yet.
+    if standing.tick > RoomTick(0) {
+        age(world, filled_at);
+    }
     world.resource_mut::<Ledger>().muted = false;
 }
 
-/// Lets nothing count as added or changed that was there before: what was to follow from it has followed.
+/// Lets nothing of what was stored count as added or changed: what was to follow from it has followed. What comes with it and was not stored, a plugin's
+/// own components for instance, is new in this process, and so are they to that plugin.
 ///
 /// A system that has never run takes for new what is less than [`Tick::MAX`] ticks old, and counts no further than that: what is as old is new to nobody.
 #[expect(unsafe_code, reason = "Bevy sets the ticks of one mutable component at a time; relationships, for one, are not mutable")]
@@ -117,15 +123,21 @@ fn age(world: &mut World, filled_at: Tick) {
             *tick = old;
         }
     };
+    let stored: Vec<ComponentId> = {
+        let types = world.resource::<Protocol>().components.iter().map(|entry| entry.type_id);
+        let built_in = [TypeId::of::<NetId>(), TypeId::of::<EntityId>(), TypeId::of::<Name>()];
+        types.chain(built_in).filter_map(|component| world.components().get_id(component)).collect()
+    };
     let (storages, net_id) = (world.storages(), world.component_id::<NetId>());
     let synced = |archetype: &&Archetype| net_id.is_some_and(|net_id| archetype.contains(net_id));
     for archetype in world.archetypes().iter().filter(synced) {
         let table = storages.tables.get(archetype.table_id());
-        for component in archetype.table_components() {
+        for component in archetype.table_components().filter(|component| stored.contains(component)) {
             let ticks = table.map(|table| [table.get_added_ticks_slice_for(component), table.get_changed_ticks_slice_for(component)]);
             ticks.into_iter().flatten().flatten().flatten().for_each(set_back);
         }
-        for set in archetype.sparse_set_components().filter_map(|component| storages.sparse_sets.get(component)) {
+        let sparse = archetype.sparse_set_components().filter(|component| stored.contains(component));
+        for set in sparse.filter_map(|component| storages.sparse_sets.get(component)) {
             let ticks = archetype.entities().iter().flat_map(|entity| [set.get_added_tick(entity.id()), set.get_changed_tick(entity.id())]);
             ticks.flatten().for_each(set_back);
         }
@@ -152,7 +164,8 @@ pub(super) fn fill(world: &mut World, state: &State, standing: &Standing) -> Res
     let mut reader = Reader::new(&snapshot);
     let filled = SnapshotHead::read(&mut reader).and_then(|_| {
         let (room, map) = (state.room(), NetMap::default());
-        let mut fill = Fill { world, protocol: &mut protocol, room, map, entities: Vec::new(), net_ids: Vec::new(), staged: Vec::new() };
+        let (entities, net_ids, staged, hiding) = Default::default();
+        let mut fill = Fill { world, protocol: &mut protocol, room, map, entities, net_ids, staged, hiding };
         read_snapshot(&mut reader, &mut fill)
     });
     *world.resource_mut::<Protocol>() = protocol;
@@ -169,6 +182,21 @@ struct Fill<'a> {
     entities: Vec<Entity>,
     net_ids: Vec<NetId>,
     staged: Vec<Box<dyn Staged>>,
+    /// The places of those whose audience is stored.
+    hiding: Vec<u32>,
+}
+
+impl Fill<'_> {
+    /// Audiences are as they are stored, where they are: whatever a component requires, or a rule's function says of it, somebody may have opened it.
+    fn open_what_was_open(&mut self) {
+        for (place, entity) in self.entities.iter().enumerate() {
+            if self.hiding.binary_search(&(place as u32)).is_err()
+                && let Ok(mut entity) = self.world.get_entity_mut(*entity)
+            {
+                entity.remove::<Audience>();
+            }
+        }
+    }
 }
 
 impl Visit for Fill<'_> {
@@ -202,6 +230,11 @@ impl Visit for Fill<'_> {
             let place_of = |id: &NetId| self.net_ids.binary_search(id).ok().map(|place| place as u32);
             Places::Some(members.iter().filter_map(place_of).collect())
         };
+        if entry.type_id == TypeId::of::<Audience>() {
+            let all = 0..self.entities.len() as u32;
+            self.hiding =
+                all.filter(|place| self.net_ids.get(*place as usize).is_some_and(|id| members.binary_search(id).is_ok())).collect();
+        }
         let staged = entry.column.stage(self.world, places, members.len(), input, &self.map)?;
         self.staged.push(staged);
         Ok(())
@@ -210,8 +243,16 @@ impl Visit for Fill<'_> {
     fn created(&mut self) -> Result<(), CodecError> {
         // The index and the game's own observers ask for the protocol while entities come in.
         std::mem::swap(&mut *self.world.resource_mut::<Protocol>(), self.protocol);
+        let has_audiences = self.world.resource::<Protocol>().components.iter().any(|entry| entry.type_id == TypeId::of::<Audience>());
+        if has_audiences {
+            self.world.insert_resource(AsStored);
+        }
         insert_staged(self.world, self.entities.iter().copied(), &mut self.staged);
         self.world.flush();
+        if has_audiences {
+            self.open_what_was_open();
+            self.world.remove_resource::<AsStored>();
+        }
         std::mem::swap(&mut *self.world.resource_mut::<Protocol>(), self.protocol);
         Ok(())
     }

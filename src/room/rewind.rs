@@ -12,7 +12,7 @@ use std::time::Duration;
 use bevy_app::App;
 use bevy_ecs::change_detection::ContiguousRef;
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::SystemParam;
+use bevy_ecs::system::{RunSystemOnce, SystemParam};
 
 use super::clock::RoomClock;
 use super::lifetime::expire;
@@ -74,6 +74,9 @@ impl RewindAppExt for App {
             #[cfg(feature = "client")]
             self.world_mut().get_resource_or_init::<PastHooks>().0.push(PastHook::of::<T>());
             self.add_systems(RoomEnd, remember::<T>.after(expire));
+            // It can only fail to get what has just been inserted.
+            let at_once = |world: &mut World| drop(world.run_system_once(remember::<T>));
+            self.world_mut().get_resource_or_init::<Recollections>().0.push(at_once);
         }
         self
     }
@@ -82,6 +85,16 @@ impl RewindAppExt for App {
         assert!(limit <= REWIND_MAX, "a room looks back for at most {REWIND_MAX:?}, not {limit:?}");
         self.insert_resource(RewindLimit::of(limit))
     }
+}
+
+/// What notes for each rewindable component how things stand.
+#[derive(Resource, Default)]
+struct Recollections(Vec<fn(&mut World)>);
+
+/// Notes how things stand in a room that goes on: later they would not be seen as changed, and nothing would be known of what stands still.
+pub(super) fn recollect(world: &mut World) {
+    let notes = world.get_resource::<Recollections>().map(|notes| notes.0.clone()).unwrap_or_default();
+    notes.into_iter().for_each(|note| note(world));
 }
 
 /// The last values of one component of one entity, oldest first, each with the tick in which it came about.

@@ -4,7 +4,7 @@ use super::archive::Archive;
 use super::error::StoreError;
 use super::follow::rows_of;
 use super::record::Head;
-use super::tables::{ChunkKind, ComponentWrites, Flush, Seal, Store, StoredRoom};
+use super::tables::{ChunkKind, ComponentWrites, Flush, Seal, Store, StoredRoom, intact_room};
 use crate::protocol::RoomTick;
 
 /// How many chunks are copied at once.
@@ -21,7 +21,7 @@ const TRIES: usize = 8;
 /// # Errors
 /// If one can't be read, or the other not be written, or has the room.
 pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut progress: impl FnMut(RoomTick)) -> Result<(), StoreError> {
-    if into.room(name)?.is_some_and(|room| room.sealed.is_some()) {
+    if intact_room(into, name)?.is_some_and(|room| room.sealed.is_some()) {
         return Err(StoreError::Unfit { place: format!("room {name:?}"), detail: "it is there already".to_owned() });
     }
     for _ in 0..TRIES {

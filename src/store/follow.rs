@@ -136,6 +136,11 @@ impl Follower {
         !self.unsealed.is_empty()
     }
 
+    /// True if the table of components is of an older tick than the last one, even if all of that is sealed.
+    pub(crate) fn has_older_table(&self) -> bool {
+        self.components_tick.is_some_and(|tick| tick < self.standing.tick)
+    }
+
     /// Puts together what is sealed. `whole` writes the components now, however long ago they were written.
     pub(crate) fn seal(&mut self, cadence: Cadence, whole: bool, broken: bool) -> Seal {
         let (fingerprint, tick) = (self.fingerprint, self.standing.tick);

@@ -151,6 +151,9 @@ pub struct Flush {
 /// What a request is answered with that was taken back.
 pub(super) const GIVEN_UP: &str = "given up";
 
+/// What a request is answered with that a host is about to carry out.
+pub(super) const TAKEN_UP: &str = "taken up";
+
 /// What somebody asks of a host through its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -226,6 +229,12 @@ pub trait Store: Send {
         let _ = request;
         Ok(false)
     }
+    /// Takes a request up that nobody has taken back: it is answered with `taken up`. False if it has an answer, and is not to be carried
+    /// out.
+    fn take_up(&mut self, request: i64) -> Result<bool, StoreError> {
+        let _ = request;
+        Ok(true)
+    }
     /// Deletes chunks and checkpoints: those whose last tick is before `before`, of some kinds.
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError>;
     /// Deletes the checkpoints of these ticks.
@@ -248,15 +257,20 @@ pub trait Store: Send {
     fn settle(&mut self) -> Result<(), StoreError>;
 }
 
+/// A room by its name, if there is one. One whose row is not what was written is refused: it only looks like one that is new.
+pub(crate) fn intact_room(store: &mut dyn Store, name: &str) -> Result<Option<StoredRoom>, StoreError> {
+    match store.room(name)? {
+        Some(room) if !room.intact => Err(StoreError::damaged(name, "its row in the table of rooms", CHECKSUM)),
+        room => Ok(room),
+    }
+}
+
 /// A room by its name.
 pub(crate) fn find_room(store: &mut dyn Store, name: &str) -> Result<StoredRoom, StoreError> {
-    let Some(room) = store.room(name)? else {
-        let mut known: Vec<String> = store.rooms()?.into_iter().map(|room| room.header.name).collect();
-        known.sort_unstable();
-        return Err(StoreError::NoRoom { room: name.to_owned(), known: known.join(", ") });
-    };
-    if !room.intact {
-        return Err(StoreError::damaged(name, "its row in the table of rooms", CHECKSUM));
+    if let Some(room) = intact_room(store, name)? {
+        return Ok(room);
     }
-    Ok(room)
+    let mut known: Vec<String> = store.rooms()?.into_iter().map(|room| room.header.name).collect();
+    known.sort_unstable();
+    Err(StoreError::NoRoom { room: name.to_owned(), known: known.join(", ") })
 }

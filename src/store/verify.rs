@@ -61,6 +61,7 @@ impl Archive {
         let room = self.room(name)?;
         let mut verified = Verified::default();
         self.verify_ledger(&room, &mut verified)?;
+        self.verify_end(&room, &mut verified)?;
         self.verify_ticks(&room, &mut verified, progress)?;
         self.verify_components(name, &mut verified)?;
         Ok(verified)
@@ -146,6 +147,36 @@ impl Archive {
         }
         if !broken && chain != room.chain {
             verified.find("the end of the ledger", "its hash does not agree: facts or refusals are missing");
+        }
+        Ok(())
+    }
+
+    /// Looks for chunks beyond the end of what is sealed: nobody reads them, and they are in the way of what the room writes next.
+    fn verify_end(&mut self, room: &StoredRoom, verified: &mut Verified) -> Result<(), StoreError> {
+        let Some(head) = room.sealed else { return Ok(()) };
+        let mut beyond = Vec::new();
+        for kind in ChunkKind::ALL {
+            let (mut from, end) = (end_of(kind, head) + 1, u64::MAX >> 1);
+            while from <= end {
+                match self.store().chunks(room.key, kind, from, end, 1) {
+                    Ok(found) => match found.first() {
+                        Some(chunk) => {
+                            beyond.push((kind, chunk.from, chunk.to));
+                            from = chunk.to.saturating_add(1);
+                        }
+                        None => break,
+                    },
+                    Err(error) => {
+                        verified.find(format!("{kind:?} from {from} on").to_lowercase(), error.to_string());
+                        break;
+                    }
+                }
+            }
+        }
+        // What was sealed meanwhile is no finding: a chunk that could be read is within the end as it is told after that.
+        let head = self.room(&room.header.name)?.sealed.unwrap_or(head);
+        for (kind, from, to) in beyond.into_iter().filter(|(kind, _, to)| *to > end_of(*kind, head)) {
+            verified.find(format!("{kind:?} {from} to {to}").to_lowercase(), "they are beyond the end of what the room's row tells");
         }
         Ok(())
     }

@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::arena::{blueprint, options, script};
+use crate::promises::{play, reader, start};
 use roomkeeper::host::{HostLimits, Keeper, Lobby, header_of};
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::room::RoomRng;
 use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{
-    Archive, Durability, MemoryStore, Opening, Pressure, Snippet, SqliteStore, Store, StoreError, Writer, WriterOptions, data_file,
+    Archive, Durability, MemoryStore, Opening, Pressure, Snippet, SqliteStore, Store, StoreError, Writer, WriterOptions, copy_room,
+    data_file,
 };
 
 /// What is wrong with a disk.
@@ -340,7 +342,17 @@ fn a_forged_row_of_impossible_numbers_is_named_and_leads_nobody_in_circles() {
 
 #[test]
 fn an_impossible_number_in_the_row_of_one_room_keeps_no_other_from_being_served() {
-    for (column, number) in [("sealed_tick", "-1"), ("sealed_tick", "4294967296"), ("sealed_seq", "NULL"), ("components_tick", "-1")] {
+    let columns = [
+        ("sealed_tick", "-1"),
+        ("sealed_tick", "4294967296"),
+        ("sealed_seq", "NULL"),
+        // As a room that is new has it.
+        ("(sealed_tick, sealed_seq)", "(NULL, NULL)"),
+        ("components_tick", "-1"),
+    ];
+    let other = MemoryStore::new();
+    drop(play(&start(Box::new(other.clone())), &blueprint(), "arena", 20));
+    for (column, number) in columns {
         let data = folder("impossible_number");
         let open = || Box::new(SqliteStore::open(&data, Durability::ProcessCrash).unwrap());
         let writer = Writer::start(open(), WriterOptions::default(), |finding| panic!("{finding}")).unwrap();
@@ -355,6 +367,8 @@ fn an_impossible_number_in_the_row_of_one_room_keeps_no_other_from_being_served(
         let sql = format!("UPDATE room SET {column} = {number} WHERE name = 'arena'");
         assert_eq!(file.execute(&sql, []).unwrap(), 1);
         drop(file);
+        let error = copy_room(&mut reader(&other), "arena", &mut *open(), |_| {}).unwrap_err().to_string();
+        assert!(error.contains("its row in the table of rooms"), "a copy into it, {column} = {number}: {error}");
         let mut keeper = Keeper::start(open(), WriterOptions::default()).unwrap();
         let error = keeper.room(&blueprint(), options("arena")).map(drop).unwrap_err().to_string();
         assert!(error.contains("its row in the table of rooms"), "{column} = {number}: {error}");

@@ -173,3 +173,55 @@ fn an_audience_that_is_stored_is_there_after_a_restart_and_a_reset_though_it_was
         assert_eq!(sent_to_newcomer(&mut lobby, &mut keeper, newcomer), (true, false));
     }
 }
+
+/// Hidden wherever it comes from, until somebody shows it.
+#[derive(Component, Serialize, Deserialize)]
+#[require(Audience = Audience::OWNER)]
+struct Card;
+/// Hidden as its side says, until somebody says otherwise.
+#[derive(Component, Serialize, Deserialize)]
+struct Flag(u64);
+
+#[test]
+fn what_was_shown_by_hand_is_shown_in_a_room_that_goes_on() {
+    let protocol = |app: &mut App| {
+        let _ = app.sync::<Card>("card");
+        let _ = app.sync::<Flag>("flag");
+        app.sync_audience();
+    };
+    let rules = |app: &mut App| {
+        app.audience_by(|flag: &Flag| Audience::mask(flag.0));
+        app.add_systems(Startup, |mut commands: Commands| {
+            commands.spawn((EntityId::with_name("hidden"), Card));
+            commands.spawn((EntityId::with_name("shown"), Card)).remove::<Audience>();
+            commands.spawn((EntityId::with_name("flag"), Flag(RED)));
+            commands.spawn((EntityId::with_name("bare"), Flag(RED)));
+        });
+    };
+    let (store, blueprint) = (MemoryStore::new(), Blueprint::new(protocol, rules));
+    let open = || {
+        let mut keeper = Keeper::by_hand(Box::new(store.clone()), WriterOptions::default()).unwrap();
+        let mut lobby = Lobby::new(HostLimits::default(), true);
+        lobby.admit_room(keeper.room(&blueprint, RoomOptions::named("arena")).unwrap()).unwrap();
+        (keeper, lobby)
+    };
+    let all = |lobby: &Lobby| ["hidden", "shown", "flag", "bare"].map(|name| audience_of(lobby, name));
+    let (mut keeper, mut lobby) = open();
+    tick(&mut lobby, &mut keeper, 3);
+    let room = lobby.room_mut("arena").unwrap();
+    for (name, change) in [("flag", Some(Audience::EVERYONE)), ("bare", None)] {
+        let entity = room.entity(EntityId::named(name)).unwrap();
+        let mut entity = room.world_mut().entity_mut(entity);
+        match change {
+            Some(audience) => drop(entity.insert(audience)),
+            None => drop(entity.remove::<Audience>()),
+        }
+    }
+    tick(&mut lobby, &mut keeper, 1);
+    assert_eq!(all(&lobby), [Some(Audience::OWNER), None, Some(Audience::EVERYONE), None]);
+    keeper.stop();
+    let (mut keeper, mut lobby) = open();
+    assert_eq!(all(&lobby), [Some(Audience::OWNER), None, Some(Audience::EVERYONE), None]);
+    tick(&mut lobby, &mut keeper, 1);
+    assert_eq!(all(&lobby), [Some(Audience::OWNER), None, Some(Audience::EVERYONE), None]);
+}

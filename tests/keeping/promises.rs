@@ -46,6 +46,16 @@ fn as_one(chunks: &[Chunk]) -> Chunk {
     Chunk { to: last.to, tick_to: last.tick_to, payload, ..first.clone() }
 }
 
+/// What was taken back is not taken up, nor the other way round.
+fn are_taken_back_or_taken_up(store: &mut dyn Store, back: i64, up: i64) {
+    assert!(store.withdraw(back).unwrap() && !store.withdraw(back).unwrap());
+    assert_eq!(store.answer(back).unwrap().as_deref(), Some("given up"));
+    assert!(store.requests().unwrap().iter().all(|open| open.id != back));
+    assert!(!store.take_up(back).unwrap() && store.take_up(up).unwrap());
+    assert!(!store.withdraw(up).unwrap() && !store.take_up(up).unwrap());
+    assert_eq!(store.answer(up).unwrap().as_deref(), Some("taken up"));
+}
+
 /// The conformance suite.
 pub fn keeps_its_promises(store: Box<dyn Store>) {
     let mut archive = reader(&*store);
@@ -79,9 +89,7 @@ pub fn keeps_its_promises(store: Box<dyn Store>) {
     // Requests are answered once. Those that wait for another room hide none, and are taken back by who does not wait any more.
     let closed = RoomKey(key.0 + 1);
     let waiting: Vec<i64> = (0..100).map(|_| archive.store().ask(closed, "reset", "half").unwrap()).collect();
-    assert!(archive.store().withdraw(waiting[0]).unwrap() && !archive.store().withdraw(waiting[0]).unwrap());
-    assert_eq!(archive.store().answer(waiting[0]).unwrap().as_deref(), Some("given up"));
-    assert!(archive.store().requests().unwrap().iter().all(|open| open.id != waiting[0]));
+    are_taken_back_or_taken_up(archive.store(), waiting[0], waiting[1]);
     let request = archive.store().ask(key, "reset", "half").unwrap();
     let mut tries = 0;
     let asked = loop {

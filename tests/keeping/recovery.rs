@@ -166,13 +166,62 @@ fn what_was_there_before_a_restart_is_not_new_after_it_and_no_fact_is_recorded_t
     let opening = blueprint.room(options.clone()).unwrap().tick([]).unwrap();
     let seen: Vec<u32> = opening.facts.iter().filter_map(|fact| fact.get::<Seen>()).map(|seen| seen.0).collect();
     assert_eq!(seen, [3], "the level of a new room is new");
-    for ticks in [1, 4, 5, 9] {
+    for ticks in [0, 1, 4, 5, 9] {
         let (mut first, mut second) = stop_and_go_on(&blueprint, &options, ticks);
         for _ in 0..20 {
             let (ours, theirs) = (first.tick([]).unwrap(), second.tick([]).unwrap());
             assert_eq!(ours.batch, theirs.batch, "tick {} after {ticks}", ours.tick);
         }
     }
+}
+
+#[test]
+fn a_room_goes_on_though_a_lifetime_in_it_has_not_begun() {
+    let protocol = |app: &mut App| {
+        let _ = app.sync::<Fuse>("fuse");
+        let _ = app.sync::<Smoke>("smoke");
+        let _ = app.sync::<Ttl>("ttl");
+    };
+    // The smoke comes when the fuse's lifetime has run out, after all lifetimes have been looked at.
+    let rules = |app: &mut App| {
+        app.add_observer(|_: On<Remove<Fuse>>, mut commands: Commands| {
+            commands.spawn((Smoke(1), Ttl::millis(200)));
+        });
+    };
+    let level = Level::from_text("grenade.json", r#"{"a": {"fuse": 5, "ttl": 150}}"#);
+    let options = RoomOptions { level: Some(level), check: true, ..RoomOptions::named("fuses") };
+    for ticks in 0..8 {
+        let (mut first, mut second) = stop_and_go_on(&Blueprint::new(protocol, rules), &options, ticks);
+        for _ in 0..10 {
+            assert_eq!(first.tick([]).unwrap().batch, second.tick([]).unwrap().batch, "after {ticks}");
+        }
+    }
+}
+
+/// What a plugin keeps beside a component, and makes something of once. It is not stored.
+#[derive(Component, Default)]
+struct Body;
+
+#[test]
+fn what_comes_with_what_is_stored_and_is_not_stored_itself_is_new_in_a_room_that_goes_on() {
+    #[derive(Resource, Default)]
+    struct Made(usize);
+    let rules = |app: &mut App| {
+        app.init_resource::<Made>().world_mut().register_required_components::<Smoke, Body>();
+        app.add_systems(FixedUpdate, |new: Query<(), Added<Body>>, mut made: ResMut<Made>| made.0 += new.iter().count());
+    };
+    let (_, options) = burning_room(|_| {});
+    let blueprint = Blueprint::new(
+        |app: &mut App| {
+            let _ = app.sync::<Fuse>("fuse");
+            let _ = app.sync::<Smoke>("smoke");
+            app.sync_relationship::<OwnedBy>("owned_by");
+        },
+        rules,
+    );
+    let (_, mut second) = stop_and_go_on(&blueprint, &options, 3);
+    second.tick([]).unwrap();
+    assert_eq!(second.world().resource::<Made>().0, 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,16 +11,28 @@ use bevy_ecs::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::arena::{blueprint, options};
-use crate::promises::reader;
+use crate::promises::{play, reader, start};
 use roomkeeper::host::{Keeper, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{CommandId, Incoming, Protocol, RoomTick, Taken, Verdict};
 use roomkeeper::room::{Blueprint, Room, RoomOptions};
 use roomkeeper::sim::AroundCommits;
-use roomkeeper::store::{Archive, MemoryStore, Opening, Store, TickRecord, Writer, WriterOptions};
+use roomkeeper::store::{Archive, ChunkKind, Flush, MemoryStore, Opening, Seal, Store, StoreError, TickRecord, Writer, WriterOptions};
 
 fn by_hand(store: Box<dyn Store>, options: WriterOptions) -> Writer {
     Writer::by_hand(store, options, |finding| panic!("{finding}")).unwrap()
+}
+
+/// Tells how long it waited, at least.
+fn wait_until(mut done: impl FnMut() -> bool) -> Duration {
+    let pause = Duration::from_millis(5);
+    for pauses in 0..12_000 {
+        if done() {
+            return pause * pauses;
+        }
+        std::thread::sleep(pause);
+    }
+    panic!("nothing comes of it");
 }
 
 /// A tick of a megabyte.
@@ -60,6 +73,96 @@ fn what_waited_through_an_outage_is_written_in_pieces_and_all_of_it_is_waited_fo
         let mut archive = Archive::new(Box::new(store), blueprint().protocol());
         assert_eq!(archive.head("arena").unwrap().unwrap().tick, RoomTick(39));
         assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+    }
+}
+
+#[test]
+fn what_a_round_left_is_written_at_once_and_not_with_the_next_flush() {
+    let mut rarely = WriterOptions::default();
+    rarely.flush_every = Duration::from_secs(2);
+    let writer = Writer::start(Box::new(MemoryStore::new()), rarely, |finding| panic!("{finding}")).unwrap();
+    let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
+    (0..40).for_each(|tick| handle.record(big(tick)));
+    wait_until(|| handle.durable().is_some());
+    let rest = wait_until(|| handle.durable() == Some(RoomTick(39)));
+    assert!(rest < Duration::from_secs(6), "{rest:?}: a piece each flush takes 10 s");
+}
+
+#[test]
+fn whoever_gave_up_writes_nothing_after_the_gap() {
+    let (store, fails) = (MemoryStore::new(), Arc::new(AtomicBool::new(false)));
+    let (failing, mut given_up) = (fails.clone(), None);
+    // The flush that is given up never succeeds; any after it would.
+    let around = AroundCommits::new(Box::new(store.clone()), move |store, flush| {
+        if failing.load(Ordering::Relaxed) && *given_up.get_or_insert(flush.number) == flush.number {
+            return Err(StoreError::WentBack { found: 0, stored: 1 });
+        }
+        store.commit(flush)
+    });
+    let writer = Writer::start(Box::new(around), WriterOptions::default(), |finding| panic!("{finding}")).unwrap();
+    let mut room = blueprint().room(options("arena")).unwrap();
+    let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
+    handle.record(room.opening().clone().into());
+    let go_on = |room: &mut Room| (0..5).for_each(|_| handle.record(room.tick([]).unwrap().into()));
+    go_on(&mut room);
+    writer.sync().unwrap();
+    fails.store(true, Ordering::Relaxed);
+    go_on(&mut room);
+    wait_until(|| writer.failing().is_some());
+    go_on(&mut room);
+    assert!(writer.stop().given_up.is_some());
+    assert_eq!(handle.durable(), Some(RoomTick(5)));
+    let mut keeper = Keeper::by_hand(Box::new(store.clone()), WriterOptions::default()).unwrap();
+    assert_eq!(keeper.found(), [""; 0]);
+    assert_eq!(keeper.room(&blueprint(), options("arena")).unwrap().tick_now(), RoomTick(5));
+    assert_eq!(reader(&store).verify("arena", |_| {}).unwrap().findings, []);
+}
+
+#[test]
+fn who_waits_for_all_to_be_written_waits_for_the_table_of_components_too() {
+    for closes in [false, true] {
+        let store = MemoryStore::new();
+        let mut seldom = WriterOptions::default();
+        (seldom.seal_every, seldom.components_every) = (1, 1_000);
+        let writer = by_hand(Box::new(store.clone()), seldom);
+        let mut room = blueprint().room(options("arena")).unwrap();
+        let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
+        handle.record(room.opening().clone().into());
+        writer.step();
+        handle.record(room.tick([]).unwrap().into());
+        writer.step();
+        let mut archive = reader(&store);
+        let stored = archive.room("arena").unwrap();
+        assert_eq!((stored.sealed.unwrap().tick, stored.components_tick), (RoomTick(1), Some(RoomTick(0))));
+        if closes {
+            handle.close();
+            writer.step();
+        } else {
+            writer.sync().unwrap();
+        }
+        assert_eq!(archive.room("arena").unwrap().components_tick, Some(RoomTick(1)));
+        assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+        // It is written once.
+        let flushes = writer.report().flushes;
+        writer.sync().unwrap();
+        assert_eq!(writer.report().flushes, flushes);
+    }
+}
+
+#[test]
+fn a_chunk_beyond_the_end_of_a_room_is_found() {
+    for kind in ChunkKind::ALL {
+        let mut store = MemoryStore::new();
+        drop(play(&start(Box::new(store.clone())), &blueprint(), "arena", 60));
+        let room = reader(&store).room("arena").unwrap();
+        let mut chunk = store.chunks(room.key, ChunkKind::Facts, 0, u64::MAX >> 1, 1).unwrap().remove(0);
+        (chunk.from, chunk.to, chunk.tick_from, chunk.tick_to) = (9_000, 9_001, RoomTick(9_000), RoomTick(9_001));
+        let (head, chain, fingerprint) = (room.sealed.unwrap(), room.chain, room.fingerprint);
+        let seal = Seal { key: room.key, head, chain, fingerprint, chunks: vec![(kind, chunk)], components: None, checkpoint: None };
+        let number = store.last_flush().unwrap() + 1;
+        store.commit(&Flush { number, journal_done: number, seals: vec![seal], ..Flush::default() }).unwrap();
+        let findings = reader(&store).verify("arena", |_| {}).unwrap().findings;
+        assert!(matches!(&findings[..], [finding] if finding.place.ends_with("9000 to 9001")), "{kind:?}: {findings:?}");
     }
 }
 

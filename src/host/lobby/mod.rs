@@ -435,6 +435,7 @@ impl Lobby {
 
     /// Takes a connection out of its room, and its user with it.
     fn detach(&mut self, connection: ConnectionId, reason: LeaveReason) {
+        self.postponed.remove(&connection);
         let Some(session) = self.sessions.get_mut(&connection) else { return };
         let Some(name) = session.room.take().filter(|name| !self.pasts.leave(name, connection)) else { return };
         let Some(hosted) = self.rooms.get_mut(&name) else { return };

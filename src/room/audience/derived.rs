@@ -17,10 +17,14 @@ use crate::room::lifetime::expire;
 use crate::room::runner::RoomEnd;
 
 /// A component that can follow from others.
-pub(crate) trait Derived: Component {
+pub(crate) trait Derived: Component + PartialEq {
     /// True if everybody sees the entity that has none.
     const HIDES: bool;
 }
+
+/// There while a room is filled with a state in which audiences stand: they are as they are stored, whatever follows from other components.
+#[derive(Resource)]
+pub(crate) struct AsStored;
 
 impl Derived for Audience {
     const HIDES: bool = true;
@@ -48,17 +52,24 @@ impl<D: Send + Sync + 'static> Default for Sources<D> {
 pub(crate) fn follow<T: Component, D: Derived>(app: &mut App, says: impl Fn(&T) -> D + Clone + Send + Sync + 'static) {
     let world = app.world_mut();
     let component = world.register_component::<T>();
-    let (at_once, of_value) = (says.clone(), says.clone());
+    let (at_once, of_value, of_removed) = (says.clone(), says.clone(), says.clone());
     let of_entity: Says<D> = Box::new(move |entity: EntityRef<'_>| entity.get::<T>().map(&of_value));
     world.get_resource_or_init::<Sources<D>>().0.push((component, of_entity));
-    world.add_observer(move |inserted: On<Insert<T>>, values: Query<&T, Allow<Disabled>>, mut commands: Commands| {
-        if let Ok(value) = values.get(inserted.entity) {
+    type Filled<'w> = Option<Res<'w, AsStored>>;
+    world.add_observer(move |inserted: On<Insert<T>>, values: Query<&T, Allow<Disabled>>, filled: Filled<'_>, mut commands: Commands| {
+        if let Ok(value) = values.get(inserted.entity)
+            && !(D::HIDES && filled.is_some())
+        {
             commands.entity(inserted.entity).insert(at_once(value));
         }
     });
-    world.add_observer(|removed: On<Remove<T>>, mut commands: Commands| {
+    world.add_observer(move |removed: On<Remove<T>>, values: Query<(&T, Option<&D>), Allow<Disabled>>, mut commands: Commands| {
         let entity = removed.entity;
-        commands.queue(move |world: &mut World| take_back::<T, D>(world, entity));
+        // What a rule hid by hand since stays hidden.
+        let is_by_hand = |(value, there): (&T, Option<&D>)| D::HIDES && there.is_some_and(|there| *there != of_removed(value));
+        if !values.get(entity).is_ok_and(is_by_hand) {
+            commands.queue(move |world: &mut World| take_back::<T, D>(world, entity));
+        }
     });
     let update = move |changed: Query<(Entity, &T), (Changed<T>, Allow<Disabled>)>, mut commands: Commands| {
         for (entity, value) in &changed {
@@ -216,6 +227,8 @@ mod tests {
         assert_eq!(world.get::<Audience>(alone), None);
         assert!(world.get::<Audience>(card).is_some_and(Audience::is_restricted), "a card is hidden in any case");
         assert_eq!(world.get::<Audience>(again), Some(&Audience::mask(1)));
+        world.entity_mut(again).insert(Audience::OWNER).remove::<Trap>();
+        assert_eq!(world.get::<Audience>(again), Some(&Audience::OWNER), "a rule hid it since");
         world.entity_mut(again).despawn();
         assert!(world.get_entity(again).is_err());
     }

@@ -10,7 +10,7 @@ use super::super::sums::{
     LEDGER_TABLES, chain_of, gathered, head_of, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table, tick_of,
 };
 use super::super::tables::{
-    Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, GIVEN_UP, Request, RoomKey, Seal, Store, StoredRoom, possible,
+    Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, GIVEN_UP, Request, RoomKey, Seal, Store, StoredRoom, TAKEN_UP, possible,
 };
 use super::SqliteStore;
 use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
@@ -380,6 +380,11 @@ impl Store for SqliteStore {
     fn withdraw(&mut self, request: i64) -> Result<bool, StoreError> {
         let sql = "UPDATE request SET answer = ?2 WHERE id = ?1 AND answer IS NULL";
         Ok(self.run("the request can't be taken back", sql, params![request, GIVEN_UP])? == 1)
+    }
+
+    fn take_up(&mut self, request: i64) -> Result<bool, StoreError> {
+        let sql = "UPDATE request SET answer = ?2 WHERE id = ?1 AND answer IS NULL";
+        Ok(self.run("the request can't be taken up", sql, params![request, TAKEN_UP])? == 1)
     }
 
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {

@@ -50,7 +50,7 @@ impl Work {
         let mut flush = Flush { number: self.number + 1, ..Flush::default() };
         for number in earlier {
             if let Some(room) = self.rooms.get_mut(&number)
-                && room.follower.is_unsealed()
+                && (room.follower.is_unsealed() || (!room.broken && room.follower.has_older_table()))
             {
                 flush.seals.push(room.follower.seal(cadence, true, room.broken));
             }

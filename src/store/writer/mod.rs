@@ -384,7 +384,7 @@ impl Work {
             let (waiting, syncs) = self.wait(last);
             let stop = waiting.stop;
             last = instant();
-            if self.round(waiting, syncs) && stop {
+            if self.round(waiting, syncs) && (stop || self.has_given_up()) {
                 return;
             }
         }
@@ -427,7 +427,7 @@ impl Work {
         let mut waiting = self.shared.waiting();
         loop {
             let left = self.options.flush_every.saturating_sub(last.elapsed());
-            if left.is_zero() || waiting.stop || waiting.syncs_asked > self.shared.done().syncs {
+            if left.is_zero() || waiting.stop || waiting.is_rest || waiting.syncs_asked > self.shared.done().syncs {
                 return waiting.take();
             }
             waiting = self.shared.wake.wait_timeout(waiting, left).map_or_else(|error| error.into_inner().0, |(guard, _)| guard);
@@ -466,7 +466,8 @@ impl Work {
         let (mut frame, mut framed) = (Vec::new(), 0);
         for (number, room) in &mut self.rooms {
             let due = all_due || room.closed || (number + self.number).is_multiple_of(seal_every);
-            if due && room.follower.is_unsealed() {
+            let settles = (whole || room.closed) && !room.broken && room.follower.has_older_table();
+            if (due && room.follower.is_unsealed()) || settles {
                 let seal = room.follower.seal(cadence, whole || room.closed, room.broken);
                 flush.seals.push(seal);
             } else if !room.journal.is_empty() {
@@ -491,6 +492,9 @@ impl Work {
         let Opened { number, header, protocol, opening, gauge } = opened;
         let description = protocol.describe();
         self.finish_earlier(&header.name);
+        if self.has_given_up() {
+            return;
+        }
         let key = loop {
             match self.store.enter(&header, &description) {
                 Ok(key) => break key,
@@ -521,8 +525,16 @@ impl Work {
         self.rooms.insert(number, room);
     }
 
-    /// Commits a flush, however often it takes. False if it was given up.
+    /// True once a flush was given up. What follows would be written after a gap: nothing more is.
+    fn has_given_up(&self) -> bool {
+        self.report.given_up.is_some()
+    }
+
+    /// Commits a flush, however often it takes. False if it was given up, or one before it.
     fn commit(&mut self, mut flush: Flush) -> bool {
+        if self.has_given_up() {
+            return false;
+        }
         let idle = flush.frame.is_empty() && flush.seals.is_empty() && flush.cursors.is_empty() && flush.answered.is_empty();
         if idle {
             self.number -= 1;

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use super::super::tables::TAKEN_UP;
 use super::{Asked, Work};
 use crate::protocol::{Change, FactSeq, Incoming};
 
 impl Work {
     /// Takes up what is asked of the rooms that are open.
     pub(super) fn look_for_requests(&mut self) {
+        if self.has_given_up() {
+            return;
+        }
         let Ok(requests) = self.store.requests() else { return };
         for request in requests {
             let room = self.rooms.values().find(|room| room.follower.key == request.key);
@@ -24,15 +28,17 @@ impl Work {
                 },
                 kind => Err(format!("nothing is known of {kind:?}")),
             };
-            let mut waiting = self.shared.waiting();
+            let is_new = self.shared.waiting().asked.iter().all(|asked| asked.id != request.id);
             match incoming {
-                Ok(incoming) if waiting.asked.iter().all(|asked| asked.id != request.id) => {
+                // Whoever took it back meanwhile was told that nothing comes of it.
+                Ok(incoming) if is_new && self.store.take_up(request.id).unwrap_or(false) => {
+                    let mut waiting = self.shared.waiting();
                     // Answered already as far as the store is concerned: it must not be carried out twice.
-                    waiting.answered.push((request.id, "taken up".to_owned()));
+                    waiting.answered.push((request.id, TAKEN_UP.to_owned()));
                     waiting.asked.push(Asked { id: request.id, room, incoming });
                 }
                 Ok(_) => {}
-                Err(error) => waiting.answered.push((request.id, format!("refused: {error}"))),
+                Err(error) => self.shared.waiting().answered.push((request.id, format!("refused: {error}"))),
             }
         }
     }

@@ -27,6 +27,8 @@ pub(super) struct Waiting {
     pub(super) stop: bool,
     /// More ticks wait than are taken here.
     pub(super) is_cut: bool,
+    /// What waits here was left by a round that was cut: it has waited long enough.
+    pub(super) is_rest: bool,
 }
 
 impl Waiting {
@@ -58,6 +60,6 @@ impl Waiting {
         rest.bytes = records.iter().map(|(_, record)| record.weight()).chain(audits).sum();
         rest.records = records;
         self.bytes = self.bytes.saturating_sub(rest.bytes);
-        self.is_cut = true;
+        (self.is_cut, rest.is_rest) = (true, true);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bevy::prelude::*;
 use roomkeeper::prelude::{Audience, Happened, RulesAppExt, Senses, UserJoined};
-use roomkeeper::protocol::{EntityId, NetId};
+use roomkeeper::protocol::{EntityId, NetId, User};
 use roomkeeper::room::{Blueprint, EntityIndex, Reach};
 
 use super::Precision;
@@ -46,7 +46,13 @@ pub fn populate(workload: &Workload, world: &mut World) -> Population {
         players[own_slot(member, workload.clients, workload.entities)] = player(number);
     }
     // Without an id of their own entities are given one.
-    Population::spawn_each(workload, world, |slot| (Audience::EVERYONE.near(), players[slot]))
+    let population = Population::spawn_each(workload, world, |slot| (Audience::EVERYONE.near(), players[slot]));
+    // An entity that waits for its player says that it is one: who came in by the id of another would be refused.
+    for id in players.into_iter().filter(|id| *id != EntityId::NIL) {
+        let body = world.resource::<EntityIndex>().entity(id).expect("it has just been spawned");
+        world.entity_mut(body).insert(User { name: String::new() });
+    }
+    population
 }
 
 /// What members are to see, worked out beside the room and by other code than the room's. The run is checked by it; it is in no figure.
