@@ -38,10 +38,10 @@ pub(super) struct Bans {
 }
 
 impl Bans {
-    /// Reads a file; there need be none yet. It is written at once: where that can't be done nobody should find out by a ban that is gone.
+    /// Reads a file; there need be none yet. Whether it can be written is tried at once: nobody should find out by a ban that is gone.
     ///
     /// # Errors
-    /// If it can't be read or written, or holds something else.
+    /// If it can't be read, could not be written, or holds something else.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let bans: Vec<Ban> = match std::fs::read(path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| Error::new(ErrorKind::InvalidData, error))?,
@@ -49,9 +49,8 @@ impl Bans {
             Err(error) => return Err(error),
         };
         let by_player = bans.into_iter().take(BANS_MAX).map(|ban| (ban.player, ban)).collect();
-        let bans = Self { by_player, file: Some(path.to_owned()) };
-        bans.save().map_err(|error| Error::new(error.kind(), format!("they can't be written there: {error}")))?;
-        Ok(bans)
+        may_start_after(try_place(path))?;
+        Ok(Self { by_player, file: Some(path.to_owned()) })
     }
 
     /// The ban of a player that counts at a time since the Unix epoch.
@@ -93,9 +92,34 @@ impl Bans {
     fn save(&self) -> Result<(), Error> {
         let Some(path) = &self.file else { return Ok(()) };
         let text = serde_json::to_vec_pretty(&self.by_player.values().collect::<Vec<_>>())?;
-        let beside = path.with_extension("new");
+        let beside = beside(path);
         std::fs::write(&beside, text)?;
         std::fs::rename(&beside, path)
+    }
+}
+
+/// Where a file is written before it takes its place.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+/// Tries whether a file could be written, without touching it.
+fn try_place(path: &Path) -> Result<(), Error> {
+    let beside = beside(path);
+    std::fs::write(&beside, b"")?;
+    std::fs::remove_file(&beside)
+}
+
+/// A disk that is full now may have place again when somebody is banned: it is no reason not to start.
+fn may_start_after(tried: Result<(), Error>) -> Result<(), Error> {
+    match tried {
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            tracing::warn!(%error, "bans could not be written at the moment");
+            Ok(())
+        }
+        tried => tried.map_err(|error| Error::new(error.kind(), format!("they can't be written there: {error}"))),
     }
 }
 
@@ -127,5 +151,30 @@ mod tests {
         let missing = std::env::temp_dir().join(format!("roomkeeper-no-folder-{}", std::process::id())).join("bans.json");
         let error = Bans::open(&missing).unwrap_err();
         assert!(error.kind() == ErrorKind::NotFound && error.to_string().starts_with("they can't be written there: "), "{error}");
+    }
+
+    #[test]
+    fn bans_are_written_when_they_change_and_not_at_the_start() {
+        // Named as what is written beside others.
+        let folder = std::env::temp_dir().join(format!("roomkeeper-bans-{}", std::process::id()));
+        let (path, ann, now) = (folder.join("bans.new"), EntityId::named("ann"), Duration::from_secs(1_000));
+        std::fs::create_dir_all(&folder).unwrap();
+        let names = || std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+        let mut bans = Bans::open(&path).unwrap();
+        assert!(names().is_empty(), "{:?}", names());
+        bans.add(Ban { player: ann, why: "cheats".to_owned(), until: None }, now).unwrap();
+        // As somebody would write it who has no server at hand.
+        let text = format!(" {}", std::fs::read_to_string(&path).unwrap());
+        std::fs::write(&path, &text).unwrap();
+        assert!(Bans::open(&path).unwrap().of(ann, now).is_some());
+        assert_eq!((std::fs::read_to_string(&path).unwrap(), names()), (text, vec!["bans.new".into()]));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_no_reason_not_to_start() {
+        for (kind, may) in [(ErrorKind::StorageFull, true), (ErrorKind::QuotaExceeded, true), (ErrorKind::ReadOnlyFilesystem, false)] {
+            assert_eq!(may_start_after(Err(kind.into())).map_err(|error| error.kind()), if may { Ok(()) } else { Err(kind) });
+        }
     }
 }

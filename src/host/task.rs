@@ -225,8 +225,6 @@ pub(super) struct Task {
     part: u32,
     empty_since: Option<Duration>,
     ending: Option<Duration>,
-    /// What those hear who watch its past when that is over.
-    last_words: Refusal,
     /// It ended so long ago that its past is not shown any more either.
     is_past: bool,
     is_lost: bool,
@@ -286,7 +284,6 @@ impl Task {
             part: 0,
             empty_since: None,
             ending: None,
-            last_words: Refusal::RoomClosed("that was the end of it".to_owned()),
             is_past: false,
             is_lost: false,
             handing: None,
@@ -395,11 +392,11 @@ impl Task {
 
     fn end(&mut self, why: &Refusal, now: Duration) {
         self.lobby.close_room(&self.berth.name, why);
-        self.ending.get_or_insert(now);
-        // Where the room goes on, or the host will, who watches its past comes there too.
-        if matches!(why, Refusal::Elsewhere(_) | Refusal::ShuttingDown) {
-            self.last_words = why.clone();
+        if self.ending.is_none() && matches!(why, Refusal::Elsewhere(_) | Refusal::ShuttingDown) {
+            // Where the room goes on, or the host will, who watches its past comes there too. At once: who soon has seen all of it would hear that it is over.
+            self.lobby.turn_all_away(why);
         }
+        self.ending.get_or_insert(now);
     }
 
     /// Tells who is in it how fast the room goes, and who looks at once where it stands.
@@ -529,7 +526,7 @@ impl Task {
         if now > since + ENDING_MAX && !self.is_past {
             // Those who watch its past are not at its end yet; but another room of its name may be waited for.
             self.is_past = true;
-            self.lobby.turn_all_away(&self.last_words);
+            self.lobby.turn_all_away(&Refusal::RoomClosed("that was the end of it".to_owned()));
         }
         let all_know = !self.lobby.has_sessions() || now > since + ENDING_MAX + LAST_WORDS_MAX;
         let is_written = !self.is_lost && self.is_written();

@@ -179,6 +179,23 @@ fn who_watches_the_past_of_a_room_that_is_closed_hears_that_this_was_the_end_of_
 }
 
 #[test]
+fn who_watches_the_past_of_a_room_whose_host_stops_hears_that_and_not_that_it_is_over() {
+    let running = Running::start(HostOptions::default(), Some(MemoryStore::default()), |host| {
+        host.open_room(&blueprint(), RoomOptions::named("main")).unwrap();
+    });
+    wait("it has a past", &mut [], |_| running.status("main").status.tick.0 > 120);
+    let (mut ann, mut bob) = (Joiner::connect(running.address, "ann"), Joiner::connect(running.address, "bob"));
+    ann.greet("main@-5s", true);
+    // He would have seen all of it before the room has ended.
+    bob.greet("main@-1s", true);
+    wait("they watch", &mut [&mut ann, &mut bob], |all| all.iter().all(|joiner| joiner.room.is_some()));
+    let ends = std::thread::spawn(move || running.stop());
+    wait("they are told", &mut [&mut ann, &mut bob], |all| all.iter().all(|joiner| joiner.refused.is_some()));
+    assert_eq!((ann.refused, bob.refused), (Some(Refusal::ShuttingDown), Some(Refusal::ShuttingDown)));
+    assert!(ends.join().unwrap());
+}
+
+#[test]
 fn a_room_that_could_not_be_opened_is_not_tried_again_by_each_who_asks_for_it() {
     let (broken, reads) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
     let (is_broken, counts) = (broken.clone(), reads.clone());

@@ -85,6 +85,25 @@ fn until_all(lines: &Receiver<String>, wanted: &[&str]) -> Vec<String> {
     seen
 }
 
+/// Starts a server with a key on all addresses, reached at one of them. Whoever finds a port for it may lose that before it listens.
+fn serve_at_a_free_port(key: &str) -> (Process, String) {
+    for _ in 0..5 {
+        let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+        let (bind, reached) = (format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"));
+        let public = format!("listen.public_addresses={reached}");
+        let mut server = Process::start(inferno().args(["serve", "--bind", &bind, "--key", key, "--set", &public]));
+        // What it says ends with it.
+        let is_there = std::iter::from_fn(|| server.out.recv_timeout(PATIENCE).ok()).any(|line| line.contains(" on udp "));
+        if is_there {
+            return (server, reached);
+        }
+        let _ = server.child.kill();
+        let (_, errors) = server.ended();
+        assert!(errors.iter().any(|line| line.contains("Address already in use")), "{errors:?}");
+    }
+    panic!("all ports are taken")
+}
+
 /// Starts a server; gives its address, and what it said before.
 fn serve(arguments: &[&str]) -> (Process, String, Vec<String>) {
     let server = Process::start(inferno().arg("serve").args(arguments));
@@ -513,10 +532,7 @@ fn a_key_without_a_public_address_is_refused_at_the_start_and_with_one_tokens_le
     }
     assert!(!Path::new(&key).exists(), "nothing was made for it");
 
-    // A port at which nobody listens.
-    let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
-    let (bind, reached) = (format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"));
-    let _server = serve(&["--bind", &bind, "--key", &key, "--set", &format!("listen.public_addresses={reached}")]);
+    let (_server, reached) = serve_at_a_free_port(&key);
     let (well, _, errors) = said(inferno().args(["token", "--key", &key, "--server", &reached, "--player", "ann", "--out", &token]));
     assert!(well, "{errors}");
     let (well, _, errors) = said(inferno().args(["dump", "--server", &reached, "--token", &token]));

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use roomkeeper::client::Replica;
 use roomkeeper::host::{Host, HostOptions, Keeper, Lobby, ShareOptions, Template, TickReport};
 use roomkeeper::protocol::{Refusal, RoomTick};
@@ -20,8 +21,8 @@ use crate::newcomers::{Joiner, seat_all, wait};
 
 const LEASE: Duration = Duration::from_secs(10);
 
-/// A directory by which something becomes of what is heard of rooms whose leases have run out.
-struct Lapsed(MemoryDirectory, fn(Vec<Lease>) -> Vec<Lease>);
+/// A directory by which something becomes of what is heard of rooms whose leases have run out, and that takes so long to say where a room is.
+struct Lapsed(MemoryDirectory, fn(Vec<Lease>) -> Vec<Lease>, Duration);
 
 /// What can be heard when somebody asks for a room at the moment at which it is taken over: that it was given is said twice.
 fn twice(leases: Vec<Lease>) -> Vec<Lease> {
@@ -53,6 +54,7 @@ impl Directory for Lapsed {
         self.0.release(room)
     }
     fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {
+        std::thread::sleep(self.2);
         self.0.find(room)
     }
     fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
@@ -101,7 +103,7 @@ fn a_room_that_a_host_is_given_twice_at_once_is_opened_once_and_stays_its_own() 
     }
     let running = Running::start(HostOptions::default(), None, |host| {
         let own = gone.join("this", &host.local_address().unwrap().to_string());
-        share(host, &store, &own, Box::new(Lapsed(own.clone(), twice)));
+        share(host, &store, &own, Box::new(Lapsed(own.clone(), twice, Duration::ZERO)));
     });
     gone.skip(LEASE);
     for room in ["cellar", "hall"] {
@@ -141,6 +143,25 @@ fn a_host_whose_leases_ran_out_has_its_rooms_again_if_nobody_else_was_there_and_
     ann.mark(2);
     until("all of it counts", &mut [&mut ann], |all| all[0].sum() == 5);
     assert!(owner().unwrap().token > first && running.names() == ["main"]);
+    assert!(running.stop());
+}
+
+#[test]
+fn who_watches_the_past_of_a_room_whose_lease_ran_out_is_sent_to_where_it_goes_on() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let store = MemoryStore::new();
+    let running = Running::start(HostOptions::default(), None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        share(host, &store, &own, Box::new(own.clone()));
+        host.open("main", "default").unwrap();
+    });
+    wait("it has a past", &mut [], |_| stored(&store, "main") > RoomTick(120));
+    let mut ann = Joiner::connect(running.address, "ann");
+    ann.greet("main@-5s", true);
+    wait("she watches", &mut [&mut ann], |all| all[0].room.is_some());
+    directory.skip(LEASE);
+    wait("she is told", &mut [&mut ann], |all| all[0].refused.is_some());
+    assert_eq!(ann.refused, Some(Refusal::Elsewhere(running.address.to_string())), "this host has it again");
     assert!(running.stop());
 }
 
@@ -227,6 +248,25 @@ fn many_who_come_at_once_to_a_host_that_shares_its_rooms_open_no_more_than_they_
 }
 
 #[test]
+fn where_many_ask_for_rooms_that_are_nowhere_whoever_wants_any_is_not_told_that_the_host_is_full() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let mut options = HostOptions::default();
+    options.limits.rooms_max = 1;
+    let running = Running::start(options, None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        share_as("this", host, None, Box::new(Lapsed(own, std::convert::identity, Duration::from_millis(300))));
+    });
+    let mut all: Vec<Joiner> = (0..8).map(|nth| Joiner::to(running.address, &format!("p{nth}"), &format!("nowhere-{nth}"))).collect();
+    let mut all: Vec<&mut Joiner> = all.iter_mut().collect();
+    wait("the first is told, and others wait", &mut all, |all| all.iter().any(|joiner| joiner.refused.is_some()));
+    let mut ann = Joiner::to(running.address, "ann", "duel/*");
+    all.push(&mut ann);
+    wait("she knows where she is", &mut all, |all| all[8].room.is_some() || all[8].refused.is_some());
+    assert_eq!(all[8].refused, None);
+    assert!(running.stop());
+}
+
+#[test]
 fn who_asks_a_host_that_stops_is_told_so_and_the_room_is_anybodys() {
     let directory = MemoryDirectory::new("nobody", "", LEASE);
     let options = HostOptions { announce_stop: Duration::from_secs(1), ..HostOptions::default() };
@@ -235,7 +275,9 @@ fn who_asks_a_host_that_stops_is_told_so_and_the_room_is_anybodys() {
         share_as("this", host, None, Box::new(own));
     });
     let (handle, mut ann) = (running.handle(), Joiner::connect(running.address, "ann"));
-    wait("she is connected", &mut [&mut ann], |all| all[0].is_connected());
+    // Before she has said anything she may not be known yet, and not be told.
+    ann.say(Bytes::from_static(b"\xff"));
+    wait("she is heard", &mut [&mut ann], |_| handle.counters().unwrap().1.0.malformed == 1);
     let ends = std::thread::spawn(move || running.stop());
     wait("it is about to stop", &mut [&mut ann], |_| handle.overview().is_ok_and(|overview| overview.is_draining));
     ann.greet("duel/x", false);
@@ -260,7 +302,7 @@ fn a_room_whose_lease_ran_out_stands_still_though_its_host_has_it_again_for_anot
             notes.lock().unwrap().push((token, report.tick));
         }));
         // What is not kept begins anew, so that the two can be told apart.
-        share_as("this", host, None, Box::new(Lapsed(own, late)));
+        share_as("this", host, None, Box::new(Lapsed(own, late, Duration::ZERO)));
         host.open("main", "default").unwrap();
     });
     let by = |is_meant: &dyn Fn(Option<Token>) -> bool| -> Vec<RoomTick> {

@@ -97,29 +97,36 @@ fn reach(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<Config
     }
 }
 
-/// The gateway's threads can hold as many as may come. What nobody said of that follows from how many threads there are.
+/// The gateway's threads can hold as many as may come. What nobody said of that follows from how many threads there are, and how many each may have.
 fn gateway(loaded: &mut Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
-    if ["listen.gateway_threads", "limits.sessions_max"].into_iter().any(unread) {
+    if ["listen.gateway_threads", "limits.sessions_max", "limits.clients_max"].into_iter().any(unread) {
         return;
     }
-    let sessions = loaded.config.limits.sessions_max;
-    let threads = match loaded.config.listen.gateway_threads {
+    let (sessions, each) = (loaded.config.limits.sessions_max, loaded.config.gateway.clients_max.min(CLIENTS_OF_A_THREAD_MAX));
+    let threads_of = |sessions| match loaded.config.listen.gateway_threads {
         0 => threads_for(sessions),
         threads => threads.into(),
     };
-    let most = threads * CLIENTS_OF_A_THREAD_MAX;
+    let mut most = sessions;
+    // Where fewer sessions get fewer threads, those have to hold them in turn.
+    while most > threads_of(most) * each {
+        most = threads_of(most) * each;
+    }
     if sessions <= most {
         return;
     }
-    let (origin, because) = (loaded.origin("limits.sessions_max"), loaded.origin("listen.gateway_threads"));
+    let (origin, threads) = (loaded.origin("limits.sessions_max"), threads_of(most));
+    let because = ["limits.clients_max", "listen.gateway_threads"].map(|path| loaded.origin(path));
+    let because: Vec<Origin> = because.into_iter().filter(|origin| *origin != Origin::Default).collect();
     if origin == Origin::Default {
         loaded.config.limits.sessions_max = most;
-        loaded.origins.insert("limits.sessions_max".to_owned(), because);
+        loaded.origins.extend(because.into_iter().next().map(|because| ("limits.sessions_max".to_owned(), because)));
         return;
     }
-    let because = if because == Origin::Default { String::new() } else { format!(", from {because}") };
+    let because: Vec<String> = because.iter().map(Origin::to_string).collect();
+    let because = if because.is_empty() { String::new() } else { format!(", from {}", because.join(" and ")) };
     let what = format!(
-        "limits.sessions_max = {sessions}: at most {most} is wanted, {CLIENTS_OF_A_THREAD_MAX} for each of {threads} threads of the gateway{because}"
+        "limits.sessions_max = {sessions}: at most {most} is wanted, limits.clients_max, {each}, for each of {threads} threads of the gateway{because}"
     );
     wrong.push(ConfigError { origin, what });
 }

@@ -7,7 +7,7 @@ use super::keys::{ROOM, SECTIONS, TEMPLATE, variable};
 use super::load::{Flag, Loaded, Origin, Sources, resolve};
 use super::print::print;
 use super::settings::{Config, Room, Template};
-use crate::host::gateway::GatewayLimits;
+use crate::host::gateway::{GatewayLimits, threads_for};
 use crate::host::{Host, HostLimits};
 use crate::store::WriterOptions;
 
@@ -158,17 +158,31 @@ fn keys_that_let_in_to_nothing_and_doors_without_a_key_are_told() {
 fn more_connections_than_the_gateway_can_hold_are_told_and_what_nobody_said_follows_from_its_threads() {
     assert_eq!(
         wrong(&from_file("[listen]\ngateway_threads = 2\n[limits]\nsessions_max = 513\n")),
-        ["server.toml:4: limits.sessions_max = 513: at most 512 is wanted, 256 for each of 2 threads of the gateway, from server.toml:2"]
+        [
+            "server.toml:4: limits.sessions_max = 513: at most 512 is wanted, limits.clients_max, 256, for each of 2 threads of the gateway, \
+            from server.toml:2"
+        ]
     );
     let flags = vec![flag("limits.sessions_max", "4097")];
     assert_eq!(
         wrong(&Sources { flags, ..Sources::default() }),
-        ["flag --set limits.sessions_max: limits.sessions_max = 4097: at most 4096 is wanted, 256 for each of 16 threads of the gateway"]
+        ["flag --set limits.sessions_max: limits.sessions_max = 4097: at most 4096 is wanted, limits.clients_max, 256, \
+            for each of 16 threads of the gateway"]
+    );
+    assert_eq!(
+        wrong(&from_file("[listen]\ngateway_threads = 2\n[limits]\nsessions_max = 129\nclients_max = 64\n")),
+        ["server.toml:4: limits.sessions_max = 129: at most 128 is wanted, limits.clients_max, 64, for each of 2 threads of the gateway, \
+            from server.toml:5 and server.toml:2"]
     );
     let flags = vec![flag("listen.gateway_threads", "1")];
     let loaded = resolve(&Sources { flags, ..Sources::default() }).unwrap();
     assert_eq!(loaded.config.limits.sessions_max, 256);
     assert_eq!(loaded.origin("limits.sessions_max"), Origin::Flag("--set listen.gateway_threads".to_owned()));
+    // Of fewer sessions fewer threads follow: six hold 900 of the 1,000, for which there would be five.
+    let loaded = read("[limits]\nclients_max = 150\n");
+    assert_eq!((loaded.config.limits.sessions_max, threads_for(600)), (600, 4));
+    assert_eq!(loaded.origin("limits.sessions_max"), loaded.origin("limits.clients_max"));
+    assert_eq!(read("[limits]\nclients_max = 170\n").config.limits.sessions_max, 1_000);
 }
 
 #[test]
@@ -337,6 +351,9 @@ fn values(name: &str) -> BoxedStrategy<String> {
         "allow_unauthenticated" | "seal_every_flushes" | "components_every_ticks" => Just(String::new()).boxed(),
         "queue_bytes_max" | "bytes_per_second_max" => (262_144_u32..=1 << 30).prop_map(|bytes| bytes.to_string()).boxed(),
         "gateway_threads" => (0_u8..=16).prop_map(|threads| threads.to_string()).boxed(),
+        // One thread holds as many.
+        "sessions_max" => (1_u32..=64).prop_map(|many| many.to_string()).boxed(),
+        "clients_max" => (64_u32..=256).prop_map(|many| many.to_string()).boxed(),
         "members_per_room_max" => (8_u32..=65_536).prop_map(|many| many.to_string()).boxed(),
         _ => (1_u32..=256).prop_map(|many| many.to_string()).boxed(),
     }

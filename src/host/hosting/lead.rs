@@ -174,8 +174,7 @@ impl Host {
             return Ok(room);
         }
         self.check_put_off(wanted)?;
-        let asked = self.sharing.as_ref().map_or(0, |sharing| sharing.asked.len());
-        if self.places.len() + self.to_open.len() + asked >= limits.rooms_max {
+        if self.places.len() + self.to_open.len() + self.fresh_asked() >= limits.rooms_max {
             return Err(Refusal::HostFull);
         }
         let room = self.fresh_name(template);
@@ -197,6 +196,16 @@ impl Host {
             *waiting.entry(&wait.room).or_default() += 1;
         }
         asked.chain(given).find(|room| waiting.get(room.as_str()).is_none_or(|waiting| *waiting < seats)).cloned()
+    }
+
+    /// How many rooms were asked for that will be opened here: fresh ones. Those that somebody named may be another host's, or nobody's.
+    fn fresh_asked(&self) -> usize {
+        let Some(sharing) = &self.sharing else { return 0 };
+        let of_template = |template: &String| {
+            let stem = self.stem(template);
+            sharing.asked.range(stem.clone()..).take_while(|room| room.starts_with(&stem)).count()
+        };
+        self.templates.keys().map(of_template).sum()
     }
 
     /// What the names of a template's rooms begin with that are opened because somebody asks for any. Where rooms are shared, no other host has such,
