@@ -415,11 +415,7 @@ fn read_or_make_keys(path: &Path) -> Result<Vec<HostKey>, CliError> {
 fn make_key(path: &Path) -> Result<HostKey, CliError> {
     let key = HostKey::random()?;
     let text: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).and_then(|mut file| writeln!(file, "{text}")).map_err(|error| key_file(path, error))?;
+    owner_only().create_new(true).open(path).and_then(|mut file| writeln!(file, "{text}")).map_err(|error| key_file(path, error))?;
     Ok(key)
 }
 
@@ -441,13 +437,18 @@ pub(super) fn token(options: &TokenOptions) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Writes a file that only its owner can read, also where another one was.
-fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// How a file is made that only its owner can read.
+fn owner_only() -> std::fs::OpenOptions {
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    options
+}
+
+/// Writes a file that only its owner can read, also where another one was.
+fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = owner_only().create(true).truncate(true).open(path)?;
     // The mode counts for a file that is made, not for one that was there. What is no file, as /dev/stdout, has none of its own.
     #[cfg(unix)]
     if file.metadata()?.is_file() {

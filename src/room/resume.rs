@@ -17,7 +17,7 @@ use super::collect::{Collector, collect};
 use super::index::EntityIndex;
 use super::intake::{Member, Members};
 use super::ledger::Ledger;
-use super::level::{Level, LevelError};
+use super::level::{Level, LevelError, watched};
 use super::outbox::Outbox;
 use super::rewind::recollect;
 use super::rng::RoomRng;
@@ -186,15 +186,14 @@ struct Fill<'a> {
     hiding: Vec<u32>,
 }
 
-impl Fill<'_> {
-    /// Audiences are as they are stored, where they are: whatever a component requires, or a rule's function says of it, somebody may have opened it.
-    fn open_what_was_open(&mut self) {
-        for (place, entity) in self.entities.iter().enumerate() {
-            if self.hiding.binary_search(&(place as u32)).is_err()
-                && let Ok(mut entity) = self.world.get_entity_mut(*entity)
-            {
-                entity.remove::<Audience>();
-            }
+/// Audiences are as they are stored, where they are, those at the places `hiding`: whatever a component requires, or a rule's function says of it,
+/// somebody may have opened it.
+fn open_what_was_open(world: &mut World, entities: &[Entity], hiding: &[u32]) {
+    for (place, entity) in entities.iter().enumerate() {
+        if hiding.binary_search(&(place as u32)).is_err()
+            && let Ok(mut entity) = world.get_entity_mut(*entity)
+        {
+            entity.remove::<Audience>();
         }
     }
 }
@@ -241,19 +240,19 @@ impl Visit for Fill<'_> {
     }
 
     fn created(&mut self) -> Result<(), CodecError> {
-        // The index and the game's own observers ask for the protocol while entities come in.
-        std::mem::swap(&mut *self.world.resource_mut::<Protocol>(), self.protocol);
-        let has_audiences = self.world.resource::<Protocol>().components.iter().any(|entry| entry.type_id == TypeId::of::<Audience>());
-        if has_audiences {
-            self.world.insert_resource(AsStored);
-        }
-        insert_staged(self.world, self.entities.iter().copied(), &mut self.staged);
-        self.world.flush();
-        if has_audiences {
-            self.open_what_was_open();
-            self.world.remove_resource::<AsStored>();
-        }
-        std::mem::swap(&mut *self.world.resource_mut::<Protocol>(), self.protocol);
+        let has_audiences = self.protocol.components.iter().any(|entry| entry.type_id == TypeId::of::<Audience>());
+        let Self { world, protocol, entities, staged, hiding, .. } = self;
+        watched(world, protocol, |world| {
+            if has_audiences {
+                world.insert_resource(AsStored);
+            }
+            insert_staged(world, entities.iter().copied(), staged);
+            world.flush();
+            if has_audiences {
+                open_what_was_open(world, entities, hiding);
+                world.remove_resource::<AsStored>();
+            }
+        });
         Ok(())
     }
 

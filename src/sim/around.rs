@@ -100,8 +100,7 @@ impl Store for AroundCommits {
         ask(room: RoomKey, kind: &str, subject: &str) -> i64;
         requests() -> Vec<Request>;
         answer(request: i64) -> Option<String>;
-        withdraw(request: i64) -> bool;
-        take_up(request: i64) -> bool;
+        answer_open(request: i64, answer: &str) -> bool;
         forget(room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> u64;
         drop_checkpoints(room: RoomKey, ticks: &[RoomTick]) -> u64;
         replace(room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> ();

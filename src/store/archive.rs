@@ -17,7 +17,7 @@ use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Protocol, RoomTi
 /// How many chunks are read at once.
 const CHUNKS_AT_ONCE: usize = 4_096;
 
-/// How many are counted at once.
+/// How many are copied or counted at once.
 const CHUNKS_A_PAGE: usize = 256;
 
 /// Reads what is stored, with the protocol of the game that stored it.
@@ -164,16 +164,17 @@ impl Archive {
         Ok(facts)
     }
 
-    /// All chunks of one kind, in order, some at a time.
+    /// The chunks of one kind that reach up to a number, in order, some at a time.
     pub(crate) fn each_page(
         &mut self,
         room: &StoredRoom,
         kind: ChunkKind,
+        to: u64,
         mut take: impl FnMut(Vec<Chunk>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut from = 0;
         loop {
-            let page = self.store.chunks(room.key, kind, from, u64::MAX >> 1, CHUNKS_A_PAGE)?;
+            let page = self.store.chunks(room.key, kind, from, to, CHUNKS_A_PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             from = last.to + 1;
             take(page)?;

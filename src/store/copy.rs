@@ -7,9 +7,6 @@ use super::record::Head;
 use super::tables::{ChunkKind, ComponentWrites, Flush, Seal, Store, StoredRoom, intact_room};
 use crate::protocol::RoomTick;
 
-/// How many chunks are copied at once.
-const CHUNKS_A_PAGE: usize = 256;
-
 /// How often a copy begins anew because what it copies was compacted meanwhile.
 const TRIES: usize = 8;
 
@@ -51,18 +48,20 @@ fn copy_up_to(
 ) -> Result<bool, StoreError> {
     let description = archive.store().protocol(room.fingerprint)?.unwrap_or_else(|| archive.protocol().describe());
     let key = into.enter(&room.header, &description)?;
-    let firsts = firsts(archive, room, head)?;
+    let begins = firsts(archive, room, head)?;
     for kind in ChunkKind::ALL {
-        let (mut from, end) = (0, end_of(kind, head));
-        loop {
-            let page = archive.store().chunks(room.key, kind, from, end, CHUNKS_A_PAGE)?;
-            let Some(last) = page.last() else { break };
-            if last.to > end {
-                return Ok(false);
+        let (end, mut fits) = (end_of(kind, head), true);
+        archive.each_page(room, kind, end, |page| {
+            let Some(last) = page.last() else { return Ok(()) };
+            fits = last.to <= end;
+            if fits {
+                into.replace(key, kind, &page)?;
+                progress(last.tick_to);
             }
-            into.replace(key, kind, &page)?;
-            progress(last.tick_to);
-            from = last.to + 1;
+            Ok(())
+        })?;
+        if !fits {
+            return Ok(false);
         }
     }
     for (tick, _) in archive.store().checkpoints(room.key)?.into_iter().filter(|(tick, _)| *tick <= head.tick) {
@@ -71,7 +70,7 @@ fn copy_up_to(
         }
     }
     // Of a room that is made smaller the first chunks go before the first checkpoints.
-    if self::firsts(archive, room, head)? != firsts {
+    if firsts(archive, room, head)? != begins {
         return Ok(false);
     }
     for (label, ..) in archive.store().snippets(room.key)? {

@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::frame::{HotTick, join_frame, read_frame, split_frame};
 use super::record::{Entities, RoomHeader, Snippet};
 use super::recovery::seal_of;
-use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, GIVEN_UP, Request, RoomKey, Seal, Store, StoredRoom, TAKEN_UP};
+use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
 use crate::protocol::{Description, FactSeq, Fingerprint, RoomTick};
 
 #[derive(Debug, Default)]
@@ -339,16 +339,10 @@ impl Store for MemoryStore {
         Ok(self.tables().requests.get(&request).and_then(|(_, answer)| answer.clone()))
     }
 
-    fn withdraw(&mut self, request: i64) -> Result<bool, StoreError> {
+    fn answer_open(&mut self, request: i64, answer: &str) -> Result<bool, StoreError> {
         let mut tables = self.tables();
         let open = tables.requests.get_mut(&request).map(|(_, answer)| answer).filter(|answer| answer.is_none());
-        Ok(open.map(|answer| *answer = Some(GIVEN_UP.to_owned())).is_some())
-    }
-
-    fn take_up(&mut self, request: i64) -> Result<bool, StoreError> {
-        let mut tables = self.tables();
-        let open = tables.requests.get_mut(&request).map(|(_, answer)| answer).filter(|answer| answer.is_none());
-        Ok(open.map(|answer| *answer = Some(TAKEN_UP.to_owned())).is_some())
+        Ok(open.map(|open| *open = Some(answer.to_owned())).is_some())
     }
 
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {

@@ -59,6 +59,8 @@ pub use self::sqlite::{Durability, SqliteStore, data_file};
 pub use self::stream::{Stream, StreamItem};
 #[cfg(all(feature = "client", feature = "host"))]
 pub(crate) use self::subjects::{PREFIX, STREAM, is_prefix, is_stream};
+#[cfg(all(feature = "client", feature = "host"))]
+pub(crate) use self::tables::TAKEN_UP;
 #[cfg(feature = "host")]
 pub(crate) use self::tables::intact_room;
 pub use self::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};

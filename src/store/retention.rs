@@ -78,7 +78,7 @@ impl Archive {
     fn weigh(&mut self, room: &StoredRoom) -> Result<(u64, u64), StoreError> {
         let (mut chunks, mut bytes) = (0, 0);
         for kind in ChunkKind::ALL {
-            self.each_page(room, kind, |page| {
+            self.each_page(room, kind, u64::MAX >> 1, |page| {
                 chunks += page.len() as u64;
                 bytes += page.iter().map(|chunk| chunk.payload.len() as u64).sum::<u64>();
                 Ok(())

@@ -149,10 +149,10 @@ pub struct Flush {
 }
 
 /// What a request is answered with that was taken back.
-pub(super) const GIVEN_UP: &str = "given up";
+const GIVEN_UP: &str = "given up";
 
 /// What a request is answered with that a host is about to carry out.
-pub(super) const TAKEN_UP: &str = "taken up";
+pub(crate) const TAKEN_UP: &str = "taken up";
 
 /// What somebody asks of a host through its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,16 +224,16 @@ pub trait Store: Send {
     fn requests(&mut self) -> Result<Vec<Request>, StoreError>;
     /// What came of a request, once it was carried out.
     fn answer(&mut self, request: i64) -> Result<Option<String>, StoreError>;
+    /// Answers a request that has no answer yet. False if it has one: that counts, then.
+    fn answer_open(&mut self, request: i64, answer: &str) -> Result<bool, StoreError>;
     /// Takes a request back that nobody has taken up: it is answered with `given up`. False if it has an answer.
     fn withdraw(&mut self, request: i64) -> Result<bool, StoreError> {
-        let _ = request;
-        Ok(false)
+        self.answer_open(request, GIVEN_UP)
     }
     /// Takes a request up that nobody has taken back: it is answered with `taken up`. False if it has an answer, and is not to be carried
     /// out.
     fn take_up(&mut self, request: i64) -> Result<bool, StoreError> {
-        let _ = request;
-        Ok(true)
+        self.answer_open(request, TAKEN_UP)
     }
     /// Deletes chunks and checkpoints: those whose last tick is before `before`, of some kinds.
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError>;

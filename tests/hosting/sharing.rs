@@ -115,15 +115,20 @@ fn a_room_that_a_host_is_given_twice_at_once_is_opened_once_and_stays_its_own() 
     assert!(running.stop());
 }
 
+/// A host that shares its rooms, with one of them open.
+fn with_main(directory: &MemoryDirectory, store: &MemoryStore) -> Running {
+    Running::start(HostOptions::default(), None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        share(host, store, &own, Box::new(own.clone()));
+        host.open("main", "default").unwrap();
+    })
+}
+
 #[test]
 fn a_host_whose_leases_ran_out_has_its_rooms_again_if_nobody_else_was_there_and_its_players_are_back() {
     let directory = MemoryDirectory::new("nobody", "", LEASE);
     let store = MemoryStore::new();
-    let running = Running::start(HostOptions::default(), None, |host| {
-        let own = directory.join("this", &host.local_address().unwrap().to_string());
-        share(host, &store, &own, Box::new(own.clone()));
-        host.open("main", "default").unwrap();
-    });
+    let running = with_main(&directory, &store);
     let mut ann = Player::connect(running.address, "ann", "main");
     until("ann is in", &mut [&mut ann], in_room);
     ann.mark(3);
@@ -150,11 +155,7 @@ fn a_host_whose_leases_ran_out_has_its_rooms_again_if_nobody_else_was_there_and_
 fn who_watches_the_past_of_a_room_whose_lease_ran_out_is_sent_to_where_it_goes_on() {
     let directory = MemoryDirectory::new("nobody", "", LEASE);
     let store = MemoryStore::new();
-    let running = Running::start(HostOptions::default(), None, |host| {
-        let own = directory.join("this", &host.local_address().unwrap().to_string());
-        share(host, &store, &own, Box::new(own.clone()));
-        host.open("main", "default").unwrap();
-    });
+    let running = with_main(&directory, &store);
     wait("it has a past", &mut [], |_| stored(&store, "main") > RoomTick(120));
     let mut ann = Joiner::connect(running.address, "ann");
     ann.greet("main@-5s", true);

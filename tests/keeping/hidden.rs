@@ -47,6 +47,14 @@ fn audiences(lobby: &mut Lobby) -> Vec<Option<Audience>> {
     world.query::<(&Trap, Option<&Audience>)>().iter(world).map(|(_, audience)| audience.copied()).collect()
 }
 
+/// The room, new or as it was stored.
+fn open(store: &MemoryStore, blueprint: &Blueprint) -> (Keeper, Lobby) {
+    let mut keeper = Keeper::by_hand(Box::new(store.clone()), WriterOptions::default()).unwrap();
+    let mut lobby = Lobby::new(HostLimits::default(), true);
+    lobby.admit_room(keeper.room(blueprint, RoomOptions::named("arena")).unwrap()).unwrap();
+    (keeper, lobby)
+}
+
 fn tick(lobby: &mut Lobby, keeper: &mut Keeper, ticks: u32) {
     for _ in 0..ticks {
         let mut report = lobby.tick_room("arena").unwrap();
@@ -58,19 +66,13 @@ fn tick(lobby: &mut Lobby, keeper: &mut Keeper, ticks: u32) {
 #[test]
 fn an_audience_that_follows_from_a_component_is_there_after_a_restart_and_a_reset() {
     let (store, blueprint) = (MemoryStore::new(), Blueprint::new(protocol, rules));
-    let open = || {
-        let mut keeper = Keeper::by_hand(Box::new(store.clone()), WriterOptions::default()).unwrap();
-        let mut lobby = Lobby::new(HostLimits::default(), true);
-        lobby.admit_room(keeper.room(&blueprint, RoomOptions::named("arena")).unwrap()).unwrap();
-        (keeper, lobby)
-    };
-    let (mut keeper, mut lobby) = open();
+    let (mut keeper, mut lobby) = open(&store, &blueprint);
     assert_eq!(audiences(&mut lobby), [Some(Audience::mask(RED))]);
     tick(&mut lobby, &mut keeper, 15);
     assert_eq!(audiences(&mut lobby), [Some(Audience::mask(BLUE))]);
     keeper.stop();
 
-    let (mut keeper, mut lobby) = open();
+    let (mut keeper, mut lobby) = open(&store, &blueprint);
     assert_eq!(lobby.room("arena").unwrap().tick_now(), RoomTick(15));
     assert_eq!(audiences(&mut lobby), [Some(Audience::mask(BLUE))], "before anybody could have been told");
     let mut archive = Archive::new(store.reader().unwrap(), blueprint.protocol());
@@ -132,19 +134,13 @@ fn sent_to_newcomer(lobby: &mut Lobby, keeper: &mut Keeper, number: u64) -> (boo
 #[test]
 fn an_audience_that_is_stored_is_there_after_a_restart_and_a_reset_though_it_was_set_by_hand() {
     let (store, blueprint) = (MemoryStore::new(), Blueprint::new(with_audiences, hide_by_hand));
-    let open = || {
-        let mut keeper = Keeper::by_hand(Box::new(store.clone()), WriterOptions::default()).unwrap();
-        let mut lobby = Lobby::new(HostLimits::default(), true);
-        lobby.admit_room(keeper.room(&blueprint, RoomOptions::named("arena")).unwrap()).unwrap();
-        (keeper, lobby)
-    };
-    let (mut keeper, mut lobby) = open();
+    let (mut keeper, mut lobby) = open(&store, &blueprint);
     tick(&mut lobby, &mut keeper, 5);
     assert_eq!(sent_to_newcomer(&mut lobby, &mut keeper, 1), (true, false));
     let saved = lobby.room("arena").unwrap().tick_now();
     keeper.stop();
 
-    let (mut keeper, mut lobby) = open();
+    let (mut keeper, mut lobby) = open(&store, &blueprint);
     assert!(lobby.room("arena").unwrap().is_secretive(), "before anybody could have been told");
     assert_eq!((audience_of(&lobby, "open"), audience_of(&lobby, "hidden")), (None, Some(Audience::OWNER)));
     assert_eq!(sent_to_newcomer(&mut lobby, &mut keeper, 2), (true, false));
@@ -199,14 +195,8 @@ fn what_was_shown_by_hand_is_shown_in_a_room_that_goes_on() {
         });
     };
     let (store, blueprint) = (MemoryStore::new(), Blueprint::new(protocol, rules));
-    let open = || {
-        let mut keeper = Keeper::by_hand(Box::new(store.clone()), WriterOptions::default()).unwrap();
-        let mut lobby = Lobby::new(HostLimits::default(), true);
-        lobby.admit_room(keeper.room(&blueprint, RoomOptions::named("arena")).unwrap()).unwrap();
-        (keeper, lobby)
-    };
     let all = |lobby: &Lobby| ["hidden", "shown", "flag", "bare"].map(|name| audience_of(lobby, name));
-    let (mut keeper, mut lobby) = open();
+    let (mut keeper, mut lobby) = open(&store, &blueprint);
     tick(&mut lobby, &mut keeper, 3);
     let room = lobby.room_mut("arena").unwrap();
     for (name, change) in [("flag", Some(Audience::EVERYONE)), ("bare", None)] {
@@ -220,7 +210,7 @@ fn what_was_shown_by_hand_is_shown_in_a_room_that_goes_on() {
     tick(&mut lobby, &mut keeper, 1);
     assert_eq!(all(&lobby), [Some(Audience::OWNER), None, Some(Audience::EVERYONE), None]);
     keeper.stop();
-    let (mut keeper, mut lobby) = open();
+    let (mut keeper, mut lobby) = open(&store, &blueprint);
     assert_eq!(all(&lobby), [Some(Audience::OWNER), None, Some(Audience::EVERYONE), None]);
     tick(&mut lobby, &mut keeper, 1);
     assert_eq!(all(&lobby), [Some(Audience::OWNER), None, Some(Audience::EVERYONE), None]);

@@ -3,12 +3,9 @@
 use super::keys::nearest;
 use super::load::{ConfigError, Loaded, Origin};
 use super::settings::Config;
-use crate::host::gateway::threads_for;
+use crate::host::gateway::{CLIENTS_MAX, threads_for};
 use crate::room::Level;
 use crate::store::names_postgres;
-
-/// How many clients a thread of the gateway can hold.
-const CLIENTS_OF_A_THREAD_MAX: usize = 256;
 
 /// Finds what does not go together, and lets follow what follows. Of values that could not be read nothing is said.
 pub(super) fn agree(loaded: &mut Loaded, unread: &[String], wrong: &mut Vec<ConfigError>) {
@@ -102,7 +99,7 @@ fn gateway(loaded: &mut Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<
     if ["listen.gateway_threads", "limits.sessions_max", "limits.clients_max"].into_iter().any(unread) {
         return;
     }
-    let (sessions, each) = (loaded.config.limits.sessions_max, loaded.config.gateway.clients_max.min(CLIENTS_OF_A_THREAD_MAX));
+    let (sessions, each) = (loaded.config.limits.sessions_max, loaded.config.gateway.clients_max.min(CLIENTS_MAX));
     let threads_of = |sessions| match loaded.config.listen.gateway_threads {
         0 => threads_for(sessions),
         threads => threads.into(),

@@ -13,7 +13,9 @@ use super::reading::print;
 use super::{head, or_last, progress};
 use crate::host::{Edit, rebuild_from_facts, rerun, view_of};
 use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick};
-use crate::store::{Archive, Durability, Retention, Snippet, SqliteStore, StoreError, copy_room, is_served, place_for_people, store_at};
+use crate::store::{
+    Archive, Durability, Retention, Snippet, SqliteStore, StoreError, TAKEN_UP, copy_room, is_served, place_for_people, store_at,
+};
 
 /// How long a host has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -230,7 +232,7 @@ fn ask(archive: &mut Archive, room: &str, kind: &str, subject: &str, data: &Path
     for _ in 0..ANSWER_WITHIN.as_millis() / 50 {
         std::thread::sleep(Duration::from_millis(50));
         match archive.store().answer(request)? {
-            Some(answer) if answer == "taken up" => {}
+            Some(answer) if answer == TAKEN_UP => {}
             Some(answer) if answer.starts_with("refused") => return Err(CliError::Connection(format!("{room}: {answer}"))),
             Some(answer) => return Ok(answer),
             None => {}

@@ -40,6 +40,9 @@ pub struct ShardConfig {
     pub limits: GatewayLimits,
 }
 
+/// How many clients a thread of a gateway can hold.
+pub(crate) const CLIENTS_MAX: usize = 256;
+
 /// Why a shard can't listen.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -77,7 +80,7 @@ impl ShardConfig {
         if self.access == Access::Loopback && !self.bind.ip().is_loopback() {
             return Err(BindError::Unauthenticated(self.bind));
         }
-        if self.limits.clients_max > 256 {
+        if self.limits.clients_max > CLIENTS_MAX {
             return Err(BindError::TooManyClients(self.limits.clients_max));
         }
         Ok(())
@@ -93,7 +96,7 @@ pub const CLIENTS_PER_THREAD: usize = 192;
 
 /// How many threads a gateway needs for so many clients: one as long as that is enough.
 pub fn threads_for(clients: usize) -> usize {
-    if clients <= 256 { 1 } else { clients.div_ceil(CLIENTS_PER_THREAD).min(THREADS_MAX) }
+    if clients <= CLIENTS_MAX { 1 } else { clients.div_ceil(CLIENTS_PER_THREAD).min(THREADS_MAX) }
 }
 
 /// Opens a socket of the system.

@@ -1,5 +1,7 @@
 //! What a gateway allows, and how often each limit was met.
 
+use super::config::CLIENTS_MAX;
+
 /// What a gateway allows. The counter that tells how often each was met stands behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,7 +25,7 @@ pub struct GatewayLimits {
 impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
-            clients_max: 256,
+            clients_max: CLIENTS_MAX,
             datagrams_per_tick_max: 64,
             messages_per_tick_max: 64,
             requests_per_second: 500,

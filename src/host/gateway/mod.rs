@@ -21,6 +21,8 @@ mod shard;
 #[cfg(unix)]
 mod threads;
 
+#[cfg(feature = "client")]
+pub(crate) use self::config::CLIENTS_MAX;
 pub use self::config::{Access, BindError, CLIENTS_PER_THREAD, ShardConfig, threads_for};
 pub use self::counters::{GatewayCounters, GatewayLimits};
 pub use self::event::{GatewayEvent, Gone};

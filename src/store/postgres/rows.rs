@@ -14,7 +14,7 @@ use super::super::recovery::seal_of;
 use super::super::sums::{
     LEDGER_TABLES, chain_of, gathered, head_of, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table, tick_of,
 };
-use super::super::tables::{Checkpoint, Chunk, ChunkKind, Flush, GIVEN_UP, Request, RoomKey, Store, StoredRoom, TAKEN_UP, possible};
+use super::super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Request, RoomKey, Store, StoredRoom, possible};
 use super::connection::{Connection, Parameters, refused};
 use super::write::{check_leases, sum_of_journal, write_checkpoint, write_chunks, write_seals};
 use super::{PostgresStore, Role, text};
@@ -415,14 +415,9 @@ impl Store for PostgresStore {
         Ok(rows.pop().flatten())
     }
 
-    fn withdraw(&mut self, request: i64) -> Result<bool, StoreError> {
+    fn answer_open(&mut self, request: i64, answer: &str) -> Result<bool, StoreError> {
         let sql = "UPDATE request SET answer = $2 WHERE id = $1 AND answer IS NULL";
-        Ok(self.run("the request can't be taken back", sql, &[&request, &GIVEN_UP])? == 1)
-    }
-
-    fn take_up(&mut self, request: i64) -> Result<bool, StoreError> {
-        let sql = "UPDATE request SET answer = $2 WHERE id = $1 AND answer IS NULL";
-        Ok(self.run("the request can't be taken up", sql, &[&request, &TAKEN_UP])? == 1)
+        Ok(self.run("the request can't be answered", sql, &[&request, &answer])? == 1)
     }
 
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {

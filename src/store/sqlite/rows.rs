@@ -9,9 +9,7 @@ use super::super::record::{Entities, Head, RoomHeader, Snippet};
 use super::super::sums::{
     LEDGER_TABLES, chain_of, gathered, head_of, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table, tick_of,
 };
-use super::super::tables::{
-    Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, GIVEN_UP, Request, RoomKey, Seal, Store, StoredRoom, TAKEN_UP, possible,
-};
+use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom, possible};
 use super::SqliteStore;
 use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
 
@@ -377,14 +375,9 @@ impl Store for SqliteStore {
         Ok(rows.pop().flatten())
     }
 
-    fn withdraw(&mut self, request: i64) -> Result<bool, StoreError> {
+    fn answer_open(&mut self, request: i64, answer: &str) -> Result<bool, StoreError> {
         let sql = "UPDATE request SET answer = ?2 WHERE id = ?1 AND answer IS NULL";
-        Ok(self.run("the request can't be taken back", sql, params![request, GIVEN_UP])? == 1)
-    }
-
-    fn take_up(&mut self, request: i64) -> Result<bool, StoreError> {
-        let sql = "UPDATE request SET answer = ?2 WHERE id = ?1 AND answer IS NULL";
-        Ok(self.run("the request can't be taken up", sql, params![request, TAKEN_UP])? == 1)
+        Ok(self.run("the request can't be answered", sql, params![request, answer])? == 1)
     }
 
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::super::tables::TAKEN_UP;
 use super::{Asked, Work};
 use crate::protocol::{Change, FactSeq, Incoming};
 
@@ -28,14 +27,10 @@ impl Work {
                 },
                 kind => Err(format!("nothing is known of {kind:?}")),
             };
-            let is_new = self.shared.waiting().asked.iter().all(|asked| asked.id != request.id);
             match incoming {
-                // Whoever took it back meanwhile was told that nothing comes of it.
-                Ok(incoming) if is_new && self.store.take_up(request.id).unwrap_or(false) => {
-                    let mut waiting = self.shared.waiting();
-                    // Answered already as far as the store is concerned: it must not be carried out twice.
-                    waiting.answered.push((request.id, TAKEN_UP.to_owned()));
-                    waiting.asked.push(Asked { id: request.id, room, incoming });
+                // Whoever took it back meanwhile was told that nothing comes of it. It is answered from now on, so it is not seen again.
+                Ok(incoming) if self.store.take_up(request.id).unwrap_or(false) => {
+                    self.shared.waiting().asked.push(Asked { id: request.id, room, incoming });
                 }
                 Ok(_) => {}
                 Err(error) => self.shared.waiting().answered.push((request.id, format!("refused: {error}"))),
