@@ -132,6 +132,17 @@ impl DatagramSocket for LinkedSocket {
         Ok(())
     }
 
+    fn segments_max(&self) -> usize {
+        if self.outgoing.is_perfect() { self.socket.segments_max() } else { 1 }
+    }
+
+    fn send_segments(&mut self, datagrams: &[u8], size: usize, to: SocketAddr) -> io::Result<()> {
+        if self.outgoing.is_perfect() {
+            return self.socket.send_segments(datagrams, size, to);
+        }
+        datagrams.chunks(size.max(1)).try_for_each(|datagram| self.send(datagram, to))
+    }
+
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         if self.incoming.is_perfect() {
             return self.socket.receive(buffer);

@@ -6,10 +6,14 @@
 
 mod linked;
 mod memory;
+#[cfg(feature = "host")]
+mod segmented;
 mod socket;
 
 pub use self::linked::{LANES_MAX, LinkedSocket};
 pub use self::memory::{MemoryNetwork, MemorySocket};
+#[cfg(feature = "host")]
+pub(crate) use self::segmented::SegmentedSocket;
 pub use self::socket::DatagramSocket;
 pub(crate) use self::socket::is_passing;
 #[cfg(feature = "client")]

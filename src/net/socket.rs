@@ -13,6 +13,19 @@ pub trait DatagramSocket: Debug + Send + Sync {
     /// If the system does not take it; it is then lost.
     fn send(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()>;
 
+    /// How many datagrams to one address it sends at once with less effort than one by one; 1 if it is the same.
+    fn segments_max(&self) -> usize {
+        1
+    }
+
+    /// Sends datagrams to one address: each has `size` bytes, but for the last, which may be shorter.
+    ///
+    /// # Errors
+    /// If the system does not take one of them; that one, and those behind it, are lost.
+    fn send_segments(&mut self, datagrams: &[u8], size: usize, to: SocketAddr) -> io::Result<()> {
+        datagrams.chunks(size.max(1)).try_for_each(|datagram| self.send(datagram, to))
+    }
+
     /// Takes the next datagram that has arrived: its size, and who sent it. What is longer than the buffer is cut.
     ///
     /// # Errors

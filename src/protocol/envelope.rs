@@ -13,7 +13,7 @@ use super::roster::read_uuid;
 use super::speed::Speed;
 
 /// The version of this format. Two that differ don't connect.
-pub const WIRE_VERSION: u64 = 6;
+pub const WIRE_VERSION: u64 = 7;
 
 /// The first byte of [`ServerMessage::Private`].
 pub(crate) const PRIVATE_MESSAGE: u8 = 7;

@@ -115,7 +115,7 @@ pub(crate) use self::packet::varint_size;
 pub(crate) use self::packet::{Frame, REPORT_BITS_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX, read_packet};
 pub use self::packet::{PACKET, REPORT};
 #[cfg(feature = "host")]
-pub(crate) use self::packet::{PACKET_HEAD_MAX, write_echo, write_ordered_head, write_packet_head, write_part_head};
+pub(crate) use self::packet::{PACKET_HEAD_MAX, PADDING, write_echo, write_ordered_head, write_packet_head, write_part_head};
 #[cfg(any(feature = "client", feature = "host"))]
 pub(crate) use self::packet::{Report, STREAM_WINDOW_BYTES, unwrap_seq};
 pub(crate) use self::part::{PartItem, PartSource};

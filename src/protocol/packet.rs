@@ -6,6 +6,7 @@
 //! body    := 0 ordered: offset, bytes                            a piece of the stream of messages
 //!          | 1 part: values of `latest` components as of the packet's tick
 //!          | 2 echo: seq (2 bytes) of the newest report, milliseconds since it came, the tick as of which all `latest` values are there
+//! padding := 6                                                   one byte in place of a frame, which says nothing
 //! stream  := messages, each with its size before it
 //! report  := 17, seq (2 bytes), newest packet (2 bytes), milliseconds since it came, bits
 //! bits    := for the packet before the newest the lowest bit of the first byte, then for the one before that ..: 1 if it came
@@ -39,6 +40,9 @@ pub(crate) const STREAM_WINDOW_BYTES: u64 = 768 * 1024;
 const ORDERED: u8 = 0;
 const PART: u8 = 1;
 const ECHO: u8 = 2;
+
+/// A byte that stands in place of a frame, by which packets get the same size.
+pub(crate) const PADDING: u8 = 6;
 
 /// Appends the head of a packet.
 pub(crate) fn write_packet_head(seq: u64, tick: RoomTick, out: &mut Vec<u8>) {
@@ -118,6 +122,9 @@ pub(crate) fn read_packet(packet: &Bytes) -> Result<(u16, RoomTick, Vec<Frame>),
     while !reader.rest().is_empty() {
         let at = reader.at();
         let tag = reader.byte()?;
+        if tag == PADDING {
+            continue;
+        }
         let size = if tag & 1 == 1 { reader.rest().len() } else { reader.count("bytes of a frame", packet.len())? };
         let start = reader.at();
         let body = reader.bytes(size)?;
@@ -213,10 +220,12 @@ mod tests {
         #[test]
         fn a_packet_says_what_was_written(
             seq: u16, tick: u32, offset in 0..u64::MAX / 2, echo: Option<(u16, u32, u32)>, bytes: Vec<u8>, part: Option<Vec<u8>>,
+            padding in 0..40_usize,
         ) {
             let mut out = Vec::new();
             write_packet_head(u64::from(seq) + (7 << 16), RoomTick(tick), &mut out);
             prop_assert!(out.len() <= PACKET_HEAD_MAX);
+            out.resize(out.len() + padding, PADDING);
             let mut frames = Vec::new();
             if let Some((seq, hold_millis, complete)) = echo {
                 write_echo(seq, hold_millis, RoomTick(complete), &mut out);

@@ -335,3 +335,29 @@ fn strangers_who_ask_for_a_place_for_ever_and_never_take_it_keep_nobody_out_for_
     let pair = Pair { now, ..Pair::new(shard, link) };
     assert!(pair.join().connected.is_some());
 }
+
+#[test]
+fn packets_that_leave_at_once_arrive_one_by_one_in_order_and_a_goodbye_behind_them() {
+    let mut pair = Pair::over_loopback().join();
+    let id = pair.connected.unwrap();
+    pair.link.send(Bytes::from_static(b"hello")).unwrap();
+    pair.ticks(3);
+    let sizes = [900, 900, 900, 20, 900, 1_000, 1_000, 3].into_iter().zip(1..);
+    let packets: Vec<Vec<u8>> = sizes.map(|(size, n)| [vec![16], vec![n; size]].concat()).collect();
+    let before = pair.shard.counters();
+    packets.iter().for_each(|packet| assert!(pair.shard.send_packet(id, packet)));
+    pair.shard.send_all();
+    let after = pair.shard.counters();
+    assert_eq!(after.datagrams_out - before.datagrams_out, 8);
+    assert!(after.bytes_out - before.bytes_out >= packets.iter().map(|packet| packet.len() as u64 + 17).sum());
+    pair.ticks(3);
+    assert_eq!(pair.told, packets);
+    // What waits when the connection is closed leaves before that.
+    pair.told.clear();
+    packets.iter().for_each(|packet| assert!(pair.shard.send_packet(id, packet)));
+    pair.shard.disconnect(id);
+    pair.shard.flush(pair.now);
+    pair.tick();
+    assert_eq!(pair.told, packets);
+    assert!(matches!(pair.link.status(), LinkStatus::Disconnected(_)));
+}

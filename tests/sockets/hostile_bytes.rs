@@ -196,6 +196,7 @@ fn packets_beside_the_channels_go_both_ways_and_never_to_who_is_not_in() {
     for bad in [vec![], vec![15], vec![32], vec![0, 0], vec![16; RAW_BYTES_MAX + 1]] {
         assert!(!bob.send_packet(&bad) && !host.shard.send_packet(id, &bad) && !host.shard.send_packet_parts(id, &[&bad]));
     }
+    host.shard.send_all();
     host.tick(&mut [&mut bob]);
     let heard = host.events.iter().filter_map(|event| match event {
         GatewayEvent::Packet(from, packet) if *from == id => Some((packet[0], packet.len())),

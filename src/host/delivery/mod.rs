@@ -7,6 +7,7 @@
 //! May use: protocol, room. Never: clocks and sockets; the time is told.
 
 mod owed;
+mod packets;
 mod path;
 mod stream;
 
@@ -18,6 +19,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use self::owed::Owed;
+use self::packets::{Packet, level};
 use self::path::Path;
 use self::stream::OutStream;
 use crate::protocol::limits::PACKET_BYTES_MAX;
@@ -96,6 +98,7 @@ enum Fate {
 struct Sent {
     at: Duration,
     tick: RoomTick,
+    /// Known when the round is complete.
     bytes: usize,
     /// The piece of the stream in it: where it begins, and its size.
     piece: Option<(u64, usize)>,
@@ -112,13 +115,6 @@ impl Sent {
     fn has_content(&self) -> bool {
         self.piece.is_some() || self.part.is_some()
     }
-}
-
-/// A packet to be sent: what is its own, and a part that it shares with other members' packets.
-#[derive(Debug)]
-struct Packet {
-    own: (usize, usize),
-    shared: Option<Arc<Part>>,
 }
 
 /// The host's end of the way to one member.
@@ -154,6 +150,7 @@ pub(crate) struct Delivery {
     echo: Option<(u16, Duration)>,
     echoed: Duration,
     packets: Vec<Packet>,
+    padded: Vec<u8>,
     buffer: Vec<u8>,
     source: PartSource,
     parts: Vec<Arc<Part>>,
@@ -187,6 +184,7 @@ impl Delivery {
             echo: None,
             echoed: Duration::ZERO,
             packets: Vec::new(),
+            padded: Vec::new(),
             buffer: Vec::new(),
             source: PartSource::default(),
             parts: Vec::new(),
@@ -355,6 +353,7 @@ impl Delivery {
 
     /// Puts together the packets of a tick. Without an offer only messages go out.
     pub(crate) fn round(&mut self, now: Duration, tick: RoomTick, mut offer: Option<Offer<'_>>) {
+        let before = self.packets.len();
         self.offered = offer.as_ref().map(|_| tick).or(self.offered);
         if let Some(beholder) = offer.as_ref().and_then(|offer| offer.beholder) {
             self.entered.retain(|_, since| tick.0.saturating_sub(*since) < NEEDS_TICKS);
@@ -393,6 +392,15 @@ impl Delivery {
         if self.packets.is_empty() && ((unknown && !self.probed && silent >= PROBE_AFTER) || silent >= PING_EVERY) {
             self.probed = true;
             self.packet(now, tick, None, &mut 0);
+        }
+        let packets = self.packets.get_mut(before..).unwrap_or_default();
+        // On a narrow way every byte counts.
+        if !self.path.is_limited() {
+            level(packets);
+        }
+        for (packet, sent) in packets.iter().rev().zip(self.sent.iter_mut().rev()) {
+            sent.bytes = packet.bytes();
+            self.path.spend(sent.bytes);
         }
     }
 
@@ -470,6 +478,7 @@ impl Delivery {
         let start = self.buffer.len();
         let seq = self.first_seq + self.sent.len() as u64;
         write_packet_head(seq, tick, &mut self.buffer);
+        let head = self.buffer.len() - start;
         if let Some((report, at)) = self.echo.filter(|_| self.is_echo_due(now)) {
             write_echo(report, now.saturating_sub(at).as_millis().min(60_000) as u32, self.complete, &mut self.buffer);
             (self.echo, self.echoed) = (None, now);
@@ -497,13 +506,11 @@ impl Delivery {
         if part.is_some() {
             write_part_head(&mut self.buffer);
         }
-        let bytes = self.buffer.len() - start + part.map_or(0, |part| part.body.len());
-        self.path.spend(bytes);
         self.last_sent = now;
-        let sent = Sent { at: now, tick, bytes, piece, twice, part: part.cloned(), lacking: self.lacking, fate: Fate::Unknown };
+        let sent = Sent { at: now, tick, bytes: 0, piece, twice, part: part.cloned(), lacking: self.lacking, fate: Fate::Unknown };
         self.probed &= !sent.has_content();
         self.sent.push_back(sent);
-        self.packets.push(Packet { own: (start, self.buffer.len()), shared: part.cloned() });
+        self.packets.push(Packet { own: (start, self.buffer.len()), head, padding: 0, shared: part.cloned() });
         true
     }
 
@@ -514,9 +521,8 @@ impl Delivery {
 
     /// Hands over the packets of the round, each in the two pieces that it consists of.
     pub(crate) fn take(&mut self, mut send: impl FnMut(&[u8], &[u8])) {
-        for Packet { own: (start, end), shared } in self.packets.drain(..) {
-            let shared = shared.as_ref().map_or(&[][..], |part| &part.body);
-            send(self.buffer.get(start..end).unwrap_or_default(), shared);
+        for packet in self.packets.drain(..) {
+            packet.hand_over(&self.buffer, &mut self.padded, &mut send);
         }
         self.buffer.clear();
     }

@@ -163,6 +163,11 @@ impl Path {
         self.limited = true;
     }
 
+    /// True if there is more to send in this tick than the rate allows.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited
+    }
+
     /// A packet arrived.
     pub(crate) fn arrived(&mut self, bytes: usize) {
         self.arrived += 1;

@@ -10,6 +10,7 @@ use super::counters::GatewayLimits;
 use crate::host::token::HostKey;
 #[cfg(unix)]
 use crate::net::DatagramSocket;
+use crate::net::SegmentedSocket;
 
 /// The receive buffer that a socket asks for. The default of Linux holds about 255 small datagrams: at 20 Hz, everything
 /// beyond some 128 clients would be dropped in silence.
@@ -100,18 +101,18 @@ pub fn threads_for(clients: usize) -> usize {
 }
 
 /// Opens a socket of the system.
-pub(super) fn listen(address: SocketAddr) -> io::Result<UdpSocket> {
+pub(super) fn listen(address: SocketAddr) -> io::Result<SegmentedSocket> {
     open(address, |_| Ok(()))
 }
 
-fn open(address: SocketAddr, prepare: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<UdpSocket> {
+fn open(address: SocketAddr, prepare: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<SegmentedSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(SocketProtocol::UDP))?;
     // The system may grant less (net.core.rmem_max); what it grants is better than its default.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
     socket.set_nonblocking(true)?;
     prepare(&socket)?;
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    Ok(SegmentedSocket::from(UdpSocket::from(socket)))
 }
 
 /// Opens as many sockets on one port, between which the system spreads the clients.
@@ -134,7 +135,7 @@ pub(super) fn listen_shared(mut address: SocketAddr, count: usize) -> Result<Vec
             io::ErrorKind::Unsupported => BindError::NoSharedPort(count),
             _ => failed(error),
         })?;
-        address = socket.local_addr().map_err(failed)?;
+        address = socket.local_address().map_err(failed)?;
         sockets.push(Box::new(socket));
     }
     // What came before the last was open may belong to another one now: its sender asks again.

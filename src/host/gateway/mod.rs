@@ -20,6 +20,7 @@ mod pool;
 mod shard;
 #[cfg(unix)]
 mod threads;
+mod together;
 
 #[cfg(feature = "client")]
 pub(crate) use self::config::CLIENTS_MAX;

@@ -16,12 +16,13 @@ use super::event::{GatewayEvent, Gone};
 #[cfg(unix)]
 use super::exchange::Post;
 use super::keys::{KeyRing, run_out_by};
+use super::together::{Together, transmit};
 use crate::host::session::ConnectionId;
 use crate::host::token::HostKey;
 use crate::net::{DatagramSocket, LinkedSocket, is_passing};
 use crate::protocol::{
-    Admission, CHANNEL, DATAGRAM_BYTES_MAX, DatagramKind, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TIMEOUT_SECONDS,
-    TRANSPORT_ID, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
+    Admission, CHANNEL, DatagramKind, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TIMEOUT_SECONDS, TRANSPORT_ID,
+    connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
 };
 
 /// After so long a silence a client is taken to be gone.
@@ -88,6 +89,7 @@ pub struct Shard {
     counters: GatewayCounters,
     events: Vec<GatewayEvent>,
     joined: Vec<u8>,
+    together: Together,
     buffer: Vec<u8>,
 }
 
@@ -153,6 +155,7 @@ impl Shard {
             counters: GatewayCounters::default(),
             events: Vec::new(),
             joined: Vec::with_capacity(RAW_BYTES_MAX),
+            together: Together::default(),
             buffer: vec![0; 2_048],
         })
     }
@@ -167,6 +170,7 @@ impl Shard {
 
     /// Puts a simulated link before each client, in both directions.
     pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        self.send_all();
         LinkedSocket::wrap(&mut self.socket, conditions, seed);
     }
 
@@ -192,6 +196,7 @@ impl Shard {
 
     /// Takes in what has arrived, at most `budget` datagrams. May be called at any time. Returns how many it took.
     pub fn receive(&mut self, now: Duration, budget: usize) -> usize {
+        self.send_all();
         self.advance(now);
         let mut taken = 0;
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -472,8 +477,8 @@ impl Shard {
         taken
     }
 
-    /// Sends a packet at once, encrypted, beside the transport's channel: it may get lost, doubled by none, and overtaken. It begins
-    /// with one of [`RAW_KINDS`](crate::protocol::RAW_KINDS) and has at most [`RAW_BYTES_MAX`] bytes.
+    /// Sends a packet, encrypted, beside the transport's channel: it may get lost, doubled by none, and overtaken. Where the system takes
+    /// several at once it leaves with those that follow for the same client, at the latest with [`send_all`](Self::send_all). It begins with one of [`RAW_KINDS`](crate::protocol::RAW_KINDS) and has at most [`RAW_BYTES_MAX`] bytes.
     ///
     /// False if it did not leave and is lost: there is no such client, it does not know yet that it is connected, the packet
     /// is none, or the system's buffer is full.
@@ -485,7 +490,7 @@ impl Shard {
         }
         peer.sent = self.now;
         let Ok((address, datagram)) = self.netcode.generate_payload_packet(id, packet) else { return false };
-        let sent = transmit(&mut *self.socket, &mut self.counters, address, datagram);
+        let sent = self.together.send(&mut *self.socket, &mut self.counters, address, datagram);
         self.counters.packets_out += u64::from(sent);
         sent
     }
@@ -502,6 +507,11 @@ impl Shard {
         sent
     }
 
+    /// Sends the packets that wait for others to the same client. [`flush`](Self::flush) and [`receive`](Self::receive) do it, too.
+    pub fn send_all(&mut self) {
+        self.together.leave(&mut *self.socket, &mut self.counters);
+    }
+
     /// Closes a connection with the next flush.
     pub fn disconnect(&mut self, connection: ConnectionId) {
         if let Some(peer) = self.peers.get_mut(&connection.0) {
@@ -512,6 +522,7 @@ impl Shard {
 
     /// Acknowledges what clients said, keeps their connections alive, and closes those that are over. Once per tick.
     pub fn flush(&mut self, now: Duration) {
+        self.send_all();
         self.advance(now);
         self.round += 1;
         self.give_up_on_the_silent();
@@ -596,19 +607,4 @@ enum Step<'a> {
     Payload(u64, &'a [u8]),
     Connected(u64, Box<[u8; 256]>),
     Disconnected(u64),
-}
-
-fn transmit(socket: &mut dyn DatagramSocket, counters: &mut GatewayCounters, address: SocketAddr, datagram: &[u8]) -> bool {
-    debug_assert!(datagram.len() <= DATAGRAM_BYTES_MAX);
-    match socket.send(datagram, address) {
-        Ok(()) => {
-            counters.datagrams_out += 1;
-            counters.bytes_out += datagram.len() as u64;
-            true
-        }
-        Err(_) => {
-            counters.sends_failed += 1;
-            false
-        }
-    }
 }

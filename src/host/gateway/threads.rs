@@ -114,6 +114,7 @@ impl Worker {
         for (connection, packet) in round.packets() {
             self.shard.send_packet(connection, packet);
         }
+        self.shard.send_all();
         round.closes.iter().for_each(|connection| self.shard.disconnect(*connection));
         if !round.closes.is_empty() {
             self.shard.flush(now);
