@@ -26,3 +26,9 @@ struct Scaling;
 
 #[doc = include_str!("../docs/from-bevy-replicon.md")]
 struct FromBevyReplicon;
+
+#[doc = include_str!("../docs/from-lightyear.md")]
+struct FromLightyear;
+
+#[doc = include_str!("../docs/from-colyseus.md")]
+struct FromColyseus;
