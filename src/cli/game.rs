@@ -14,7 +14,7 @@ use super::options::{Cli, CliError, Verb};
 use super::processor::require_processor;
 #[cfg(feature = "terminal")]
 use super::view;
-use super::{capacity, config, demo, handlers, ledger, serve, simulate, swarm, watch};
+use super::{capacity, config, demo, handlers, ledger, serve, simulate, soak, swarm, watch};
 use crate::client::picture::View;
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::host::{LogFormat, Logs};
@@ -149,8 +149,13 @@ impl Game {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 print_error(&error);
-                // Whoever has no terminal has said something that can't be, as one who named an unknown verb.
-                if matches!(error, CliError::NoTerminal(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
+                match error {
+                    // Whoever has no terminal has said something that can't be, as one who named an unknown verb.
+                    CliError::NoTerminal(_) => ExitCode::from(2),
+                    // What was run came out otherwise: a script can tell that from what could not be run.
+                    CliError::Differs { .. } => ExitCode::from(3),
+                    _ => ExitCode::FAILURE,
+                }
             }
         }
     }
@@ -178,6 +183,8 @@ impl Game {
             Verb::Dump(options) => watch::dump(self, options),
             Verb::Bot(options) => demo::bot(self, options),
             Verb::Swarm(options) => swarm::swarm(self, options),
+            Verb::Soak(options) => soak::soak(self, options),
+            Verb::SoakBots(options) => soak::bots(self, options),
             Verb::Simulate(options) => simulate::simulate(self, options),
             Verb::Handlers(options) => handlers::handlers(self, options),
             Verb::Ledger(options) => ledger::ledger(self, options),

@@ -1,4 +1,4 @@
-//! The verbs that every game's binary gets: `play`, `serve`, `config`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `simulate`, `snippet`, `swarm`, `token`.
+//! The verbs that every game's binary gets: `play`, `serve`, `config`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `simulate`, `snippet`, `soak`, `swarm`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!
@@ -18,6 +18,7 @@ mod recorded;
 mod serve;
 mod signals;
 mod simulate;
+mod soak;
 mod swarm;
 #[cfg(feature = "terminal")]
 mod view;

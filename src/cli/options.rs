@@ -12,6 +12,7 @@ use super::config::{ConfigError, ConfigOptions, ServeFlags};
 use super::game::Game;
 use super::ledger::{LedgerOptions, SnippetOptions};
 use super::simulate::SimulateOptions;
+use super::soak::SoakOptions;
 use super::swarm::SwarmOptions;
 #[cfg(feature = "terminal")]
 use super::view::PlayOptions;
@@ -102,6 +103,9 @@ pub enum CliError {
     /// The match did not end in time.
     #[error("the match had not ended after {0} s")]
     TimeUp(u64),
+    /// In a soak, things did not stay as they should.
+    #[error("did not stay as it should: {}", .0.join(", "))]
+    Unsteady(Vec<&'static str>),
     /// Replicas don't equal the room.
     #[error("{differ} of {of} replicas differ from the room")]
     Differ {
@@ -194,6 +198,12 @@ pub(super) enum Verb {
     Bot(BotOptions),
     /// Let hundreds of bots play by the rules, come and go, each a real client; and say what players would feel.
     Swarm(SwarmOptions),
+    /// Let bots come and go in hundreds of rooms for hours, and judge whether what the server takes stays as it was: memory, handles, lateness; and a
+    /// plot of it.
+    Soak(SoakOptions),
+    /// Be the bots of `soak`, until the standard input ends.
+    #[command(hide = true)]
+    SoakBots(SwarmOptions),
     /// Simulate clusters of hosts and players, as fast as it goes, with crashes, stalls, bad links and hostile players; and check what must hold.
     Simulate(SimulateOptions),
     /// List the handlers: what decides each command, what applies each fact, and what that does to components.

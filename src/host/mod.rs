@@ -6,6 +6,7 @@
 
 #[cfg(all(unix, feature = "agones"))]
 pub mod agones;
+mod backtest;
 #[cfg(unix)]
 mod bans;
 pub(crate) mod clerk;
@@ -36,6 +37,9 @@ mod task;
 mod token;
 mod view;
 
+#[cfg(feature = "client")]
+pub(crate) use self::backtest::level_file;
+pub use self::backtest::{Backtest, BacktestError, Counts, Occurrences, Outcomes, StartEdit, TriedRoom, backtest};
 #[cfg(unix)]
 pub use self::bans::Ban;
 #[cfg(unix)]

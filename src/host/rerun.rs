@@ -8,8 +8,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick, State, Trail};
-use crate::room::{Blueprint, Outbox, Room, RoomError, Scene};
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::protocol::{EntityId, FactSeq, Incoming, Protocol, RoomTick, State, Trail};
+use crate::room::{Blueprint, Outbox, Room, RoomError, RoomOptions, Scene};
 use crate::store::{Archive, Checkpoint, KeptTick, RoomHeader, RoomKey, Store, StoreError};
 
 use super::keeper::{KeepError, options_of};
@@ -46,12 +49,14 @@ const TICKS_AT_ONCE: u32 = 600;
 
 /// A room that runs again, tick by tick, on what was recorded.
 pub(super) struct Again<'a> {
-    archive: &'a mut Archive,
+    pub(super) archive: &'a mut Archive,
     blueprint: &'a Blueprint,
     name: &'a str,
     key: RoomKey,
     /// The room as it is by now.
     pub(super) room: Room,
+    /// Whether it began as a new room, with its start-up schedules, and not from a stored state.
+    pub(super) is_new: bool,
     /// The tick that ran last.
     pub(super) at: RoomTick,
     /// The tick after which it need not go on.
@@ -89,10 +94,30 @@ impl<'a> Again<'a> {
             // What came before is not kept any more. The order in which the world goes over its entities may then be another one.
             checkpoint = archive.store().checkpoint(key, first, false)?;
         }
+        let is_new = checkpoint.is_none();
         let (room, state, at) = begin(archive, blueprint, name, checkpoint)?;
         let all = archive.store().checkpoints(key)?.into_iter();
         let resumes = all.filter(|(tick, resumed)| *resumed && *tick > at).map(|(tick, _)| tick.0).collect();
-        Ok((Self { archive, blueprint, name, key, room, at, to, resumes, ahead: VecDeque::new(), read: at }, state))
+        Ok((Self { archive, blueprint, name, key, room, is_new, at, to, resumes, ahead: VecDeque::new(), read: at }, state))
+    }
+
+    /// The room at its creation, from other options than it was created from, or by another protocol: it goes on in one process to the end.
+    pub(super) fn anew(
+        archive: &'a mut Archive,
+        blueprint: &'a Blueprint,
+        name: &'a str,
+        options: RoomOptions,
+        to: RoomTick,
+    ) -> Result<Self, KeepError> {
+        let key = archive.room(name)?.key;
+        let (room, at) = (blueprint.room(options)?, RoomTick(0));
+        let (resumes, ahead) = Default::default();
+        Ok(Self { archive, blueprint, name, key, room, is_new: true, at, to, resumes, ahead, read: at })
+    }
+
+    /// Goes on in the same process from now on, wherever another one went on with what was recorded: it is not that room any more.
+    pub(super) fn stay(&mut self) {
+        self.resumes.clear();
     }
 
     /// Runs the next tick. With an `edit` on what the edit makes of its intake, and on in the same process.
@@ -110,7 +135,7 @@ impl<'a> Again<'a> {
         }
         self.at = next;
         let kept = if self.ahead.front().is_some_and(|kept| kept.tick == next) { self.ahead.pop_front() } else { None };
-        let kept = kept.unwrap_or_else(|| KeptTick { tick: next, batch: None, taken: Vec::new(), trail: Trail::default() });
+        let kept = kept.unwrap_or_else(|| quiet(next));
         let mut incoming: Vec<Incoming> = kept.taken.iter().map(|taken| taken.incoming.clone()).collect();
         if let Some(edit) = edit {
             edit(next, &mut incoming);
@@ -120,14 +145,19 @@ impl<'a> Again<'a> {
     }
 
     /// What was recorded of a tick.
-    fn recorded(&mut self, tick: RoomTick) -> Result<Option<KeptTick>, KeepError> {
-        Ok(self.archive.ticks(self.name, tick, tick)?.pop())
+    pub(super) fn recorded(&mut self, tick: RoomTick) -> Result<KeptTick, KeepError> {
+        Ok(self.archive.ticks(self.name, tick, tick)?.pop().unwrap_or_else(|| quiet(tick)))
     }
 
     /// True once in a while, and in the end: somebody may be waiting.
     pub(super) fn is_at_a_mark(&self) -> bool {
         self.at.0.is_multiple_of(TICKS_AT_ONCE) || self.at == self.to
     }
+}
+
+/// A tick of which nothing is kept, because nothing happened in it.
+fn quiet(tick: RoomTick) -> KeptTick {
+    KeptTick { tick, batch: None, taken: Vec::new(), trail: Trail::default() }
 }
 
 /// Runs a room again, from its creation or from where a process went on with it at or before `from`, to `to`, and compares every batch. With
@@ -147,9 +177,8 @@ pub fn rerun(
     let protocol = blueprint.protocol();
     let mut run = Rerun { ticks: 0, equal_batches: 0, difference: None, end: state.clone(), facts: Vec::new() };
     let mut facts = std::collections::BTreeMap::<String, u64>::new();
-    if again.at == RoomTick(0)
-        && let Some(recorded) = again.recorded(RoomTick(0))?
-    {
+    if again.is_new {
+        let recorded = again.recorded(RoomTick(0))?;
         compare(&mut run, &protocol, &mut state, &recorded, again.room.opening().batch.as_ref())?;
     }
     while again.at < to && (run.difference.is_none() || edit.is_some()) {
@@ -181,32 +210,55 @@ fn begin(archive: &mut Archive, blueprint: &Blueprint, name: &str, from: Option<
 }
 
 /// Compares the batch of a tick with the recorded one. `state` follows the recorded ones until the first difference.
-fn compare(
-    run: &mut Rerun,
-    protocol: &crate::protocol::Protocol,
+fn compare(run: &mut Rerun, protocol: &Protocol, state: &mut State, recorded: &KeptTick, ours: Option<&Bytes>) -> Result<(), KeepError> {
+    if run.difference.is_none() {
+        match batches_apart(protocol, state, recorded, ours)? {
+            None => run.equal_batches += u32::from(ours.is_some()),
+            Some(what) => run.difference = Some(Difference { tick: recorded.tick, what }),
+        }
+    }
+    Ok(())
+}
+
+/// What differs between the batch of a tick and the recorded one; nothing if they are the same. `state` is the state before, and follows the recorded one.
+pub(super) fn batches_apart(
+    protocol: &Protocol,
     state: &mut State,
     recorded: &KeptTick,
-    ours: Option<&bytes::Bytes>,
-) -> Result<(), KeepError> {
-    if run.difference.is_some() {
-        return Ok(());
-    }
-    let fold = |state: &mut State, batch: Option<&bytes::Bytes>| batch.map_or(Ok(()), |batch| state.fold(protocol, batch).map(drop));
+    ours: Option<&Bytes>,
+) -> Result<Option<String>, KeepError> {
+    let fold = |state: &mut State, batch: Option<&Bytes>| batch.map_or(Ok(()), |batch| state.fold(protocol, batch).map(drop));
     if recorded.batch.as_ref() == ours {
-        run.equal_batches += u32::from(ours.is_some());
         let tick = recorded.tick;
-        return fold(state, ours).map_err(|error| StoreError::State { room: String::new(), tick, error }.into());
+        return match fold(state, ours) {
+            Ok(()) => Ok(None),
+            Err(error) => Err(StoreError::State { room: String::new(), tick, error }.into()),
+        };
     }
-    let mut rerun = state.clone();
+    let (before, mut rerun) = (state.clone(), state.clone());
     let what = match (fold(state, recorded.batch.as_ref()), fold(&mut rerun, ours)) {
         (Ok(()), Ok(())) => state.difference(protocol, &rerun).map(recorded_and_now).unwrap_or_else(|| {
-            let facts = |batch: Option<&bytes::Bytes>| batch.map_or(0, bytes::Bytes::len);
-            format!("the states are the same, the facts are not ({} bytes recorded, {} now)", facts(recorded.batch.as_ref()), facts(ours))
+            let facts = |batch: Option<&Bytes>| -> Vec<Told> {
+                let followed = batch.and_then(|batch| before.clone().follow(protocol, batch).ok()).unwrap_or_default();
+                followed.facts.into_iter().map(|fact| (fact.name, fact.json)).collect()
+            };
+            let what = facts_apart(&facts(recorded.batch.as_ref()), &facts(ours));
+            let what = what.unwrap_or_else(|| "and what the facts say, but not who or what brought them about".to_owned());
+            format!("the states are the same, {what}")
         }),
         (Err(error), _) | (_, Err(error)) => error.to_string(),
     };
-    run.difference = Some(Difference { tick: recorded.tick, what });
-    Ok(())
+    Ok(Some(what))
+}
+
+/// A fact: its wire name, and what it says.
+pub(super) type Told = (String, Value);
+
+/// The first fact of a tick that is another one; nothing if all are the same.
+pub(super) fn facts_apart(recorded: &[Told], ours: &[Told]) -> Option<String> {
+    let place = (0..recorded.len().max(ours.len())).find(|place| recorded.get(*place) != ours.get(*place))?;
+    let text = |facts: &[Told]| facts.get(place).map_or_else(|| "none".to_owned(), |(kind, json)| format!("{kind} {json}"));
+    Some(format!("fact {} of the tick is {} recorded, {} now", place + 1, text(recorded), text(ours)))
 }
 
 /// Notes a new room in a store that goes on from a tick of an old one. It keeps the old one's ids, so that what its values name is found. A

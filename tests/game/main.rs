@@ -23,6 +23,7 @@ mod story;
 #[path = "../../src/bin/inferno/view/mod.rs"]
 mod view;
 
+mod backtest;
 #[cfg(feature = "admin")]
 mod browser;
 mod crash;
@@ -33,4 +34,5 @@ mod geometry;
 mod inspector;
 mod prediction;
 mod server;
+mod soak;
 mod swarm;

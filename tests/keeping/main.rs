@@ -3,6 +3,7 @@
 #[path = "../arena/mod.rs"]
 mod arena;
 mod audit;
+mod backtest;
 mod compaction;
 mod disk;
 mod hidden;

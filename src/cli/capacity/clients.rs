@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::system::{cpu_time, instant};
+use super::system::{cpu_time, give_way, instant};
 use crate::cli::demo::Player;
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
@@ -203,7 +203,7 @@ pub(in crate::cli) fn clients(game: &Game, options: &ClientsOptions) -> Result<(
     let fingerprint = game.protocol().fingerprint();
     let mut crowd = Crowd { game, options, fingerprint, listeners: Vec::new(), bots: Vec::new() };
     let (wanted, started) = (options.rooms * options.members, instant());
-    let (mut count, mut next, mut told) = (0, started, None::<Duration>);
+    let (mut count, mut next, mut told, mut all_in) = (0, started, None::<Duration>, false);
     for beat in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -216,7 +216,12 @@ pub(in crate::cli) fn clients(game: &Game, options: &ClientsOptions) -> Result<(
         let now = started.elapsed();
         if told.is_none_or(|told| now >= told + NEWS_EVERY) {
             told = Some(now);
-            say(&serde_json::to_string(&crowd.news(now)).unwrap_or_default());
+            let news = crowd.news(now);
+            say(&serde_json::to_string(&news).unwrap_or_default());
+            if news.live == wanted && !std::mem::replace(&mut all_in, true) {
+                // Players have machines of their own: from here on theirs is what the server leaves of this one.
+                give_way();
+            }
         }
         // What is missed is missed: a process that can't keep up makes no bursts of it.
         next = (next + BEAT).max(instant().checked_sub(BEAT).unwrap_or(next));

@@ -6,8 +6,9 @@
 mod clients;
 mod plot;
 mod step;
+pub(super) mod svg;
 mod sweep;
-mod system;
+pub(super) mod system;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,8 +1,7 @@
 //! What was measured, as a picture.
 
-use std::fmt::Write;
-
 use super::step::Step;
+use super::svg::Svg;
 use super::sweep::{Bounds, Sweep};
 
 const WIDTH: f64 = 860.0;
@@ -81,28 +80,6 @@ impl Panel {
     }
 }
 
-/// A picture that is being written.
-struct Svg(String);
-
-impl Svg {
-    fn line(&mut self, from: [f64; 2], to: [f64; 2], colour: &str, dash: &str) {
-        let ([x1, y1], [x2, y2]) = (from, to);
-        let _ = writeln!(
-            self.0,
-            r#"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dash}"/>"#
-        );
-    }
-
-    fn dot(&mut self, [x, y]: [f64; 2], colour: &str, fill: &str) {
-        let _ = writeln!(self.0, r#"<circle cx="{x:.1}" cy="{y:.1}" r="4" stroke="{colour}" stroke-width="1.5" fill="{fill}"/>"#);
-    }
-
-    fn text(&mut self, [x, y]: [f64; 2], anchor: &str, weight: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        let _ = writeln!(self.0, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" font-weight="{weight}">{text}</text>"#);
-    }
-}
-
 /// How late a share of the ticks began at most; nothing of a step that was given up before.
 fn late_millis(step: &Step, share: f64) -> Option<f64> {
     let late = &step.pace.late;
@@ -118,10 +95,7 @@ pub(super) fn plot(game: &str, bounds: &Bounds, sweeps: &[Sweep], lines: &[Strin
     let (late_top, cpu_top) = (54.0, 54.0 + PANEL + GAP);
     let text_top = cpu_top + PANEL + GAP;
     let height = text_top + LINE * lines.len() as f64;
-    let mut svg = Svg(format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"11\" fill=\"#222\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-    ));
+    let mut svg = Svg::new(WIDTH, height);
     svg.text([LEFT, 20.0], "start", "bold", &format!("{game}: how much one machine holds at 20 Hz"));
 
     let late = Panel { top: late_top, x, y: [0.01, 1_000.0], logarithmic: true };
@@ -141,6 +115,5 @@ pub(super) fn plot(game: &str, bounds: &Bounds, sweeps: &[Sweep], lines: &[Strin
     for (number, line) in lines.iter().enumerate() {
         svg.text([20.0, text_top + LINE * number as f64], "start", "normal", line);
     }
-    svg.0.push_str("</svg>\n");
-    svg.0
+    svg.finish()
 }

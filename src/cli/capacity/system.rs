@@ -7,7 +7,7 @@ use crate::host::Durations;
 /// Lets the process have as many open files as the system allows it, and those that it starts from then on. Gives how many that are, if
 /// there is a limit.
 #[cfg(unix)]
-pub(super) fn raise_files() -> Option<u64> {
+pub(in crate::cli) fn raise_files() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     // Some systems say that there is no limit and then don't take it at its word.
@@ -16,13 +16,13 @@ pub(super) fn raise_files() -> Option<u64> {
 }
 
 #[cfg(not(unix))]
-pub(super) fn raise_files() -> Option<u64> {
+pub(in crate::cli) fn raise_files() -> Option<u64> {
     None
 }
 
 /// The time that this process has had of the processor, all its threads together.
 #[cfg(unix)]
-pub(super) fn cpu_time() -> Option<Duration> {
+pub(in crate::cli) fn cpu_time() -> Option<Duration> {
     use nix::sys::resource::{UsageWho, getrusage};
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     let duration = |time: nix::sys::time::TimeVal| {
@@ -32,14 +32,24 @@ pub(super) fn cpu_time() -> Option<Duration> {
 }
 
 #[cfg(not(unix))]
-pub(super) fn cpu_time() -> Option<Duration> {
+pub(in crate::cli) fn cpu_time() -> Option<Duration> {
     None
 }
 
 #[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
-pub(super) fn instant() -> Instant {
+pub(in crate::cli) fn instant() -> Instant {
     Instant::now()
 }
+
+/// Lets this thread, and those that it starts from then on, give way to all others of the machine.
+#[cfg(target_os = "linux")]
+pub(super) fn give_way() {
+    // Where that is forbidden it takes its part as others do.
+    let _ = rustix::process::setpriority_process(None, 19);
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn give_way() {}
 
 /// How late a thread wakes up that does nothing but sleep: what the machine adds to whatever is measured on it.
 pub(super) fn wake_ups(time: Duration) -> Durations {

@@ -1,5 +1,6 @@
 //! `ledger` and `snippet`: what is stored, of a host that runs or of one that has stopped.
 
+mod backtest;
 mod options;
 mod reading;
 mod working;
@@ -62,6 +63,9 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
     if let LedgerVerb::Import { file } = &options.verb {
         return working::import(game, data, options.room.as_deref(), file);
     }
+    if let LedgerVerb::Backtest(tried) = &options.verb {
+        return backtest::run(game, data, options.room.as_deref(), tried, options.json);
+    }
     #[cfg(feature = "terminal")]
     if let LedgerVerb::View { name, at } = &options.verb {
         let (mut states, room) = open(game, data, name.as_deref().or(options.room.as_deref()))?;
@@ -73,7 +77,7 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
     match &options.verb {
         #[cfg(feature = "terminal")]
         LedgerVerb::View { .. } => Ok(()),
-        LedgerVerb::Rooms | LedgerVerb::Import { .. } => Ok(()),
+        LedgerVerb::Rooms | LedgerVerb::Import { .. } | LedgerVerb::Backtest(_) => Ok(()),
         LedgerVerb::Tail { from, lines } => reading::tail(game, archive, &room, *from, *lines, json),
         LedgerVerb::Story { vtt } => reading::story(game, archive, &room, *vtt, json),
         LedgerVerb::Facts { kind, from, to } => reading::facts(archive, &room, kind.as_deref(), (*from, *to), json),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::super::options::DumpBy;
 use crate::protocol::RoomTick;
@@ -58,6 +59,50 @@ impl FromStr for PlaceArgument {
         };
         Ok(Self { entity: entity.to_owned(), component })
     }
+}
+
+/// Another value in a level: `monster_*.health=30`, `medkit_1.item.amount=50`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LevelSetting {
+    /// As it was said.
+    pub(super) text: String,
+    /// The entity's name, in which `*` stands for anything.
+    pub(super) entity: String,
+    /// The component's wire name.
+    pub(super) component: String,
+    /// The way to the value within the component: names of fields, places in lists.
+    pub(super) fields: Vec<String>,
+    pub(super) value: Value,
+}
+
+impl FromStr for LevelSetting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} puts no value into a level, as monster_*.health=30 or medkit_1.item.amount=50 do");
+        let (place, value) = text.split_once('=').ok_or_else(bad)?;
+        let mut parts = place.split('.').map(str::to_owned);
+        let (Some(entity), Some(component)) = (parts.next(), parts.next()) else { return Err(bad()) };
+        // A word needs no quotes.
+        let value: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        Ok(Self { text: text.to_owned(), entity, component, fields: parts.collect(), value })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BacktestOptions {
+    /// The rooms, by their names, in which `*` stands for anything; all of them if none is named.
+    #[arg(value_name = "ROOM")]
+    pub(super) rooms: Vec<String>,
+    /// Fail if a room comes out otherwise than it was recorded, or can't be run: for a test with recorded matches.
+    #[arg(long)]
+    pub(super) check: bool,
+    /// Start rooms from the level in this folder that has the file name of theirs, where there is one.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) levels: Option<PathBuf>,
+    /// Start rooms with another value in their level, where it has one there: `monster_*.health=30`. Can be said several times.
+    #[arg(long, value_name = "ENTITY.COMPONENT[.FIELD]=VALUE")]
+    pub(super) set: Vec<LevelSetting>,
 }
 
 #[derive(Debug, Args)]
@@ -180,6 +225,8 @@ pub(super) enum LedgerVerb {
         #[arg(long, value_name = "PLAYER:COMMAND")]
         drop: Vec<String>,
     },
+    /// Run many rooms again by the rules that this binary has, and tell what happens otherwise or more often than it was recorded.
+    Backtest(BacktestOptions),
     /// Apply the facts alone, and tell which components come out right.
     FromFacts {
         /// Up to this tick.

@@ -3,6 +3,7 @@
 use crate::components::*;
 use crate::map::{Point, Rect, Solids};
 use bevy_ecs::prelude::*;
+use bevy_ecs::system::SystemParam;
 use roomkeeper::client::Shown;
 use roomkeeper::prelude::{EntityId, OwnedBy};
 
@@ -74,16 +75,51 @@ pub struct ThingSeen {
 impl Scene {
     /// Reads the scene out of a world; `None` before the player's own entity is there.
     pub fn read(world: &mut World, me: EntityId, tick: u32) -> Option<Scene> {
-        let mut scene = read_player(world, me, tick)?;
-        read_level(world, &mut scene);
-        read_creatures(world, me, &mut scene);
-        Some(scene)
+        // As a system, so that its queries are made once for a world.
+        world.run_system_cached_with(read, (me, tick)).ok().flatten()
     }
 }
 
-fn read_player(world: &mut World, me: EntityId, tick: u32) -> Option<Scene> {
-    let mut players = world.query::<(Entity, &EntityId, &Position, &Health, &Ammo, &Weapon, &ReadyAt, &Status)>();
-    let (entity, _, at, health, ammo, weapon, ready, status) = players.iter(world).find(|(_, id, ..)| **id == me)?;
+type Myself<'a> = (Entity, &'a EntityId, &'a Position, &'a Health, &'a Ammo, &'a Weapon, &'a ReadyAt, &'a Status);
+type DoorParts<'a> = (&'a EntityId, &'a Position, &'a Door, &'a DoorState, Option<&'a Lock>, Has<DoorTimer>);
+type MonsterParts<'a> = (&'a EntityId, &'a Position, Option<&'a Shown<Position>>, &'a MonsterState, &'a Visibility);
+
+/// Who plays, and what they carry.
+#[derive(SystemParam)]
+struct Players<'w, 's> {
+    all: Query<'w, 's, Myself<'static>>,
+    others: Query<'w, 's, (Entity, &'static EntityId, &'static Position, &'static Status), With<Avatar>>,
+    owned: Query<'w, 's, (&'static OwnedBy, Option<&'static Weapon>, Option<&'static Key>)>,
+    keys: Query<'w, 's, &'static OwnedBy, With<Key>>,
+}
+
+/// What the level consists of.
+#[derive(SystemParam)]
+struct Rooms<'w, 's> {
+    games: Query<'w, 's, &'static Status, With<Tag>>,
+    walls: Query<'w, 's, (&'static Position, &'static Wall)>,
+    doors: Query<'w, 's, DoorParts<'static>>,
+    items: Query<'w, 's, (&'static EntityId, &'static Position, &'static Item, &'static Visibility, Option<&'static Weapon>)>,
+    exits: Query<'w, 's, (&'static Position, &'static Exit)>,
+}
+
+/// What moves by itself.
+#[derive(SystemParam)]
+struct Creatures<'w, 's> {
+    monsters: Query<'w, 's, MonsterParts<'static>>,
+    balls: Query<'w, 's, (&'static EntityId, &'static Position, &'static Direction, &'static FireballState)>,
+}
+
+fn read(In((me, tick)): In<(EntityId, u32)>, players: Players, rooms: Rooms, creatures: Creatures) -> Option<Scene> {
+    let mut scene = read_player(&players, me, tick)?;
+    read_level(&rooms, &mut scene);
+    read_creatures(&creatures, &mut scene);
+    scene.mates = read_mates(&players, me);
+    Some(scene)
+}
+
+fn read_player(players: &Players, me: EntityId, tick: u32) -> Option<Scene> {
+    let (entity, _, at, health, ammo, weapon, ready, status) = players.all.iter().find(|(_, id, ..)| **id == me)?;
     let mut scene = Scene {
         tick,
         playing: false,
@@ -103,21 +139,17 @@ fn read_player(world: &mut World, me: EntityId, tick: u32) -> Option<Scene> {
         mates: Vec::new(),
         exits: Vec::new(),
     };
-    let mut owned = world.query::<(&OwnedBy, Option<&Weapon>, Option<&Key>)>();
-    for (_, weapon, key) in owned.iter(world).filter(|(owner, ..)| owner.0 == entity) {
+    for (_, weapon, key) in players.owned.iter().filter(|(owner, ..)| owner.0 == entity) {
         scene.weapons.extend(weapon.map(|weapon| weapon.0));
         scene.keys.extend(key.map(|key| key.0));
     }
     Some(scene)
 }
 
-fn read_level(world: &mut World, scene: &mut Scene) {
-    let mut games = world.query_filtered::<&Status, With<Tag>>();
-    scene.playing = games.iter(world).any(|status| status.is(Status::PLAYING));
-    let mut walls = world.query::<(&Position, &Wall)>();
-    let mut rects: Vec<Rect> = walls.iter(world).map(|(at, wall)| Rect { centre: at.0, half: wall.half }).collect();
-    let mut doors = world.query::<(&EntityId, &Position, &Door, &DoorState, Option<&Lock>, Has<DoorTimer>)>();
-    let seen = doors.iter(world).map(|(id, at, door, state, lock, on_a_timer)| DoorSeen {
+fn read_level(rooms: &Rooms, scene: &mut Scene) {
+    scene.playing = rooms.games.iter().any(|status| status.is(Status::PLAYING));
+    let mut rects: Vec<Rect> = rooms.walls.iter().map(|(at, wall)| Rect { centre: at.0, half: wall.half }).collect();
+    let seen = rooms.doors.iter().map(|(id, at, door, state, lock, on_a_timer)| DoorSeen {
         id: *id,
         rect: Rect { centre: at.0, half: door.half },
         state: *state,
@@ -128,31 +160,28 @@ fn read_level(world: &mut World, scene: &mut Scene) {
     scene.doors.sort_by_key(|door| door.id);
     rects.extend(scene.doors.iter().filter(|door| door.state == DoorState::Closed).map(|door| door.rect));
     scene.solids = Solids::new(rects);
-    let mut items = world.query::<(&EntityId, &Position, &Item, &Visibility, Option<&Weapon>)>();
-    let mut lying: Vec<_> = items.iter(world).filter(|(_, _, _, seen, _)| seen.0).collect();
+    let mut lying: Vec<_> = rooms.items.iter().filter(|(_, _, _, seen, _)| seen.0).collect();
     lying.sort_by_key(|(id, ..)| **id);
     let seen =
         lying.into_iter().map(|(_, at, item, _, weapon)| ThingSeen { at: at.0, kind: item.kind, weapon: weapon.map(|weapon| weapon.0) });
     scene.items = seen.collect();
-    let mut exits = world.query::<(&Position, &Exit)>();
-    scene.exits = exits.iter(world).map(|(at, _)| at.0).collect();
+    scene.exits = rooms.exits.iter().map(|(at, _)| at.0).collect();
 }
 
-fn read_creatures(world: &mut World, me: EntityId, scene: &mut Scene) {
-    let mut monsters = world.query::<(&EntityId, &Position, Option<&Shown<Position>>, &MonsterState, &Visibility)>();
-    let mut seen: Vec<_> = monsters.iter(world).filter(|(.., seen)| seen.0).collect();
+fn read_creatures(creatures: &Creatures, scene: &mut Scene) {
+    let mut seen: Vec<_> = creatures.monsters.iter().filter(|(.., seen)| seen.0).collect();
     seen.sort_by_key(|(id, ..)| **id);
     // Who looks at a screen aims at what is there: the room looks back to that.
     scene.monsters = seen.into_iter().map(|(_, at, shown, state, _)| (shown.map_or(at.0, |shown| shown.0.0), *state)).collect();
-    let mut balls = world.query::<(&EntityId, &Position, &Direction, &FireballState)>();
-    let mut flying: Vec<_> = balls.iter(world).filter(|(.., state)| **state == FireballState::Flying).collect();
+    let mut flying: Vec<_> = creatures.balls.iter().filter(|(.., state)| **state == FireballState::Flying).collect();
     flying.sort_by_key(|(id, ..)| **id);
     scene.fireballs = flying.into_iter().map(|(_, at, direction, _)| (at.0, direction.0)).collect();
-    let mut keys = world.query_filtered::<&OwnedBy, With<Key>>();
-    let bearers: Vec<Entity> = keys.iter(world).map(|owner| owner.0).collect();
-    let mut players = world.query_filtered::<(Entity, &EntityId, &Position, &Status), With<Avatar>>();
-    let others = players.iter(world).filter(|(_, id, _, status)| **id != me && status.is(Status::ALIVE));
+}
+
+fn read_mates(players: &Players, me: EntityId) -> Vec<Point> {
+    let bearers: Vec<Entity> = players.keys.iter().map(|owner| owner.0).collect();
+    let others = players.others.iter().filter(|(_, id, _, status)| **id != me && status.is(Status::ALIVE));
     let mut mates: Vec<_> = others.map(|(entity, id, at, _)| (!bearers.contains(&entity), *id, at.0)).collect();
     mates.sort_by_key(|(bears_none, id, _)| (*bears_none, *id));
-    scene.mates = mates.into_iter().map(|(.., at)| at).collect();
+    mates.into_iter().map(|(.., at)| at).collect()
 }
