@@ -330,6 +330,12 @@ fn match_of_three_ticks(built: &mut Built) {
     let mut table = Table::new();
     built.insert("message-hello", table.hello(description.fingerprint()));
     let (packet, messages) = table.tick();
+    let head = 4;
+    let padded = [&packet[..head], &[6; 3], &packet[head..]].concat();
+    assert_eq!(Receiver::default().take(table.now, &padded.into()).unwrap(), messages);
+    let only_padding = [&packet[..head], &[6; 3]].concat();
+    assert_eq!(Receiver::default().take(table.now, &only_padding.clone().into()).unwrap(), [Bytes::new(); 0]);
+    built.insert("packet-padding", only_padding);
     built.insert("packet-welcome", packet);
     built.insert("message-welcome", messages[0].to_vec());
     built.insert("message-chunk", messages[1].to_vec());

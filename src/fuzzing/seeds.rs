@@ -111,6 +111,10 @@ fn transport(seeds: &mut Seeds, said: &[ClientMessage]) {
 fn packets(seeds: &mut Seeds) {
     for packet in replica::packets() {
         add(seeds, "packet", 0, packet);
+        // Its head has four bytes while the ticks are few.
+        if let Some((head, frames)) = packet.split_at_checked(4) {
+            add(seeds, "packet", 0, &[head, &[crate::protocol::PADDING; 3], frames].concat());
+        }
         let bytes = Bytes::from(packet.clone());
         for frame in crate::protocol::read_packet(&bytes).map(|(.., frames)| frames).into_iter().flatten() {
             if let crate::protocol::Frame::Part(part) = frame {

@@ -132,6 +132,11 @@ impl<'a> Again<'a> {
         if next > self.read {
             self.read = RoomTick(self.at.0.saturating_add(TICKS_AT_ONCE)).min(self.to.max(next));
             self.ahead = self.archive.ticks(self.name, next, self.read)?.into();
+            // Somebody may compact the room meanwhile: what is not kept any more would be taken for ticks in which nothing happened.
+            let first = self.archive.first_kept(self.name)?;
+            if first >= next {
+                return Err(StoreError::NoTick { room: self.name.to_owned(), tick: next, first, last: self.to }.into());
+            }
         }
         self.at = next;
         let kept = if self.ahead.front().is_some_and(|kept| kept.tick == next) { self.ahead.pop_front() } else { None };
@@ -243,7 +248,9 @@ pub(super) fn batches_apart(
                 followed.facts.into_iter().map(|fact| (fact.name, fact.json)).collect()
             };
             let what = facts_apart(&facts(recorded.batch.as_ref()), &facts(ours));
-            let what = what.unwrap_or_else(|| "and what the facts say, but not who or what brought them about".to_owned());
+            let what = what.unwrap_or_else(|| {
+                "and what the facts say; a value was written again, or in another way or order, or facts have other causes".to_owned()
+            });
             format!("the states are the same, {what}")
         }),
         (Err(error), _) | (_, Err(error)) => error.to_string(),
@@ -316,6 +323,12 @@ pub fn rebuild_from_facts(archive: &mut Archive, blueprint: &Blueprint, name: &s
 
 /// A difference in the words of a run: `here` is what was recorded, `there` is what came now.
 fn recorded_and_now(difference: String) -> String {
+    if let Some(what) = difference.strip_suffix(" is only here") {
+        return format!("{what} is recorded, but not there now");
+    }
+    if let Some(what) = difference.strip_suffix(" is only there") {
+        return format!("{what} is there now, but not recorded");
+    }
     let Some((head, tail)) = difference.rsplit_once(" here, ") else { return difference };
     format!("{head} recorded, {} now", tail.strip_suffix(" there").unwrap_or(tail))
 }

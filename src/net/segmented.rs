@@ -10,17 +10,21 @@ use super::socket::DatagramSocket;
 #[cfg(target_os = "linux")]
 const SEGMENTS_MAX: usize = 46;
 
+/// After so many refusals in a row it hands over one by one. One client on a way with smaller datagrams does not turn it off for all.
+const REFUSALS_MAX: u32 = 32;
+
 /// A socket of the system. It must not block: see [`UdpSocket::set_nonblocking`].
 #[derive(Debug)]
 pub(crate) struct SegmentedSocket {
     socket: UdpSocket,
     segments_max: usize,
+    refusals: u32,
 }
 
 impl From<UdpSocket> for SegmentedSocket {
     fn from(socket: UdpSocket) -> Self {
         let segments_max = segments_max(&socket);
-        Self { socket, segments_max }
+        Self { socket, segments_max, refusals: 0 }
     }
 }
 
@@ -34,10 +38,22 @@ impl DatagramSocket for SegmentedSocket {
     }
 
     fn send_segments(&mut self, datagrams: &[u8], size: usize, to: SocketAddr) -> io::Result<()> {
+        if self.segments_max <= 1 {
+            return self.socket.send_segments(datagrams, size, to);
+        }
         match send_at_once(&self.socket, datagrams, size, to) {
             // The way there may be one on which the system can't: by a card that computes no checksums, or with smaller datagrams.
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.socket.send_segments(datagrams, size, to),
-            sent => sent,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                self.refusals += 1;
+                if self.refusals >= REFUSALS_MAX {
+                    self.segments_max = 1;
+                }
+                self.socket.send_segments(datagrams, size, to)
+            }
+            sent => {
+                self.refusals = 0;
+                sent
+            }
         }
     }
 
@@ -90,10 +106,15 @@ mod tests {
 
     /// What arrives of datagrams that are sent at once.
     fn arrived(datagrams: &[u8], size: usize) -> Vec<Vec<u8>> {
-        let far = UdpSocket::bind("127.0.0.1:0").unwrap();
+        arrived_at("127.0.0.1:0", "127.0.0.1", datagrams, size)
+    }
+
+    /// The same from another address, by the name that it has for this one.
+    fn arrived_at(from: &str, to: &str, datagrams: &[u8], size: usize) -> Vec<Vec<u8>> {
+        let far = UdpSocket::bind(if to == "::1" { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
         far.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut near = SegmentedSocket::from(UdpSocket::bind("127.0.0.1:0").unwrap());
-        near.send_segments(datagrams, size, far.local_addr().unwrap()).unwrap();
+        let mut near = SegmentedSocket::from(UdpSocket::bind(from).unwrap());
+        near.send_segments(datagrams, size, SocketAddr::new(to.parse().unwrap(), far.local_addr().unwrap().port())).unwrap();
         let mut buffer = [0; 2_048];
         datagrams.chunks(size).map(|_| far.recv(&mut buffer).map(|size| buffer[..size].to_vec()).unwrap()).collect()
     }
@@ -110,8 +131,30 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_cannot_cut_apart_is_sent_one_by_one() {
+    fn addresses_of_both_kinds_are_reached() {
+        if UdpSocket::bind("[::1]:0").is_err() {
+            return println!("not tried: this machine has no IPv6");
+        }
+        let bytes = [7; 2_500];
+        assert_eq!(arrived_at("[::1]:0", "::1", &bytes, 1_000).len(), 3);
+        // One socket for both, which names those of the other kind by an address of its own.
+        #[cfg(target_os = "linux")]
+        assert_eq!(arrived_at("[::]:0", "::ffff:127.0.0.1", &bytes, 1_000).len(), 3);
+    }
+
+    #[test]
+    fn what_the_system_cannot_cut_apart_is_sent_one_by_one_and_in_the_end_nothing_else_is_tried() {
         // More than it takes at once.
         assert_eq!(arrived(&[7; 200], 1).len(), 200);
+        let far = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut near = SegmentedSocket::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let mut sends = |bytes: &[u8], size: usize, times: u32| {
+            (0..times).for_each(|_| near.send_segments(bytes, size, far.local_addr().unwrap()).unwrap());
+            near.segments_max()
+        };
+        let at_first = sends(&[7; 200], 1, REFUSALS_MAX - 1);
+        assert_eq!(sends(&[7; 200], 100, 1), at_first, "that one was taken at once, so it can");
+        assert_eq!(sends(&[7; 200], 1, REFUSALS_MAX - 1), at_first);
+        assert_eq!(sends(&[7; 200], 1, 1), 1);
     }
 }

@@ -21,9 +21,18 @@ pub trait DatagramSocket: Debug + Send + Sync {
     /// Sends datagrams to one address: each has `size` bytes, but for the last, which may be shorter.
     ///
     /// # Errors
-    /// If the system does not take one of them; that one, and those behind it, are lost.
+    /// If the system does not take all of them: one at least is lost.
     fn send_segments(&mut self, datagrams: &[u8], size: usize, to: SocketAddr) -> io::Result<()> {
-        datagrams.chunks(size.max(1)).try_for_each(|datagram| self.send(datagram, to))
+        let mut sent = Ok(());
+        for datagram in datagrams.chunks(size.max(1)) {
+            match self.send(datagram, to) {
+                // Its buffer is full: it takes none of the others either.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(error) => sent = Err(error),
+                Ok(()) => {}
+            }
+        }
+        sent
     }
 
     /// Takes the next datagram that has arrived: its size, and who sent it. What is longer than the buffer is cut.

@@ -14,10 +14,7 @@ use super::record::{Entities, Head, Item, KeptTick, RoomHeader, Snippet, StoredF
 use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, RoomKey, Seal, Store, StoredRoom, find_room};
 use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Protocol, RoomTick, Standing, State};
 
-/// How many chunks are read at once.
-const CHUNKS_AT_ONCE: usize = 4_096;
-
-/// How many are copied or counted at once.
+/// How many chunks are read, copied or counted at once.
 const CHUNKS_A_PAGE: usize = 256;
 
 /// Reads what is stored, with the protocol of the game that stored it.
@@ -146,9 +143,12 @@ impl Archive {
         let (hot, sealed) = self.hot(room)?;
         let (mut facts, mut from) = (Vec::new(), from.0.max(1));
         while facts.len() < limit {
-            let chunks = self.store.chunks(room.key, ChunkKind::Facts, from, u64::MAX >> 1, CHUNKS_AT_ONCE.min(limit))?;
+            let chunks = self.store.chunks(room.key, ChunkKind::Facts, from, u64::MAX >> 1, CHUNKS_A_PAGE.min(limit))?;
             let Some(last) = chunks.last().map(|chunk| chunk.to) else { break };
             for chunk in &chunks {
+                if facts.len() >= limit {
+                    break;
+                }
                 read_facts(&room.header.name, chunk, from, &mut facts)?;
             }
             from = last + 1;

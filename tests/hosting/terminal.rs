@@ -84,7 +84,13 @@ impl Terminal {
 
     /// Waits until the screen is as it should be, and drawn to its end.
     pub fn wait_for(&mut self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
-        for _ in 0..LOOKS {
+        let shown = self.look(LOOKS, is_so);
+        shown.unwrap_or_else(|| panic!("{what}: it never came to that; the screen:\n{}", self.text()))
+    }
+
+    /// Looks so many times whether the screen is as it should be, and drawn to its end.
+    pub fn look(&mut self, times: u32, is_so: impl Fn(&str) -> bool) -> Option<String> {
+        for _ in 0..times {
             if is_so(&self.text()) {
                 // A frame may come in pieces.
                 for _ in 0..20 {
@@ -94,12 +100,12 @@ impl Terminal {
                 }
                 let text = self.text();
                 if is_so(&text) {
-                    return text;
+                    return Some(text);
                 }
             }
             self.pump(Duration::from_millis(100));
         }
-        panic!("{what}: it never came to that; the screen:\n{}", self.text());
+        None
     }
 
     pub fn wait_for_text(&mut self, text: &str) -> String {

@@ -195,7 +195,7 @@ fn preface(game: &Game, options: &SoakOptions, processes: usize, data: Option<&P
             options.bots,
             in_words(options.length())
         ),
-        format!("Bots {stay} and are away for {}; their link is {link}. The rooms {store}.", options.away),
+        format!("Bots {stay} and are away for {} s; their link is {link}. The rooms {store}.", options.away),
         format!("A sample is taken every {} s. The first {} are not judged.", options.every, in_words(options.warm_up())),
     ]
 }
@@ -235,6 +235,7 @@ impl Soak<'_> {
             if looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
                 looked = Some(now);
                 self.bots.iter_mut().try_for_each(Bots::check)?;
+                self.rooms.check()?;
             }
             std::thread::park_timeout(NAP_MAX);
         }

@@ -12,7 +12,8 @@ use crate::cli::capacity::system::instant;
 use crate::cli::game::Game;
 use crate::cli::options::{CliError, RoomArguments};
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig, threads_for};
-use crate::host::{Host, HostHandle, HostLimits, HostOptions, KeepOptions, Lobby, Template, TickReport};
+use crate::host::{Host, HostHandle, HostLimits, HostOptions, KeepOptions, Lobby, OrderError, Template, TickReport};
+use crate::store::Pressure;
 
 /// How many bots a process has at most: what one thread plays without falling behind.
 const BOTS_PER_PROCESS: u32 = 250;
@@ -22,6 +23,9 @@ const SLACK: f64 = 1.02;
 
 /// How long a room goes on after its match has ended, so that everybody sees the end.
 const AFTERMATH: Duration = Duration::from_secs(3);
+
+/// How long it waits before it tries again to open a room.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long those who are there have to hear that it is over.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -136,6 +140,19 @@ impl Rooms {
         self.host.totals().counters.room_faults
     }
 
+    /// Looks whether the rooms go on.
+    ///
+    /// # Errors
+    /// If they stand still because the store can't take any more: what is measured then says nothing.
+    pub(super) fn check(&mut self) -> Result<(), CliError> {
+        let Some(keeper) = self.host.keeper() else { return Ok(()) };
+        let writer = keeper.writer();
+        match writer.pressure() {
+            Pressure::Full => Err(CliError::Lost(writer.failing().unwrap_or_else(|| "the store is slower than the rooms".to_owned()))),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends all rooms, and writes what is left.
     ///
     /// # Errors
@@ -176,12 +193,20 @@ fn renew(handle: &HostHandle, over: &Receiver<(String, Instant)>, opened: &Atomi
     for (room, since) in over {
         std::thread::sleep(AFTERMATH.saturating_sub(since.elapsed()));
         let Some((template, _)) = room.split_once('/') else { continue };
-        // One that tells of its end twice is gone by then.
-        if handle.close(&room, "the match is over").is_err() {
-            continue;
+        match handle.close(&room, "the match is over") {
+            // One that tells of its end twice is gone by then.
+            Err(OrderError::NoRoom(_)) => continue,
+            Err(OrderError::Stopped) => return,
+            // It is obeyed all the same, if nobody has answered yet.
+            Ok(_) | Err(_) => {}
         }
-        if let Err(error) = handle.open(&next_room(template, opened), template) {
-            tracing::warn!(%room, %error, "no other room takes its place");
+        // There are to be as many rooms as before, however busy the host is now.
+        while let Err(error) = handle.open(&next_room(template, opened), template) {
+            if matches!(error, OrderError::Stopped) {
+                return;
+            }
+            tracing::warn!(%room, %error, "no other room takes its place yet");
+            std::thread::sleep(AGAIN);
         }
     }
 }

@@ -59,7 +59,7 @@ fn fit(points: &[(f64, f64)]) -> Line {
 
 /// The samples that are judged: those that say nothing of the warm-up.
 pub(super) fn judged(samples: &[Sample], warm_up_seconds: f64) -> &[Sample] {
-    let from = samples.partition_point(|sample| sample.seconds <= warm_up_seconds);
+    let from = samples.partition_point(|sample| sample.seconds < warm_up_seconds + 1.0);
     samples.get(from..).unwrap_or_default()
 }
 
@@ -104,15 +104,21 @@ fn memory(samples: &[Sample]) -> Verdict {
     let [from, to] = [samples.first(), samples.last()].map(|sample| sample.map_or(0.0, |sample| sample.seconds));
     let (growth, middle) = (line.at(to) - line.at(from), median(samples.iter().map(|sample| sample.memory_bytes as f64)));
     let share = growth / middle.max(1.0);
-    let holds = share < GROWTH_MAX;
+    // What begins to grow late hardly moves the line.
+    let (first, last) = quarters(samples);
+    let [before, after] = [first, last].map(|quarter| median(quarter.iter().map(|sample| sample.memory_bytes as f64)));
+    let later = (after - before) / before.max(1.0);
+    let holds = share < GROWTH_MAX && later < GROWTH_MAX;
     let sentence = format!(
-        "memory: {}; the line through {} samples changes by {:+.2} MB in {:.1} min, {:+.1} % of the {:.1} MB in the middle, and less than {:+.0} % is wanted",
+        "memory: {}; the line through {} samples changes by {:+.2} MB in {:.1} min, {:+.1} % of the {:.1} MB in the middle, the last quarter has {:+.1} % of the first, and less than {:+.0} % \
+         is wanted of both",
         word(holds),
         samples.len(),
         growth / 1e6,
         (to - from) / 60.0,
         share * 100.0,
         middle / 1e6,
+        later * 100.0,
         GROWTH_MAX * 100.0
     );
     Verdict { what: "memory", holds: Some(holds), sentence }
@@ -216,6 +222,13 @@ mod tests {
             }
         });
         assert_eq!(failing(&peak), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn memory_that_begins_to_grow_late_or_stays_up_after_a_step_is_found() {
+        let late = |seconds: f64| (seconds - 5_400.0).max(0.0);
+        assert_eq!(failing(&run(|seconds, sample| sample.memory_bytes += (late(seconds) * 50_000.0) as u64)), ["memory"]);
+        assert_eq!(failing(&run(|seconds, sample| sample.memory_bytes += u64::from(late(seconds) > 0.0) * 75_000_000)), ["memory"]);
     }
 
     #[test]

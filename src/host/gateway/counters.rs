@@ -76,7 +76,7 @@ pub struct GatewayCounters {
     pub duplicates: u64,
     /// Panics of the transport. Each one is a hole in the gate.
     pub panics_caught: u64,
-    /// Datagrams that the system did not take.
+    /// Datagrams that the system did not take, and those that were handed over with such a one.
     pub sends_failed: u64,
     /// Clients that connected.
     pub connected: u64,

@@ -193,6 +193,15 @@ impl Gateway {
         }
     }
 
+    /// Sends the packets that wait: see [`Shard::send_all`]. With threads it hands over all that is queued.
+    pub fn send_all(&mut self) {
+        match &mut self.0 {
+            Kind::Inline(shard) => shard.send_all(),
+            #[cfg(unix)]
+            Kind::Threads(pool, _) => pool.flush(),
+        }
+    }
+
     /// Closes a connection with the next flush.
     pub fn disconnect(&mut self, connection: ConnectionId) {
         match &mut self.0 {

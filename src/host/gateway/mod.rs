@@ -1,6 +1,6 @@
 //! The gateway: encrypted UDP, behind a gate that lets through only what a well-formed peer can send.
 //!
-//! One [`Shard`] is one socket with at most 256 clients. It receives at any time. What a host says leaves at once, as packets of its own;
+//! One [`Shard`] is one socket with at most 256 clients. It receives at any time. What a host says leaves as packets of its own, several at once where the system takes them so;
 //! the transport's channel carries what clients ask for, and once per tick it is acknowledged. No clock inside: the time comes in. A [`Gateway`] is one shard on the host's thread, or several
 //! on threads of their own that share a port.
 //!

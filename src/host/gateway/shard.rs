@@ -93,6 +93,13 @@ pub struct Shard {
     buffer: Vec<u8>,
 }
 
+/// What waits for others to the same client leaves.
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.send_all();
+    }
+}
+
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shard").field("socket", &self.socket).field("peers", &self.peers.len()).finish_non_exhaustive()
@@ -481,7 +488,7 @@ impl Shard {
     /// several at once it leaves with those that follow for the same client, at the latest with [`send_all`](Self::send_all). It begins with one of [`RAW_KINDS`](crate::protocol::RAW_KINDS) and has at most [`RAW_BYTES_MAX`] bytes.
     ///
     /// False if it did not leave and is lost: there is no such client, it does not know yet that it is connected, the packet
-    /// is none, or the system's buffer is full.
+    /// is none, or the system's buffer is full. What waits may still find that full, which [`GatewayCounters::sends_failed`] counts.
     pub fn send_packet(&mut self, connection: ConnectionId, packet: &[u8]) -> bool {
         let ConnectionId(id) = connection;
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.heard) else { return false };

@@ -26,6 +26,7 @@ impl Together {
     ) -> bool {
         let most = socket.segments_max();
         if most <= 1 {
+            self.leave(socket, counters);
             return transmit(socket, counters, to, datagram);
         }
         let all_full = self.bytes.len() == self.count * self.size;

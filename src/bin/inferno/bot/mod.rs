@@ -16,6 +16,7 @@ use crate::rules::tuning::{AMMO_MAX, DOOR_REACH, HEALTH_MAX, PLAYER_RADIUS, PLAY
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{Issue, Replica};
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Side of a cell of the bot's grid, in level units.
 const CELL: f32 = 0.5;
@@ -37,6 +38,8 @@ const ALERTNESS: f32 = 0.6;
 const ROUND_TRIP_TICKS: u32 = 6;
 /// How many of its own moves a bot remembers; more than a bad round trip in ticks.
 const STEPS_KEPT: usize = 16;
+/// How many levels, or levels with other doors open, the bots of a process keep the ways of.
+const WAYS_KEPT: usize = 64;
 /// How long a bot keeps a plan before it looks again, in ticks.
 const THINK_EVERY_TICKS: u32 = 10;
 
@@ -79,6 +82,31 @@ pub fn send(wishes: In<Vec<Wish>>, mut issue: Issue) {
     }
 }
 
+/// The ways of a level while its doors are as they are. The bots of a process share them: hundreds play the same few levels.
+#[derive(Debug)]
+struct Ways {
+    solids: Solids,
+    grid: Grid,
+}
+
+/// The last that were made.
+static WAYS: Mutex<VecDeque<Arc<Ways>>> = Mutex::new(VecDeque::new());
+
+impl Ways {
+    fn of(solids: &Solids) -> Arc<Self> {
+        let known = || WAYS.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known().iter().find(|ways| ways.solids == *solids).cloned();
+        found.unwrap_or_else(|| {
+            let grid = Grid::new(solids, CELL, PLAYER_RADIUS + 0.1);
+            let made = Arc::new(Self { solids: solids.clone(), grid });
+            let mut known = known();
+            known.truncate(WAYS_KEPT - 1);
+            known.push_front(Arc::clone(&made));
+            made
+        })
+    }
+}
+
 /// One bot's mind: what it remembers between ticks.
 #[derive(Clone, Debug)]
 pub struct Bot {
@@ -94,7 +122,7 @@ pub struct Bot {
     /// Where its latest moves lead, the oldest first. A bot that stepped from where it sees itself would take one
     /// step for each round trip.
     steps: VecDeque<Point>,
-    ways: Option<(Solids, Grid)>,
+    ways: Option<Arc<Ways>>,
 }
 
 impl Bot {
@@ -118,9 +146,8 @@ impl Bot {
         if !scene.alive || !scene.playing {
             return Vec::new();
         }
-        if self.ways.as_ref().is_none_or(|(solids, _)| *solids != scene.solids) {
-            let grid = Grid::new(&scene.solids, CELL, PLAYER_RADIUS + 0.1);
-            self.ways = Some((scene.solids.clone(), grid));
+        if self.ways.as_ref().is_none_or(|ways| ways.solids != scene.solids) {
+            self.ways = Some(Ways::of(&scene.solids));
             self.think_at = 0;
         }
         if scene.tick >= self.think_at {
@@ -211,7 +238,7 @@ impl Bot {
     }
 
     fn corner(&self, scene: &Scene, at: Point, goal: Point) -> Option<Point> {
-        let (_, grid) = self.ways.as_ref()?;
+        let grid = &self.ways.as_ref()?.grid;
         if scene.solids.line_of_walk(at, goal, PLAYER_RADIUS) {
             return Some(goal);
         }
@@ -219,8 +246,8 @@ impl Bot {
     }
 
     fn can_reach(&self, scene: &Scene, place: Point) -> bool {
-        let Some((_, grid)) = &self.ways else { return false };
-        scene.solids.line_of_walk(scene.at, place, PLAYER_RADIUS) || grid.ends(scene.at, place).is_some()
+        let Some(ways) = &self.ways else { return false };
+        scene.solids.line_of_walk(scene.at, place, PLAYER_RADIUS) || ways.grid.ends(scene.at, place).is_some()
     }
 
     /// The plan: what is needed now, then the way out, then the key, then useful things, then doors that may lead on.

@@ -1,6 +1,7 @@
 //! Finding a way: a raster of the level, A* over it, and the next corner of a way to walk to.
 
 use super::{Point, Rect, Solids, add, distance, sub};
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -25,6 +26,64 @@ const NEIGHBOURS: [(i32, i32, u32); 8] = [
     (-1, -1, DIAGONAL),
     (1, -1, DIAGONAL),
 ];
+
+thread_local! {
+    /// What a search needs, kept from one to the next: to fetch and to clear as much for each took more than the search itself.
+    static SEARCH: RefCell<Search> = RefCell::default();
+}
+
+/// What a search knows of the cells that it has reached.
+#[derive(Debug, Default)]
+struct Search {
+    /// What is known of a cell counts if it is of this search.
+    number: u32,
+    cells: Vec<Reached>,
+    open: BinaryHeap<Reverse<(u32, usize)>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Reached {
+    search: u32,
+    cost: u32,
+    from: u32,
+}
+
+impl Search {
+    fn begin(&mut self, cells: usize) {
+        self.open.clear();
+        self.number = self.number.wrapping_add(1);
+        if self.number == 0 {
+            // All numbers were used.
+            self.cells.clear();
+            self.number = 1;
+        }
+        if self.cells.len() < cells {
+            self.cells.resize(cells, Reached::default());
+        }
+    }
+
+    /// What it costs to get to a cell, as far as is known.
+    fn cost(&self, cell: usize) -> Option<u32> {
+        self.cells.get(cell).filter(|reached| reached.search == self.number).map(|reached| reached.cost)
+    }
+
+    fn reach(&mut self, cell: usize, from: usize, cost: u32) {
+        if let Some(reached) = self.cells.get_mut(cell) {
+            *reached = Reached { search: self.number, cost, from: from as u32 };
+        }
+    }
+
+    /// The cells from the goal back to the start.
+    fn back(&self, start: usize, goal: usize) -> Option<Vec<usize>> {
+        let mut way = vec![goal];
+        let mut at = goal;
+        while at != start {
+            at = self.cells.get(at)?.from as usize;
+            way.push(at);
+        }
+        Some(way)
+    }
+}
 
 /// The level as square cells, each free or not for a circle of one radius.
 #[derive(Clone, Debug)]
@@ -89,13 +148,7 @@ impl Grid {
     /// none. Of several equally short ways it is always the same one.
     pub fn way(&self, from: Point, to: Point) -> Option<Vec<Point>> {
         let (start, goal) = self.ends(from, to)?;
-        let came_from = self.search(start, goal)?;
-        let mut cells = vec![goal];
-        let mut at = goal;
-        while at != start {
-            at = *came_from.get(at)?;
-            cells.push(at);
-        }
+        let cells = SEARCH.with_borrow_mut(|search| self.search(search, start, goal))?;
         let mut way: Vec<Point> = cells.iter().rev().map(|&cell| self.middle_of(cell)).collect();
         // The place itself instead of its cell's middle, unless it lies in a wall and another cell stands in for it.
         if self.cell_at(to).and_then(|(x, y)| self.index(x, y)) == Some(goal)
@@ -106,24 +159,22 @@ impl Grid {
         Some(way)
     }
 
-    /// A* with integer costs. Ties go to the cell with the smaller index, so the answer never depends on the heap.
-    fn search(&self, start: usize, goal: usize) -> Option<Vec<usize>> {
-        let mut cost = vec![u32::MAX; self.free.len()];
-        let mut came_from = vec![usize::MAX; self.free.len()];
-        let mut open = BinaryHeap::from([Reverse((self.guess(start, goal), start))]);
-        *cost.get_mut(start)? = 0;
-        while let Some(Reverse((_, at))) = open.pop() {
+    /// A* with integer costs. Ties go to the cell with the smaller index, so the answer never depends on the heap. Gives the cells of the way, the
+    /// goal first.
+    fn search(&self, search: &mut Search, start: usize, goal: usize) -> Option<Vec<usize>> {
+        search.begin(self.free.len());
+        search.reach(start, start, 0);
+        search.open.push(Reverse((self.guess(start, goal), start)));
+        while let Some(Reverse((_, at))) = search.open.pop() {
             if at == goal {
-                return Some(came_from);
+                return search.back(start, goal);
             }
-            let so_far = *cost.get(at)?;
+            let so_far = search.cost(at)?;
             for (next, step) in self.steps_from(at) {
                 let total = so_far + step;
-                let known = cost.get_mut(next)?;
-                if total < *known {
-                    *known = total;
-                    *came_from.get_mut(next)? = at;
-                    open.push(Reverse((total + self.guess(next, goal), next)));
+                if search.cost(next).is_none_or(|known| total < known) {
+                    search.reach(next, at, total);
+                    search.open.push(Reverse((total + self.guess(next, goal), next)));
                 }
             }
         }
