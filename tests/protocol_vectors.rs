@@ -334,7 +334,7 @@ fn match_of_three_ticks(built: &mut Built) {
     let padded = [&packet[..head], &[6; 3], &packet[head..]].concat();
     assert_eq!(Receiver::default().take(table.now, &padded.into()).unwrap(), messages);
     let only_padding = [&packet[..head], &[6; 3]].concat();
-    assert_eq!(Receiver::default().take(table.now, &only_padding.clone().into()).unwrap(), [Bytes::new(); 0]);
+    assert!(Receiver::default().take(table.now, &only_padding.clone().into()).unwrap().is_empty());
     built.insert("packet-padding", only_padding);
     built.insert("packet-welcome", packet);
     built.insert("message-welcome", messages[0].to_vec());
