@@ -112,11 +112,33 @@ impl Grid {
         }
         let (columns, rows) = (columns as i32, rows as i32);
         let mut grid = Grid { low: sub(centre, half), cell, columns, rows, free: Vec::new(), regions: Vec::new(), solids: solids.clone() };
-        grid.free = (0..grid.columns * grid.rows)
-            .map(|index| solids.has_room(grid.middle(index % grid.columns, index / grid.columns), radius))
-            .collect();
+        grid.free = grid.raster(radius);
         grid.find_regions();
         grid
+    }
+
+    /// Where a circle [has room](Solids::has_room), cell by cell. Each rectangle is asked for the cells about it alone: a room does this whenever a door
+    /// moves, and a few milliseconds would make hundreds of others late.
+    fn raster(&self, radius: f32) -> Vec<bool> {
+        let mut free = vec![true; usize::try_from(self.columns * self.rows).unwrap_or(0)];
+        for rect in self.solids.rects() {
+            let reach = add(rect.half, [radius + self.cell; 2]);
+            let (from, to) = (sub(sub(rect.centre, reach), self.low), sub(add(rect.centre, reach), self.low));
+            let cells = |axis: usize, count: i32| {
+                let at = |point: Point| libm::floorf(point.get(axis).copied().unwrap_or_default() / self.cell);
+                (at(from) as i32).max(0)..(at(to) as i32).saturating_add(1).min(count)
+            };
+            for y in cells(1, self.rows) {
+                for x in cells(0, self.columns) {
+                    if rect.overlaps_circle(self.middle(x, y), radius)
+                        && let Some(cell) = self.index(x, y).and_then(|index| free.get_mut(index))
+                    {
+                        *cell = false;
+                    }
+                }
+            }
+        }
+        free
     }
 
     /// Numbers the regions. Straight steps tell: a diagonal one needs both cells beside it, so two of them lead there too.
@@ -246,4 +268,23 @@ impl Grid {
 /// first. `None` when the way is at its end.
 pub fn next_corner(way: &[Point], from: Point, solids: &Solids, radius: f32) -> Option<Point> {
     way.iter().rev().find(|&&corner| solids.line_of_walk(from, corner, radius)).or(way.first()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cell_is_free_exactly_where_a_circle_has_room(
+            rects in prop::collection::vec(((-9.0..9.0_f32, -9.0..9.0_f32), (0.01..4.0_f32, 0.01..4.0_f32)), 1..20),
+            radius in 0.05..1.5_f32,
+        ) {
+            let solids = super::Solids::new(rects.into_iter().map(|((x, y), (w, h))| super::Rect { centre: [x, y], half: [w, h] }));
+            let grid = super::Grid::new(&solids, 0.5, radius);
+            let cells = (0..grid.rows).flat_map(|y| (0..grid.columns).map(move |x| (x, y)));
+            let free: Vec<bool> = cells.map(|(x, y)| solids.has_room(grid.middle(x, y), radius)).collect();
+            prop_assert!(!free.is_empty() && grid.free == free);
+        }
+    }
 }

@@ -99,6 +99,11 @@ impl Solids {
         Solids { rects }
     }
 
+    /// All of them.
+    pub fn rects(&self) -> &[Rect] {
+        &self.rects
+    }
+
     /// The smallest rectangle around all; `None` for an empty level.
     pub fn bounds(&self) -> Option<Rect> {
         let first = self.rects.first()?;
