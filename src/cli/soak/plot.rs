@@ -11,6 +11,8 @@ const TOP: f64 = 54.0;
 const PANEL: f64 = 130.0;
 const GAP: f64 = 54.0;
 const LINE: f64 = 16.0;
+/// How many characters of text fit in a line.
+const COLUMNS: usize = 130;
 
 const MEASURED: &str = "#0b6fa4";
 const FITTED: &str = "#c8502d";
@@ -95,12 +97,26 @@ fn scale(quantity: &Quantity, samples: &[Sample]) -> ([f64; 2], Vec<(f64, String
     ([0.0, f64::from(count) * step], ticks.collect())
 }
 
+/// A sentence in lines that fit. What goes on in the next one is further in.
+fn wrapped(sentence: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in sentence.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => *line = word.to_owned(),
+            Some(line) if line.chars().count() + word.chars().count() < COLUMNS => *line = format!("{line} {word}"),
+            _ => lines.push(format!("    {word}")),
+        }
+    }
+    lines
+}
+
 /// Draws the samples: memory, handles, lateness and members over the time, and lines of text below. Where the warm-up ends stands a line; through the
 /// memory behind it goes the one that is judged.
 pub(super) fn plot(title: &str, samples: &[Sample], warm_up_seconds: f64, lines: &[String]) -> String {
     let seconds = samples.last().map_or(1.0, |sample| sample.seconds);
     let (unit_seconds, unit) = if seconds <= SECONDS_MAX { (1.0, "seconds") } else { (60.0, "minutes") };
     let text_top = TOP + (PANEL + GAP) * QUANTITIES.len() as f64;
+    let lines: Vec<String> = lines.iter().flat_map(|line| wrapped(line)).collect();
     let mut svg = Svg::new(WIDTH, text_top + LINE * lines.len() as f64);
     svg.text([LEFT, 20.0], "start", "bold", title);
     let tops = (0_u32..).map(|number| TOP + (PANEL + GAP) * f64::from(number));
@@ -151,6 +167,16 @@ mod tests {
             ..Sample::default()
         };
         (1..=count).map(sample).collect()
+    }
+
+    #[test]
+    fn long_sentences_are_wrapped_and_lose_no_word() {
+        let long = "memory: flat, as it has been ever since it was measured; ".repeat(9);
+        let lines = wrapped(long.trim());
+        assert!(lines.len() > 3 && lines.iter().all(|line| line.chars().count() <= COLUMNS), "{lines:?}");
+        let words: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
+        assert_eq!(words.join(" "), long.trim());
+        assert_eq!(wrapped("rooms: none failed"), ["rooms: none failed"]);
     }
 
     #[test]
