@@ -54,6 +54,8 @@ pub use self::logs::{LogError, LogFormat, Logs, check_filter};
 pub use self::overview::{MemberInfo, Overview, StoreStatus, Tally, Traffic, Way, Ways};
 pub use self::pace::{Durations, Pace};
 pub use self::pacer::{CATCH_UP_TICKS_MAX, Due, Pacer};
+#[cfg(feature = "client")]
+pub(crate) use self::priority::{Priority, give_way};
 pub use self::rerun::{Difference, Edit, FromFacts, Rerun, fork, rebuild_from_facts, rerun};
 pub use self::server::{Server, ServerError};
 pub use self::session::{ConnectionId, Visitor};

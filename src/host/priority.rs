@@ -2,15 +2,18 @@
 
 /// How much a thread gives way: what it does may come a little later. Ticks don't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Priority {
+pub(crate) enum Priority {
     /// What sends and receives. What is late here is late by some milliseconds, as on any network.
     Packets = 4,
     /// Rooms that take long, and what is read from the store.
     Aside = 10,
+    /// Players of a measurement: they have machines of their own elsewhere, and take what the server leaves of this one.
+    #[cfg(feature = "client")]
+    Players = 19,
 }
 
 /// Lets this thread give way to those that tick rooms.
-pub(super) fn give_way(priority: Priority) {
+pub(crate) fn give_way(priority: Priority) {
     // On Linux this is about the thread alone; elsewhere it would be about the process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, priority as i32) {

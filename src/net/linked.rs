@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::socket::{DatagramSocket, NoSocket, is_passing};
+use super::socket::{DatagramSocket, NoSocket, is_passing, one_by_one};
 use crate::protocol::{Link, LinkConditions};
 
 /// Most remote addresses that have links of their own. For one more, the one that was silent for longest is forgotten, with what is on
@@ -140,7 +140,7 @@ impl DatagramSocket for LinkedSocket {
         if self.outgoing.is_perfect() {
             return self.socket.send_segments(datagrams, size, to);
         }
-        datagrams.chunks(size.max(1)).try_for_each(|datagram| self.send(datagram, to))
+        one_by_one(datagrams, size, |datagram| self.send(datagram, to))
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {

@@ -23,16 +23,7 @@ pub trait DatagramSocket: Debug + Send + Sync {
     /// # Errors
     /// If the system does not take all of them: one at least is lost.
     fn send_segments(&mut self, datagrams: &[u8], size: usize, to: SocketAddr) -> io::Result<()> {
-        let mut sent = Ok(());
-        for datagram in datagrams.chunks(size.max(1)) {
-            match self.send(datagram, to) {
-                // Its buffer is full: it takes none of the others either.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-                Err(error) => sent = Err(error),
-                Ok(()) => {}
-            }
-        }
-        sent
+        one_by_one(datagrams, size, |datagram| self.send(datagram, to))
     }
 
     /// Takes the next datagram that has arrived: its size, and who sent it. What is longer than the buffer is cut.
@@ -63,6 +54,20 @@ pub trait DatagramSocket: Debug + Send + Sync {
     fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
         None
     }
+}
+
+/// Sends datagrams that have `size` bytes each, but for the last.
+pub(super) fn one_by_one(datagrams: &[u8], size: usize, mut send: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut sent = Ok(());
+    for datagram in datagrams.chunks(size.max(1)) {
+        match send(datagram) {
+            // Its buffer is full: it takes none of the others either.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+            Err(error) => sent = Err(error),
+            Ok(()) => {}
+        }
+    }
+    sent
 }
 
 /// It must not block: see [`UdpSocket::set_nonblocking`].

@@ -9,12 +9,13 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::system::{cpu_time, give_way, instant};
+use super::system::{cpu_time, instant};
 use crate::cli::demo::Player;
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
 use crate::cli::serve::say;
 use crate::client::{ConnectionState, Credentials, LinkStatus, Receiver, UdpLink, unix_time};
+use crate::host::{Priority, give_way};
 use crate::protocol::{ClientMessage, Fingerprint, ServerMessage};
 
 /// Clients take turns by this beat, so that they don't all speak at once.
@@ -219,8 +220,7 @@ pub(in crate::cli) fn clients(game: &Game, options: &ClientsOptions) -> Result<(
             let news = crowd.news(now);
             say(&serde_json::to_string(&news).unwrap_or_default());
             if news.live == wanted && !std::mem::replace(&mut all_in, true) {
-                // Players have machines of their own: from here on theirs is what the server leaves of this one.
-                give_way();
+                give_way(Priority::Players);
             }
         }
         // What is missed is missed: a process that can't keep up makes no bursts of it.

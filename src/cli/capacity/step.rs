@@ -10,7 +10,7 @@ use std::time::Duration;
 use bevy_app::prelude::*;
 
 use super::clients::{News, room_name};
-use super::system::{cpu_time, instant};
+use super::system::{cpu_time, end, instant};
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig, threads_for};
@@ -131,16 +131,7 @@ impl Clients {
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let begun = instant();
-        while begun.elapsed() < Duration::from_secs(5) {
-            if !matches!(self.process.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        end(&mut self.process);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the system says of this process.
 
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::host::Durations;
@@ -41,15 +42,18 @@ pub(in crate::cli) fn instant() -> Instant {
     Instant::now()
 }
 
-/// Lets this thread, and those that it starts from then on, give way to all others of the machine.
-#[cfg(target_os = "linux")]
-pub(super) fn give_way() {
-    // Where that is forbidden it takes its part as others do.
-    let _ = rustix::process::setpriority_process(None, 19);
+/// Ends a process that ends when its standard input does; after five seconds by force.
+pub(in crate::cli) fn end(process: &mut Child) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    drop(process.stdin.take());
+    let begun = instant();
+    while matches!(process.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // One that has ended by itself is not harmed by it.
+    let _ = process.kill();
+    let _ = process.wait();
 }
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn give_way() {}
 
 /// How late a thread wakes up that does nothing but sleep: what the machine adds to whatever is measured on it.
 pub(super) fn wake_ups(time: Duration) -> Durations {

@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::SoakOptions;
 use super::rooms::Part;
-use crate::cli::capacity::system::instant;
+use crate::cli::capacity::system::end;
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
 use crate::cli::swarm::{SwarmOptions, swarm};
@@ -26,9 +25,6 @@ const LINES_MAX: usize = 64;
 
 /// How many of them are its last words.
 const LAST_WORDS: usize = 4;
-
-/// How long a process may take to end that is not waited for any more.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The last lines that a process said, on both outputs.
 type Words = Arc<Mutex<VecDeque<String>>>;
@@ -127,14 +123,7 @@ impl Bots {
 
 impl Drop for Bots {
     fn drop(&mut self) {
-        self.stop();
-        let begun = instant();
-        while self.is_there() && begun.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        // One that has ended by itself is not harmed by it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        end(&mut self.process);
     }
 }
 

@@ -248,23 +248,14 @@ impl Soak<'_> {
         let (now, cpu) = (self.begun.elapsed(), cpu_time());
         let (before, cpu_before) = std::mem::replace(&mut self.sampled, (now, cpu));
         let used = cpu.zip(cpu_before).map_or(Duration::ZERO, |(cpu, before)| cpu.saturating_sub(before));
-        let [p50_millis, p99_millis, max_millis] = count.late_millis;
         let sample = Sample {
             seconds: now.as_secs_f64(),
             memory_bytes: process.memory_bytes,
             handles: process.handles,
             threads: process.threads,
-            p50_millis,
-            p99_millis,
-            max_millis,
             cores: used.as_secs_f64() / (now - before).as_secs_f64().max(0.001),
-            rooms: count.rooms,
-            played: count.played,
-            opened: count.opened,
-            members: count.members,
-            joined: count.joined,
-            skipped: count.skipped,
             disk_bytes: self.data.map_or(0, bytes_under),
+            ..count
         };
         if let Some(csv) = &mut self.csv {
             csv.add(&sample)?;

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use super::SoakOptions;
+use super::sample::Sample;
 use crate::cli::capacity::system::instant;
 use crate::cli::game::Game;
 use crate::cli::options::{CliError, RoomArguments};
@@ -54,19 +55,6 @@ pub(super) fn parts(rooms: u32, bots: u32) -> Vec<Part> {
     let share = |all: u32, number: u32| all / count + u32::from(number < all % count);
     let part = |number: u32| Part { template: format!("soak{}", number + 1), rooms: share(rooms, number), bots: share(bots, number) };
     (0..count).map(part).collect()
-}
-
-/// What the server has counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Count {
-    pub(super) rooms: u64,
-    pub(super) played: u64,
-    pub(super) opened: u64,
-    pub(super) members: u64,
-    pub(super) joined: u64,
-    pub(super) skipped: u64,
-    /// How late ticks began since the last count, in milliseconds: half of them at most so late, 99 of 100, all.
-    pub(super) late_millis: [f64; 3],
 }
 
 /// A host with its rooms.
@@ -116,16 +104,19 @@ impl Rooms {
         self.host.round();
     }
 
-    /// Counts. How late ticks began is told once.
-    pub(super) fn count(&mut self) -> Count {
+    /// What the host tells of a sample. How late ticks began is told once.
+    pub(super) fn count(&mut self) -> Sample {
         let (late, totals) = (self.host.take_pace(|_| true).late, self.host.totals());
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
-        let mut count = Count {
+        let [p50_millis, p99_millis, max_millis] = [late.quantile(0.5), late.quantile(0.99), late.max()].map(millis);
+        let mut count = Sample {
+            p50_millis,
+            p99_millis,
+            max_millis,
             opened: self.opened.load(Ordering::Relaxed),
             joined: totals.counters.joined,
             skipped: totals.pace.skipped,
-            late_millis: [late.quantile(0.5), late.quantile(0.99), late.max()].map(millis),
-            ..Count::default()
+            ..Sample::default()
         };
         for members in self.host.rooms().iter().map(|room| room.status.members) {
             count.rooms += 1;
