@@ -2,11 +2,30 @@
 
 import { Failure, find, host, make, roomTime, say } from "./host.js";
 
+// Who waits for an answer, if anybody does.
+let waiting = null;
+
+/** Ends the question that is open. What browsers tell of a dialog that closed may come when the next one is open. */
+function answer(said) {
+  const resolve = waiting;
+  waiting = null;
+  find("ask").close();
+  resolve?.(said);
+}
+
 // Not a submit button: the first of those is what Enter presses.
-find("ask-no").addEventListener("click", () => find("ask").close("no"));
+find("ask-no").addEventListener("click", () => answer(false));
+find("ask-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  answer(true);
+});
+// By Escape, for instance.
+find("ask").addEventListener("close", () => {
+  if (!find("ask").open) answer(false);
+});
 
 /** Asks whether something is to be done. Gives what was filled in, or nothing. */
-export function ask({ title, text, yes, fields = [], isGrave = false }) {
+export async function ask({ title, text, yes, fields = [], isGrave = false }) {
   const dialog = find("ask");
   find("ask-title").textContent = title;
   find("ask-text").textContent = text;
@@ -22,15 +41,12 @@ export function ask({ title, text, yes, fields = [], isGrave = false }) {
     return [make("label", {}, label, input), name, input];
   });
   find("ask-fields").replaceChildren(...made.map(([label]) => label));
-  dialog.returnValue = "no";
   dialog.showModal();
   (made[0]?.[2] ?? find("ask-yes")).focus();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      const said = dialog.returnValue === "yes";
-      resolve(said ? Object.fromEntries(made.map(([, name, input]) => [name, input.value])) : null);
-    }, { once: true });
+  const said = await new Promise((resolve) => {
+    waiting = resolve;
   });
+  return said ? Object.fromEntries(made.map(([, name, input]) => [name, input.value])) : null;
 }
 
 /** Does something, and says what came of it. */
