@@ -1,38 +1,67 @@
-//! What the system says of this process.
+//! What the system says of this process. `cli` has this file, too: it measures also in builds without the admin server.
 
 use std::time::Duration;
 
 /// What a process takes. What the system does not tell is missing.
 #[derive(Debug, Default)]
 pub(super) struct Process {
+    /// See [`processor`].
     pub(super) processor: Option<Duration>,
+    /// Its memory that is in the machine's.
     pub(super) resident_bytes: Option<u64>,
+    /// Files, sockets and whatever else it has open.
     pub(super) open_files: Option<u64>,
+    /// How many it may have open.
     pub(super) files_max: Option<u64>,
     pub(super) threads: Option<u64>,
 }
 
 impl Process {
+    /// What it takes now. Goes through all that it has open: not to be asked often.
     pub(super) fn look() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().next()?.parse::<u64>().ok()
-        };
+        // The folder that is read here is one of them.
+        let open_files = std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count().saturating_sub(1) as u64);
         Self {
             processor: processor(),
-            resident_bytes: field("VmRSS:").map(|kilobytes| kilobytes * 1_024),
-            open_files: std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64),
-            files_max: nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
-            threads: field("Threads:"),
+            resident_bytes: field(&status, "VmRSS:").map(|kilobytes| kilobytes * 1_024),
+            open_files,
+            files_max: files_max(),
+            threads: field(&status, "Threads:"),
         }
     }
 }
 
-fn processor() -> Option<Duration> {
+/// The number in a line of a process's status.
+fn field(status: &str, name: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+/// The time that this process has had of the processor, all its threads together. One call: cheap enough to be asked often.
+#[cfg(unix)]
+pub(super) fn processor() -> Option<Duration> {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
-    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
-    u64::try_from(micros(usage.user_time()) + micros(usage.system_time())).ok().map(Duration::from_micros)
+    // Systems differ in the types of the two numbers.
+    let span = |time: nix::sys::time::TimeVal| {
+        let (seconds, micros) = (u64::try_from(time.tv_sec()).ok()?, u64::try_from(time.tv_usec()).ok()?);
+        Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
+    };
+    Some(span(usage.user_time())? + span(usage.system_time())?)
+}
+
+#[cfg(not(unix))]
+pub(super) fn processor() -> Option<Duration> {
+    None
+}
+
+#[cfg(unix)]
+fn files_max() -> Option<u64> {
+    nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
+}
+
+#[cfg(not(unix))]
+fn files_max() -> Option<u64> {
+    None
 }
 
 #[cfg(test)]
@@ -46,5 +75,12 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert!(process.resident_bytes > Some(1_000_000) && process.open_files > Some(2) && process.threads > Some(0), "{process:?}");
         }
+    }
+
+    #[test]
+    fn a_number_is_read_from_its_own_line_and_one_that_is_not_there_is_missing() {
+        let status = "Name:\tgame\nVmRSS:\t  2048 kB\nThreads:\t7\n";
+        assert_eq!((field(status, "VmRSS:"), field(status, "Threads:")), (Some(2_048), Some(7)));
+        assert_eq!((field(status, "VmSwap:"), field(status, "Name:")), (None, None));
     }
 }

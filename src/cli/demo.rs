@@ -12,6 +12,7 @@ use bevy_ecs::prelude::*;
 use super::game::{BotBrain, Game};
 use super::options::{BotOptions, CliError, ClientArguments, DemoOptions};
 use super::serve::{link_server, room_time, say, stop_flag, story_line};
+use super::system::instant;
 use crate::client::{Connection, ConnectionState, Credentials, Replica, UdpTransport, replica_state};
 use crate::host::gateway::{Access, GatewayCounters, GatewayLimits, ShardConfig};
 use crate::host::{HostCounters, HostLimits, KeepOptions, Lobby, Server};
@@ -80,11 +81,6 @@ pub(super) fn hang_up(app: &mut App) {
     app.world_mut().resource_mut::<Connection>().leave();
     app.update();
     app.world_mut().resource_mut::<UdpTransport>().hang_up();
-}
-
-#[expect(clippy::disallowed_methods, reason = "bots play in real time")]
-pub(super) fn instant() -> Instant {
-    Instant::now()
 }
 
 /// Sleeps until the next round.

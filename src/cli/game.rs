@@ -166,7 +166,7 @@ impl Game {
             // Its file has a say.
             Verb::Serve(_) | Verb::Config(_) => {}
             // It goes until the host falls behind, and tells of it in its own words.
-            Verb::Capacity(_) => drop(start_log(&format!("roomkeeper::host::server=error,{filter}"), format)?),
+            Verb::Capacity(_) => drop(start_log(&format!("roomkeeper::host::complaints=error,{filter}"), format)?),
             _ => drop(start_log(&filter, format)?),
         }
         match &cli.verb {

@@ -5,6 +5,7 @@
 //! May use: everything. Prints: nothing else in the library does.
 
 mod aside;
+mod beat;
 mod capacity;
 mod config;
 mod demo;
@@ -13,13 +14,19 @@ mod game;
 mod handlers;
 mod ledger;
 mod options;
+// One file for both: what measures is also in builds without the admin server.
+#[cfg_attr(all(feature = "admin", unix), expect(clippy::duplicate_mod, reason = "whether there is an admin server depends on features"))]
+#[path = "../admin/process.rs"]
+mod process;
 mod processor;
 mod recorded;
 mod serve;
 mod signals;
 mod simulate;
 mod soak;
+mod svg;
 mod swarm;
+mod system;
 #[cfg(feature = "terminal")]
 mod view;
 mod watch;

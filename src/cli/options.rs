@@ -12,7 +12,7 @@ use super::config::{ConfigError, ConfigOptions, ServeFlags};
 use super::game::Game;
 use super::ledger::{LedgerOptions, SnippetOptions};
 use super::simulate::SimulateOptions;
-use super::soak::SoakOptions;
+use super::soak::{BotsOptions, SoakOptions};
 use super::swarm::SwarmOptions;
 #[cfg(feature = "terminal")]
 use super::view::PlayOptions;
@@ -203,7 +203,7 @@ pub(super) enum Verb {
     Soak(SoakOptions),
     /// Be the bots of `soak`, until the standard input ends.
     #[command(hide = true)]
-    SoakBots(SwarmOptions),
+    SoakBots(BotsOptions),
     /// Simulate clusters of hosts and players, as fast as it goes, with crashes, stalls, bad links and hostile players; and check what must hold.
     Simulate(SimulateOptions),
     /// List the handlers: what decides each command, what applies each fact, and what that does to components.

@@ -15,10 +15,10 @@ use super::fleet::Fleet;
 use super::game::{Game, start_log};
 use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives, TokenOptions};
 use super::signals;
-#[cfg(feature = "admin")]
+#[cfg(all(feature = "admin", unix))]
 use crate::admin::{Admin, AdminKey, AdminOptions, KeyError, Tokens};
 use crate::client::unix_time;
-use crate::host::gateway::{Access, KEYS_MAX, ShardConfig, threads_for};
+use crate::host::gateway::{Access, KEYS_MAX, ShardConfig};
 use crate::host::{
     self, Host, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, RoomInfo, Server, ServerError, ShareOptions, Tally,
     TickReport, TokenIssuer,
@@ -71,6 +71,8 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     let keys = config.listen.key.as_deref().map(read_or_make_keys).transpose()?.unwrap_or_default();
     Fleet::prepare(&mut config)?;
     let mut host = Host::bind(&shard_config(&config, &keys), host_options(&config))?;
+    // Fewer may come where threads can't share a port.
+    config.limits = *host.limits();
     host.accept_keys(&keys);
     if let Some(conditions) = &config.link.conditions {
         let bad = |error: LinkParseError| CliError::Argument { what: "link.conditions".to_owned(), detail: error.to_string() };
@@ -106,6 +108,10 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     let fleet = Fleet::join(&config, host.handle())?;
     // Half of the time to say goodbye, half to write what is left.
     host.run(&stop, config.stop.within / 2);
+    if host.ousted().is_some() {
+        // No signal has set it a time, and a room that does not return from its game's code would keep it for ever.
+        signals::end_after(config.stop.within);
+    }
     drop(admin);
     let kept = host.stop_keeping();
     fleet.leave();
@@ -121,18 +127,21 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
         pace.late.max(),
         pace.skipped
     ));
-    let given_up = kept.and_then(|kept| kept.given_up);
-    given_up.map_or(Ok(()), |reason| Err(CliError::Lost(reason)))
+    what_came_of_it(host.ousted(), kept.and_then(|kept| kept.given_up))
+}
+
+/// How a server has ended: by why another process has its name, if one has, and by why it could not store what happened last, if so.
+fn what_came_of_it(ousted: Option<&str>, given_up: Option<String>) -> Result<(), CliError> {
+    let lost = given_up.map(CliError::Lost);
+    let Some(why) = ousted else { return lost.map_or(Ok(()), Err) };
+    let lost = lost.map_or_else(String::new, |lost| format!("; {lost}"));
+    Err(CliError::Argument { what: "share.host".to_owned(), detail: format!("{why}{lost}") })
 }
 
 fn host_options(config: &Config) -> HostOptions {
-    let threads = match config.listen.gateway_threads {
-        0 => threads_for(config.limits.sessions_max),
-        threads => threads.into(),
-    };
     HostOptions {
         limits: config.limits,
-        gateway_threads: threads,
+        gateway_threads: config.listen.gateway_threads.into(),
         room_threads: config.hosting.room_threads.into(),
         rest_after: config.hosting.rest_after,
         announce_stop: config.stop.announce,
@@ -203,7 +212,7 @@ fn reached_at(config: &Config, address: SocketAddr) -> Vec<SocketAddr> {
     if public.is_empty() { vec![address] } else { public.clone() }
 }
 
-#[cfg(feature = "admin")]
+#[cfg(all(feature = "admin", unix))]
 fn admin_key(path: &Path) -> Result<AdminKey, CliError> {
     if !path.exists() {
         make_key(path)?;
@@ -213,7 +222,7 @@ fn admin_key(path: &Path) -> Result<AdminKey, CliError> {
 }
 
 /// Lets the server be looked into, if that is wanted; it ends when what is given is dropped. Beside it what tells it another key for tokens.
-#[cfg(feature = "admin")]
+#[cfg(all(feature = "admin", unix))]
 fn administrate(
     game: &Game,
     config: &Config,
@@ -236,9 +245,10 @@ fn administrate(
     Ok((Some(Box::new(admin)), Box::new(move |key| tokens.iter().for_each(|tokens| tokens.use_key(key)))))
 }
 
-#[cfg(not(feature = "admin"))]
+#[cfg(not(all(feature = "admin", unix)))]
 fn administrate(_: &Game, config: &Config, _: &mut Host, _: Logs, _: Option<TokenIssuer>) -> Result<(Looking, KeyOfTokens), CliError> {
-    let detail = "this server was built without the feature `admin`".to_owned();
+    let why = if cfg!(unix) { "this server was built without the feature `admin`" } else { "there is no admin server on this system" };
+    let detail = why.to_owned();
     let none: KeyOfTokens = Box::new(|_| ());
     config.admin.bind.map_or(Ok((None, none)), |_| Err(CliError::Argument { what: "admin.bind".to_owned(), detail }))
 }
@@ -455,4 +465,22 @@ fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     }
     file.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_whose_name_another_process_has_says_also_what_it_could_not_store() {
+        let said = |ousted: Option<&str>, given_up: Option<&str>| {
+            let came = what_came_of_it(ousted, given_up.map(str::to_owned));
+            came.map_err(|error| error.to_string()).err()
+        };
+        assert_eq!(said(None, None), None);
+        assert_eq!(said(None, Some("no disk")).as_deref(), Some("what happened last could not be stored: no disk"));
+        assert_eq!(said(Some("it is gone"), None).as_deref(), Some("share.host: it is gone"));
+        let both = "share.host: it is gone; what happened last could not be stored: no disk";
+        assert_eq!(said(Some("it is gone"), Some("no disk")).as_deref(), Some(both));
+    }
 }

@@ -53,8 +53,8 @@ pub(super) fn watch(within: Duration, _reload: Option<Reload>) -> Result<Arc<Ato
     Ok(stop)
 }
 
-/// Ends the process if it has not ended by itself by then.
-fn end_after(within: Duration) {
+/// Ends the process if it has not ended by itself by then, whatever hangs. For a server that stops though no signal told it to, as for one that was told.
+pub(super) fn end_after(within: Duration) {
     let wait = move || {
         std::thread::sleep(within);
         tracing::error!(?within, "it had not stopped in time; what happened last may not be stored");
@@ -62,5 +62,30 @@ fn end_after(within: Duration) {
     };
     if let Err(error) = std::thread::Builder::new().name("stop".to_owned()).spawn(wait) {
         tracing::warn!(%error, "nothing watches over how long the stop takes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const HANGS: &str = "ROOMKEEPER_TEST_HANGS";
+
+    /// Not a test by itself: what the process does that the next test starts. It hangs, for longer than it may.
+    #[test]
+    fn a_process_that_hangs() {
+        if std::env::var_os(HANGS).is_some() {
+            end_after(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_secs(30));
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_to_end_ends_though_it_hangs() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "cli::signals::tests::a_process_that_hangs"]).env(HANGS, "1");
+        assert_eq!(command.output().unwrap().status.code(), Some(1));
     }
 }

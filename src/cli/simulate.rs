@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::demo::instant;
 use super::game::Game;
 use super::options::CliError;
 use super::serve::say;
+use super::system::instant;
 use crate::protocol::limits::{TICK_MILLIS, TICKS_PER_SECOND};
 use crate::room::Level;
 use crate::sim::{Cluster, ClusterSize, Failure, Tally};

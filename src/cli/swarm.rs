@@ -2,32 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::*;
 use clap::Args;
 
-use super::demo::{Player, instant};
+use super::beat::{Beat, FRAME_BEATS};
+use super::demo::Player;
 use super::game::Game;
 use super::options::{CliError, ClientArguments};
 use super::recorded::{Part, parts, player_of};
 use super::serve::{say, stop_flag};
+use super::system::{instant, raise_files};
 use crate::client::{Connection, Replica, ShownTime};
-use crate::host::Durations;
+use crate::host::{Durations, Priority, give_way};
 use crate::predict::Prediction;
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{Accepted, CommandId, Rejected};
 use crate::room::RoomRng;
 
-/// How often bots take in what came. Their measures are that fine.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-/// How often they think.
+/// How often bots think.
 const THINK_EVERY: Duration = Duration::from_millis(TICK_MILLIS);
 
-/// Between the starts of two bots, so that they don't all think at once.
-const STAGGER: Duration = Duration::from_millis(3);
+/// A bot whose turn comes so little before it is to think thinks then, not a turn later: who has one turn a tick would think every other tick.
+const EARLY: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Args)]
 pub(super) struct SwarmOptions {
@@ -57,6 +56,15 @@ pub(super) struct SwarmOptions {
     /// The match's room, if the folder has more than one.
     #[arg(long, value_name = "ROOM", requires = "from")]
     recorded: Option<String>,
+}
+
+/// How the bots of a process live.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// In so many beats each of them has its turn once. Their measures are that fine.
+    pub(super) turn_beats: usize,
+    /// Their server is on the same machine and comes first: they give way to it, once each was let in or turned away.
+    pub(super) gives_way: bool,
 }
 
 /// The answers that came since the last look.
@@ -90,29 +98,41 @@ struct Bot {
     /// When it came, or is to come.
     since: Instant,
     joined: bool,
+    /// It was let in, or turned away, once at least.
+    tried: bool,
     leaves_at: Option<Instant>,
     thinks_at: Instant,
     asked: BTreeMap<CommandId, Instant>,
 }
 
 pub(super) fn swarm(game: &Game, options: &SwarmOptions) -> Result<(), CliError> {
-    let stop = stop_flag();
+    live(game, options, Manner { turn_beats: FRAME_BEATS, gives_way: false }, &stop_flag())
+}
+
+/// Lets bots come and go until the time is over or they are told to stop. Then they tell what they felt.
+pub(super) fn live(game: &Game, options: &SwarmOptions, manner: Manner, stop: &AtomicBool) -> Result<(), CliError> {
+    // Each takes a socket, and another one while it is not sure that anybody is there.
+    raise_files();
     let parts = match &options.from {
         Some(data) => parts(game, data, options.recorded.as_deref())?,
         None => Vec::new(),
     };
     let started = instant();
     let part = |number: u32| parts.get(number as usize % parts.len().max(1)).cloned();
-    let bot = |number| Bot::new((number, part(number)), options.seed, started + STAGGER * number);
+    let bot = |number| Bot::new((number, part(number)), options.seed, started);
     let mut bots: Vec<Bot> = (0..options.bots).map(bot).collect();
-    let mut felt = Felt::default();
+    let (mut felt, mut beat, mut gives_way) = (Felt::default(), Beat::begin_by_turns(), manner.gives_way);
     let length = Duration::from_secs(options.seconds);
     while !stop.load(Ordering::Relaxed) && started.elapsed() < length {
-        let round = instant();
-        for bot in &mut bots {
-            bot.round(game, options, round, &mut felt)?;
+        let now = instant();
+        for bot in beat.turns(&mut bots, manner.turn_beats) {
+            bot.turn(game, options, (now, &mut beat), &mut felt)?;
         }
-        std::thread::sleep(LOOK_EVERY.saturating_sub(round.elapsed()));
+        if gives_way && bots.iter().all(|bot| bot.tried) {
+            gives_way = false;
+            give_way(Priority::Players);
+        }
+        beat.wait();
     }
     let inside = bots.iter().filter(|bot| bot.joined).count();
     for bot in &mut bots {
@@ -129,7 +149,8 @@ impl Bot {
     fn new((number, part): (u32, Option<Part>), seed: u64, since: Instant) -> Self {
         let rng = RoomRng::new(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number)));
         let (asked, name) = (BTreeMap::new(), format!("swarm{}", number + 1));
-        Self { name, number, part, rng, player: None, since, joined: false, leaves_at: None, thinks_at: since, asked }
+        let (player, joined, tried, leaves_at) = (None, false, false, None);
+        Self { name, number, part, rng, player, since, joined, tried, leaves_at, thinks_at: since, asked }
     }
 
     /// About so long, from half of it to one and a half.
@@ -137,9 +158,10 @@ impl Bot {
         Duration::from_secs_f32(seconds as f32 * (0.5 + self.rng.unit_f32()))
     }
 
-    fn round(&mut self, game: &Game, options: &SwarmOptions, now: Instant, felt: &mut Felt) -> Result<(), CliError> {
+    /// Comes, if it is time to and it may; or takes in what came, thinks, and goes if it is time to.
+    fn turn(&mut self, game: &Game, options: &SwarmOptions, (now, beat): (Instant, &mut Beat), felt: &mut Felt) -> Result<(), CliError> {
         if self.player.is_none() {
-            if now >= self.since {
+            if now >= self.since && beat.lets_in() {
                 self.come(game, options, now)?;
             }
             return Ok(());
@@ -148,10 +170,11 @@ impl Bot {
         let Some(player) = &self.player else { return Ok(()) };
         if player.state().is_over() {
             *felt.lost.entry(player.state().to_string()).or_default() += 1;
+            self.tried = true;
             self.go(felt);
             self.since = now + self.about(options.away.max(1));
         } else if player.state().is_in_room() && !self.joined {
-            self.joined = true;
+            (self.joined, self.tried) = (true, true);
             felt.joins.record(now - self.since);
             self.leaves_at = (options.stay > 0).then(|| now + self.about(options.stay));
         } else if self.leaves_at.is_some_and(|at| now >= at) {
@@ -177,13 +200,13 @@ impl Bot {
     /// Takes in what came, thinks if it is time, and notes what it felt.
     fn look(&mut self, now: Instant, felt: &mut Felt) {
         let Some(player) = &mut self.player else { return };
-        let thinks = self.joined && now >= self.thinks_at;
+        let thinks = self.joined && now + EARLY >= self.thinks_at;
         if thinks {
             self.thinks_at = (self.thinks_at + THINK_EVERY).max(now);
             let before = player.app.world().resource::<Connection>().last_command();
             (player.brain)(player.app.world_mut());
             let after = player.app.world().resource::<Connection>().last_command();
-            self.asked.extend((before.0 + 1..=after.0).map(|id| (CommandId(id), now)));
+            self.asked.extend((before.0..after.0).map(|id| (CommandId(id + 1), now)));
         }
         player.app.update();
         for (id, accepted) in std::mem::take(&mut player.app.world_mut().resource_mut::<Answers>().0) {

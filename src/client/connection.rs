@@ -184,9 +184,15 @@ impl Connection {
         self.inflow.missing()
     }
 
-    /// The number of the last command that was sent; 0 before the first.
+    /// The number of the last command that was sent; before the first, the number after which those of this stay begin: 0 if nobody has left the room.
     pub fn last_command(&self) -> CommandId {
         CommandId(self.last_command)
+    }
+
+    /// How many commands were sent and not answered.
+    #[cfg(feature = "terminal")]
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered.len()
     }
 
     /// True if a packet with that number, as the host counts, is here. For simulations.
@@ -238,7 +244,7 @@ pub enum IssueError {
     #[error("a spectator can't send commands")]
     Spectator,
     /// The numbers of commands are used up.
-    #[error("the {0} commands that a user can send in a room were sent")]
+    #[error("the {0} numbers that commands can have in a room are used up")]
     UsedUp(u32),
 }
 
@@ -493,6 +499,11 @@ fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
         ServerMessage::Batch(batch) => take_batch(world, batch),
         ServerMessage::Private(private) => take_private(world, private),
         ServerMessage::Verdicts { tick, verdicts } => {
+            if verdicts.is_empty() {
+                // A stay begins in which nothing was taken yet, and whose numbers say nothing of what was asked in an earlier one.
+                let unanswered = std::mem::take(&mut world.resource_mut::<Connection>().unanswered);
+                unanswered.into_iter().for_each(|id| world.trigger(Unanswered { id, arrived: false }));
+            }
             for VerdictMessage { id, rejection } in verdicts {
                 if let Some(journal) = &mut world.resource_mut::<Connection>().journal {
                     journal.notes.push(Note::Verdict { id, tick, accepted: rejection.is_none() });

@@ -66,9 +66,10 @@ pub struct ConnectionChanged {
 /// The connection broke before a command was answered, and stands again. No answer will come.
 #[derive(Event, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered {
-    /// The command. Its number is given again to a later one, if it did not arrive.
+    /// The command. Where the client came back to its seat, its number is given again to a later one if it did not arrive.
     pub id: CommandId,
-    /// True if the room has taken it in: what became of it is in its state. False if it never got there, and where the client is in another room
-    /// now than the one that it was sent to: what that one has taken in is not known here, nor is its state.
+    /// True if the room has taken it in: what became of it is in its state. False if it never got there, and where that is not known here: the
+    /// client is in another room now than the one that it was sent to, or its seat was gone and it joined anew. Where the same user played by
+    /// another client meanwhile, whose commands have the same numbers, it may be true of what never got there.
     pub arrived: bool,
 }

@@ -32,7 +32,7 @@ pub(super) fn packets() -> &'static [Vec<u8>] {
             if (2..9).contains(&tick) {
                 let payload: &'static [u8] = if tick % 2 == 0 { &[40] } else { &[3, b's', b'a', b'y', 0, 0] };
                 let command = ClientMessage::Command {
-                    id: CommandId(tick),
+                    id: CommandId(tick - 1),
                     kind: (tick % 2) as usize,
                     seen: None,
                     payload: Bytes::from_static(payload),

@@ -19,6 +19,8 @@ pub(crate) enum Led {
     There(String),
     /// There is none.
     Nowhere,
+    /// No host has it, and this one has no place for it.
+    Full,
     /// Nobody knows.
     Unknown,
 }
@@ -46,28 +48,85 @@ pub(crate) struct Clerk {
     pub(crate) peer: Option<String>,
     /// Where this one is reached.
     pub(crate) here: Option<String>,
+    /// Another process has this host's name by now: the directory gives this one nothing any more.
+    pub(crate) is_ousted: bool,
+    /// How often the directory has failed since all went well.
+    failures: u64,
+    /// It has failed since the last renewal after which others were heard of.
+    has_failed: bool,
+    /// That it fails was told.
+    is_told: bool,
 }
 
 impl Clerk {
     pub(crate) fn new(directory: Box<dyn Directory>, stored: Option<Box<dyn Store>>, host: &str, every: Duration) -> Self {
-        Self { directory, stored, host: host.to_owned(), every, peer: None, here: None }
+        let (peer, here, is_ousted, failures, has_failed, is_told) = Default::default();
+        Self { directory, stored, host: host.to_owned(), every, peer, here, is_ousted, failures, has_failed, is_told }
+    }
+
+    /// Notes if the directory does not answer.
+    fn heard<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &answer {
+            Ok(_) => {}
+            Err(StoreError::Served { .. }) => self.is_ousted = true,
+            Err(_) => (self.failures, self.has_failed) = (self.failures + 1, true),
+        }
+        answer
+    }
+
+    /// Notes that all went well of what is asked again and again. Whatever else fails meanwhile is no news either: only if nothing has, since this was so the last
+    /// time, does the directory answer again.
+    fn answers(&mut self) {
+        if std::mem::take(&mut self.has_failed) {
+            return;
+        }
+        let failures = std::mem::take(&mut self.failures);
+        if std::mem::take(&mut self.is_told) && failures > 1 {
+            tracing::warn!(failures, "the directory answers again");
+        }
+    }
+
+    /// True if a failure is to be told: the first until the directory answers again. Everybody who asks for a room would have it told once more.
+    pub(crate) fn is_news(&mut self) -> bool {
+        !self.is_ousted && !std::mem::replace(&mut self.is_told, true)
     }
 
     /// Where a room is. If it is nowhere, this host takes it where a room of that name may be created, or is stored.
     pub(crate) fn lead(&mut self, room: String, may_create: bool) -> News {
-        let led = self.find_or_claim(&room, may_create).unwrap_or_else(|error| {
-            tracing::warn!(room, %error, "the directory can't say where a room is");
+        let found = self.find_or_claim(&room, may_create);
+        self.led(room, found)
+    }
+
+    /// The same where this host has no place for a room: it takes none.
+    pub(crate) fn lead_elsewhere(&mut self, room: String, may_create: bool) -> News {
+        let found = self.find(&room, may_create).map(|found| found.unwrap_or(Led::Full));
+        self.led(room, found)
+    }
+
+    fn led(&mut self, room: String, found: Result<Led, StoreError>) -> News {
+        let led = self.heard(found).unwrap_or_else(|error| {
+            if self.is_news() {
+                tracing::warn!(room, %error, "the directory can't say where a room is");
+            }
             Led::Unknown
         });
         News::Led(room, led)
     }
 
-    fn find_or_claim(&mut self, room: &str, may_create: bool) -> Result<Led, StoreError> {
+    /// Where a room is that this host may not take. Nothing if it may.
+    fn find(&mut self, room: &str, may_create: bool) -> Result<Option<Led>, StoreError> {
         if let Some(owner) = self.directory.find(room)?.filter(|owner| owner.host != self.host) {
-            return Ok(Led::There(owner.address));
+            return Ok(Some(Led::There(owner.address)));
         }
         if !may_create && !self.is_stored(room)? {
-            return Ok(Led::Nowhere);
+            return Ok(Some(Led::Nowhere));
+        }
+        Ok(None)
+    }
+
+    fn find_or_claim(&mut self, room: &str, may_create: bool) -> Result<Led, StoreError> {
+        if let Some(led) = self.find(room, may_create)? {
+            return Ok(led);
         }
         Ok(match self.directory.claim(room)? {
             Claim::Granted(_) => Led::Here,
@@ -86,8 +145,11 @@ impl Clerk {
 
     /// Gives a room back.
     pub(crate) fn release(&mut self, room: String) -> News {
-        if let Err(error) = self.directory.release(&room) {
-            // Its lease runs out by itself.
+        let released = self.directory.release(&room);
+        // Its lease runs out by itself.
+        if let Err(error) = self.heard(released)
+            && self.is_news()
+        {
             tracing::warn!(room, %error, "a room can't be given back");
         }
         News::Released(room)
@@ -96,7 +158,8 @@ impl Clerk {
     /// Renews the leases, says how full this host is, and takes rooms whose host is gone.
     pub(crate) fn renew(&mut self, load: Load) -> Result<Vec<News>, StoreError> {
         let mut news = Vec::new();
-        let lost = self.directory.renew(load)?;
+        let renewed = self.directory.renew(load);
+        let lost = self.heard(renewed)?;
         if !lost.is_empty() {
             let place = |room: String| {
                 let owner = self.directory.find(&room).ok().flatten().filter(|owner| owner.host != self.host);
@@ -105,17 +168,24 @@ impl Clerk {
             news.push(News::Lost(lost.into_iter().map(place).collect()));
         }
         match self.look_around(load) {
-            Ok(taken) => news.extend(taken),
+            Ok(taken) => {
+                news.extend(taken);
+                self.answers();
+            }
             // What was lost is lost all the same, and who has it is to hear of it.
-            Err(error) => tracing::warn!(%error, "the directory can't say which hosts there are"),
+            Err(error) if self.is_news() => tracing::warn!(%error, "the directory can't say which hosts there are"),
+            Err(_) => {}
         }
         Ok(news)
     }
 
     /// Looks who else there is, and takes rooms whose host is gone.
     fn look_around(&mut self, load: Load) -> Result<Option<News>, StoreError> {
-        let hosts = self.directory.hosts()?;
-        self.here = hosts.iter().find(|entry| entry.host == self.host).map(|entry| entry.address.clone());
+        let hosts = self.directory.hosts();
+        let hosts = self.heard(hosts)?;
+        if self.here.is_none() {
+            self.here = hosts.iter().find(|entry| entry.host == self.host).map(|entry| entry.address.clone());
+        }
         // One that stops says that it has no place at all.
         let has_place = |load: Load| load.rooms < load.rooms_max && load.members < load.members_max;
         let is_there = |entry: &HostEntry| entry.silent < self.every * MISSED_MAX && has_place(entry.load);
@@ -130,8 +200,17 @@ impl Clerk {
         if place == 0 {
             return Ok(None);
         }
-        let taken = self.directory.claim_lapsed(place.min(LAPSED_AT_ONCE))?;
+        let taken = self.directory.claim_lapsed(place.min(LAPSED_AT_ONCE));
+        let taken = self.heard(taken)?;
         Ok((!taken.is_empty()).then(|| News::Taken(taken.into_iter().map(|lease| lease.room).collect())))
+    }
+
+    /// Where the process is reached that has this host's name by now, if the directory says.
+    pub(crate) fn successor(&mut self) -> Option<String> {
+        let hosts = self.directory.hosts().ok()?;
+        let named = hosts.into_iter().find(|entry| entry.host == self.host)?;
+        // It may not have said yet where it is.
+        self.here.as_ref().is_some_and(|here| *here != named.address).then_some(named.address)
     }
 
     /// Gives all rooms back.
@@ -192,6 +271,85 @@ mod tests {
         assert!(matches!(theirs.claim("duel").unwrap(), Claim::Granted(_)));
         let news = clerk.renew(Load::default()).unwrap();
         assert!(matches!(&news[..], [News::Lost(rooms)] if rooms == &[("duel".to_owned(), None)]), "{news:?}");
+    }
+
+    #[test]
+    fn a_host_whose_name_another_process_has_hears_so_and_where_that_one_is_and_takes_nothing_from_it() {
+        let ttl = Duration::from_secs(3_600);
+        let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+        let (leases, shared) = (ours.leases(), ours.clone());
+        let mut clerk = Clerk::new(Box::new(ours), None, "a", ttl / 4);
+        clerk.renew(Load::default()).unwrap();
+        assert!(matches!(clerk.lead("duel".to_owned(), true), News::Led(_, Led::Here)));
+        let mut theirs = shared.join("a", "10.0.0.9:5000");
+        let Claim::Granted(lease) = theirs.claim("duel").unwrap() else { panic!("it has the name, and so the room") };
+        assert!(!clerk.is_ousted, "nobody has asked");
+        let error = clerk.renew(Load::default()).unwrap_err();
+        assert!(matches!(error, StoreError::Served { .. }) && error.to_string().contains("\"a\""), "{error}");
+        assert!(clerk.is_ousted && !clerk.is_news() && leases.held().is_empty());
+        assert_eq!(clerk.successor().as_deref(), Some("10.0.0.9:5000"));
+        for room in ["duel", "hall"] {
+            assert!(matches!(clerk.lead(room.to_owned(), true), News::Led(_, Led::Unknown)));
+        }
+        clerk.take_lapsed(Load { rooms_max: 9, ..Load::default() }).unwrap_err();
+        clerk.leave();
+        assert_eq!(theirs.find("duel").unwrap().map(|owner| owner.token), Some(lease.token));
+        assert!(theirs.find("hall").unwrap().is_none());
+        assert!(theirs.hosts().unwrap().iter().any(|entry| entry.host == "a" && entry.address == "10.0.0.9:5000"));
+    }
+
+    #[test]
+    fn that_the_directory_fails_is_told_once_until_it_answers_again() {
+        let mut clerk = Clerk::new(Box::new(MemoryDirectory::new("a", "", Duration::from_secs(9))), None, "a", Duration::from_secs(1));
+        for _ in 0..2 {
+            let mut told = 0;
+            for _ in 0..100 {
+                clerk.heard::<()>(Err(StoreError::Stopped)).unwrap_err();
+                told += u32::from(clerk.is_news());
+            }
+            assert_eq!((told, clerk.failures), (1, 100));
+            // Whatever failed may fail again, as long as nothing but this goes well.
+            clerk.renew(Load::default()).unwrap();
+            assert!(clerk.is_told && clerk.failures == 100);
+            clerk.renew(Load::default()).unwrap();
+            assert!(!clerk.is_told && clerk.failures == 0);
+        }
+    }
+
+    #[test]
+    fn what_keeps_failing_while_leases_are_renewed_is_told_once() {
+        let ttl = Duration::from_secs(3_600);
+        let mut clerk = Clerk::new(Box::new(Breaks(MemoryDirectory::new("a", "", ttl))), None, "a", ttl / 4);
+        clerk.renew(Load::default()).unwrap();
+        assert!(clerk.is_told, "it can't say which hosts there are");
+        for _ in 0..3 {
+            clerk.renew(Load::default()).unwrap();
+            clerk.release("duel".to_owned());
+            assert!(!clerk.is_news());
+        }
+        assert_eq!(clerk.failures, 4);
+        // The same where only those hear so who ask for rooms.
+        let mut clerk = Clerk::new(Box::new(MemoryDirectory::new("a", "", ttl)), None, "a", ttl / 4);
+        let mut told = 0;
+        for _ in 0..3 {
+            clerk.heard::<()>(Err(StoreError::Stopped)).unwrap_err();
+            told += u32::from(clerk.is_news());
+            clerk.renew(Load::default()).unwrap();
+        }
+        assert_eq!((told, clerk.failures), (1, 3));
+    }
+
+    #[test]
+    fn a_host_without_a_place_says_where_rooms_are_and_takes_none() {
+        let ttl = Duration::from_secs(3_600);
+        let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+        let mut theirs = ours.join("b", "10.0.0.2:5000");
+        assert!(matches!(theirs.claim("hall").unwrap(), Claim::Granted(_)));
+        let mut clerk = Clerk::new(Box::new(ours), None, "a", ttl / 4);
+        assert!(matches!(clerk.lead_elsewhere("duel".to_owned(), true), News::Led(_, Led::Full)));
+        assert!(matches!(clerk.lead_elsewhere("nowhere".to_owned(), false), News::Led(_, Led::Nowhere)));
+        assert!(matches!(clerk.lead_elsewhere("hall".to_owned(), true), News::Led(_, Led::There(there)) if there == "10.0.0.2:5000"));
+        assert!(theirs.rooms().unwrap().iter().map(|entry| entry.room.as_str()).eq(["hall"]), "no other was ever claimed");
     }
 
     #[test]

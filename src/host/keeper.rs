@@ -70,6 +70,8 @@ pub struct Keeper {
     /// By room: the protocol that it is stored by. They outlive the rooms, whose past may still be watched.
     protocols: BTreeMap<String, Arc<Protocol>>,
     past: Option<Arc<PastReader>>,
+    /// That there is none was told: it is tried again whenever somebody wants it.
+    is_past_missed: bool,
     answers: Answers,
     #[cfg(feature = "nats")]
     publisher: Option<Publisher>,
@@ -220,6 +222,7 @@ impl Keeper {
             found,
             protocols,
             past: None,
+            is_past_missed: false,
             answers: channel(),
             #[cfg(feature = "nats")]
             publisher: None,
@@ -388,7 +391,10 @@ impl Keeper {
         if self.past.is_none() {
             match self.reader.reader() {
                 Ok(reader) => self.past = Some(Arc::new(PastReader::start(reader))),
-                Err(error) => tracing::error!(%error, "the past of rooms can't be read"),
+                Err(error) if !std::mem::replace(&mut self.is_past_missed, true) => {
+                    tracing::error!(%error, "the past of rooms can't be read");
+                }
+                Err(_) => {}
             }
         }
         self.past.clone()

@@ -84,7 +84,8 @@ pub struct HostCounters {
     pub returned: u64,
     /// Messages that were malformed.
     pub malformed: u64,
-    /// Messages that were well-formed but had no place where they came: a command before the welcome, a second hello.
+    /// Messages that were well-formed but had no place where they came: a command before the welcome, a second hello, a command whose
+    /// number leaves some out.
     pub out_of_turn: u64,
     /// Connections that were closed for their mistakes, or because they took no answers.
     pub kicked: u64,

@@ -4,35 +4,30 @@
 //!
 //! May use: protocol, net, room, store. It reads the clock and runs threads, as the store, `admin` and `cli` do; rooms and the lobby do neither.
 
-#[cfg(all(unix, feature = "agones"))]
+#[cfg(feature = "agones")]
 pub mod agones;
 mod backtest;
-#[cfg(unix)]
 mod bans;
 pub(crate) mod clerk;
 mod clock;
+mod complaints;
 mod delivery;
 pub mod gateway;
-#[cfg(unix)]
 mod handle;
-#[cfg(unix)]
 mod hosting;
 mod keeper;
 mod limits;
 mod lobby;
 mod logs;
-#[cfg(unix)]
 mod overview;
 mod pace;
 mod pacer;
 mod past;
 mod priority;
 mod rerun;
-#[cfg(unix)]
 mod scheduler;
 mod server;
 mod session;
-#[cfg(unix)]
 mod task;
 mod token;
 mod view;
@@ -40,17 +35,13 @@ mod view;
 #[cfg(feature = "client")]
 pub(crate) use self::backtest::level_file;
 pub use self::backtest::{Backtest, BacktestError, Counts, Occurrences, Outcomes, StartEdit, TriedRoom, backtest};
-#[cfg(unix)]
 pub use self::bans::Ban;
-#[cfg(unix)]
 pub use self::handle::{HostHandle, OrderError, RoomInfo};
-#[cfg(unix)]
 pub use self::hosting::{Host, HostOptions, ShareOptions, Template};
 pub use self::keeper::{KeepError, KeepOptions, Keeper, header_of, options_of, rebuild};
 pub use self::limits::{HostCounters, HostLimits};
 pub use self::lobby::{Lobby, PastAnswer, PastRequest, TickReport};
 pub use self::logs::{LogError, LogFormat, Logs, check_filter};
-#[cfg(unix)]
 pub use self::overview::{MemberInfo, Overview, StoreStatus, Tally, Traffic, Way, Ways};
 pub use self::pace::{Durations, Pace};
 pub use self::pacer::{CATCH_UP_TICKS_MAX, Due, Pacer};
@@ -59,7 +50,6 @@ pub(crate) use self::priority::{Priority, give_way};
 pub use self::rerun::{Difference, Edit, FromFacts, Rerun, fork, rebuild_from_facts, rerun};
 pub use self::server::{Server, ServerError};
 pub use self::session::{ConnectionId, Visitor};
-#[cfg(unix)]
 pub use self::task::{OnTick, RoomStatus};
 pub use self::token::{HostKey, TokenError, TokenIssuer};
 pub use self::view::{ViewError, view_of};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::clock::{instant, unix_time};
+use super::complaints::Complaints;
 use super::gateway::Access;
 use super::gateway::{BindError, Gateway, GatewayCounters, GatewayEvent, ShardConfig};
 use super::keeper::{AUDIT_EVERY, KeepError, KeepOptions, Keeper};
@@ -81,6 +82,7 @@ pub struct Server {
     halted: bool,
     /// How long the members have to hear that it stops.
     farewell: Duration,
+    complaints: Complaints,
 }
 
 impl Server {
@@ -113,6 +115,7 @@ impl Server {
             pasts: Pacer::new(Duration::ZERO, PAST_PHASE),
             halted: false,
             farewell: FAREWELL,
+            complaints: Complaints::default(),
         })
     }
 
@@ -233,9 +236,10 @@ impl Server {
             if now_due.skipped > 0 {
                 self.skipped += now_due.skipped;
                 self.pace.skipped += now_due.skipped;
-                tracing::warn!(room = name, skipped = now_due.skipped, late = ?now_due.late, "the host fell behind; room time stood still");
+                self.complaints.fell_behind(name, now_due, now);
             }
         }
+        self.complaints.tell(now);
         let any_due = !due.is_empty();
         if any_due {
             self.attend_store();
@@ -350,6 +354,7 @@ impl Server {
 
     /// Tells everybody that the host stops, and lets nobody in meanwhile.
     fn farewell(&mut self) {
+        self.complaints.tell(Duration::MAX);
         self.lobby.shut_down();
         let begun = instant();
         // Who comes now is told too, but not waited for: newcomers could keep it from ending.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::complaints::Complaints;
 use super::gateway::Outlet;
 use super::keeper::{AUDIT_EVERY, KeptRoom, store_behind};
 use super::limits::HostCounters;
@@ -188,6 +189,8 @@ pub(super) struct Weather {
     pub(super) halted: AtomicBool,
     /// What this host was leased, if it shares rooms. Rooms ask by themselves: whoever leads the host may be busy when leases run out.
     pub(super) leases: OnceLock<Leases>,
+    /// What rooms complain of.
+    pub(super) complaints: Complaints,
 }
 
 impl Weather {
@@ -317,7 +320,7 @@ impl Task {
         if due.skipped > 0 {
             lock(&self.berth.pace).skipped += due.skipped;
             lock(&self.berth.status).pace.skipped += due.skipped;
-            tracing::warn!(room = self.berth.name, skipped = due.skipped, late = ?due.late, "a room fell behind; its time stood still");
+            self.weather.complaints.fell_behind(&self.berth.name, due, now);
         }
         let stands = self.weather.halts(&self.berth.name, self.token) || self.ending.is_some() || self.handing.is_some();
         let ticks = match self.paused {
@@ -337,7 +340,8 @@ impl Task {
             let begins = clock();
             let late = (due.late + begins.saturating_sub(now)).saturating_sub(RoomClock::STEP * nth);
             self.tick();
-            self.note_pace(late, clock().saturating_sub(begins));
+            let ends = clock();
+            self.note_pace(late, ends.saturating_sub(begins), ends);
         }
         if ticks == 0 {
             self.lobby.serve_standing();
@@ -437,7 +441,7 @@ impl Task {
         }
     }
 
-    fn note_pace(&mut self, late: Duration, busy: Duration) {
+    fn note_pace(&mut self, late: Duration, busy: Duration, now: Duration) {
         let mut pace = lock(&self.berth.pace);
         pace.late.record(late);
         pace.busy.record(busy);
@@ -450,12 +454,13 @@ impl Task {
             true => self.mean >= QUICK_BELOW,
             false => self.mean >= SLOW_ABOVE || busy >= SLOW_AT_ONCE,
         };
-        if self.is_slow && !status.is_slow {
+        let was_slow = std::mem::replace(&mut status.is_slow, self.is_slow);
+        drop(status);
+        if self.is_slow && !was_slow {
             // So that it is not back at once.
             self.mean = self.mean.max(busy);
-            tracing::warn!(room = self.berth.name, ?busy, "a room takes long; it is run apart from the others");
+            self.weather.complaints.takes_long(&self.berth.name, busy, now);
         }
-        status.is_slow = self.is_slow;
     }
 
     fn show_pasts(&mut self) {

@@ -108,10 +108,14 @@ impl DatagramSocket for NoSocket {
     }
 }
 
+/// What Windows says of a datagram that is longer than the buffer: others cut it. It is gone.
+const TOO_LONG: i32 = 10_040;
+
 /// True for an error that says something of an earlier datagram, not that there is none. Some systems report here that one could
 /// not be delivered.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
-    is_refused(error) || error.kind() == io::ErrorKind::Interrupted
+    let was_too_long = cfg!(windows) && error.raw_os_error() == Some(TOO_LONG);
+    is_refused(error) || was_too_long || error.kind() == io::ErrorKind::Interrupted
 }
 
 /// True for an error that says that nobody listens where an earlier datagram went.

@@ -13,7 +13,7 @@ use super::roster::read_uuid;
 use super::speed::Speed;
 
 /// The version of this format. Two that differ don't connect.
-pub const WIRE_VERSION: u64 = 7;
+pub const WIRE_VERSION: u64 = 8;
 
 /// The first byte of [`ServerMessage::Private`].
 pub(crate) const PRIVATE_MESSAGE: u8 = 7;
@@ -47,7 +47,7 @@ pub enum ClientMessage {
     },
     /// A command.
     Command {
-        /// The client's number for it.
+        /// The client's number for it: one more than the last that it said, or that the welcome told.
         id: CommandId,
         /// The kind, as an index into the protocol.
         kind: usize,
@@ -214,7 +214,8 @@ pub enum ServerMessage {
         name: String,
         /// The client's user; the nil id for a spectator.
         user: EntityId,
-        /// The number of the last command that the room took of this user; a client that comes back goes on after it.
+        /// The number of the last command that the room took of this user; of one who joins anew, one above those of all who have left. The client
+        /// goes on after it.
         last_command: CommandId,
     },
     /// The client is not let in, or not kept.
@@ -229,7 +230,8 @@ pub enum ServerMessage {
     Verdicts {
         /// The tick.
         tick: RoomTick,
-        /// In the order of the commands.
+        /// In the order of the commands. None at all, before the welcome: nothing was taken of the user since it joined, so nothing that its client
+        /// asked before will be answered.
         verdicts: Vec<VerdictMessage>,
     },
     /// What this client is told of a tick beside the batch for all; if that batch follows, both are applied as one.

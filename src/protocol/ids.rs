@@ -52,12 +52,13 @@ impl EntityId {
 
     /// The id that a room gives the `serial`-th entity that it names itself. A UUIDv8: the room's own bits, then the serial.
     pub fn minted(room: RoomId, serial: u64) -> Self {
-        let mut bytes = *room.0.as_bytes();
-        if let Some(tail) = bytes.last_chunk_mut::<6>() {
-            let [_, _, low @ ..] = serial.to_be_bytes();
-            *tail = low;
-        }
-        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+        // As one number: put together from bytes, each id is read back from memory before its bytes have arrived there, which is
+        // most of what a replica takes to enter the entities of a snapshot.
+        const SERIAL: u128 = (1 << 48) - 1;
+        const VERSION: u128 = 0xF << 76;
+        const VARIANT: u128 = 0b11 << 62;
+        let bits = (room.0.as_u128() & !(SERIAL | VERSION | VARIANT)) | (8 << 76) | (0b10 << 62) | (u128::from(serial) & SERIAL);
+        Self(Uuid::from_u128(bits))
     }
 
     /// The serial number, if a room minted the id.
@@ -68,7 +69,7 @@ impl EntityId {
     }
 
     /// The id of the `nth` entity that a command of `author` creates: the same on the client, which may create it ahead,
-    /// and in the room.
+    /// and in the room. No other command of the room's life gives it.
     pub fn of_command(author: Self, command: CommandId, nth: u32) -> Self {
         let [a, b, c, d] = command.0.to_be_bytes();
         let [e, f, g, h] = nth.to_be_bytes();
@@ -272,12 +273,44 @@ impl fmt::Display for FactSeq {
     }
 }
 
-/// The number that a client gives its own command: 1, 2, 3, ... A number that the room has seen is not obeyed again.
+/// The number that a client gives its own command: one more than that of the one before. A number that the room has seen is not obeyed again.
+///
+/// The first of a stay follows the number that the welcome tells. Where nobody has left yet that is 0; else it is above the numbers of all who have,
+/// but at most 2^31 - 1, so that no number of a user comes twice in a room's life before that user's own commands are more than 2^31: a year of
+/// sixty a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CommandId(pub u32);
+
+impl CommandId {
+    /// The highest number at which a stay begins: half of all numbers are everybody's own, whatever others used up.
+    pub(crate) const STAY_MAX: Self = Self(u32::MAX / 2);
+
+    /// At which number stays begin where this was somebody's last who left.
+    pub(crate) fn stay_after(self) -> Self {
+        Self(self.0.saturating_add(1)).min(Self::STAY_MAX)
+    }
+}
 
 impl fmt::Display for CommandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_minted_id_is_the_rooms_own_bits_then_the_serial_as_a_uuid_of_version_8(room: u128, serial: u64) {
+            let room = RoomId::from_uuid(Uuid::from_u128(room));
+            let mut bytes = *room.0.as_bytes();
+            bytes[10..].copy_from_slice(&serial.to_be_bytes()[2..]);
+            let id = EntityId::minted(room, serial);
+            prop_assert_eq!(id.as_uuid(), uuid::Builder::from_custom_bytes(bytes).into_uuid());
+            prop_assert_eq!(id.serial_in(room), Some(serial & ((1 << 48) - 1)));
+        }
     }
 }

@@ -22,7 +22,7 @@ pub struct Issued<C> {
     pub author: Entity,
     /// The author. Stamped by the room; nothing that a client says changes it.
     pub author_id: EntityId,
-    /// The number that the author's client gave it.
+    /// The number that the author's client gave it. Of a [`Join`] the one at which the stay begins, which no command has.
     pub id: CommandId,
     /// The tick that runs.
     pub tick: RoomTick,
@@ -32,7 +32,8 @@ pub struct Issued<C> {
 }
 
 impl<C> Issued<C> {
-    /// An id for the `nth` entity that this command creates, for the fact to name. The author's client knows the same id.
+    /// An id for the `nth` entity that this command creates, for the fact to name. The author's client knows the same id. No other command of the
+    /// room's life gives it, also if its author leaves and comes again: see [`CommandId`].
     pub fn new_id(&self, nth: u32) -> EntityId {
         EntityId::of_command(self.author_id, self.id, nth)
     }

@@ -27,12 +27,15 @@ use crate::protocol::{
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Member {
     last_command: CommandId,
+    /// Nothing was taken of it since it came.
+    is_silent: bool,
     commands_this_tick: usize,
 }
 
 impl Member {
-    pub(crate) fn with_last_command(last_command: CommandId) -> Self {
-        Self { last_command, commands_this_tick: 0 }
+    /// A user whose numbers go on after one: of whom nothing was taken since it came, or that one last.
+    pub(crate) fn at(last_command: CommandId, is_silent: bool) -> Self {
+        Self { last_command, is_silent, commands_this_tick: 0 }
     }
 }
 
@@ -40,6 +43,8 @@ impl Member {
 #[derive(Resource, Default, Debug)]
 pub struct Members {
     pub(crate) by_id: BTreeMap<EntityId, Member>,
+    /// The number at which the next stay begins: above those of all who have left. One number for all of them, so it takes no memory for each.
+    pub(crate) next_stay: CommandId,
 }
 
 impl Members {
@@ -48,9 +53,16 @@ impl Members {
         self.by_id.keys().copied()
     }
 
-    /// The number of the last command that the room took of a user.
+    /// The number of the last command that the room took of a user; of who has said nothing yet, the number at which its stay began. Its next
+    /// command has the one after it.
     pub fn last_command(&self, user: EntityId) -> CommandId {
         self.by_id.get(&user).map_or(CommandId(0), |member| member.last_command)
+    }
+
+    /// True if nothing was taken of a user since it joined.
+    #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host asks"))]
+    pub(crate) fn is_silent(&self, user: EntityId) -> bool {
+        self.by_id.get(&user).is_some_and(|member| member.is_silent)
     }
 
     /// True if the user joined.
@@ -96,7 +108,9 @@ fn join(world: &mut World, user: EntityId, name: &str) -> Verdict {
     };
     match decision {
         Ok(facts) => {
-            world.resource_mut::<Members>().by_id.insert(user, Member::default());
+            let mut members = world.resource_mut::<Members>();
+            let begins = members.next_stay;
+            members.by_id.insert(user, Member::at(begins, true));
             let joined = Payload(UserJoined { user, name: name.to_owned() });
             record(world, Box::new(joined), Origin { author: Some(user), ..Origin::new(Producer::User) });
             for fact in facts.0 {
@@ -122,15 +136,17 @@ fn decide_join(world: &mut World, user: EntityId, name: &str) -> Decision {
         return Ok(super::decision::Facts::new());
     };
     let command: Box<dyn std::any::Any + Send + Sync> = Box::new(Join { user, name: name.to_owned() });
-    let tick = world.resource::<RoomClock>().tick;
-    let issue = Issued { command, author: Entity::PLACEHOLDER, author_id: user, id: CommandId(0), tick, seen: SeenTick::of(tick) };
+    let (tick, id) = (world.resource::<RoomClock>().tick, world.resource::<Members>().next_stay);
+    let issue = Issued { command, author: Entity::PLACEHOLDER, author_id: user, id, tick, seen: SeenTick::of(tick) };
     let decision = handler.decide(world, issue);
     world.resource_mut::<Rules>().handlers.insert(TypeId::of::<Join>(), handler);
     decision
 }
 
 fn leave(world: &mut World, user: EntityId, reason: LeaveReason) -> Option<Verdict> {
-    world.resource_mut::<Members>().by_id.remove(&user)?;
+    let mut members = world.resource_mut::<Members>();
+    let left = members.by_id.remove(&user)?;
+    members.next_stay = members.next_stay.max(left.last_command.stay_after());
     let producer = if reason == LeaveReason::Left { Producer::User } else { Producer::Server };
     record(world, Box::new(Payload(UserLeft { user, reason })), Origin { author: Some(user), ..Origin::new(producer) });
     Some(Verdict::Accepted)
@@ -142,11 +158,13 @@ pub(super) type Asked<'a> = (usize, Option<SeenTick>, &'a Bytes);
 fn command(world: &mut World, user: EntityId, id: CommandId, asked: Asked<'_>) -> Option<Verdict> {
     let mut members = world.resource_mut::<Members>();
     let member = members.by_id.get_mut(&user)?;
+    // Of what was recorded before numbers went on from stay to stay the first of a stay may be any. Hosts let in none but those that follow.
+    let seen = if member.is_silent { CommandId(0) } else { member.last_command };
     // A number that was seen is a copy on the way: it was answered, and obeying it again would be wrong.
-    if id <= member.last_command {
+    if id <= seen {
         return None;
     }
-    member.last_command = id;
+    (member.last_command, member.is_silent) = (id, false);
     member.commands_this_tick += 1;
     let decision = match member.commands_this_tick {
         0..=COMMANDS_PER_TICK_MAX => decide(world, user, id, asked),

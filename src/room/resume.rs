@@ -77,8 +77,10 @@ pub(crate) fn resume(world: &mut World, scene: Scene<'_>, standing: &Standing) -
     if !standing.rng.is_empty() {
         world.resource_mut::<RoomRng>().go_on(&standing.rng)?;
     }
-    let members = standing.members.iter().map(|(user, last)| (*user, Member::with_last_command(*last)));
-    world.resource_mut::<Members>().by_id.extend(members);
+    let members = standing.members.iter().map(|(user, last)| (*user, Member::at(*last, standing.silent.contains(user))));
+    let mut room_members = world.resource_mut::<Members>();
+    room_members.by_id.extend(members);
+    room_members.next_stay = standing.next_stay;
     let filled_from = match scene {
         Scene::Exact(state) => Some(fill(world, state, standing)?),
         Scene::Json(level) => {

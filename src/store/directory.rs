@@ -86,24 +86,28 @@ pub struct RoomEntry {
 ///
 /// A host renews its leases several times in the time for which they hold, stops rooms that it lost, and gives rooms back only after
 /// everything of them is written.
+///
+/// Its name is its own. Where another process takes it all the same, the rooms are that one's: the earlier process has no leases any more, is refused whatever it
+/// asks for ([`StoreError::Served`]), and is to end.
 pub trait Directory: Send {
     /// What this host has, for the store that writes it.
     fn leases(&self) -> Leases;
     /// Takes a room, if nobody has it. A room that this host has stays its own, by the lease that it has.
     ///
     /// # Errors
-    /// If the directory can't be reached; then it is not known whether the room was taken, and it is not among the [`leases`](Self::leases).
+    /// If the directory can't be reached; then it is not known whether the room was taken, and it is not among the [`leases`](Self::leases). If another process
+    /// has this host's name.
     fn claim(&mut self, room: &str) -> Result<Claim, StoreError>;
     /// Takes rooms whose host did not renew its lease in time, at most so many. Rooms that were given back are not among them.
     ///
     /// # Errors
-    /// If the directory can't be reached.
+    /// If the directory can't be reached, or another process has this host's name.
     fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError>;
     /// Renews all leases of this host at once, and says that it lives and how full it is. Returns the rooms that it lost: a lease that ran
     /// out is not renewed, even if nobody took the room.
     ///
     /// # Errors
-    /// If the directory can't be reached.
+    /// If the directory can't be reached, or another process has this host's name.
     fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError>;
     /// Gives a room back, so that any host can claim it at once.
     ///
@@ -128,7 +132,7 @@ pub trait Directory: Send {
     /// Gives all rooms back and forgets the host.
     ///
     /// # Errors
-    /// If the directory can't be reached.
+    /// If the directory can't be reached, or another process has this host's name: that one is not forgotten.
     fn leave(&mut self) -> Result<(), StoreError>;
 }
 
@@ -235,6 +239,11 @@ impl Leases {
         self.kept().held.remove(room);
     }
 
+    /// Forgets all leases.
+    pub(super) fn drop_all(&self) {
+        self.kept().held.clear();
+    }
+
     /// The token of a lease.
     pub(crate) fn token(&self, room: &str) -> Option<Token> {
         self.kept().held.get(room).map(|held| held.token)
@@ -264,6 +273,8 @@ struct Row {
 #[derive(Debug, Default)]
 struct Tables {
     hosts: BTreeMap<String, (String, Load, Duration)>,
+    /// How often a process joined under a name: the last one has it.
+    runs: BTreeMap<String, u64>,
     rooms: BTreeMap<String, Row>,
     skipped: Duration,
 }
@@ -274,6 +285,8 @@ pub struct MemoryDirectory {
     tables: Arc<Mutex<Tables>>,
     clock: Clock,
     host: String,
+    /// Which of the processes of that name this is.
+    run: u64,
     ttl: Duration,
     leases: Leases,
 }
@@ -291,16 +304,20 @@ impl MemoryDirectory {
     }
 
     fn with(clock: Clock, ttl: Duration) -> Self {
-        Self { tables: Arc::default(), clock, host: String::new(), ttl, leases: Leases::default() }
+        Self { tables: Arc::default(), clock, host: String::new(), run: 0, ttl, leases: Leases::default() }
     }
 
-    /// The same directory, as another host sees it.
+    /// The same directory, as another host sees it; or as another process of a host does, which has the name from now on.
     pub fn join(&self, host: &str, address: &str) -> Self {
         let leases = Leases { kept: Arc::default(), clock: self.clock.another() };
-        let joined = Self { host: host.to_owned(), leases, ..self.clone() };
-        let now = joined.now();
-        joined.tables().hosts.insert(host.to_owned(), (address.to_owned(), Load::default(), now));
-        joined
+        let now = self.now();
+        let mut tables = self.tables();
+        tables.hosts.insert(host.to_owned(), (address.to_owned(), Load::default(), now));
+        let runs = tables.runs.entry(host.to_owned()).or_default();
+        *runs += 1;
+        let run = *runs;
+        drop(tables);
+        Self { host: host.to_owned(), run, leases, ..self.clone() }
     }
 
     /// Lets time pass at once, for tests: all leases get so much older.
@@ -325,7 +342,21 @@ impl MemoryDirectory {
     pub(super) fn holds(&self, room: &str, token: Token) -> bool {
         let now = self.now();
         let tables = self.tables();
-        tables.rooms.get(room).is_some_and(|row| row.host.as_ref() == Some(&self.host) && row.token == token && row.expires > now)
+        let is_ours = |row: &Row| row.host.as_ref() == Some(&self.host) && row.token == token && row.expires > now;
+        self.has_name(&tables) && tables.rooms.get(room).is_some_and(is_ours)
+    }
+
+    fn has_name(&self, tables: &Tables) -> bool {
+        tables.runs.get(&self.host) == Some(&self.run)
+    }
+
+    /// Makes sure that no other process has this host's name by now. Else nothing is left of its leases.
+    fn check_name(&self, tables: &Tables) -> Result<(), StoreError> {
+        if self.has_name(tables) {
+            return Ok(());
+        }
+        self.leases.drop_all();
+        Err(StoreError::Served { place: format!("the directory in memory, as host {:?},", self.host) })
     }
 
     fn owner(tables: &Tables, row: &Row, now: Duration) -> Option<Owner> {
@@ -349,6 +380,7 @@ impl Directory for MemoryDirectory {
     fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
         let now = self.now();
         let mut tables = self.tables();
+        self.check_name(&tables)?;
         let owner = tables.rooms.get(room).and_then(|row| Self::owner(&tables, row, now));
         match owner {
             Some(owner) if owner.host != self.host => return Ok(Claim::Taken(owner)),
@@ -364,6 +396,7 @@ impl Directory for MemoryDirectory {
     fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
         let now = self.now();
         let mut tables = self.tables();
+        self.check_name(&tables)?;
         let lapsed = tables.rooms.iter_mut().filter(|(_, row)| row.host.is_some() && row.expires <= now).take(most);
         Ok(lapsed.map(|(room, row)| self.grant(row, room, now)).collect())
     }
@@ -371,6 +404,7 @@ impl Directory for MemoryDirectory {
     fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
         let now = self.now();
         let mut tables = self.tables();
+        self.check_name(&tables)?;
         if let Some((_, said, heard)) = tables.hosts.get_mut(&self.host) {
             (*said, *heard) = (load, now);
         }
@@ -426,10 +460,41 @@ impl Directory for MemoryDirectory {
     }
 
     fn leave(&mut self) -> Result<(), StoreError> {
+        self.check_name(&self.tables())?;
         for lease in self.leases.held() {
             self.release(&lease.room)?;
         }
         self.tables().hosts.remove(&self.host);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_processes_under_one_name_the_later_one_has_it_and_the_earlier_one_keeps_takes_and_writes_nothing() {
+        let ttl = Duration::from_secs(3_600);
+        let mut earlier = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+        let Claim::Granted(lease) = earlier.claim("hall").unwrap() else { panic!("nobody had it") };
+        let mut beside = earlier.join("b", "10.0.0.2:5000");
+        earlier.renew(Load::default()).unwrap();
+        assert!(earlier.holds("hall", lease.token));
+        let mut later = earlier.join("a", "10.0.0.9:5000");
+        // By the lease alone it could still write.
+        assert!(!earlier.holds("hall", lease.token) && earlier.leases().holds_by("hall", lease.token));
+        assert!(matches!(earlier.renew(Load::default()), Err(StoreError::Served { .. })));
+        assert!(earlier.leases().held().is_empty(), "its rooms stand still");
+        assert!(matches!(earlier.claim("hall"), Err(StoreError::Served { .. })));
+        beside.claim("cellar").unwrap();
+        beside.skip(ttl);
+        assert!(matches!(earlier.claim_lapsed(9), Err(StoreError::Served { .. })));
+        assert!(matches!(earlier.leave(), Err(StoreError::Served { .. })));
+        // The later one has all that the name had, and the other hosts are none of its concern.
+        let taken: Vec<String> = later.claim_lapsed(9).unwrap().into_iter().map(|lease| lease.room).collect();
+        assert_eq!(taken, ["cellar", "hall"]);
+        assert!(beside.renew(Load::default()).is_ok_and(|lost| lost == ["cellar"]));
+        assert_eq!(beside.find("hall").unwrap().map(|owner| owner.address).as_deref(), Some("10.0.0.9:5000"));
     }
 }

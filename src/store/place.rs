@@ -57,7 +57,7 @@ pub fn share_at(place: &Path, host: &str, address: &str, lease: Duration) -> Res
         let mut directory = PostgresDirectory::beside(&options, host, address, lease)?;
         let store = PostgresStore::open_as(&options, host, directory.leases())?;
         // Not before: another process that has the name, as its session's lock tells, is reached where it says.
-        directory.note_host()?;
+        directory.note_host(&store)?;
         return Ok((Box::new(store), Box::new(directory)));
     }
     match names_postgres(place) {

@@ -32,6 +32,7 @@ mod doom_events;
 mod geometry;
 #[cfg(feature = "admin")]
 mod inspector;
+mod ledger;
 mod prediction;
 mod server;
 mod soak;

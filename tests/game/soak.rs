@@ -5,6 +5,9 @@
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use crate::ledger::left_in;
 
 /// A folder of a test's own, empty.
 fn folder(name: &str) -> PathBuf {
@@ -20,14 +23,6 @@ fn soak(folder: &Path, arguments: &[&str]) -> Command {
     command.args(["soak", "--rooms", "2", "--bots", "6", "--every", "1", "--stay", "2", "--away", "1", "--link", "wifi"]).args(arguments);
     command.arg("--out").arg(folder.join("soak.svg")).arg("--csv").arg(folder.join("soak.csv")).env("TMPDIR", folder);
     command
-}
-
-/// The names of what is in a folder.
-fn left_in(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 /// The values of a field of all samples.
@@ -87,6 +82,18 @@ fn children(of: u32) -> Vec<u32> {
     all.filter(|process| parent(*process) == Some(of)).collect()
 }
 
+/// By how much the first thread of a process gives way.
+fn niceness(process: u32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    status.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
+}
+
+/// How many commands of its bots were predicted.
+fn predicted(told: &str) -> u64 {
+    let line = told.lines().find(|line| line.contains(" predicted commands corrected")).unwrap_or_else(|| panic!("{told}"));
+    line.split_whitespace().nth(2).unwrap().parse().unwrap()
+}
+
 #[test]
 fn a_soak_says_draws_and_writes_what_it_measured_and_leaves_nothing_else() {
     let folder = folder("soak");
@@ -99,6 +106,7 @@ fn a_soak_says_draws_and_writes_what_it_measured_and_leaves_nothing_else() {
     assert!(told.contains("memory: not judged, there are ") && told.contains("rooms: none failed"), "{told}");
     // They came in and went over real links, and tell of it.
     assert!(told.contains("the bots of soak1 say:") && told.contains("time to join") && !told.contains("\n0 joins"), "{told}");
+    assert_eq!(predicted(&told), 0, "{told}");
 
     assert_eq!(left_in(&folder), ["soak.csv", "soak.svg"]);
     let of = |field: &str| samples(&folder, field);
@@ -128,6 +136,28 @@ fn a_soak_that_is_interrupted_judges_what_there_is() {
     assert!(said.iter().any(|line| line.starts_with("time to join")), "its bots could say what they felt: {said:?}");
     assert_eq!(left_in(&folder), ["soak.csv", "soak.svg"]);
     assert!(!Path::new(&format!("/proc/{}", bots[0])).exists(), "its bots are gone");
+}
+
+#[test]
+fn the_bots_of_a_soak_give_way_to_their_server_once_each_was_let_in_or_turned_away() {
+    let running = Running::start(&folder("soak_gives_way"));
+    let bots = children(running.process.id());
+    assert_eq!(bots.len(), 1);
+    let gives_way = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        niceness(bots[0]) == Some(19)
+    });
+    assert!(gives_way, "{:?}", niceness(bots[0]));
+    assert_eq!(niceness(running.process.id()), niceness(std::process::id()), "the server takes what it can");
+}
+
+#[test]
+fn the_bots_of_a_soak_predict_where_that_is_asked_for() {
+    let folder = folder("soak_predicts");
+    let output = soak(&folder, &["--seconds", "6", "--predict", "--no-store"]).output().unwrap();
+    let (told, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{told}{errors}");
+    assert!(predicted(&told) > 0, "{told}");
 }
 
 #[test]

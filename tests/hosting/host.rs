@@ -93,6 +93,11 @@ impl Running {
         self.handle.clone()
     }
 
+    /// True if it has ended, and written what it had to: by itself, where nobody stopped it.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Stops it. True if all rooms ended in time.
     pub fn stop(mut self) -> bool {
         self.stop.store(true, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roomkeeper::client::Replica;
+use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{Host, HostOptions, Keeper, Lobby, ShareOptions, Template, TickReport};
 use roomkeeper::protocol::{Refusal, RoomTick};
 use roomkeeper::room::RoomOptions;
@@ -288,6 +289,95 @@ fn who_asks_a_host_that_stops_is_told_so_and_the_room_is_anybodys() {
     });
     assert_eq!(ann.refused, Some(Refusal::ShuttingDown));
     assert!(ends.join().unwrap());
+}
+
+#[test]
+fn a_host_whose_name_another_process_took_sends_its_players_there_and_ends_though_nobody_stops_it() {
+    const THERE: &str = "127.0.0.1:7";
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let running = Running::start(HostOptions::default(), None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        share_as("this", host, None, Box::new(own));
+        host.open("main", "default").unwrap();
+    });
+    let mut ann = Joiner::to(running.address, "ann", "main");
+    wait("she is in", &mut [&mut ann], |all| all[0].room.is_some());
+    // Somebody took this process to be gone, and started it again elsewhere.
+    let mut other = directory.join("this", THERE);
+    let Claim::Granted(lease) = other.claim("main").unwrap() else { panic!("it has the name, and so the room") };
+    wait("she is told", &mut [&mut ann], |all| all[0].refused.is_some());
+    assert_eq!(ann.refused, Some(Refusal::Elsewhere(THERE.to_owned())));
+    wait("it ends", &mut [&mut ann], |_| running.has_ended());
+    // It neither took the room back, nor moved or removed what the directory says of the name.
+    let owner = other.find("main").unwrap().unwrap();
+    assert_eq!((owner.token, owner.address.as_str()), (lease.token, THERE));
+    assert!(running.stop(), "all its rooms had ended");
+}
+
+#[test]
+fn a_host_whose_name_another_process_took_stores_nothing_more_and_gives_nothing_back() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let store = MemoryStore::new();
+    let running = with_main(&directory, &store);
+    until("it is stored", &mut [], |_| stored(&store, "main") > RoomTick(20));
+    let mut other = directory.join("this", "127.0.0.1:7");
+    let head = stored(&store, "main");
+    until("it ends", &mut [], |_| running.has_ended());
+    assert_eq!(stored(&store, "main"), head);
+    assert!(other.find("main").unwrap().is_some(), "the lease runs out by itself, or is taken by who has the name");
+    assert!(other.hosts().unwrap().iter().any(|entry| entry.host == "this" && entry.address == "127.0.0.1:7"));
+    assert!(running.stop(), "all its rooms had ended");
+}
+
+#[test]
+fn a_program_hears_why_its_host_has_nothing_to_do_any_more() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let (access, limits) = (Access::Loopback, GatewayLimits::default());
+    let config = ShardConfig { bind: ([127, 0, 0, 1], 0).into(), public_addresses: Vec::new(), access, limits };
+    let mut host = Host::bind(&config, HostOptions::default()).unwrap();
+    let own = directory.join("this", &host.local_address().unwrap().to_string());
+    share_as("this", &mut host, None, Box::new(own));
+    host.open("main", "default").unwrap();
+    until("the room is open", &mut [], |_| {
+        host.round();
+        host.room("main").is_some()
+    });
+    assert_eq!(host.ousted(), None);
+    let _other = directory.join("this", "127.0.0.1:7");
+    until("it hears so", &mut [], |_| {
+        host.round();
+        host.ousted().is_some()
+    });
+    // Nobody has asked it to stop.
+    host.run(&AtomicBool::new(false), Duration::from_secs(5));
+    let why = host.ousted().unwrap();
+    assert!(why.contains("\"this\"") && why.contains("gone back to an earlier state"), "{why}");
+    assert!(host.rooms().is_empty());
+}
+
+#[test]
+fn a_full_host_takes_no_room_that_somebody_asks_for_and_sends_on_who_asks_for_another_ones() {
+    const THERE: &str = "127.0.0.1:7";
+    let directory = MemoryDirectory::new("nobody", "", LEASE * 60);
+    let mut other = directory.join("other", THERE);
+    assert!(matches!(other.claim("hall").unwrap(), Claim::Granted(_)));
+    let mut options = HostOptions::default();
+    options.limits.rooms_max = 1;
+    let running = Running::start(options, None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        share_as("this", host, None, Box::new(own));
+        host.open("main", "default").unwrap();
+    });
+    let mut ann = Joiner::to(running.address, "ann", "main");
+    wait("she is in", &mut [&mut ann], |all| all[0].room.is_some());
+    let mut all = [("bob", "duel/blue"), ("cem", "nowhere"), ("dan", "hall")].map(|(name, room)| Joiner::to(running.address, name, room));
+    wait("they are told", &mut all.iter_mut().collect::<Vec<_>>(), |all| all.iter().all(|joiner| joiner.refused.is_some()));
+    let told = all.map(|joiner| joiner.refused.unwrap());
+    assert_eq!(told, [Refusal::HostFull, Refusal::NoSuchRoom("nowhere".to_owned()), Refusal::Elsewhere(THERE.to_owned())]);
+    assert_eq!(running.handle().overview().unwrap().ended.counters.refused_full, 1);
+    // What was ever claimed stands there for good.
+    assert!(other.rooms().unwrap().iter().map(|entry| entry.room.as_str()).eq(["hall", "main"]));
+    assert!(running.stop());
 }
 
 #[test]

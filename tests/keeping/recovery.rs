@@ -1,15 +1,18 @@
 //! A room outlives its process: it goes on from what was stored as if nothing had happened.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::arena::{blueprint, options, script, state_of};
-use roomkeeper::host::{Keeper, rebuild};
+use roomkeeper::host::{Keeper, rebuild, rerun};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{FactSeq, RoomTick};
-use roomkeeper::room::{Blueprint, Level, Resumed, Room, RoomOptions};
+use roomkeeper::protocol::{CommandId, FactSeq, LeaveReason, RoomTick};
+use roomkeeper::room::{Blueprint, Incoming, Level, Outbox, Resumed, Room, RoomOptions};
 use roomkeeper::store::{Archive, MemoryStore, Opening, RecoveredScene, Store, Writer, WriterOptions};
 
 fn keep(store: &MemoryStore) -> Writer {
@@ -240,4 +243,102 @@ fn what_observers_record_of_what_comes_in_is_not_recorded_again_when_a_room_goes
         let (ours, theirs) = (first.tick([]).unwrap(), second.tick([]).unwrap());
         assert_eq!(ours.batch, theirs.batch, "tick {}", ours.tick);
     }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Plant;
+#[derive(Clone, Serialize, Deserialize)]
+struct Planted {
+    tree: EntityId,
+}
+
+/// A game in which whoever comes plants trees, with ids that its client knows ahead.
+fn garden() -> Blueprint {
+    let protocol = |app: &mut App| {
+        let _ = app.sync::<Fuse>("fuse");
+        app.command::<Plant>("plant").fact::<Planted>("planted");
+    };
+    let rules = |app: &mut App| {
+        app.decide(|plant: In<Issued<Plant>>| -> Decision { accept(Planted { tree: plant.new_id(0) }) });
+        app.apply(|planted: On<Happened<Planted>>, mut commands: Commands| {
+            commands.spawn((planted.tree, Fuse(1)));
+        });
+    };
+    Blueprint::new(protocol, rules)
+}
+
+/// Ann comes, plants two trees, and goes, in three ticks. Her client numbers its commands from where the welcome says on, or, as all did once, from 1
+/// on in each stay. The ids of the trees, and the numbers.
+fn stay(room: &mut Room, anew: bool, mut keep: impl FnMut(Outbox)) -> Vec<(EntityId, CommandId)> {
+    let (user, mut planted) = (EntityId::named("ann"), Vec::new());
+    for step in 0..3 {
+        let last = if anew { 0 } else { room.members().last_command(user).0 };
+        let plant = |nth: u32| Incoming::Command { user, id: CommandId(last + nth), kind: 0, seen: None, payload: Bytes::new() };
+        let incoming = match step {
+            0 => vec![Incoming::Join { user, name: "ann".to_owned() }],
+            1 => vec![plant(1), plant(2)],
+            _ => vec![Incoming::Leave { user, reason: LeaveReason::Left }],
+        };
+        let outbox = room.tick(incoming).unwrap();
+        planted.extend(outbox.facts.iter().filter_map(|fact| Some((fact.get::<Planted>()?.tree, fact.command?))));
+        keep(outbox);
+    }
+    assert_eq!(planted.len(), 2);
+    planted
+}
+
+#[test]
+fn who_comes_again_after_restarts_and_crashes_never_makes_an_id_that_was_there() {
+    let (store, options, mut planted) = (MemoryStore::new(), RoomOptions::named("garden"), Vec::new());
+    let archive = || Archive::new(Box::new(store.clone()), garden().protocol());
+    for stays in [1, 2, 1] {
+        let mut keeper = Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap();
+        let mut room = keeper.room(&garden(), options.clone()).unwrap();
+        for _ in 0..stays {
+            planted.extend(stay(&mut room, false, |outbox| keeper.handle("garden").unwrap().record(outbox.into())));
+        }
+        // Had the process crashed here:
+        keeper.writer().sync().unwrap();
+        let mut after_a_crash = rebuild(&garden(), &archive().recover("garden").unwrap()).unwrap();
+        let again = stay(&mut after_a_crash, false, drop);
+        assert!(again.iter().all(|tree| !planted.contains(tree)), "{again:?} in {planted:?}");
+        drop(keeper.stop());
+    }
+    let trees: BTreeSet<EntityId> = planted.iter().map(|(tree, _)| *tree).collect();
+    let numbers: BTreeSet<CommandId> = planted.iter().map(|(_, number)| *number).collect();
+    assert_eq!((planted.len(), trees.len(), numbers.len()), (8, 8, 8));
+    // All of it is run again, through the restarts, to the same bytes.
+    let run = rerun(&mut archive(), &garden(), "garden", (RoomTick(0), RoomTick(12)), None, |_| {}).unwrap();
+    assert_eq!((run.ticks, run.difference), (12, None));
+}
+
+/// Keeps three stays in one process, and runs them again.
+fn three_stays_run_again(anew: bool) -> Vec<(EntityId, CommandId)> {
+    let (store, mut planted) = (MemoryStore::new(), Vec::new());
+    let mut keeper = Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap();
+    let mut room = keeper.room(&garden(), RoomOptions::named("garden")).unwrap();
+    for _ in 0..3 {
+        planted.extend(stay(&mut room, anew, |outbox| keeper.handle("garden").unwrap().record(outbox.into())));
+    }
+    drop(keeper.stop());
+    let mut archive = Archive::new(Box::new(store), garden().protocol());
+    let run = rerun(&mut archive, &garden(), "garden", (RoomTick(0), RoomTick(9)), None, |_| {}).unwrap();
+    assert_eq!((run.ticks, run.difference), (9, None));
+    assert_eq!(run.end.hash(), state_of(&mut room).hash());
+    assert!(run.facts.contains(&("planted".to_owned(), 6)), "{:?}", run.facts);
+    planted
+}
+
+#[test]
+fn a_match_in_which_somebody_left_and_came_again_is_run_again_to_the_same_state() {
+    let planted = three_stays_run_again(false);
+    let ids: BTreeSet<EntityId> = planted.iter().map(|(tree, _)| *tree).collect();
+    assert_eq!(ids.len(), 6);
+}
+
+#[test]
+fn a_match_that_was_recorded_when_numbers_began_anew_is_run_again_as_it_was() {
+    let planted = three_stays_run_again(true);
+    let [first, second, third] = [0, 2, 4].map(|at| &planted[at..at + 2]);
+    assert_eq!((first, second), (second, third), "the same numbers were obeyed in each stay, and gave the same ids");
 }

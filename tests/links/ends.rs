@@ -9,7 +9,7 @@ use roomkeeper::client::{Connection, ConnectionState, IssueError, Replica, Repli
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{CommandId, NetId, Protocol, RoomId, ServerMessage, batch_message, snapshot_messages};
 use roomkeeper::room::{Room, RoomOptions};
-use roomkeeper::sim::{LinkConditions, Sim};
+use roomkeeper::sim::{LinkConditions, Sim, TIMEOUT_TICKS};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, Debug)]
@@ -176,6 +176,24 @@ fn what_was_asked_of_one_room_is_not_said_to_have_arrived_by_what_another_has_ta
         assert_eq!(app.world().resource::<Lost>().0, [(CommandId(1), arrived)], "{next}");
         assert_eq!(issue(app.world_mut(), &Wave), Ok(CommandId(6)));
     }
+}
+
+#[test]
+fn what_never_arrived_is_not_said_to_have_by_the_numbers_of_a_new_stay() {
+    let mut sim = Sim::new(protocol, rules).limits(|limits| limits.grace_ticks = 0).client("ann").client("ben");
+    let world = sim.client_mut("ann").world_mut();
+    world.init_resource::<Lost>();
+    world.add_observer(|lost: On<Unanswered>, mut all: ResMut<Lost>| all.0.push((lost.id, lost.arrived)));
+    for _ in 0..20 {
+        sim.issue("ben", &Wave);
+    }
+    sim.issue("ann", &Wave).run_ticks(3).leave("ben");
+    // Cut off, she asks for more. Nothing of that arrives, and her seat is not kept.
+    sim.vanish("ann").issue("ann", &Wave).run_ticks(TIMEOUT_TICKS + 5);
+    sim.reconnect("ann", false).tick_while(|sim| !sim.client_of("ann").is_live());
+    assert_eq!(sim.client_of("ann").world().resource::<Lost>().0, [(CommandId(2), false)]);
+    // Her numbers go on above Ben's.
+    assert_eq!(sim.try_issue("ann", &Wave), Ok(CommandId(22)));
 }
 
 #[test]

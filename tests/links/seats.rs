@@ -4,7 +4,7 @@
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
-use roomkeeper::client::{Connection, ConnectionState, ReplicaPlugin};
+use roomkeeper::client::{Connection, ConnectionState, ReplicaPlugin, issue};
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{ClientMessage, CommandId, LeaveReason, Protocol, Refusal};
@@ -189,6 +189,66 @@ fn a_seat_that_was_kept_goes_to_the_last_of_those_who_come_back_to_it() {
 }
 
 #[test]
+fn numbers_of_an_earlier_stay_reach_no_room_nor_do_those_that_leave_some_out() {
+    let mut lobby = lobby(HostLimits::default(), true);
+    let shout = |lobby: &mut Lobby, guest: &Guest, number: u32| {
+        let command = ClientMessage::Command { id: CommandId(number), kind: 0, seen: None, payload: Bytes::new() };
+        lobby.message(guest.id, &command.encode());
+    };
+    let last = |lobby: &Lobby| lobby.room(ROOM).unwrap().members().last_command(EntityId::named("ann"));
+    let mut first = Guest::come(&mut lobby, 1, "ann");
+    tick(&mut lobby, &mut [&mut first]);
+    (1..=5).for_each(|number| shout(&mut lobby, &first, number));
+    tick(&mut lobby, &mut [&mut first]);
+    assert_eq!(last(&lobby), CommandId(5));
+    lobby.disconnected(first.id, LeaveReason::Left);
+    tick(&mut lobby, &mut []);
+    let mut second = Guest::come(&mut lobby, 2, "ann");
+    tick(&mut lobby, &mut [&mut second]);
+    assert!(second.is_live(), "{}", second.state());
+    let told = second.app.world().resource::<Connection>().last_command();
+    assert_eq!((told, last(&lobby)), (CommandId(6), CommandId(6)));
+    // All that she may have said before, and what she has not come to yet.
+    (0..=6).chain([8, 9, u32::MAX]).for_each(|number| shout(&mut lobby, &second, number));
+    tick(&mut lobby, &mut [&mut second]);
+    assert_eq!((last(&lobby), lobby.counters().commands, lobby.counters().out_of_turn), (CommandId(6), 5, 3));
+    shout(&mut lobby, &second, 7);
+    tick(&mut lobby, &mut [&mut second]);
+    assert_eq!((last(&lobby), lobby.counters().commands, lobby.counters().out_of_turn), (CommandId(7), 6, 3));
+}
+
+#[test]
+fn who_comes_back_to_its_seat_goes_on_where_the_room_is_though_more_was_said() {
+    let mut limits = HostLimits::default();
+    limits.commands_waiting_max = 3;
+    let mut lobby = lobby(limits, true);
+    let last = |lobby: &Lobby| lobby.room(ROOM).unwrap().members().last_command(EntityId::named("ann"));
+    let shout = |lobby: &mut Lobby, guest: &mut Guest, times: u32| {
+        for _ in 0..times {
+            issue(guest.app.world_mut(), &Shout).unwrap();
+        }
+        guest.say(lobby);
+    };
+    let mut first = Guest::come(&mut lobby, 1, "ann");
+    tick(&mut lobby, &mut [&mut first]);
+    // What does not fit into a tick never gets to the room.
+    shout(&mut lobby, &mut first, 8);
+    tick(&mut lobby, &mut [&mut first]);
+    assert_eq!(last(&lobby), CommandId(3));
+    shout(&mut lobby, &mut first, 1);
+    tick(&mut lobby, &mut [&mut first]);
+    assert_eq!(last(&lobby), CommandId(9));
+    shout(&mut lobby, &mut first, 8);
+    lobby.disconnected(first.id, LeaveReason::Timeout);
+    let mut second = Guest::come(&mut lobby, 2, "ann");
+    tick(&mut lobby, &mut [&mut second]);
+    assert_eq!((last(&lobby), lobby.counters().returned), (CommandId(12), 1));
+    shout(&mut lobby, &mut second, 2);
+    tick(&mut lobby, &mut [&mut second]);
+    assert_eq!((last(&lobby), lobby.counters().out_of_turn), (CommandId(14), 0));
+}
+
+#[test]
 fn who_asks_for_ever_and_never_takes_the_answers_is_shown_out() {
     let limits = HostLimits::default();
     let mut lobby = lobby(limits, true);
@@ -201,7 +261,7 @@ fn who_asks_for_ever_and_never_takes_the_answers_is_shown_out() {
         assert!(ticks < 20_000, "it is kept for ever");
         for n in 0..64 {
             let shout = |id| ClientMessage::Command { id: CommandId(id), kind: 0, seen: None, payload: Bytes::new() };
-            lobby.message(ann.id, &shout(ticks * 64 + n).encode());
+            lobby.message(ann.id, &shout((ticks - 1) * 64 + n + 1).encode());
         }
         // Ann reports nothing; Ben hears all that he is told.
         tick(&mut lobby, &mut [&mut ben]);

@@ -141,7 +141,7 @@ fn a_host_that_was_paused_beyond_its_lease_writes_nothing_more() {
     let head = stage.head("main");
     stage.until_beyond("main", RoomTick(head.0 + 40));
     first.process.signal("-CONT");
-    first.process.until("another host has it now");
+    first.process.until("another host has ");
     let head = stage.head("main");
     stage.until_beyond("main", RoomTick(head.0 + 60));
     assert!(first.process.is_running() && second.process.is_running());
@@ -151,6 +151,45 @@ fn a_host_that_was_paused_beyond_its_lease_writes_nothing_more() {
     let owners = stage.database.sql(&options_of(&stage.database), "SELECT DISTINCT host FROM lease ORDER BY 1");
     assert_eq!(owners, "second");
     stage.assert_unbroken();
+}
+
+#[test]
+fn a_host_whose_name_another_process_took_renews_nothing_and_ends_with_word_of_what_to_do() {
+    let Some(database) = Server::start() else { return };
+    let place = options_of(&database);
+    let leases = "SELECT string_agg(room || ' ' || host, ', ' ORDER BY room) FROM lease WHERE expires > clock_timestamp()";
+    let mut first = Host::start(&database, "same");
+    let began = Instant::now();
+    while database.sql(&place, leases) != "main same, north same" {
+        assert!(began.elapsed() < PATIENCE, "{:#?}", first.process.heard);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // It stands still, and the database has lost it, as behind a cable that was cut: with its sessions the lock on its name is gone.
+    first.process.signal("-STOP");
+    database.sql(&place, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'roomkeeper'");
+    let mut second = Host::start(&database, "same");
+    let anew = "SELECT count(*) FROM lease WHERE token > 1 AND expires > clock_timestamp()";
+    let address = "SELECT address FROM host WHERE id = 'same'";
+    let began = Instant::now();
+    while database.sql(&place, anew) != "2" {
+        assert!(began.elapsed() < PATIENCE, "{:#?}", second.process.heard);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    first.process.signal("-CONT");
+    let began = Instant::now();
+    while first.process.is_running() {
+        assert_eq!(database.sql(&place, address), second.address.to_string(), "it leads nobody to itself");
+        assert!(began.elapsed() < PATIENCE, "{:#?}", first.process.heard);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!first.process.child.wait().unwrap().success());
+    // What the log said, and what it said last.
+    first.process.until("error: share.host: another process has the name \"same\"");
+    assert!(first.process.heard.iter().any(|line| line.contains("under a name that no other has")), "{:#?}", first.process.heard);
+    std::thread::sleep(LEASE);
+    assert_eq!(database.sql(&place, anew), "2", "the second one renews what it has");
+    assert_eq!(database.sql(&place, address), second.address.to_string());
+    assert!(second.process.is_running() && second.process.hears("another process") == 0, "{:#?}", second.process.heard);
 }
 
 #[test]

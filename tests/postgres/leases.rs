@@ -339,6 +339,92 @@ fn whoever_is_refused_the_name_of_a_host_does_not_move_its_address() {
     assert_eq!(directory.hosts().unwrap()[0].address, "10.0.0.1:5000");
 }
 
+/// What a directory answers once its connection is there again.
+fn once_back<T>(mut ask: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let began = Instant::now();
+    loop {
+        match ask() {
+            Err(StoreError::Postgres { .. } | StoreError::Stopped) if began.elapsed() < Duration::from_secs(20) => {}
+            answer => return answer,
+        }
+    }
+}
+
+#[test]
+fn a_host_whose_name_another_process_has_by_now_renews_claims_and_moves_nothing() {
+    let Some(server) = shared() else { return };
+    let ttl = Duration::from_secs(60);
+    server.sql(&server.options("taken"), "CREATE DATABASE taken");
+    let address = format!("postgres://rooms@127.0.0.1:{}/taken", server.port());
+    let share = |reached| share_at(Path::new(&address), "a", reached, ttl);
+    let (_former, mut earlier) = share("10.0.0.1:5000").unwrap();
+    let Claim::Granted(lease) = earlier.claim("hall").unwrap() else { panic!("nobody had it") };
+    assert!(earlier.renew(Load::default()).unwrap().is_empty());
+    // With its sessions the lock on its name is gone, and it does not know.
+    server.sql(&server.options("taken"), "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'taken'");
+    let (_store, mut later) = crate::retry(|| share("10.0.0.2:5000"));
+    assert_eq!(earlier.leases().held().len(), 1);
+    let error = once_back(|| earlier.renew(Load::default())).unwrap_err();
+    assert!(matches!(error, StoreError::Served { .. }) && error.to_string().contains("as host \"a\""), "{error}");
+    assert!(earlier.leases().held().is_empty(), "its rooms stand still");
+    assert!(matches!(earlier.claim("hall"), Err(StoreError::Served { .. })));
+    assert!(matches!(earlier.claim_lapsed(4), Err(StoreError::Served { .. })));
+    assert!(matches!(earlier.leave(), Err(StoreError::Served { .. })));
+    // The lease that it had, unchanged; the later one takes the room by the name.
+    assert_eq!(later.find("hall").unwrap().map(|owner| (owner.token, owner.address)), Some((lease.token, "10.0.0.2:5000".to_owned())));
+    let Claim::Granted(again) = later.claim("hall").unwrap() else { panic!("it is this host's") };
+    assert!(again.token > lease.token && later.renew(Load::default()).unwrap().is_empty());
+}
+
+#[test]
+fn a_host_whose_mark_is_gone_has_its_name_and_one_whose_mark_is_another_process_has_not() {
+    let Some(server) = shared() else { return };
+    server.sql(&server.options("unmarked"), "CREATE DATABASE unmarked");
+    let sql = |sql: &str| server.sql_in("unmarked", "roomkeeper", sql);
+    let address = format!("postgres://rooms@127.0.0.1:{}/unmarked", server.port());
+    let (mut store, mut directory) = share_at(Path::new(&address), "a", "10.0.0.1:5000", Duration::from_secs(60)).unwrap();
+    assert!(matches!(directory.claim("hall").unwrap(), Claim::Granted(_)));
+    store.commit(&Flush { number: 1, ..Flush::default() }).unwrap();
+    // As after a backup was put back that is older than the host's first start: that is for the store to say, and it does, however often it is started over.
+    sql("DELETE FROM mark");
+    let flush = Flush { number: 2, ..Flush::default() };
+    for room in ["cellar", "attic"] {
+        assert!(directory.renew(Load::default()).unwrap().is_empty());
+        assert!(matches!(directory.claim(room).unwrap(), Claim::Granted(_)));
+        assert!(directory.claim_lapsed(4).unwrap().is_empty());
+        let error = store.commit(&flush).unwrap_err();
+        assert!(matches!(error, StoreError::WentBack { found: 0, stored: 1 }), "{error}");
+        store.reopen().unwrap();
+    }
+    assert_eq!(directory.leases().held().len(), 3);
+    // As another process leaves it, or an earlier run of this one in a replica that became the first server: they can't be told apart.
+    sql("INSERT INTO mark VALUES('a', gen_random_uuid(), 1)");
+    let is_served = |error: StoreError| matches!(error, StoreError::Served { .. });
+    assert!(is_served(directory.claim("hall").map(drop).unwrap_err()) && directory.leases().held().is_empty());
+    assert!(is_served(directory.renew(Load::default()).unwrap_err()));
+    assert!(is_served(store.commit(&flush).unwrap_err()) && is_served(store.reopen().unwrap_err()));
+    assert!(is_served(store.commit(&flush).unwrap_err()), "and not that it has no connection");
+    assert_eq!(sql("SELECT count(*) FROM lease WHERE host = 'a' AND token = 1"), "3", "as they were");
+}
+
+#[test]
+fn a_process_whose_name_is_taken_right_after_it_has_taken_it_does_not_move_the_hosts_address() {
+    let Some(server) = shared() else { return };
+    server.sql(&server.options("overtaken"), "CREATE DATABASE overtaken");
+    let address = format!("postgres://rooms@127.0.0.1:{}/overtaken", server.port());
+    let share = |name, reached| share_at(Path::new(&address), name, reached, Duration::from_secs(60));
+    let (_store, mut directory) = share("b", "10.0.0.2:5000").unwrap();
+    server.sql_in(
+        "overtaken",
+        "roomkeeper",
+        "CREATE FUNCTION overtake() RETURNS trigger AS $$ BEGIN UPDATE mark SET run = gen_random_uuid() WHERE host = new.host; RETURN NULL; END $$ \
+         LANGUAGE plpgsql; CREATE TRIGGER overtake AFTER INSERT ON mark FOR EACH ROW EXECUTE FUNCTION roomkeeper.overtake()",
+    );
+    assert!(matches!(share("a", "10.0.0.1:5000").map(drop), Err(StoreError::Served { .. })));
+    assert!(directory.hosts().unwrap().iter().map(|entry| entry.host.as_str()).eq(["b"]));
+    assert!(directory.renew(Load::default()).unwrap().is_empty());
+}
+
 /// Not a test by itself: what the process does that the next test stops and wakes up. It writes until it is refused.
 #[test]
 fn a_host_in_a_process_of_its_own() {

@@ -115,9 +115,13 @@ impl Server {
 
     /// What SQL gives, as text: a row a line, its columns with `|` between them.
     pub fn sql(&self, options: &PostgresOptions, sql: &str) -> String {
-        let path = format!("SET client_min_messages = warning; SET search_path TO \"{}\"", options.schema);
-        let output =
-            self.program("psql").args(self.psql("postgres")).args(["-v", "ON_ERROR_STOP=1", "-q", "-c", &path, "-c", sql]).output();
+        self.sql_in("postgres", &options.schema, sql)
+    }
+
+    /// The same in another database.
+    pub fn sql_in(&self, database: &str, schema: &str, sql: &str) -> String {
+        let path = format!("SET client_min_messages = warning; SET search_path TO \"{schema}\"");
+        let output = self.program("psql").args(self.psql(database)).args(["-v", "ON_ERROR_STOP=1", "-q", "-c", &path, "-c", sql]).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()

@@ -1,12 +1,14 @@
 //! What becomes of commands: obeyed at most once, rejected with a reason that its author alone hears, never trusted.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{CommandId, Producer};
-use roomkeeper::room::{Answer, Incoming, Room, RoomOptions, Verdict};
+use roomkeeper::protocol::{CommandId, LeaveReason, Producer};
+use roomkeeper::room::{Answer, Incoming, Join, Room, RoomOptions, Verdict};
 use roomkeeper::sim::Sim;
 use serde::{Deserialize, Serialize};
 
@@ -31,12 +33,18 @@ struct Taken {
 struct Walked {
     by: EntityId,
 }
+#[derive(Serialize, Deserialize)]
+struct Plant;
+#[derive(Clone, Serialize, Deserialize)]
+struct Planted {
+    tree: EntityId,
+}
 
 fn protocol(app: &mut App) {
     let _ = app.sync::<Key>("key");
     app.sync_relationship::<OwnedBy>("owned_by");
-    app.command::<Take>("take").command::<Walk>("walk").command::<Stumble>("stumble");
-    app.fact::<Taken>("taken").stateless_fact::<Walked>("walked");
+    app.command::<Take>("take").command::<Walk>("walk").command::<Stumble>("stumble").command::<Plant>("plant");
+    app.fact::<Taken>("taken").stateless_fact::<Walked>("walked").fact::<Planted>("planted");
 }
 
 fn decide_take(take: In<Issued<Take>>, index: Res<EntityIndex>, owners: Query<&OwnedBy>) -> Decision {
@@ -62,8 +70,16 @@ fn decide_stumble(_: In<Issued<Stumble>>, keys: Query<&Key>) -> Decision {
     reject("never")
 }
 
+fn decide_plant(plant: In<Issued<Plant>>) -> Decision {
+    accept(Planted { tree: plant.new_id(0) })
+}
+
+fn grow(planted: On<Happened<Planted>>, mut commands: Commands) {
+    commands.spawn((planted.tree, Key));
+}
+
 fn rules(app: &mut App) {
-    app.decide(decide_take).decide(decide_walk).decide(decide_stumble).apply(own);
+    app.decide(decide_take).decide(decide_walk).decide(decide_stumble).decide(decide_plant).apply(own).apply(grow);
 }
 
 fn sim() -> Sim {
@@ -109,7 +125,7 @@ fn of_ten_thousand_races_for_an_item_each_has_one_winner_and_the_other_is_told()
         assert_eq!(sim.facts().len(), taken);
         entities.into_iter().for_each(|entity| assert!(sim.room_mut().world_mut().despawn(entity)));
     }
-    let winners: std::collections::BTreeSet<EntityId> = sim.facts_of::<Taken>().into_iter().map(|taken| taken.item).collect();
+    let winners: BTreeSet<EntityId> = sim.facts_of::<Taken>().into_iter().map(|taken| taken.item).collect();
     assert_eq!(winners.len(), taken, "no item was taken twice");
     let told: Vec<&str> = sim.rejections("ann").into_iter().chain(sim.rejections("bob")).collect();
     assert!(told.len() == taken && told.iter().all(|code| *code == "already_taken"));
@@ -188,6 +204,25 @@ fn a_fact_is_stamped_by_the_room() {
 }
 
 #[test]
+fn who_leaves_and_joins_again_never_makes_an_id_that_was_there() {
+    let mut sim = sim();
+    for stay in 0..4 {
+        for _ in 0..=stay {
+            sim.issue("ann", &Plant);
+        }
+        sim.issue("bob", &Plant).run_ticks(2).leave("ann").join("ann");
+    }
+    sim.issue("ann", &Plant).run_ticks(2);
+    let trees: BTreeSet<EntityId> = sim.facts_of::<Planted>().into_iter().map(|planted| planted.tree).collect();
+    assert_eq!((sim.facts_of::<Planted>().len(), trees.len()), (15, 15));
+    let commands: BTreeSet<_> = sim.ledger().iter().filter_map(|fact| fact.author.zip(fact.command)).collect();
+    assert_eq!(commands.len(), 15, "no number of a user comes twice: {commands:?}");
+    // Each tree is the one that its fact names, and none was given another id because that was taken.
+    assert!(trees.iter().all(|tree| sim.room().entity(*tree).is_some()));
+    sim.settle().assert_converged();
+}
+
+#[test]
 fn a_spectator_sees_everything_and_can_do_nothing() {
     let mut sim = sim();
     sim.connect("eve", true).run_ticks(3);
@@ -238,6 +273,39 @@ fn a_command_that_comes_twice_is_obeyed_once() {
     let same = || command(user, 1, 1, &[0; 8]);
     assert_eq!(codes(&mut room, vec![same(), same()]), ["accepted"]);
     assert!(codes(&mut room, vec![same()]).is_empty());
+}
+
+#[test]
+fn the_numbers_of_a_stay_begin_above_those_of_all_who_have_left() {
+    let (mut room, ann) = bare_room();
+    let bob = EntityId::named("bob");
+    let join = |user| Incoming::Join { user, name: "somebody".into() };
+    let leave = |user| Incoming::Leave { user, reason: LeaveReason::Left };
+    assert_eq!(codes(&mut room, vec![command(ann, 1, 1, &[0; 8]), command(ann, 40, 1, &[0; 8])]), ["accepted", "accepted"]);
+    room.tick([join(bob), leave(ann)]).unwrap();
+    assert_eq!(room.members().last_command(bob), CommandId(0), "nobody had left yet");
+    room.tick([leave(bob), join(bob), join(ann)]).unwrap();
+    assert_eq!([ann, bob].map(|user| room.members().last_command(user)), [CommandId(41); 2]);
+    assert_eq!(codes(&mut room, vec![command(ann, 42, 1, &[0; 8]), command(ann, 42, 1, &[0; 8])]), ["accepted"]);
+    assert_eq!([ann, bob].map(|user| room.members().last_command(user)), [CommandId(42), CommandId(41)]);
+}
+
+#[test]
+fn what_a_join_makes_has_another_id_in_each_stay() {
+    let rules = |app: &mut App| {
+        rules(app);
+        app.decide(|join: In<Issued<Join>>| -> Decision { accept(Planted { tree: join.new_id(0) }) });
+    };
+    let mut room = Room::new(RoomOptions::named("bare"), protocol, rules).unwrap();
+    let (user, mut trees) = (EntityId::named("ann"), BTreeSet::new());
+    for _ in 0..3 {
+        let mut facts = room.tick([Incoming::Join { user, name: "ann".into() }]).unwrap().facts;
+        let first = room.members().last_command(user).0 + 1;
+        facts.extend(room.tick([command(user, first, 3, &[])]).unwrap().facts);
+        trees.extend(facts.iter().filter_map(|fact| fact.get::<Planted>()).map(|planted| planted.tree));
+        room.tick([Incoming::Leave { user, reason: LeaveReason::Left }]).unwrap();
+    }
+    assert_eq!(trees.len(), 6);
 }
 
 #[test]

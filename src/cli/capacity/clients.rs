@@ -1,34 +1,22 @@
 //! The process with the clients: `capacity-clients`, which `capacity` starts.
 
-use std::io::Read;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::system::{cpu_time, instant};
+use crate::cli::beat::{Beat, FRAME_BEATS, TICK_BEATS};
 use crate::cli::demo::Player;
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
+use crate::cli::process::processor;
 use crate::cli::serve::say;
+use crate::cli::system::{instant, until_input_ends};
 use crate::client::{ConnectionState, Credentials, LinkStatus, Receiver, UdpLink, unix_time};
 use crate::host::{Priority, give_way};
 use crate::protocol::{ClientMessage, Fingerprint, ServerMessage};
-
-/// Clients take turns by this beat, so that they don't all speak at once.
-const BEAT: Duration = Duration::from_millis(1);
-
-/// Who only listens looks every so many beats, about as often as a game draws.
-const LISTENER_BEATS: usize = 10;
-
-/// Who plays has its turn once a tick.
-const BOT_BEATS: usize = 50;
-
-/// A client connects every so many beats: half of the requests that a host looks at.
-const CONNECT_BEATS: usize = 4;
 
 /// How often there is news.
 const NEWS_EVERY: Duration = Duration::from_millis(200);
@@ -158,15 +146,15 @@ impl Crowd<'_> {
     }
 
     /// Those whose turn it is have it.
-    fn beat(&mut self, beat: usize) {
-        for listener in self.listeners.iter_mut().skip(beat % LISTENER_BEATS).step_by(LISTENER_BEATS) {
-            listener.look(self.fingerprint);
-        }
-        self.bots.iter_mut().skip(beat % BOT_BEATS).step_by(BOT_BEATS).for_each(Player::play);
+    fn take_turns(&mut self, beat: &Beat) {
+        let fingerprint = self.fingerprint;
+        // Who only listens looks about as often as a game draws.
+        beat.turns(&mut self.listeners, FRAME_BEATS).for_each(|listener| listener.look(fingerprint));
+        beat.turns(&mut self.bots, TICK_BEATS).for_each(Player::play);
     }
 
     fn news(&self, at: Duration) -> News {
-        let cpu = cpu_time().map(|time| time.as_micros() as u64);
+        let cpu = processor().map(|time| time.as_micros() as u64);
         let mut news = News { at: at.as_micros() as u64, cpu, ..News::default() };
         let listeners = self.listeners.iter().map(|listener| (listener.live, listener.over.clone()));
         let bots = self.bots.iter().map(|bot| match bot.state() {
@@ -187,33 +175,19 @@ impl Crowd<'_> {
     }
 }
 
-/// A flag that is set when the standard input ends: whoever started this process then needs it no longer, or is gone.
-fn until_input_ends() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = stop.clone();
-    std::thread::spawn(move || {
-        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        set.store(true, Ordering::Relaxed);
-    });
-    stop
-}
-
 /// Keeps the clients until the standard input ends.
 pub(in crate::cli) fn clients(game: &Game, options: &ClientsOptions) -> Result<(), CliError> {
     let stop = until_input_ends();
     let fingerprint = game.protocol().fingerprint();
     let mut crowd = Crowd { game, options, fingerprint, listeners: Vec::new(), bots: Vec::new() };
     let (wanted, started) = (options.rooms * options.members, instant());
-    let (mut count, mut next, mut told, mut all_in) = (0, started, None::<Duration>, false);
-    for beat in 0.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        if count < wanted && beat % CONNECT_BEATS == 0 {
+    let (mut count, mut beat, mut told, mut all_in) = (0, Beat::begin(), None::<Duration>, false);
+    while !stop.load(Ordering::Relaxed) {
+        if count < wanted && beat.lets_in() {
             crowd.grow(count)?;
             count += 1;
         }
-        crowd.beat(beat);
+        crowd.take_turns(&beat);
         let now = started.elapsed();
         if told.is_none_or(|told| now >= told + NEWS_EVERY) {
             told = Some(now);
@@ -223,9 +197,7 @@ pub(in crate::cli) fn clients(game: &Game, options: &ClientsOptions) -> Result<(
                 give_way(Priority::Players);
             }
         }
-        // What is missed is missed: a process that can't keep up makes no bursts of it.
-        next = (next + BEAT).max(instant().checked_sub(BEAT).unwrap_or(next));
-        std::thread::sleep(next.saturating_duration_since(instant()));
+        beat.wait();
     }
     crowd.listeners.iter_mut().for_each(|listener| listener.link.disconnect());
     crowd.bots.iter_mut().for_each(Player::hang_up);

@@ -6,9 +6,7 @@
 mod clients;
 mod plot;
 mod step;
-pub(super) mod svg;
 mod sweep;
-pub(super) mod system;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,19 +14,20 @@ use std::time::Duration;
 use clap::Args;
 
 pub(super) use self::clients::{ClientsOptions, clients};
-use self::step::{Bench, Plan};
+use self::step::{Bench, Plan, can_share_port};
 use self::sweep::{Bounds, single, sweep};
 use super::game::Game;
 use super::options::{CliError, RoomArguments};
 use super::serve::{say, stop_flag};
-use crate::host::gateway::CLIENTS_PER_THREAD;
+use super::system::{OTHER_FILES, raise_files, wake_ups};
+use crate::host::gateway::{CLIENTS_MAX, CLIENTS_PER_THREAD};
 
 /// Most members that a gateway of 16 threads is given here: half of what it may have, since the system spreads clients over threads by
 /// chance.
 const MEMBERS_MAX: u32 = 2_048;
 
-/// Files that a process has open besides its clients' sockets.
-const OTHER_FILES: u64 = 64;
+/// Why no more are tried where one thread has to hold them all.
+const ONE_THREAD: &str = "as many as one thread of the gateway holds; several can't share a port on this system";
 
 /// How long a load settles before it is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -70,9 +69,20 @@ pub(super) struct CapacityOptions {
     quick: bool,
 }
 
+/// How many members a gateway is given that has so many threads, or as many as it takes, and why no more.
+fn by_threads(threads: Option<u8>, can_share: bool) -> (u32, &'static str) {
+    let given = "as many as the gateway's threads are given";
+    match threads {
+        None if can_share => (MEMBERS_MAX, given),
+        None => (CLIENTS_MAX as u32, ONE_THREAD),
+        Some(1) => (CLIENTS_MAX as u32, given),
+        Some(threads) => (u32::from(threads) * CLIENTS_PER_THREAD as u32, given),
+    }
+}
+
 impl CapacityOptions {
-    fn bounds(&self) -> Result<Bounds, CliError> {
-        let files = system::raise_files().map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES));
+    fn bounds(&self, can_share: bool) -> Result<Bounds, CliError> {
+        let files = raise_files().map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES));
         if files == 0 {
             let what = "the number of files that this process may have open".to_owned();
             return Err(CliError::Argument {
@@ -80,15 +90,10 @@ impl CapacityOptions {
                 detail: "too low, each client takes one; raise it, by `ulimit -n` for instance".to_owned(),
             });
         }
-        let by_threads = match self.gateway_threads {
-            None => MEMBERS_MAX,
-            Some(1) => 256,
-            Some(threads) => u32::from(threads) * CLIENTS_PER_THREAD as u32,
-        };
         let limits = [
             (self.members_max, "as asked"),
             (if self.quick { 8 } else { MEMBERS_MAX }, "as many as are tried"),
-            (by_threads, "as many as the gateway's threads are given"),
+            by_threads(self.gateway_threads, can_share),
             (u32::try_from(files).unwrap_or(u32::MAX), "as many as there may be open files; `ulimit -n` raises that"),
         ];
         let (members_max, why_max) = limits.into_iter().min_by_key(|(limit, _)| *limit).unwrap_or((MEMBERS_MAX, ""));
@@ -99,7 +104,8 @@ impl CapacityOptions {
 /// Lets the load grow until it is too much, once by rooms and once by members, and tells how much was not.
 pub(super) fn capacity(game: &Game, options: &CapacityOptions) -> Result<(), CliError> {
     let stop = stop_flag();
-    let bounds = options.bounds()?;
+    let can_share = options.gateway_threads.is_some() || can_share_port();
+    let bounds = options.bounds(can_share)?;
     let level = options.level.clone();
     let bench = Bench {
         game,
@@ -111,9 +117,14 @@ pub(super) fn capacity(game: &Game, options: &CapacityOptions) -> Result<(), Cli
         burn: options.burn.map(Duration::from_millis),
         stop: &stop,
     };
-    let preface = preface(&bench, &bounds);
-    preface.iter().for_each(|line| say(line));
     let members = if options.quick { 4 } else { options.members_per_room.min(bounds.members_max) };
+    if let Some(rooms) = options.rooms.filter(|rooms| !can_share && rooms * members > CLIENTS_MAX as u32) {
+        let detail = format!("{rooms} rooms of {members} are {} members; at most {CLIENTS_MAX}, {ONE_THREAD}", rooms * members);
+        return Err(CliError::Argument { what: "--rooms".to_owned(), detail });
+    }
+    let mut preface = preface(&bench, &bounds);
+    preface.extend((!can_share).then(|| format!("Not more than {CLIENTS_MAX} members are tried: {ONE_THREAD}.")));
+    preface.iter().for_each(|line| say(line));
     let title = format!("rooms of {members} members");
     let sweeps = match options.rooms {
         Some(rooms) => vec![single(&bench, &bounds, &title, Plan { rooms, members })?],
@@ -145,7 +156,7 @@ fn preface(bench: &Bench, bounds: &Bounds) -> Vec<String> {
         ),
         false => "A trial: no time is judged, only that no client is refused or lost.".to_owned(),
     };
-    let idle = system::wake_ups(bench.warm_up).quantile(0.99);
+    let idle = wake_ups(bench.warm_up).quantile(0.99);
     let verdict = if bounds.judged && idle * 2 >= bounds.late { ": it is too busy to say what it holds" } else { "" };
     let burns = bench.burn.map(|burn| format!("Beside them a room burns {} ms in each of its ticks.", burn.as_millis()));
     let mut preface = vec![
@@ -159,4 +170,20 @@ fn preface(bench: &Bench, bounds: &Bounds) -> Vec<String> {
     ];
     preface.extend(burns);
     preface
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_port_cannot_be_shared_no_more_are_tried_than_one_thread_holds() {
+        assert_eq!(by_threads(None, true).0, MEMBERS_MAX);
+        assert_eq!(by_threads(None, false), (256, ONE_THREAD));
+        assert_eq!(Plan { rooms: 16, members: 16 }.threads(None), 1, "for which one thread is enough");
+        // Who says how many threads is not told otherwise before the first step.
+        for can_share in [true, false] {
+            assert_eq!([1, 2, 16].map(|threads| by_threads(Some(threads), can_share).0), [256, 384, 3_072]);
+        }
+    }
 }

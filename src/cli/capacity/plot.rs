@@ -1,8 +1,8 @@
 //! What was measured, as a picture.
 
 use super::step::Step;
-use super::svg::Svg;
 use super::sweep::{Bounds, Sweep};
+use crate::cli::svg::Svg;
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 70.0;

@@ -10,10 +10,12 @@ use std::time::Duration;
 use bevy_app::prelude::*;
 
 use super::clients::{News, room_name};
-use super::system::{cpu_time, end, instant};
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
-use crate::host::gateway::{Access, GatewayLimits, ShardConfig, threads_for};
+use crate::cli::process::processor;
+use crate::cli::system::{end, instant};
+use crate::client::unix_time;
+use crate::host::gateway::{Access, BindError, Gateway, GatewayLimits, ShardConfig, threads_for};
 use crate::host::{Host, HostLimits, HostOptions, Pace};
 use crate::room::{Blueprint, RoomOptions};
 
@@ -151,14 +153,24 @@ fn drive(
     Ok(())
 }
 
+/// Where the server of a step listens.
+fn config() -> ShardConfig {
+    ShardConfig {
+        bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        public_addresses: Vec::new(),
+        access: Access::Loopback,
+        limits: GatewayLimits::default(),
+    }
+}
+
+/// True if several threads of a gateway can share a port on this system.
+pub(super) fn can_share_port() -> bool {
+    // Whatever else is wrong, the first step tells.
+    !matches!(Gateway::bind(&config(), 2, unix_time), Err(BindError::NoSharedPort(_)))
+}
+
 impl Bench<'_> {
     fn server(&self, plan: Plan, threads: usize) -> Result<Host, CliError> {
-        let config = ShardConfig {
-            bind: SocketAddr::from(([127, 0, 0, 1], 0)),
-            public_addresses: Vec::new(),
-            access: Access::Loopback,
-            limits: GatewayLimits::default(),
-        };
         let limits = HostLimits {
             sessions_max: plan.total() as usize,
             members_per_room_max: plan.members as usize,
@@ -166,7 +178,7 @@ impl Bench<'_> {
             ..HostLimits::default()
         };
         let options = HostOptions { limits, gateway_threads: threads, ..HostOptions::default() };
-        let mut server = Host::bind(&config, options)?;
+        let mut server = Host::bind(&config(), options)?;
         for number in 0..plan.rooms {
             let room = RoomOptions { name: room_name(number), seed: self.room.seed.wrapping_add(u64::from(number)), ..self.room.clone() };
             server.open_room(&self.game.blueprint, room)?;
@@ -190,12 +202,12 @@ impl Bench<'_> {
         let join_time = JOIN_TIME + Duration::from_millis(15) * total;
         drive(server, clients, join_time, self.stop, |news| news.live == total || news.lost > 0)?;
         drive(server, clients, self.warm_up, self.stop, |news| news.live < total)?;
-        let (from, cpu_before, sent_before) = (clients.latest.clone(), cpu_time(), server.counters().1.bytes_out);
+        let (from, cpu_before, sent_before) = (clients.latest.clone(), processor(), server.counters().1.bytes_out);
         drop(server.take_pace(is_judged));
         let begun = instant();
         drive(server, clients, self.measured, self.stop, |news| news.live < total)?;
         let (seconds, pace) = (begun.elapsed().as_secs_f64(), server.take_pace(is_judged));
-        let (cpu_after, sent) = (cpu_time(), server.counters().1.bytes_out - sent_before);
+        let (cpu_after, sent) = (processor(), server.counters().1.bytes_out - sent_before);
         let news = &clients.latest;
         let there: usize = server.rooms().iter().map(|room| room.status.members).sum();
         // A process that has no time to tell anything has told nothing.

@@ -1,6 +1,7 @@
 //! `ledger` and `snippet`: what is stored, of a host that runs or of one that has stopped.
 
 mod backtest;
+mod draft;
 mod options;
 mod reading;
 mod working;

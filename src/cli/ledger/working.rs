@@ -1,5 +1,6 @@
 //! The verbs that work: run again, check, copy, make smaller, and ask the host for something.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,17 +9,29 @@ use serde_json::json;
 use super::super::game::Game;
 use super::super::options::{CliError, DumpBy};
 use super::super::serve::{room_time, say};
+use super::super::system::instant;
+use super::draft::{Draft, write_whole};
 use super::options::TickArgument;
 use super::reading::print;
 use super::{head, or_last, progress};
-use crate::host::{Edit, rebuild_from_facts, rerun, view_of};
-use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick};
+use crate::host::{CATCH_UP_TICKS_MAX, Edit, rebuild_from_facts, rerun, view_of};
+use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick, Verdict};
 use crate::store::{
-    Archive, Durability, Retention, Snippet, SqliteStore, StoreError, TAKEN_UP, copy_room, is_served, place_for_people, store_at,
+    Archive, Durability, KeptTick, Retention, Snippet, SqliteStore, StoreError, TAKEN_UP, copy_room, is_served, place_for_people, store_at,
 };
 
-/// How long a host has to answer.
+/// How long a host has to answer; and then its room, whose word the store must have.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether there is an answer.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// With so many ticks more than are stored when a host has answered, a room at full speed has taken in what was put before it: in the next tick, or in the
+/// one after those that it was just making up for.
+const TAKEN_WITHIN: u32 = CATCH_UP_TICKS_MAX + 1;
+
+/// What is said of something that nobody does at the moment.
+const LATER: &str = "as soon as somebody serves it, which nobody does at the moment";
 
 pub(super) fn replay(
     game: &Game,
@@ -169,9 +182,21 @@ pub(super) fn schema(archive: &mut Archive, room: &str) -> Result<(), CliError> 
 }
 
 pub(super) fn export(archive: &mut Archive, room: &str, to: &Path) -> Result<(), CliError> {
+    let failed = |error| CliError::Io { what: format!("the file {}", to.display()), error };
+    let check_place = || match std::fs::symlink_metadata(to) {
+        Ok(_) => Err(failed(ErrorKind::AlreadyExists.into())),
+        Err(_) => Ok(()),
+    };
+    check_place()?;
     let bar = progress("exporting", head(archive, room)?);
-    let mut into = SqliteStore::create_file(to)?;
+    let draft = Draft::of(to).map_err(failed)?;
+    let mut into = SqliteStore::create_file(draft.path())?;
     copy_room(archive, room, &mut into, |tick| bar.set_position(u64::from(tick.0)))?;
+    // What SQLite has beside the file goes into it.
+    drop(into);
+    // Nobody else's file is replaced that was made meanwhile.
+    check_place()?;
+    draft.take_place().map_err(failed)?;
     bar.finish_and_clear();
     say(&format!("{room} is in {}; `ledger --data {} story` tells it", to.display(), to.display()));
     Ok(())
@@ -222,27 +247,130 @@ pub(super) fn fork(archive: &mut Archive, room: &str, tick: TickArgument, name: 
     Ok(())
 }
 
-/// Asks the host that serves the data for something, and waits for its answer.
-fn ask(archive: &mut Archive, room: &str, kind: &str, subject: &str, data: &Path) -> Result<String, CliError> {
+/// What became of something that a room was asked for.
+enum Became {
+    /// The room did it in this tick, in words.
+    Done(String),
+    /// Nobody serves the room at the moment.
+    Waits,
+}
+
+/// Asks the host that serves the data for something, and waits until the room has done it. `is_it` knows it among what a room takes in.
+///
+/// # Errors
+/// If the host or the room refuses, with why; or if nothing is known of it in time.
+fn ask(
+    archive: &mut Archive,
+    room: &str,
+    (kind, subject): (&str, &str),
+    data: &Path,
+    is_it: impl Fn(&Incoming) -> bool,
+) -> Result<Became, CliError> {
+    let failed = |why: &str| CliError::Connection(format!("{room}: {why}"));
     let key = archive.room(room)?.key;
+    // What is stored by now is something else.
+    let before = head(archive, room)?;
     let request = archive.store().ask(key, kind, subject)?;
     if !is_served(data) {
-        return Ok("nobody serves the room at the moment: it is done as soon as somebody does".to_owned());
+        return Ok(Became::Waits);
     }
-    for _ in 0..ANSWER_WITHIN.as_millis() / 50 {
-        std::thread::sleep(Duration::from_millis(50));
-        match archive.store().answer(request)? {
-            Some(answer) if answer == TAKEN_UP => {}
-            Some(answer) if answer.starts_with("refused") => return Err(CliError::Connection(format!("{room}: {answer}"))),
-            Some(answer) => return Ok(answer),
-            None => {}
+    let Some(answer) = answer_to(archive, request)? else {
+        // Whoever is told that nothing came of it does not expect it hours later, when somebody opens the room.
+        return Err(failed(match archive.store().withdraw(request)? {
+            true => "the host did not answer, since the room is not open, or stands still; what was asked for is withdrawn",
+            false => "the host took it up, and has not said what came of it",
+        }));
+    };
+    if answer.starts_with("refused") {
+        return Err(failed(&answer));
+    }
+    // The host has put it before the room, which has not decided yet. What it decides is stored with its tick.
+    let answered = head(archive, room)?;
+    match verdict(archive, room, (before, answered), is_it)? {
+        Some((tick, Some(Verdict::Rejected(why)))) => Err(failed(&format!("refused in {tick}: {why}"))),
+        Some((tick, _)) => Ok(Became::Done(tick)),
+        None => Err(failed(
+            "the host has put it before the room, and of what became of it nothing is stored so far: the room stands still, or the store is behind",
+        )),
+    }
+}
+
+/// Looks again and again until there is something, or the time is over. It looks once in any case.
+fn look_until<T>(within: Duration, mut look: impl FnMut() -> Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    let deadline = instant() + within;
+    loop {
+        let found = look()?;
+        if found.is_some() || instant() >= deadline {
+            return Ok(found);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// What a host answers to a request, once it does.
+fn answer_to(archive: &mut Archive, request: i64) -> Result<Option<String>, StoreError> {
+    look_until(ANSWER_WITHIN, || Ok(archive.store().answer(request)?.filter(|answer| answer != TAKEN_UP)))
+}
+
+/// What is found of something that was asked of a room, in what is stored of it.
+#[derive(Debug)]
+struct Search {
+    /// The first tick that was not looked at.
+    from: u32,
+    /// Once this one is stored, so is the one in which the room took it in.
+    by: u32,
+    /// In which tick the room first took something like it in, and what became of that.
+    first: Option<(RoomTick, Option<Verdict>)>,
+    /// Somebody else asked for the same. Nothing tells which is whose, only that the first is not later than any.
+    is_double: bool,
+}
+
+impl Search {
+    /// For what was asked when one tick was the last that was stored, and put before the room when another one was.
+    fn between(asked: RoomTick, answered: RoomTick) -> Self {
+        let (from, by) = (asked.0.saturating_add(1), answered.0.saturating_add(TAKEN_WITHIN));
+        Self { from, by, first: None, is_double: false }
+    }
+
+    fn look(&mut self, ticks: Vec<KeptTick>, is_it: impl Fn(&Incoming) -> bool) {
+        for kept in ticks {
+            self.from = kept.tick.0.saturating_add(1);
+            for taken in kept.taken.into_iter().filter(|taken| is_it(&taken.incoming)) {
+                if self.first.is_some() {
+                    self.is_double = true;
+                } else {
+                    self.first = Some((kept.tick, taken.verdict));
+                }
+            }
         }
     }
-    // Whoever is told that nothing came of it does not expect it hours later, when somebody opens the room.
-    Err(CliError::Connection(match archive.store().withdraw(request)? {
-        true => format!("{room}: the host did not answer, since the room is not open, or stands still; what was asked for is withdrawn"),
-        false => format!("{room}: the host took it up, and has not said what came of it"),
-    }))
+
+    /// True if what was asked for is among what was found.
+    fn is_settled(&self) -> bool {
+        self.first.is_some() && self.from > self.by
+    }
+
+    /// In which tick the room took it in, in words, and what became of it.
+    fn told(self) -> Option<(String, Option<Verdict>)> {
+        let later = if self.is_settled() && !self.is_double { "" } else { " or later" };
+        self.first.map(|(tick, verdict)| (format!("tick {tick} ({}){later}", room_time(tick.0)), verdict))
+    }
+}
+
+/// In which tick a room has taken something in, and what became of it, once that is stored. It was asked for, and the host answered, when so much was stored.
+fn verdict(
+    archive: &mut Archive,
+    room: &str,
+    (asked, answered): (RoomTick, RoomTick),
+    is_it: impl Fn(&Incoming) -> bool,
+) -> Result<Option<(String, Option<Verdict>)>, StoreError> {
+    let mut search = Search::between(asked, answered);
+    look_until(ANSWER_WITHIN, || {
+        let ticks = archive.ticks(room, RoomTick(search.from), RoomTick(u32::MAX))?;
+        search.look(ticks, &is_it);
+        Ok(search.is_settled().then_some(()))
+    })?;
+    Ok(search.told())
 }
 
 pub(super) fn revert(archive: &mut Archive, room: &str, seq: u64, data: &Path) -> Result<(), CliError> {
@@ -251,16 +379,22 @@ pub(super) fn revert(archive: &mut Archive, room: &str, seq: u64, data: &Path) -
         let detail = "it changed nothing, is not there, or the room does not tell causes".to_owned();
         return Err(CliError::Argument { what: format!("fact {seq}"), detail });
     }
-    let subject = serde_json::to_string(&(seq, &changes)).unwrap_or_default();
-    let answer = ask(archive, room, "revert", &subject, data)?;
-    say(&format!("{} changes of fact {seq}: {answer}; the fact `reverted` tells which were undone", changes.len()));
+    let (subject, count) = (serde_json::to_string(&(seq, &changes)).unwrap_or_default(), changes.len());
+    let is_it = |incoming: &Incoming| matches!(incoming, Incoming::Revert { seq: of, .. } if of.0 == seq);
+    match ask(archive, room, ("revert", subject.as_str()), data, is_it)? {
+        Became::Done(tick) => say(&format!("{count} changes of fact {seq}: done in {tick}; the fact `reverted` tells which were undone")),
+        Became::Waits => say(&format!("{count} changes of fact {seq} are undone in {room} {LATER}")),
+    }
     Ok(())
 }
 
 pub(super) fn reset(archive: &mut Archive, room: &str, label: &str, data: &Path) -> Result<(), CliError> {
     archive.snippet(room, label)?;
-    let answer = ask(archive, room, "reset", label, data)?;
-    say(&format!("{room} is reset to {label}: {answer}"));
+    let is_it = |incoming: &Incoming| matches!(incoming, Incoming::Reset { label: of, .. } if of == label);
+    match ask(archive, room, ("reset", label), data, is_it)? {
+        Became::Done(tick) => say(&format!("{room} is reset to {label}: done in {tick}")),
+        Became::Waits => say(&format!("{room} is reset to {label} {LATER}")),
+    }
     Ok(())
 }
 
@@ -292,7 +426,7 @@ pub(super) fn export_snippet(archive: &mut Archive, room: &str, label: &str, to:
         say(text.trim_end());
         return Ok(());
     };
-    std::fs::write(path, text).map_err(|error| CliError::Io { what: format!("the file {}", path.display()), error })
+    write_whole(path, text.as_bytes()).map_err(|error| CliError::Io { what: format!("the file {}", path.display()), error })
 }
 
 pub(super) fn import_snippet(archive: &mut Archive, room: &str, label: &str, file: &Path) -> Result<(), CliError> {
@@ -311,4 +445,95 @@ pub(super) fn import_snippet(archive: &mut Archive, room: &str, label: &str, fil
     archive.store().save_snippet(key, &snippet)?;
     say(&format!("{label}: {} entities", snippet.entities.len()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Rejection, Taken, Trail};
+
+    fn reset_to(label: &str) -> Incoming {
+        Incoming::Reset { label: label.to_owned(), saved_at: RoomTick(0), members: Vec::new(), state: "{}".to_owned() }
+    }
+
+    /// Ticks from one on, in each of which the room accepted resets to these.
+    fn ticks(from: u32, labels: &[&[&str]]) -> Vec<KeptTick> {
+        let taken = |label: &&str| Taken { incoming: reset_to(label), verdict: Some(Verdict::Accepted) };
+        let kept = |(tick, labels): (u32, &&[&str])| KeptTick {
+            tick: RoomTick(tick),
+            batch: None,
+            taken: labels.iter().map(taken).collect(),
+            trail: Trail::default(),
+        };
+        (from..).zip(labels).map(kept).collect()
+    }
+
+    fn is_it(incoming: &Incoming) -> bool {
+        *incoming == reset_to("start")
+    }
+
+    fn words(search: Search) -> Option<String> {
+        search.told().map(|(tick, _)| tick)
+    }
+
+    #[test]
+    fn a_tick_is_told_as_ones_own_once_nobody_elses_can_be_meant() {
+        let mut search = Search::between(RoomTick(10), RoomTick(12));
+        search.look(ticks(11, &[&[], &["other"]]), is_it);
+        assert!(!search.is_settled() && search.first.is_none(), "{search:?}");
+        search.look(ticks(13, &[&["start"], &[], &[], &[]]), is_it);
+        assert!(!search.is_settled(), "one's own may be to come, if this is somebody else's: {search:?}");
+        search.look(ticks(17, &[&["other"]]), is_it);
+        assert!(search.is_settled(), "{search:?}");
+        assert_eq!(words(search).as_deref(), Some("tick 13 (00:00.6)"));
+    }
+
+    #[test]
+    fn of_two_resets_to_the_same_the_first_is_told_as_the_earliest_that_ones_own_can_be() {
+        let doubles: [&[&[&str]]; 2] = [&[&["start"], &["start"]], &[&["start", "start"], &[]]];
+        for labels in doubles {
+            let mut search = Search::between(RoomTick(10), RoomTick(12));
+            search.look(ticks(11, labels), is_it);
+            assert!(search.first.is_some() && !search.is_settled(), "one's own may be a third: {search:?}");
+            search.look(ticks(13, &[&[], &[], &[], &[], &[]]), is_it);
+            assert!(search.is_settled(), "{search:?}");
+            assert_eq!(words(search).as_deref(), Some("tick 11 (00:00.5) or later"));
+        }
+    }
+
+    #[test]
+    fn where_a_room_stands_still_after_one_it_is_not_said_whose_that_was() {
+        let mut search = Search::between(RoomTick(10), RoomTick(12));
+        search.look(ticks(11, &[&["start"], &[]]), is_it);
+        assert!(!search.is_settled(), "{search:?}");
+        assert_eq!(words(search).as_deref(), Some("tick 11 (00:00.5) or later"));
+        assert_eq!(words(Search::between(RoomTick(10), RoomTick(12))), None);
+    }
+
+    #[test]
+    fn what_became_of_it_is_told_with_it() {
+        let mut search = Search::between(RoomTick(10), RoomTick(10));
+        let verdict = Some(Verdict::Rejected(Rejection::new("bad_state")));
+        let mut kept = ticks(11, &[&["start"], &[], &[], &[], &[]]);
+        kept[0].taken[0].verdict = verdict.clone();
+        search.look(kept, is_it);
+        assert_eq!(search.told(), Some(("tick 11 (00:00.5)".to_owned(), verdict)));
+    }
+
+    #[test]
+    fn a_wait_ends_when_its_time_is_over_however_few_looks_that_were_and_as_soon_as_something_is_found() {
+        let look = |found_at: u32, within: u64| {
+            let mut looks = 0;
+            let found = look_until(Duration::from_secs(within), || {
+                looks += 1;
+                Ok((looks == found_at).then_some(looks))
+            });
+            (found.unwrap(), looks)
+        };
+        // The time is over as soon as the first look is.
+        assert_eq!(look(2, 0), (None, 1));
+        assert_eq!(look(1, 0), (Some(1), 1));
+        assert_eq!(look(3, 3_600), (Some(3), 3));
+        assert!(look_until(Duration::from_secs(3_600), || Err::<Option<()>, _>(StoreError::Stopped)).is_err());
+    }
 }

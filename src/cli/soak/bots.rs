@@ -1,4 +1,4 @@
-//! The processes with the bots: `soak-bots`, which `soak` starts; each is a `swarm` that ends with whoever started it.
+//! The processes with the bots: `soak-bots`, which `soak` starts; each is a `swarm` that gives way to its server, and ends with whoever started it.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -7,15 +7,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use clap::Args;
+
 use super::SoakOptions;
 use super::rooms::Part;
-use crate::cli::capacity::system::end;
+use crate::cli::beat::{FRAME_BEATS, TICK_BEATS};
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
-use crate::cli::swarm::{SwarmOptions, swarm};
-
-/// How many of each process's bots are whole clients, which cost more.
-const WHOLE: u32 = 4;
+use crate::cli::swarm::{Manner, SwarmOptions, live};
+use crate::cli::system::{end, until_input_ends};
 
 /// Longer than any soak: they end when they are told to.
 const SECONDS: u32 = 86_400;
@@ -25,6 +25,15 @@ const LINES_MAX: usize = 64;
 
 /// How many of them are its last words.
 const LAST_WORDS: usize = 4;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BotsOptions {
+    #[command(flatten)]
+    swarm: SwarmOptions,
+    /// Let them have their turns once a tick, and not as often as a game draws.
+    #[arg(long)]
+    sparing: bool,
+}
 
 /// The last lines that a process said, on both outputs.
 type Words = Arc<Mutex<VecDeque<String>>>;
@@ -60,9 +69,13 @@ impl Bots {
         let io = |error| CliError::Io { what: "a process with bots".to_owned(), error };
         let mut command = Command::new(std::env::current_exe().map_err(io)?);
         command.args(["soak-bots", "--server", &server.to_string(), "--room", &format!("{}/*", part.template)]);
+        let whole = if options.predict { part.bots } else { 0 };
         let numbers =
-            [("--bots", part.bots), ("--seconds", SECONDS), ("--stay", options.stay), ("--away", options.away), ("--whole", WHOLE)];
+            [("--bots", part.bots), ("--seconds", SECONDS), ("--stay", options.stay), ("--away", options.away), ("--whole", whole)];
         command.args(numbers.into_iter().flat_map(|(name, number)| [name.to_owned(), number.to_string()]));
+        if !options.predict {
+            command.arg("--sparing");
+        }
         // So that the first of one process does not do what the first of another does. Their numbers are in the bits below.
         let of_its_own = |seed: u64| seed.wrapping_add(u64::from(number) << 48).to_string();
         command.args(["--seed", &of_its_own(options.seed)]);
@@ -127,25 +140,10 @@ impl Drop for Bots {
     }
 }
 
-/// Plays as `swarm` does until the standard input ends.
-pub(in crate::cli) fn bots(game: &Game, options: &SwarmOptions) -> Result<(), CliError> {
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        told_to_stop();
-    });
-    swarm(game, options)
-}
-
-/// As if somebody had pressed Ctrl-C: the bots hang up, and what they felt is told.
-#[cfg(unix)]
-fn told_to_stop() {
-    // A process that can't be told is ended by whoever started it.
-    let _ = signal_hook::low_level::raise(signal_hook::consts::SIGINT);
-}
-
-#[cfg(not(unix))]
-fn told_to_stop() {
-    std::process::exit(0);
+/// Lets bots come and go until the standard input ends. Then they hang up, and what they felt is told.
+pub(in crate::cli) fn bots(game: &Game, options: &BotsOptions) -> Result<(), CliError> {
+    let turn_beats = if options.sparing { TICK_BEATS } else { FRAME_BEATS };
+    live(game, &options.swarm, Manner { turn_beats, gives_way: true }, &until_input_ends())
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! `soak`: a server with many rooms, and bots who come and go for hours; and whether what the server takes stays as it was.
 //!
 //! The server is this process, so that all of it can be measured: every few seconds a sample is taken of its memory, its handles and its ticks. The bots
-//! are in processes of their own. In the end what comes after the warm-up is judged by its trend, in words and by how the process ends.
+//! are in processes of their own, which give way to it. In the end what comes after the warm-up is judged by its trend, in words and by how the process ends.
 //!
 //! May use: everything. It reads `/proc`, and says so where there is none. What it keeps of the samples is bounded.
 
 mod bots;
+mod folder;
 mod plot;
-mod process;
 mod rooms;
 mod sample;
 mod verdict;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,15 +20,17 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use self::bots::Bots;
-pub(super) use self::bots::bots;
-use self::process::{Folder, Process, bytes_under};
-use self::rooms::{Part, Rooms, parts};
+pub(super) use self::bots::{BotsOptions, bots};
+use self::folder::{Folder, bytes_under};
+use self::rooms::{Part, Rooms, bots_per_process, parts};
 use self::sample::{Csv, Sample, Series, heading};
 use self::verdict::{judge, unsteady};
-use super::capacity::system::{cpu_time, instant, raise_files};
+use super::beat::arrival_of;
 use super::game::Game;
 use super::options::{CliError, LinkArguments};
+use super::process::{Process, processor};
 use super::serve::{say, stop_flag};
+use super::system::{instant, raise_files};
 
 /// How long the thread that leads people sleeps at most, as `Host::run` lets it.
 const NAP_MAX: Duration = Duration::from_millis(20);
@@ -35,8 +38,8 @@ const NAP_MAX: Duration = Duration::from_millis(20);
 /// How often it is looked whether all bots are there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Between the starts of two processes with bots: a host looks at so many requests a second.
-const BETWEEN_STARTS: Duration = Duration::from_secs(1);
+/// Between the bots of one process, which have then all begun to connect, and those of the next: a host looks at so many requests a second.
+const BETWEEN_STARTS: Duration = Duration::from_millis(500);
 
 /// How often a sample is printed.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -73,6 +76,10 @@ pub(super) struct SoakOptions {
     /// How much of the beginning is not judged, in seconds. Unless it is given: a tenth of the time, at most 10 minutes.
     #[arg(long, value_parser = clap::value_parser!(u64).range(0..=72_000), value_name = "SECONDS")]
     warm_up: Option<u64>,
+    /// Let the bots be whole clients as players have them, which predict what they do, show others between the ticks, and look as often as a game draws. Unless
+    /// it is said they keep a replica and have their turn once a tick, at a small part of the cost.
+    #[arg(long)]
+    predict: bool,
     #[command(flatten)]
     link: LinkArguments,
     /// The level file; the game's own if none is named.
@@ -136,18 +143,18 @@ struct Soak<'a> {
 pub(super) fn soak(game: &Game, options: &SoakOptions) -> Result<(), CliError> {
     let stop = stop_flag();
     // What can be wrong comes first: nobody is to wait for hours to hear of it.
-    Process::look().map_err(|error| CliError::Argument {
+    taken(&Process::look()).ok_or_else(|| CliError::Argument {
         what: "soak".to_owned(),
-        detail: format!("memory and handles are read from /proc, which this system does not have ({error}), so it can't measure here"),
+        detail: "memory and handles are read from /proc, which this system does not have, so it can't measure here".to_owned(),
     })?;
     drop(game.brain(0)?);
     let csv = options.csv.as_deref().map(Csv::create).transpose()?;
     options.draw(game, &[], &[])?;
-    // Each bot takes one.
-    raise_files();
+    // For the bots, whose processes may have as many as this one.
+    let files = raise_files();
     let folder = if options.no_store { None } else { Some(Folder::temporary()?) };
     let data = folder.as_ref().map(Folder::path);
-    let parts = parts(options.rooms, options.bots);
+    let parts = parts(options.rooms, options.bots, bots_per_process(options.predict, files));
     let preface = preface(game, options, parts.len(), data);
     preface.iter().for_each(|line| say(line));
     let rooms = Rooms::open(game, options, &parts, data)?;
@@ -161,7 +168,7 @@ pub(super) fn soak(game: &Game, options: &SoakOptions) -> Result<(), CliError> {
         csv,
         series: Series::default(),
         begun,
-        sampled: (Duration::ZERO, cpu_time()),
+        sampled: (Duration::ZERO, processor()),
         told: None,
         last: Sample::default(),
     };
@@ -186,18 +193,25 @@ fn preface(game: &Game, options: &SoakOptions, processes: usize, data: Option<&P
     let link = options.link.link.map_or_else(|| "as it is".to_owned(), |link| link.to_string());
     let stay = if options.stay == 0 { "stay as long as they can".to_owned() } else { format!("stay {} s on average", options.stay) };
     let store = data.map_or_else(|| "are not kept".to_owned(), |data| format!("are kept in {}, which goes at the end", data.display()));
+    let kind =
+        if options.predict { "predict, and look as often as a game draws" } else { "don't predict, and have their turn once a tick" };
     vec![
         format!(
-            "{}: {} rooms and {} bots for {}, on {cores} cores. The server is this process; the bots are in {processes} more of the same machine, and take \
-             their part of it.",
+            "{}: {} rooms and {} bots for {}, on {cores} cores. The server is this process; the bots are in {processes} more of the same machine, which give \
+             way to it once each bot was let in or turned away.",
             game.name,
             options.rooms,
             options.bots,
             in_words(options.length())
         ),
-        format!("Bots {stay} and are away for {} s; their link is {link}. The rooms {store}.", options.away),
+        format!("Bots {stay} and are away for {} s; they {kind}; their link is {link}. The rooms {store}.", options.away),
         format!("A sample is taken every {} s. The first {} are not judged.", options.every, in_words(options.warm_up())),
     ]
+}
+
+/// The memory, the handles and the threads of a process, where the system tells.
+fn taken(process: &Process) -> Option<[u64; 3]> {
+    Some([process.resident_bytes?, process.open_files?, process.threads?])
 }
 
 impl Soak<'_> {
@@ -206,7 +220,7 @@ impl Soak<'_> {
         let address = self.rooms.address()?;
         for (number, part) in (0..).zip(parts) {
             self.bots.push(Bots::start(address, part, number, self.options)?);
-            self.drive(self.begun.elapsed() + BETWEEN_STARTS)?;
+            self.drive(self.begun.elapsed() + arrival_of(part.bots) + BETWEEN_STARTS)?;
         }
         say(&heading());
         let (every, length) = (Duration::from_secs(self.options.every), self.options.length());
@@ -243,16 +257,18 @@ impl Soak<'_> {
     }
 
     fn sample(&mut self) -> Result<(), CliError> {
-        let looked = Process::look().map_err(|error| CliError::Io { what: "what the system says of this process".to_owned(), error });
-        let (process, count) = (looked?, self.rooms.count());
-        let (now, cpu) = (self.begun.elapsed(), cpu_time());
+        // Before anything is counted, which takes some memory for a moment.
+        let process = Process::look();
+        let gone = || CliError::Io { what: "what the system says of this process".to_owned(), error: ErrorKind::NotFound.into() };
+        let [memory_bytes, handles, threads] = taken(&process).ok_or_else(gone)?;
+        let (now, cpu, count) = (self.begun.elapsed(), process.processor, self.rooms.count());
         let (before, cpu_before) = std::mem::replace(&mut self.sampled, (now, cpu));
         let used = cpu.zip(cpu_before).map_or(Duration::ZERO, |(cpu, before)| cpu.saturating_sub(before));
         let sample = Sample {
             seconds: now.as_secs_f64(),
-            memory_bytes: process.memory_bytes,
-            handles: process.handles,
-            threads: process.threads,
+            memory_bytes,
+            handles,
+            threads,
             cores: used.as_secs_f64() / (now - before).as_secs_f64().max(0.001),
             disk_bytes: self.data.map_or(0, bytes_under),
             ..count
@@ -315,6 +331,12 @@ mod tests {
         assert_eq!(options(&["--minutes", "20"]).unwrap().warm_up(), Duration::from_secs(120));
         assert_eq!(options(&["--seconds", "8"]).unwrap().warm_up(), Duration::from_millis(800));
         assert_eq!(options(&["--warm-up", "0"]).unwrap().warm_up(), Duration::ZERO);
+    }
+
+    #[test]
+    fn bots_predict_only_where_that_is_asked_for() {
+        assert!(!options(&[]).unwrap().predict);
+        assert!(options(&["--predict"]).unwrap().predict);
     }
 
     #[test]

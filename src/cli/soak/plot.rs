@@ -2,7 +2,7 @@
 
 use super::sample::{Sample, megabytes};
 use super::verdict::{judged, memory_line};
-use crate::cli::capacity::svg::Svg;
+use crate::cli::svg::Svg;
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 70.0;

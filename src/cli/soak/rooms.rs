@@ -9,15 +9,21 @@ use std::time::{Duration, Instant};
 
 use super::SoakOptions;
 use super::sample::Sample;
-use crate::cli::capacity::system::instant;
 use crate::cli::game::Game;
 use crate::cli::options::{CliError, RoomArguments};
+use crate::cli::system::{OTHER_FILES, instant};
 use crate::host::gateway::{Access, GatewayLimits, ShardConfig, threads_for};
 use crate::host::{Host, HostHandle, HostLimits, HostOptions, KeepOptions, Lobby, OrderError, Template, TickReport};
 use crate::store::Pressure;
 
-/// How many bots a process has at most: what one thread plays without falling behind.
-const BOTS_PER_PROCESS: u32 = 250;
+/// How many bots a process has at most: what one thread plays on the half of a core that a busy server leaves it.
+const BOTS_PER_PROCESS: u32 = 500;
+
+/// The same of bots that predict.
+const PREDICTING_PER_PROCESS: u32 = 250;
+
+/// Files that a bot has open at most: its socket, and one by which it asks whether anybody is there still.
+const FILES_PER_BOT: u64 = 2;
 
 /// How many more seats there are than bots in a room at a time, where they come and go: one that has just left is sometimes still counted.
 const SLACK: f64 = 1.02;
@@ -49,9 +55,16 @@ impl Part {
     }
 }
 
-/// As many parts as there are processes with bots.
-pub(super) fn parts(rooms: u32, bots: u32) -> Vec<Part> {
-    let count = bots.div_ceil(BOTS_PER_PROCESS).clamp(1, rooms.max(1));
+/// How many bots a process has at most that may have so many files open, if there is a limit.
+pub(super) fn bots_per_process(predict: bool, files: Option<u64>) -> u32 {
+    let by_thread = if predict { PREDICTING_PER_PROCESS } else { BOTS_PER_PROCESS };
+    let by_files = files.map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES) / FILES_PER_BOT);
+    by_thread.min(u32::try_from(by_files).unwrap_or(u32::MAX)).max(1)
+}
+
+/// As many parts as there are processes with bots, each of which has at most so many. Every part has a room.
+pub(super) fn parts(rooms: u32, bots: u32, bots_max: u32) -> Vec<Part> {
+    let count = bots.div_ceil(bots_max.max(1)).clamp(1, rooms.max(1));
     let share = |all: u32, number: u32| all / count + u32::from(number < all % count);
     let part = |number: u32| Part { template: format!("soak{}", number + 1), rooms: share(rooms, number), bots: share(bots, number) };
     (0..count).map(part).collect()
@@ -192,11 +205,13 @@ fn renew(handle: &HostHandle, over: &Receiver<(String, Instant)>, opened: &Atomi
             Ok(_) | Err(_) => {}
         }
         // There are to be as many rooms as before, however busy the host is now.
-        while let Err(error) = handle.open(&next_room(template, opened), template) {
-            if matches!(error, OrderError::Stopped) {
-                return;
+        loop {
+            match handle.open(&next_room(template, opened), template) {
+                Err(OrderError::Stopped) => return,
+                // It is obeyed all the same: asked for once more, there would be a room too many for good.
+                Ok(()) | Err(OrderError::NoAnswer) => break,
+                Err(error) => tracing::warn!(%room, %error, "no other room takes its place yet"),
             }
-            tracing::warn!(%room, %error, "no other room takes its place yet");
             std::thread::sleep(AGAIN);
         }
     }
@@ -208,17 +223,33 @@ mod tests {
 
     #[test]
     fn parts_have_all_rooms_and_all_bots_and_none_has_too_many() {
-        for (rooms, bots, processes) in
-            [(300, 1_000, 4), (2, 6, 1), (1, 1_000, 1), (2, 1_000, 2), (7, 251, 2), (300, 1, 1), (2_048, 1_000, 4)]
-        {
-            let parts = parts(rooms, bots);
+        for (rooms, bots, most, processes) in [
+            (300, 1_000, 500, 2),
+            (300, 1_000, 480, 3),
+            (300, 1_000, 250, 4),
+            (2, 6, 500, 1),
+            (1, 1_000, 500, 1),
+            (2, 1_000, 250, 2),
+            (7, 501, 500, 2),
+            (300, 1, 500, 1),
+            (2_048, 1_000, 500, 2),
+        ] {
+            let parts = parts(rooms, bots, most);
             assert_eq!(parts.len(), processes);
             assert_eq!(parts.iter().map(|part| part.rooms).sum::<u32>(), rooms);
             assert_eq!(parts.iter().map(|part| part.bots).sum::<u32>(), bots);
             assert!(parts.iter().all(|part| part.rooms > 0 && part.bots > 0), "{parts:?}");
-            let most = parts.iter().map(|part| part.bots).max().unwrap();
-            assert!(most <= BOTS_PER_PROCESS || parts.len() == rooms as usize, "{parts:?}");
+            assert!(parts.iter().all(|part| part.bots <= most) || parts.len() == rooms as usize, "{parts:?}");
         }
+    }
+
+    #[test]
+    fn no_process_has_more_bots_than_it_has_time_or_files_for() {
+        assert_eq!((bots_per_process(false, None), bots_per_process(true, None)), (500, 250));
+        assert_eq!((bots_per_process(false, Some(20_000)), bots_per_process(true, Some(20_000))), (500, 250));
+        // A usual limit, where it can't be raised.
+        assert_eq!((bots_per_process(false, Some(1_024)), bots_per_process(true, Some(1_024))), (480, 250));
+        assert_eq!(bots_per_process(false, Some(10)), 1);
     }
 
     #[test]
@@ -228,8 +259,9 @@ mod tests {
         assert_eq!(seats(75, 250, 0, 3), 4);
         assert_eq!(seats(2, 6, 0, 0), 3);
         assert_eq!(seats(2, 6, 20, 0), 3);
-        // Of 250 about 217 are there.
+        // Of 250 about 217 are there, of 500 about 435.
         assert_eq!(seats(75, 250, 20, 3), 3);
+        assert_eq!(seats(150, 500, 20, 3), 3);
         assert_eq!(seats(2, 6, 2, 1), 3);
         assert_eq!(seats(100, 3, 20, 3), 1);
     }

@@ -8,15 +8,16 @@ use bevy_ecs::prelude::*;
 use ratatui::crossterm::event::{Event, MouseButton, MouseEventKind};
 use ratatui::layout::Rect;
 
-use super::super::demo::{hang_up, instant};
+use super::super::demo::hang_up;
 use super::super::game::Game;
 use super::super::options::{CliError, ClientArguments};
+use super::super::system::instant;
 use super::canvas::Camera;
 use super::frame::{Frame, Page, places};
 use super::keyboard::{Keyboard, leaves};
 use super::replay::Replay;
 use super::screen::Screen;
-use super::story::{Story, answered, listen};
+use super::story::{Story, listen};
 use crate::client::picture::{Ending, Eyes, Key, Keys, Picture, Pilot, Tint, View};
 use crate::client::{Connection, ConnectionState, Replica};
 use crate::predict::Prediction;
@@ -357,8 +358,7 @@ impl<'a> Live<'a> {
             figures.push(("silent", format!("{:.0} s", connection.silence().as_secs_f32())));
         }
         if self.pilot.is_some() {
-            let waiting = connection.last_command().0.saturating_sub(answered(world));
-            figures.push(("unanswered", format!("{waiting}")));
+            figures.push(("unanswered", connection.unanswered().to_string()));
             let prediction = world.resource::<Prediction>();
             figures.push(("corrected", format!("{} of {}", prediction.corrected, prediction.confirmed)));
         } else {

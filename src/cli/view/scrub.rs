@@ -8,11 +8,11 @@ use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{Event, MouseEventKind};
 use ratatui::layout::Rect;
 
-use super::super::demo::instant;
 use super::super::game::Game;
 use super::super::ledger::Tick;
 use super::super::options::CliError;
 use super::super::serve::{room_time, stop_flag};
+use super::super::system::instant;
 use super::canvas::Camera;
 use super::frame::{Bar, Frame, Page};
 use super::keyboard::{Keyboard, leaves};

@@ -8,7 +8,7 @@ use bevy_ecs::prelude::*;
 use super::super::game::Game;
 use super::super::serve::{joined, room_time};
 use crate::client::{AnyHappened, Replica};
-use crate::protocol::{Accepted, EntityId, Rejected, User};
+use crate::protocol::{EntityId, Rejected, User};
 
 /// How many lines are remembered.
 const LINES_MAX: usize = 50;
@@ -21,25 +21,16 @@ const NAMES_MAX: usize = 10_000;
 struct Heard {
     facts: Vec<AnyHappened>,
     refused: Vec<String>,
-    /// The last command that was answered.
-    answered: u32,
 }
 
 /// Lets a client's app listen.
 pub(super) fn listen(app: &mut App) {
     app.init_resource::<Heard>();
     app.add_observer(|fact: On<AnyHappened>, mut heard: ResMut<Heard>| heard.facts.push(fact.event().clone()));
-    app.add_observer(|accepted: On<Accepted>, mut heard: ResMut<Heard>| heard.answered = accepted.id.0);
     app.add_observer(|rejected: On<Rejected>, mut heard: ResMut<Heard>| {
-        heard.answered = rejected.id.0;
         let detail = if rejected.detail.is_empty() { String::new() } else { format!(": {}", rejected.detail) };
         heard.refused.push(format!("{}{detail}", rejected.code.replace('_', " ")));
     });
-}
-
-/// The last command that was answered.
-pub(super) fn answered(world: &World) -> u32 {
-    world.resource::<Heard>().answered
 }
 
 /// The story as a client hears it.

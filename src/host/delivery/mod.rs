@@ -533,13 +533,11 @@ impl Delivery {
     }
 
     /// The round trip if it was measured, what share of packets gets lost, and the rate in bytes a second.
-    #[cfg(unix)]
     pub(crate) fn path_measured(&self) -> (Option<Duration>, f32, f64) {
         (self.path.rtt_measured(), self.path.loss(), self.path.rate())
     }
 
     /// How many bytes wait to be sent, for the first time or again.
-    #[cfg(unix)]
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.stream.waiting_bytes()
     }

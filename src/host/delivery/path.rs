@@ -111,7 +111,6 @@ impl Path {
     }
 
     /// The round trip, once it was measured.
-    #[cfg(unix)]
     pub(crate) fn rtt_measured(&self) -> Option<Duration> {
         self.smoothed.map(Duration::from_secs_f64)
     }

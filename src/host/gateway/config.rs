@@ -8,9 +8,7 @@ use thiserror::Error;
 
 use super::counters::GatewayLimits;
 use crate::host::token::HostKey;
-#[cfg(unix)]
-use crate::net::DatagramSocket;
-use crate::net::SegmentedSocket;
+use crate::net::{DatagramSocket, SegmentedSocket};
 
 /// The receive buffer that a socket asks for. The default of Linux holds about 255 small datagrams: at 20 Hz, everything
 /// beyond some 128 clients would be dropped in silence.
@@ -64,7 +62,7 @@ pub enum BindError {
     Unauthenticated(SocketAddr),
     /// Several sockets can't share a port.
     #[error(
-        "one port can't be spread over {0} threads here: that needs SO_REUSEPORT as Linux has it; use --gateway-threads 1, or at most 256 sessions_max"
+        "one port can't be spread over {0} threads here: that needs SO_REUSEPORT as Linux has it; leave gateway_threads at 0, or say 1, for 256 clients"
     )]
     NoSharedPort(usize),
     /// More threads than allowed, or none.
@@ -100,6 +98,36 @@ pub fn threads_for(clients: usize) -> usize {
     if clients <= CLIENTS_MAX { 1 } else { clients.div_ceil(CLIENTS_PER_THREAD).min(THREADS_MAX) }
 }
 
+/// How a gateway is spread over threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::host) struct Spread {
+    /// How many threads it has, each with a socket on its port.
+    pub(in crate::host) threads: usize,
+    /// How many clients may come: as many as were wanted, or fewer, where one thread has to hold them all.
+    pub(in crate::host) clients_max: usize,
+}
+
+/// Over how many threads a gateway is spread: so many as somebody says, or with 0 so many as `clients` need. Where sockets can't share a port one thread has
+/// it, and with it no more clients than `each` holds.
+///
+/// # Errors
+/// If somebody says that there are to be several, and a port can't be shared.
+pub(in crate::host) fn spread(said: usize, clients: usize, each: usize, can_share: bool) -> Result<Spread, BindError> {
+    let threads = if said == 0 { threads_for(clients) } else { said };
+    match said {
+        _ if threads == 1 || can_share => Ok(Spread { threads, clients_max: clients }),
+        0 => Ok(Spread { threads: 1, clients_max: clients.min(each) }),
+        _ => Err(BindError::NoSharedPort(said)),
+    }
+}
+
+/// True if several sockets can share a port here, and the system spreads the clients between them.
+pub(in crate::host) fn can_share(address: SocketAddr) -> bool {
+    let tried = Socket::new(Domain::for_address(address), Type::DGRAM, Some(SocketProtocol::UDP)).and_then(|socket| share(&socket));
+    // Whatever else is wrong, who listens there is told.
+    !tried.is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)
+}
+
 /// Opens a socket of the system.
 pub(super) fn listen(address: SocketAddr) -> io::Result<SegmentedSocket> {
     open(address, |_| Ok(()))
@@ -116,7 +144,6 @@ fn open(address: SocketAddr, prepare: impl FnOnce(&Socket) -> io::Result<()>) ->
 }
 
 /// Opens as many sockets on one port, between which the system spreads the clients.
-#[cfg(unix)]
 pub(super) fn listen_shared(mut address: SocketAddr, count: usize) -> Result<Vec<Box<dyn DatagramSocket>>, BindError> {
     if count > THREADS_MAX {
         return Err(BindError::TooManyThreads(count));
@@ -156,7 +183,40 @@ fn share(socket: &Socket) -> io::Result<()> {
     })
 }
 
-#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn share(_socket: &Socket) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_port_cannot_be_shared_one_thread_has_it_and_only_who_says_more_is_refused() {
+        let is = |threads, clients_max| Spread { threads, clients_max };
+        // What a server is told that is told nothing.
+        assert_eq!(spread(0, 1_000, CLIENTS_MAX, true).unwrap(), is(6, 1_000));
+        assert_eq!(spread(0, 1_000, CLIENTS_MAX, false).unwrap(), is(1, 256));
+        assert_eq!(spread(0, 1_000, 64, false).unwrap(), is(1, 64));
+        for can_share in [true, false] {
+            // Nothing is missing where one is enough, or was asked for.
+            assert_eq!(spread(0, 256, CLIENTS_MAX, can_share).unwrap(), is(1, 256));
+            assert_eq!(spread(1, 1_000, CLIENTS_MAX, can_share).unwrap(), is(1, 1_000));
+        }
+        assert_eq!(spread(2, 100, CLIENTS_MAX, true).unwrap(), is(2, 100));
+        let error = spread(2, 100, CLIENTS_MAX, false).unwrap_err();
+        assert!(matches!(error, BindError::NoSharedPort(2)), "{error}");
+        assert!(error.to_string().contains("2 threads") && error.to_string().contains("gateway_threads"), "{error}");
+    }
+
+    #[test]
+    fn whether_a_port_can_be_shared_is_what_becomes_of_it() {
+        let address = ([127, 0, 0, 1], 0).into();
+        match (can_share(address), listen_shared(address, 2)) {
+            (true, Ok(sockets)) => assert_eq!(sockets.len(), 2),
+            (false, Err(BindError::NoSharedPort(2))) => {}
+            (can, came) => panic!("{can}, but {came:?}"),
+        }
+    }
 }

@@ -7,10 +7,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use mio::Waker;
-
 use super::counters::GatewayCounters;
 use super::event::GatewayEvent;
+use super::wait::Waker;
 use crate::host::session::ConnectionId;
 use crate::host::token::HostKey;
 use crate::protocol::LinkConditions;

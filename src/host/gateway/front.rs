@@ -3,19 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::config::{BindError, ShardConfig};
-#[cfg(unix)]
-use super::config::{THREADS_MAX, listen_shared};
+use super::config::{BindError, ShardConfig, THREADS_MAX, listen_shared};
 use super::counters::GatewayCounters;
 use super::event::GatewayEvent;
-#[cfg(unix)]
 use super::outlet::Outlet;
-#[cfg(unix)]
 use super::pool::Pool;
 use super::shard::Shard;
 use crate::host::session::ConnectionId;
 use crate::host::token::HostKey;
-#[cfg(unix)]
 use crate::net::DatagramSocket;
 use crate::protocol::LinkConditions;
 
@@ -29,7 +24,6 @@ pub struct Gateway(Kind);
 #[derive(Debug)]
 enum Kind {
     Inline(Box<Shard>),
-    #[cfg(unix)]
     Threads(Box<Pool>, SocketAddr),
 }
 
@@ -43,17 +37,13 @@ impl Gateway {
             return Ok(Self(Kind::Inline(Box::new(Shard::bind(config, clock())?))));
         }
         config.check()?;
-        #[cfg(unix)]
-        return Self::over(listen_shared(config.bind, threads)?, config, clock);
-        #[cfg(not(unix))]
-        return Err(BindError::NoSharedPort(threads));
+        Self::over(listen_shared(config.bind, threads)?, config, clock)
     }
 
     /// Listens on sockets of one address that were opened elsewhere, each with a thread of its own.
     ///
     /// # Errors
     /// If there are none or more than 16, or as [`bind`](Self::bind).
-    #[cfg(unix)]
     pub fn over(sockets: Vec<Box<dyn DatagramSocket>>, config: &ShardConfig, clock: fn() -> Duration) -> Result<Self, BindError> {
         if !(1..=THREADS_MAX).contains(&sockets.len()) {
             return Err(BindError::TooManyThreads(sockets.len()));
@@ -71,7 +61,6 @@ impl Gateway {
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
         match &self.0 {
             Kind::Inline(shard) => shard.local_address(),
-            #[cfg(unix)]
             Kind::Threads(_, address) => Ok(*address),
         }
     }
@@ -80,7 +69,6 @@ impl Gateway {
     pub fn counters(&self) -> GatewayCounters {
         match &self.0 {
             Kind::Inline(shard) => shard.counters(),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.counters(),
         }
     }
@@ -89,7 +77,6 @@ impl Gateway {
     pub fn connections(&self) -> Vec<ConnectionId> {
         match &self.0 {
             Kind::Inline(shard) => shard.connections().collect(),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.connections(),
         }
     }
@@ -98,7 +85,6 @@ impl Gateway {
     pub fn clients_per_thread(&self) -> Vec<usize> {
         match &self.0 {
             Kind::Inline(shard) => vec![shard.connections().len()],
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.clients_per_thread(),
         }
     }
@@ -107,7 +93,6 @@ impl Gateway {
     pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
         match &mut self.0 {
             Kind::Inline(shard) => shard.set_link(conditions, seed),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.set_link(conditions, seed),
         }
     }
@@ -117,13 +102,11 @@ impl Gateway {
     pub fn accept_keys(&mut self, keys: &[HostKey]) {
         match &mut self.0 {
             Kind::Inline(shard) => shard.accept_keys(keys),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.accept_keys(keys),
         }
     }
 
     /// The way out for those who send from threads of their own; none if it has none itself.
-    #[cfg(unix)]
     pub(in crate::host) fn outlet(&self) -> Option<Outlet> {
         match &self.0 {
             Kind::Inline(_) => None,
@@ -132,7 +115,6 @@ impl Gateway {
     }
 
     /// Which of its threads has a client.
-    #[cfg(unix)]
     pub(in crate::host) fn thread_of(&self, connection: ConnectionId) -> Option<usize> {
         match &self.0 {
             Kind::Inline(_) => None,
@@ -141,7 +123,6 @@ impl Gateway {
     }
 
     /// Wakes this thread whenever a thread of the gateway has something to tell.
-    #[cfg(unix)]
     pub(in crate::host) fn wake_reader(&self, reader: &std::thread::Thread) {
         if let Kind::Threads(pool, _) = &self.0 {
             pool.wake_reader(reader);
@@ -152,7 +133,6 @@ impl Gateway {
     pub fn next_due(&self) -> Option<Duration> {
         match &self.0 {
             Kind::Inline(shard) => shard.next_due(),
-            #[cfg(unix)]
             Kind::Threads(..) => None,
         }
     }
@@ -161,7 +141,6 @@ impl Gateway {
     pub fn receive(&mut self, now: Duration, budget: usize) -> usize {
         match &mut self.0 {
             Kind::Inline(shard) => shard.receive(now, budget),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.receive(),
         }
     }
@@ -170,7 +149,6 @@ impl Gateway {
     pub fn drain_events(&mut self) -> Box<dyn Iterator<Item = GatewayEvent> + '_> {
         match &mut self.0 {
             Kind::Inline(shard) => Box::new(shard.drain_events()),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => Box::new(pool.drain_events()),
         }
     }
@@ -179,7 +157,6 @@ impl Gateway {
     pub fn send_packet(&mut self, connection: ConnectionId, packet: &[u8]) -> bool {
         match &mut self.0 {
             Kind::Inline(shard) => shard.send_packet(connection, packet),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.send_packet_parts(connection, &[packet]),
         }
     }
@@ -188,7 +165,6 @@ impl Gateway {
     pub fn send_packet_parts(&mut self, connection: ConnectionId, parts: &[&[u8]]) -> bool {
         match &mut self.0 {
             Kind::Inline(shard) => shard.send_packet_parts(connection, parts),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.send_packet_parts(connection, parts),
         }
     }
@@ -197,7 +173,6 @@ impl Gateway {
     pub fn send_all(&mut self) {
         match &mut self.0 {
             Kind::Inline(shard) => shard.send_all(),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.flush(),
         }
     }
@@ -206,7 +181,6 @@ impl Gateway {
     pub fn disconnect(&mut self, connection: ConnectionId) {
         match &mut self.0 {
             Kind::Inline(shard) => shard.disconnect(connection),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.disconnect(connection),
         }
     }
@@ -215,7 +189,6 @@ impl Gateway {
     pub fn flush(&mut self, now: Duration) {
         match &mut self.0 {
             Kind::Inline(shard) => shard.flush(now),
-            #[cfg(unix)]
             Kind::Threads(pool, _) => pool.flush(),
         }
     }

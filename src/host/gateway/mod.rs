@@ -9,26 +9,23 @@
 mod config;
 mod counters;
 mod event;
-#[cfg(unix)]
 mod exchange;
 mod front;
 mod keys;
-#[cfg(unix)]
 mod outlet;
-#[cfg(unix)]
 mod pool;
 mod shard;
-#[cfg(unix)]
 mod threads;
 mod together;
+mod wait;
 
 #[cfg(feature = "client")]
 pub(crate) use self::config::CLIENTS_MAX;
 pub use self::config::{Access, BindError, CLIENTS_PER_THREAD, ShardConfig, threads_for};
+pub(super) use self::config::{can_share, spread};
 pub use self::counters::{GatewayCounters, GatewayLimits};
 pub use self::event::{GatewayEvent, Gone};
 pub use self::front::Gateway;
 pub use self::keys::KEYS_MAX;
-#[cfg(unix)]
 pub(super) use self::outlet::Outlet;
 pub use self::shard::Shard;

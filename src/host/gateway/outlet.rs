@@ -7,7 +7,7 @@ use crate::host::session::ConnectionId;
 use crate::protocol::{RAW_BYTES_MAX, is_raw};
 
 /// What one sender has for the threads of a gateway. Each has its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::host) struct Outlet {
     threads: Vec<(Arc<Exchange>, Round)>,
 }

@@ -39,7 +39,7 @@ pub(super) struct Pool {
 impl Pool {
     /// Starts a thread for each shard.
     pub(super) fn start(shards: Vec<Shard>, clock: fn() -> Duration) -> io::Result<Self> {
-        let seats: Vec<Seat> = shards.iter().map(|_| Seat::new()).collect::<io::Result<_>>()?;
+        let seats: Vec<Seat> = shards.iter().map(Seat::new).collect::<io::Result<_>>()?;
         let exchanges: Vec<Arc<Exchange>> = seats.iter().map(|seat| Arc::clone(&seat.exchange)).collect();
         let offices: Vec<Post> = Post::offices(&exchanges).collect();
         let (clients, events, own) = Default::default();

@@ -13,7 +13,6 @@ use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult}
 use super::config::{Access, BindError, ShardConfig, listen};
 use super::counters::{GatewayCounters, GatewayLimits};
 use super::event::{GatewayEvent, Gone};
-#[cfg(unix)]
 use super::exchange::Post;
 use super::keys::{KeyRing, run_out_by};
 use super::together::{Together, transmit};
@@ -80,7 +79,6 @@ pub struct Shard {
     /// When the first of the clients is to be looked after.
     next_look: Duration,
     /// The way to the other shards of the port.
-    #[cfg(unix)]
     post: Option<Post>,
     requests_left: f64,
     now: Duration,
@@ -153,7 +151,6 @@ impl Shard {
             unanswered: BTreeSet::new(),
             round: 1,
             next_look: Duration::ZERO,
-            #[cfg(unix)]
             post: None,
             requests_left: f64::from(config.limits.requests_burst),
             now,
@@ -294,32 +291,24 @@ impl Shard {
     }
 
     /// Tells the other shards of the port whose an address is.
-    #[cfg_attr(not(unix), expect(clippy::unused_self, reason = "one shard has no others"))]
-    fn own(&self, _address: SocketAddr, _is_ours: bool) {
-        #[cfg(unix)]
+    fn own(&self, address: SocketAddr, is_ours: bool) {
         match &self.post {
-            Some(post) if _is_ours => post.own(_address),
-            Some(post) => post.disown(_address),
+            Some(post) if is_ours => post.own(address),
+            Some(post) => post.disown(address),
             None => {}
         }
     }
 
     /// Passes a datagram on to the shard whose client sent it. False if there is none.
-    #[cfg_attr(not(unix), expect(clippy::unused_self, reason = "one shard has no others"))]
-    fn forward(&self, _address: SocketAddr, _datagram: &[u8]) -> bool {
-        #[cfg(unix)]
-        return self.post.as_ref().is_some_and(|post| post.forward(_address, _datagram));
-        #[cfg(not(unix))]
-        return false;
+    fn forward(&self, address: SocketAddr, datagram: &[u8]) -> bool {
+        self.post.as_ref().is_some_and(|post| post.forward(address, datagram))
     }
 
-    #[cfg(unix)]
     pub(super) fn set_post(&mut self, post: Post) {
         self.post = Some(post);
     }
 
     /// Takes in a datagram that came to another shard of the port.
-    #[cfg(unix)]
     pub(super) fn take_forwarded(&mut self, now: Duration, address: SocketAddr, datagram: &mut [u8]) {
         self.advance(now);
         // Whose address is no longer known here has nobody to be passed on to.

@@ -5,19 +5,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
-
 use super::event::GatewayEvent;
 use super::exchange::{Exchange, Post, Round};
 use super::shard::Shard;
+use super::wait::{GLANCE, Waiter};
 use crate::host::priority::{Priority, give_way};
-
-/// How long a thread waits at most. It is woken by datagrams and by the host.
-const NAP_MAX: Duration = Duration::from_millis(25);
-
-/// How long it waits for a socket that the system does not know, or for a host that has too much to read.
-const GLANCE: Duration = Duration::from_millis(1);
 
 /// How long it waits after it has sent before it does so again.
 const TOGETHER: Duration = Duration::from_millis(2);
@@ -28,32 +20,25 @@ const FLUSH_EVERY: Duration = Duration::from_millis(45);
 /// Most datagrams between two looks at what the host has.
 const DATAGRAMS_AT_ONCE: usize = 1_024;
 
-const WAKE: Token = Token(0);
-const SOCKET: Token = Token(1);
-
 /// A thread that is about to start: its way to wait, and the way to it.
 pub(super) struct Seat {
-    poll: Poll,
+    waiter: Waiter,
     pub(super) exchange: Arc<Exchange>,
 }
 
 impl Seat {
-    pub(super) fn new() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKE)?;
-        Ok(Self { poll, exchange: Arc::new(Exchange::new(waker)) })
+    /// A place for the thread of a shard.
+    pub(super) fn new(shard: &Shard) -> io::Result<Self> {
+        let (waiter, waker) = Waiter::of(shard)?;
+        Ok(Self { waiter, exchange: Arc::new(Exchange::new(waker)) })
     }
 
-    /// Starts the thread.
+    /// Starts the thread, with the shard that the place is for.
     pub(super) fn start(self, number: usize, mut shard: Shard, post: Post, clock: fn() -> Duration) -> io::Result<JoinHandle<()>> {
-        let fd = shard.raw_fd();
-        if let Some(fd) = fd {
-            self.poll.registry().register(&mut SourceFd(&fd), SOCKET, Interest::READABLE)?;
-        }
+        let Self { waiter, exchange } = self;
         shard.set_post(post);
-        let nap = if fd.is_some() { NAP_MAX } else { GLANCE };
-        let worker = Worker { shard, exchange: self.exchange, events: Vec::new(), clock, nap };
-        std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || worker.work(self.poll))
+        let worker = Worker { shard, exchange, events: Vec::new(), clock };
+        std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || worker.work(waiter))
     }
 }
 
@@ -62,21 +47,19 @@ struct Worker {
     exchange: Arc<Exchange>,
     events: Vec<GatewayEvent>,
     clock: fn() -> Duration,
-    nap: Duration,
 }
 
 impl Worker {
-    fn work(mut self, mut poll: Poll) {
+    fn work(mut self, mut waiter: Waiter) {
         give_way(Priority::Packets);
-        let mut ready = Events::with_capacity(8);
+        let nap = waiter.nap();
         let mut told = true;
         let mut taken = 0;
         let (mut round, mut flushed) = (Round::default(), Duration::ZERO);
         while !self.exchange.is_stopped() {
-            let due = self.shard.next_due().map_or(self.nap, |due| due.saturating_sub((self.clock)()));
-            let wait = if taken >= DATAGRAMS_AT_ONCE { Duration::ZERO } else { due.min(self.nap) };
-            // What it says is of no use: all is looked at in each round, whatever woke it.
-            let _: io::Result<()> = poll.poll(&mut ready, Some(if told { wait } else { GLANCE }));
+            let due = self.shard.next_due().map_or(nap, |due| due.saturating_sub((self.clock)()));
+            let wait = if taken >= DATAGRAMS_AT_ONCE { Duration::ZERO } else { due.min(nap) };
+            waiter.wait(if told { wait } else { GLANCE });
             self.exchange.looks();
             let now = (self.clock)();
             taken = 0;

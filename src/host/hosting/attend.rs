@@ -60,9 +60,7 @@ impl Host {
                 false => tracing::warn!("the rooms go on"),
             }
         }
-        for room in lost {
-            self.is_lost(&room, None);
-        }
+        self.lose(lost.into_iter().map(|room| (room, None)).collect());
     }
 
     /// Tells those who are in no room what there is to tell them.

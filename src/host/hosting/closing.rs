@@ -30,15 +30,17 @@ pub(super) enum Ending {
 }
 
 impl Host {
-    /// Runs until `stop`; then rooms are told to end, and it returns once all have, or after so long.
+    /// Runs until `stop`, or until another process has the name by which this host [shares](Self::share) its rooms, so that none of them is its own any more;
+    /// then rooms are told to end, and it returns once all have, or after so long. [`ousted`](Self::ousted) says which of both it was.
     pub fn run(&mut self, stop: &AtomicBool, within: Duration) {
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) && self.ousted.is_none() {
             self.round();
             std::thread::park_timeout(NAP_MAX);
         }
         self.draining = true;
         let begun = instant();
-        while begun.elapsed() < self.options.announce_stop {
+        // Whose rooms are another one's has nobody left who could play on meanwhile.
+        while begun.elapsed() < self.options.announce_stop && self.ousted.is_none() {
             self.round();
             std::thread::park_timeout(NAP_MAX);
         }
@@ -67,11 +69,12 @@ impl Host {
         }
         let all_ended = self.places.is_empty();
         self.say_goodbye();
+        self.weather.complaints.tell(Duration::MAX);
         all_ended
     }
 
     /// Tells those who are in no room that the host stops: who has not said yet which one it wants, and who waits for one.
-    fn let_strangers_go(&mut self) {
+    pub(super) fn let_strangers_go(&mut self) {
         let (why, foyer) = (self.farewell(), &self.foyer);
         let strangers = self.routes.iter_mut().filter(|(connection, route)| route.room.is_none() && foyer.may_ask(**connection));
         let strangers: Vec<ConnectionId> = strangers

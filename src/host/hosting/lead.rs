@@ -147,7 +147,8 @@ impl Host {
         }
         if self.sharing.is_some() {
             self.check_put_off(wanted)?;
-            return self.ask_where(wanted).map(|()| wanted.to_owned());
+            let has_place = self.has_place_for(wanted);
+            return self.ask_where(wanted, has_place).map(|()| wanted.to_owned());
         }
         let rests = self.resting.get(wanted).map(|resting| resting.template.clone());
         // Who asks for what can be no room's name is told so like anybody else, and not in the log.
@@ -179,7 +180,7 @@ impl Host {
         }
         let room = self.fresh_name(template);
         if self.sharing.is_some() {
-            return self.ask_where(&room).map(|()| room);
+            return self.ask_where(&room, true).map(|()| room);
         }
         self.open_for(wanted, &room, template)
     }
@@ -242,8 +243,11 @@ impl Host {
         match self.open(room, template) {
             Ok(()) => Ok(room.to_owned()),
             Err(error) => {
-                tracing::error!(room, %error, "a room can't be opened");
-                if !self.waits_for_store(room) {
+                if self.waits_for_store(room) {
+                    // That the store fails was told; whoever asks for its rooms would have it told once more.
+                    tracing::debug!(room, %error, "a room waits for the store");
+                } else {
+                    tracing::error!(room, %error, "a room can't be opened");
                     self.put_off(wanted);
                 }
                 Err(cant_be_opened())

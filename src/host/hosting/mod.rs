@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use crate::host::bans::Bans;
 use crate::host::clock::unix_time;
-use crate::host::gateway::{Access, BindError, Gateway, GatewayCounters, GatewayEvent, Outlet, ShardConfig};
+use crate::host::gateway::{Access, BindError, Gateway, GatewayCounters, GatewayEvent, Outlet, ShardConfig, can_share, spread};
 use crate::host::handle::{HostHandle, Order, RoomInfo};
 use crate::host::keeper::{KeepOptions, Keeper};
 use crate::host::limits::{HostCounters, HostLimits};
@@ -76,7 +76,9 @@ impl Template {
 pub struct HostOptions {
     /// What it allows.
     pub limits: HostLimits,
-    /// How many threads send, receive and encrypt: 1 to 16, each for up to 256 clients.
+    /// How many threads send, receive and encrypt: 1 to 16, each for up to 256 clients. Several share a port, which only Linux lets them: elsewhere the host
+    /// does not start. 0 for as many as [`sessions_max`](HostLimits::sessions_max) needs: where they can't share a port that is one, and there is place for
+    /// fewer, as a line of the log says.
     pub gateway_threads: usize,
     /// How many threads run rooms. 0 for as many as there are cores.
     pub room_threads: usize,
@@ -218,6 +220,8 @@ pub struct Host {
     looked_around: Duration,
     looked_for_empty: Duration,
     draining: bool,
+    /// What to say of it if another process took the name that this host has in the directory.
+    ousted: Option<String>,
 }
 
 impl std::fmt::Debug for Host {
@@ -237,9 +241,17 @@ impl Host {
     /// Listens. Its threads wait until [`run`](Self::run) or [`round`](Self::round) is called.
     ///
     /// # Errors
-    /// If the address can't be had, or anybody could reach it and that is not allowed; if the system gives no threads.
-    pub fn bind(config: &ShardConfig, options: HostOptions) -> Result<Self, ServerError> {
-        let gateway = Gateway::bind(config, options.gateway_threads.max(1), unix_time)?;
+    /// If the address can't be had, or anybody could reach it and that is not allowed; if the system gives no threads, or several are asked for and
+    /// can't share a port.
+    pub fn bind(config: &ShardConfig, mut options: HostOptions) -> Result<Self, ServerError> {
+        let wanted = options.limits.sessions_max;
+        let spread = spread(options.gateway_threads, wanted, config.limits.clients_max, can_share(config.bind))?;
+        options.limits.sessions_max = spread.clients_max;
+        let gateway = Gateway::bind(config, spread.threads, unix_time)?;
+        if spread.clients_max < wanted {
+            let clients_max = spread.clients_max;
+            tracing::warn!(clients_max, wanted, "several threads can't share a port on this system: one has it, and no more clients");
+        }
         let outlet = gateway.outlet().ok_or(BindError::TooManyThreads(0))?;
         let threads = match options.room_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -278,6 +290,7 @@ impl Host {
             looked_around: Duration::ZERO,
             looked_for_empty: Duration::ZERO,
             draining: false,
+            ousted: None,
         })
     }
 
@@ -327,7 +340,7 @@ impl Host {
         self.wanted.insert(room.to_owned(), template.to_owned());
         let full =
             |_| ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec!["the directory has too much to do".to_owned()]) };
-        self.ask_where(room).map_err(full)
+        self.ask_where(room, true).map_err(full)
     }
 
     fn open_here(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
@@ -465,6 +478,19 @@ impl Host {
         self.gateway.local_address()
     }
 
+    /// What it allows: what it was told, or less where the system can't do as much.
+    #[cfg(feature = "client")]
+    pub(crate) fn limits(&self) -> &HostLimits {
+        &self.options.limits
+    }
+
+    /// Why it has ended by itself, in a sentence for people that says what to do, if it has: because another process has the name by now by which it
+    /// [shares](Self::share) its rooms, or the directory looks so because its data has gone back to an earlier state. None of its rooms counts any more, and it
+    /// opens none: [`run`](Self::run) returns then, and who calls [`round`](Self::round) is to stop. To share again it is to be made anew.
+    pub fn ousted(&self) -> Option<&str> {
+        self.ousted.as_deref()
+    }
+
     /// The way to it from other threads.
     pub fn handle(&self) -> HostHandle {
         HostHandle::new(self.orders.0.clone(), self.thread.clone())
@@ -561,6 +587,7 @@ impl Host {
             self.looked_around = now;
             self.attend_store();
             self.attend_foyer();
+            self.weather.complaints.tell(now);
         }
         if now >= self.looked_for_empty + LOOK_FOR_EMPTY_EVERY {
             self.looked_for_empty = now;

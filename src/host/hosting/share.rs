@@ -19,12 +19,19 @@ pub(super) const ASKED_MAX: usize = 4_096;
 
 /// What the directory is asked.
 pub(super) enum Ask {
-    /// Where a room is. If it is nowhere, this host takes it where a room of that name may be created, or is stored.
-    Lead(String, bool),
+    /// Where a room is. If it is nowhere, this host takes it where a room of that name may be created, or is stored; and if it has a place for it.
+    Lead { room: String, may_create: bool, has_place: bool },
     /// A room is given back.
     Release(String),
     /// The others are to hear at once how full this host is.
     Renew,
+}
+
+/// What the thread has to tell.
+pub(super) enum Heard {
+    News(News),
+    /// Another process has the host's name by now, and is reached there, as far as the directory says. Nothing more is asked, and nothing more heard.
+    Ousted(Option<String>),
 }
 
 /// What the host and the thread both see.
@@ -40,7 +47,7 @@ struct Board {
 /// The way to the directory.
 pub(super) struct Sharing {
     asks: Option<Sender<Ask>>,
-    news: Receiver<News>,
+    news: Receiver<Heard>,
     /// The rooms that were asked for.
     pub(super) asked: BTreeSet<String>,
     leases: Leases,
@@ -74,23 +81,24 @@ impl Sharing {
     }
 
     /// Asks where a room is. False if too many wait already.
-    pub(super) fn lead(&mut self, room: &str, may_create: bool) -> bool {
+    pub(super) fn lead(&mut self, room: &str, may_create: bool, has_place: bool) -> bool {
         if self.asked.contains(room) {
             return true;
         }
-        self.asked.len() < ASKED_MAX && self.asked.insert(room.to_owned()) && self.ask(Ask::Lead(room.to_owned(), may_create))
+        let ask = Ask::Lead { room: room.to_owned(), may_create, has_place };
+        self.asked.len() < ASKED_MAX && self.asked.insert(room.to_owned()) && self.ask(ask)
     }
 
     pub(super) fn ask(&self, ask: Ask) -> bool {
         self.asks.as_ref().is_some_and(|asks| asks.send(ask).is_ok())
     }
 
-    pub(super) fn next_news(&mut self) -> Option<News> {
-        let news = self.news.try_recv().ok()?;
-        if let News::Led(room, _) = &news {
+    pub(super) fn next_news(&mut self) -> Option<Heard> {
+        let heard = self.news.try_recv().ok()?;
+        if let Heard::News(News::Led(room, _)) = &heard {
             self.asked.remove(room);
         }
-        Some(news)
+        Some(heard)
     }
 
     /// True if leases may have run out: another host may have the rooms by now.
@@ -147,16 +155,18 @@ fn load(board: &Mutex<Board>) -> Load {
     lock(board).load
 }
 
-fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<News>, asked: &Receiver<Ask>) {
+fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<Heard>, asked: &Receiver<Ask>) {
     // A host that is gone has no use for it.
-    let say = |news| drop(tell.send(news));
+    let say = |news| drop(tell.send(Heard::News(news)));
     let (mut renews, mut looks): (Instant, Instant) = (instant(), instant());
     loop {
         let now = instant();
         if now >= renews {
             (renews, looks) = (now + clerk.every, now + clerk.every / LOOKS);
             if let Err(error) = renew(&mut clerk, board, say) {
-                tracing::warn!(%error, "the directory of rooms can't be reached");
+                if clerk.is_news() {
+                    tracing::warn!(%error, "the directory of rooms can't be reached");
+                }
                 renews = now + clerk.every / LOOKS;
             }
         } else if now >= looks {
@@ -164,8 +174,13 @@ fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<News>, asked: &Rec
             // If it can't be reached, the next renewal says so.
             clerk.take_lapsed(load(board)).ok().flatten().into_iter().for_each(say);
         }
+        if clerk.is_ousted {
+            // It has nothing that it could give back, and the directory's word of this name is the other one's.
+            return drop(tell.send(Heard::Ousted(clerk.successor())));
+        }
         match asked.recv_timeout(renews.min(looks).saturating_duration_since(instant())) {
-            Ok(Ask::Lead(room, may_create)) => say(clerk.lead(room, may_create)),
+            Ok(Ask::Lead { room, may_create, has_place: true }) => say(clerk.lead(room, may_create)),
+            Ok(Ask::Lead { room, may_create, .. }) => say(clerk.lead_elsewhere(room, may_create)),
             Ok(Ask::Release(room)) => say(clerk.release(room)),
             Ok(Ask::Renew) => renews = now,
             Err(RecvTimeoutError::Timeout) => {}

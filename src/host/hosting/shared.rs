@@ -1,10 +1,10 @@
 //! A host among others: it asks who has a room, sends people on, takes over what a lost host had, and hands over what it has.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::lead::cant_be_opened;
-use super::share::{Ask, Sharing};
+use super::share::{Ask, Heard, Sharing};
 use super::{Ending, Host, ShareOptions};
 use crate::host::clerk::{Led, News};
 use crate::host::server::ServerError;
@@ -13,6 +13,9 @@ use crate::store::{Directory, Load, Store, StoreError};
 
 /// How long it opens rooms that it took over before it looks at what else there is.
 const OPENING_MAX: Duration = Duration::from_millis(10);
+
+/// How many rooms a line of the log names.
+const NAMED_MAX: usize = 8;
 
 impl Host {
     /// Shares rooms with other hosts: from now on it opens only those that the directory says are its own, sends those who ask for another
@@ -37,11 +40,17 @@ impl Host {
         Ok(())
     }
 
-    /// Asks the directory where a room is. Those who wait for it hear of it later.
-    pub(super) fn ask_where(&mut self, room: &str) -> Result<(), Refusal> {
+    /// Asks the directory where a room is. Those who wait for it hear of it later. Without a place for it this host does not take it.
+    pub(super) fn ask_where(&mut self, room: &str, has_place: bool) -> Result<(), Refusal> {
         let may_create = self.template_for_new(room).is_some();
-        let asked = self.sharing.as_mut().is_some_and(|sharing| sharing.lead(room, may_create));
+        let asked = self.sharing.as_mut().is_some_and(|sharing| sharing.lead(room, may_create, has_place));
         asked.then_some(()).ok_or(Refusal::HostFull)
+    }
+
+    /// True if one room more could be opened, or this one is this host's already. Otherwise it would be taken and given back for each who asks.
+    pub(super) fn has_place_for(&self, room: &str) -> bool {
+        let is_full = self.places.len() + self.to_open.len() >= self.options.limits.rooms_max;
+        !is_full || self.sharing.as_ref().is_some_and(|sharing| sharing.holds(room))
     }
 
     /// The template of a room that may be created because somebody asks for it.
@@ -62,10 +71,18 @@ impl Host {
     }
 
     pub(super) fn hear_the_directory(&mut self) {
-        while let Some(news) = self.sharing.as_mut().and_then(Sharing::next_news) {
+        while let Some(heard) = self.sharing.as_mut().and_then(Sharing::next_news) {
+            let news = match heard {
+                Heard::News(news) => news,
+                Heard::Ousted(there) => {
+                    self.is_ousted(there.as_ref());
+                    continue;
+                }
+            };
             match news {
                 News::Led(room, Led::Here) => self.is_given(room),
                 News::Led(room, Led::There(host)) => self.let_waiting_go(&room, &Refusal::Elsewhere(host)),
+                News::Led(room, Led::Full) => self.let_waiting_go(&room, &Refusal::HostFull),
                 News::Led(room, Led::Nowhere) => self.let_waiting_go(&room, &Refusal::NoSuchRoom(room.clone())),
                 News::Led(room, Led::Unknown) => {
                     self.let_waiting_go(&room, &Refusal::RoomClosed("nobody can say where it is at the moment".to_owned()));
@@ -74,7 +91,7 @@ impl Host {
                     tracing::warn!(?rooms, "their host is gone: this one takes them over");
                     rooms.into_iter().for_each(|room| self.is_given(room));
                 }
-                News::Lost(rooms) => rooms.into_iter().for_each(|(room, host)| self.is_lost(&room, host)),
+                News::Lost(rooms) => self.lose(rooms),
                 News::Released(room) => self.is_released(&room),
             }
         }
@@ -112,7 +129,7 @@ impl Host {
         if let Some(place) = self.places.get(&room) {
             // By a lease that nobody knew to have run out yet: what is open stands still for good, and nothing more would be heard of it.
             if place.token != self.weather.leases.get().and_then(|leases| leases.token(&room)) {
-                self.is_lost(&room, None);
+                self.lose(vec![(room, None)]);
             }
             return;
         }
@@ -168,7 +185,12 @@ impl Host {
 
     /// Gives back a room that can't be opened. Who waits for it is told why; who asked for any asks for another one.
     fn give_back(&mut self, room: &str, why: &str, refusal: &Refusal) {
-        tracing::error!(room, why, "a room can't be opened");
+        if matches!(refusal, Refusal::HostFull) && !self.wanted.contains_key(room) {
+            // Of more who ask at once than there are places for.
+            tracing::debug!(room, why, "a room can't be opened");
+        } else {
+            tracing::error!(room, why, "a room can't be opened");
+        }
         self.written(room);
         for (connection, wait) in self.take_waiting(room) {
             if wait.any {
@@ -185,23 +207,63 @@ impl Host {
         }
     }
 
-    pub(super) fn is_lost(&mut self, room: &str, host: Option<String>) {
-        // The directory says so, and the store that refuses what is written of it.
+    /// Rooms are not this host's any more, and where they are.
+    pub(super) fn lose(&mut self, rooms: Vec<(String, Option<String>)>) {
+        let mut by_host: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
+        for (room, host) in rooms {
+            if self.is_lost(&room, host.clone()) {
+                by_host.entry(host).or_default().push(room);
+            }
+        }
+        // A database that was gone for too long costs a host all that it has, at once.
+        for (host, rooms) in by_host {
+            match (rooms.as_slice(), host) {
+                ([room], Some(host)) => tracing::error!(room, host, "another host has it now: nothing more of it counts here"),
+                ([room], None) => tracing::error!(room, "its lease ran out: nothing more of it counts here"),
+                (rooms, Some(host)) => {
+                    let (count, rooms) = (rooms.len(), some_of(rooms));
+                    tracing::error!(count, rooms, host, "another host has them now: nothing more of them counts here");
+                }
+                (rooms, None) => {
+                    let (count, rooms) = (rooms.len(), some_of(rooms));
+                    tracing::error!(count, rooms, "their leases ran out: nothing more of them counts here");
+                }
+            }
+        }
+    }
+
+    /// The directory says so of a room, or the store that refuses what is written of it. True if it was open.
+    fn is_lost(&mut self, room: &str, host: Option<String>) -> bool {
         if self.places.get(room).is_none_or(|place| place.ending == Some(Ending::Lost)) {
             // It may not have been opened yet.
             if let Some(at) = self.to_open.iter().position(|(queued, _)| queued == room) {
                 self.to_open.remove(at);
                 self.let_waiting_go(room, &gone_to(host));
             }
-            return;
-        }
-        match &host {
-            Some(host) => tracing::error!(room, host, "another host has it now: nothing more of it counts here"),
-            None => tracing::error!(room, "its lease ran out: nothing more of it counts here"),
+            return false;
         }
         // Where nobody says who has it, those who were in it ask here again: it is known by then, or this host has it anew.
         let there = host.or_else(|| self.sharing.as_ref().and_then(Sharing::here));
-        self.end(room, gone_to(there), Ending::Lost);
+        self.end(room, gone_to(there), Ending::Lost)
+    }
+
+    /// Another process has this host's name, and with it all that the directory gave to it; or so it looks, where the database has gone back to before this one
+    /// took the name. What is open ends as it is: the store takes nothing more of it. Who is here is sent to that process, if it is known where that is.
+    fn is_ousted(&mut self, there: Option<&String>) {
+        let Some(name) = self.sharing.as_ref().map(|sharing| sharing.host.clone()) else { return };
+        let why = format!(
+            "another process has the name {name:?} by now, by which this server shared its rooms, or the database has gone back to an earlier \
+             state: nothing more of the rooms counts here, and this server ends; start it again, and if another process is to go on under the \
+             name, under a name that no other has"
+        );
+        tracing::error!(there, "{why}");
+        (self.ousted, self.draining) = (Some(why), true);
+        let open: Vec<String> = self.places.keys().cloned().collect();
+        for room in open {
+            self.end(&room, gone_to(there.cloned()), Ending::Lost);
+        }
+        self.open_no_more();
+        self.let_strangers_go();
     }
 
     /// All that there is of a room is stored, or nothing of it is open: another host may have it.
@@ -239,6 +301,13 @@ impl Host {
         });
         sharing.has_lapsed()
     }
+}
+
+/// Rooms by name, not all if they are many.
+fn some_of(rooms: &[String]) -> String {
+    let (named, others) = rooms.split_at_checked(NAMED_MAX).unwrap_or((rooms, &[]));
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    named.join(", ") + &more
 }
 
 /// What those hear whose room another host has, as far as it is known which.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{HostedRoom, Lobby};
 use crate::host::session::{ConnectionId, Session, Stage};
-use crate::protocol::{EntityId, RoomTick, ServerMessage, snapshot_messages};
+use crate::protocol::{CommandId, EntityId, RoomTick, ServerMessage, snapshot_messages};
 use crate::room::{Beholder, RoomFault, bytes_of, catch_up};
 
 /// For how many replicas that are at different ticks the host works out in one tick what they missed. The others are sent the snapshot.
@@ -50,7 +50,7 @@ impl Lobby {
                 fault.get_or_insert(failed);
                 None
             });
-            welcome(hosted, session, missed.is_some());
+            welcome(hosted, *connection, session, missed.is_some());
             tracing::info!(connection = connection.0, room = name, player = %session.visitor.player, "joined");
             hosted.members.insert(*connection);
             let Some(missed) = missed else { return true };
@@ -104,13 +104,19 @@ fn find_way<'w>(
 }
 
 /// Tells somebody that it is in.
-fn welcome(hosted: &HostedRoom, session: &mut Session, resumed: bool) {
+fn welcome(hosted: &mut HostedRoom, connection: ConnectionId, session: &mut Session, resumed: bool) {
     let user = if session.spectator { EntityId::NIL } else { session.visitor.player };
     let info = hosted.room.info();
     let last_command = hosted.room.members().last_command(user);
+    if hosted.room.members().is_silent(user) && last_command > CommandId(0) {
+        // Its client could take the number at which its stay begins for that of a command that it sent in an earlier one.
+        let none = ServerMessage::Verdicts { tick: hosted.room.tick_now(), verdicts: Vec::new() };
+        session.push(none.encode().unwrap_or_default());
+    }
     let welcome = ServerMessage::Welcome { room: info.id, epoch: hosted.epoch, resumed, name: info.name.clone(), user, last_command };
     if let Ok(welcome) = welcome.encode() {
         session.push(welcome);
     }
+    hosted.said.insert(connection, last_command);
     session.stage = Stage::Live;
 }

@@ -5,7 +5,6 @@ mod hello;
 mod operate;
 mod past;
 mod serve;
-#[cfg(unix)]
 mod ways;
 
 pub use self::past::{PastAnswer, PastRequest};
@@ -52,6 +51,8 @@ struct HostedRoom {
     /// Users who asked to come in, and whom the room has not answered yet.
     asking: BTreeSet<EntityId>,
     members: BTreeSet<ConnectionId>,
+    /// The number of the last command that each of the members said, whether the room has taken it or not.
+    said: BTreeMap<ConnectionId, CommandId>,
     arriving: Vec<ConnectionId>,
     /// True if a member may want a snapshot again.
     wanting: bool,
@@ -198,7 +199,7 @@ impl Lobby {
         let description = room.world().resource::<Protocol>().describe();
         let vacant_until = RoomTick(room.tick_now().0.saturating_add(self.limits.seat_ticks));
         let vacant = room.members().iter().map(|user| (user, vacant_until)).collect();
-        let (inbox, users, asking, members, arriving) = Default::default();
+        let (inbox, users, asking, members, said, arriving) = Default::default();
         let (viewers, private, writer) = Default::default();
         // 0 says that there is none.
         let epoch = self.epoch.map_or(0, |epoch| epoch.max(1));
@@ -214,6 +215,7 @@ impl Lobby {
             users,
             asking,
             members,
+            said,
             arriving,
             wanting: false,
             vacant,
@@ -358,6 +360,16 @@ impl Lobby {
             );
         }
         let Some(hosted) = session.room.as_ref().and_then(|name| self.rooms.get_mut(name)) else { return };
+        // Numbers go up by one. One that was said is a copy; and who may leave some out could use up those of all who come later.
+        let said = hosted.said.entry(connection).or_default();
+        match id.0.checked_sub(said.0) {
+            None | Some(0) => return,
+            Some(1) => *said = id,
+            Some(_) => {
+                self.counters.out_of_turn += 1;
+                return self.mistake(connection, "a command whose number leaves some out");
+            }
+        }
         let tick = hosted.room.tick_now();
         if session.commands_tick != tick {
             (session.commands_tick, session.commands_waiting) = (tick, 0);
@@ -441,6 +453,7 @@ impl Lobby {
         let Some(hosted) = self.rooms.get_mut(&name) else { return };
         tracing::info!(connection = connection.0, room = name, ?reason, player = %session.visitor.player, "left");
         hosted.members.remove(&connection);
+        hosted.said.remove(&connection);
         session.viewer.take().into_iter().for_each(|viewer| hosted.viewers.remove(viewer));
         hosted.arriving.retain(|arriving| *arriving != connection);
         let user = session.visitor.player;

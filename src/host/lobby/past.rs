@@ -96,6 +96,8 @@ pub(super) struct Pasts {
     serial: u64,
     /// Whether somebody reads what is asked for.
     can_read: bool,
+    /// It was told that something can't be read.
+    is_failure_told: bool,
 }
 
 impl Pasts {
@@ -108,7 +110,6 @@ impl Pasts {
     }
 
     /// How many watch, or are about to.
-    #[cfg(unix)]
     pub(super) fn watchers(&self) -> usize {
         self.rooms.values().map(|past| past.members.len() + past.arriving.len()).sum()
     }
@@ -229,7 +230,12 @@ impl Lobby {
         match answer.failed {
             None => past.take(answer),
             Some(why) => {
-                tracing::error!(room = past.room, why, "a room's past can't be read");
+                // Whoever watches can have it tried again as often as they like.
+                if std::mem::replace(&mut self.pasts.is_failure_told, true) {
+                    tracing::debug!(room = past.room, why, "a room's past can't be read");
+                } else {
+                    tracing::error!(room = past.room, why, "a room's past can't be read; from now on that is told at the level debug");
+                }
                 let key = key.clone();
                 self.close_past(&key, &Refusal::RoomClosed("its past can't be read".to_owned()));
             }

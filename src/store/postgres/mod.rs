@@ -209,6 +209,8 @@ pub struct PostgresStore {
     opened: BTreeMap<RoomKey, (String, Token)>,
     /// Those of them that were found to be another host's.
     lost: BTreeSet<RoomKey>,
+    /// It has no connection because another process had the host's name when it was last asked for.
+    is_taken: bool,
     connection: Option<Connection>,
 }
 
@@ -233,7 +235,8 @@ impl PostgresStore {
     fn start(options: &PostgresOptions, host: &str, leases: Option<Leases>) -> Result<Self, StoreError> {
         let role = Role::Writes { run: None, stored: 0 };
         let (options, host) = (options.clone(), host.to_owned());
-        let mut store = Self { options, host, leases, role, opened: BTreeMap::new(), lost: BTreeSet::new(), connection: None };
+        let (opened, lost) = Default::default();
+        let mut store = Self { options, host, leases, role, opened, lost, is_taken: false, connection: None };
         store.connect()?;
         Ok(store)
     }
@@ -248,13 +251,14 @@ impl PostgresStore {
 
     fn read_as(options: &PostgresOptions, host: &str, leases: Option<Leases>) -> Result<Self, StoreError> {
         let (options, host) = (options.clone(), host.to_owned());
-        let mut store = Self { options, host, leases, role: Role::Reads, opened: BTreeMap::new(), lost: BTreeSet::new(), connection: None };
+        let (opened, lost) = Default::default();
+        let mut store = Self { options, host, leases, role: Role::Reads, opened, lost, is_taken: false, connection: None };
         store.connect()?;
         Ok(store)
     }
 
     fn connect(&mut self) -> Result<(), StoreError> {
-        self.connection = None;
+        (self.connection, self.is_taken) = (None, false);
         if matches!(self.role, Role::Reads) {
             let mut connection = self.options.connect(self.options.reading_patience)?;
             self.options.layout(&mut connection)?.ok_or_else(|| self.options.unfit("there is no data of roomkeeper's"))?;
@@ -263,8 +267,9 @@ impl PostgresStore {
         }
         let mut connection = self.options.connect(self.options.patience)?;
         self.options.prepare(&mut connection)?;
-        self.lock(&mut connection)?;
-        self.take_mark(&mut connection)?;
+        let named = self.lock(&mut connection).and_then(|()| self.take_mark(&mut connection));
+        self.is_taken = matches!(named, Err(StoreError::Served { .. }));
+        named?;
         self.connection = Some(connection);
         Ok(())
     }
@@ -311,8 +316,9 @@ impl PostgresStore {
         let Role::Writes { run, .. } = &mut self.role else { return Ok(()) };
         match run {
             Some(run) => {
-                let sql = "SELECT 1 FROM mark WHERE host = $1 AND run::text = $2";
-                if connection.query(what, sql, &[&self.host, run])?.is_empty() {
+                // Where there is no mark the database has gone back, and whoever writes next hears so.
+                let sql = "SELECT 1 FROM mark WHERE host = $1 AND run::text <> $2";
+                if !connection.query(what, sql, &[&self.host, run])?.is_empty() {
                     return Err(StoreError::Served { place: self.whom() });
                 }
             }
@@ -331,6 +337,9 @@ impl PostgresStore {
     fn connection(&mut self) -> Result<&mut Connection, StoreError> {
         if matches!(self.role, Role::Reads) && !self.connection.as_ref().is_some_and(Connection::is_usable) {
             self.connect()?;
+        }
+        if self.is_taken {
+            return Err(StoreError::Served { place: self.whom() });
         }
         self.connection.as_mut().filter(|connection| connection.is_usable()).ok_or(StoreError::Stopped)
     }

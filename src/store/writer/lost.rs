@@ -6,6 +6,9 @@ use super::super::frame::{join_frame, split_frame};
 use super::super::tables::{Flush, RoomKey};
 use super::Work;
 
+/// So many of the rooms that are lost at once are named in the log. They may be thousands.
+const NAMED_MAX: usize = 8;
+
 impl Work {
     /// Gives up rooms that are not leased to this host any more. Their ticks that are not stored are lost; nobody was told that they were.
     /// The host hears of them, but for those that it closed itself.
@@ -15,7 +18,8 @@ impl Work {
         let keys = self.rooms.values().filter(|room| lost(&room.follower.header.name)).map(|room| room.follower.key).collect();
         self.tell_lost(rooms);
         self.rooms.retain(|_, room| !lost(&room.follower.header.name));
-        tracing::warn!(rooms = rooms.join(", "), "these rooms are not leased to this host any more; they are given up");
+        let (count, first) = (rooms.len(), rooms.get(..NAMED_MAX).unwrap_or(rooms).join(", "));
+        tracing::warn!(count, first, "these rooms are not leased to this host any more; they are given up");
         let mut done = self.shared.done();
         for room in rooms {
             if !closed.contains(room) && !done.lost.contains(room) {

@@ -1,42 +1,12 @@
-//! What the system says of this process, and a folder for its data.
+//! A folder for what is stored, and how much there is in it.
 
-use std::io::{Error, ErrorKind, Result};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::cli::options::CliError;
 
 /// How many names are tried for the folder. Whatever has the first ones was left by processes that were killed and had the same id.
 const NAMES_MAX: u32 = 64;
-
-/// What this process takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Process {
-    /// Its memory that is in the machine's.
-    pub(super) memory_bytes: u64,
-    /// Files, sockets and whatever else it has open.
-    pub(super) handles: u64,
-    pub(super) threads: u64,
-}
-
-impl Process {
-    /// What it takes now.
-    ///
-    /// # Errors
-    /// Where there is no `/proc`: on other systems than Linux.
-    pub(super) fn look() -> Result<Self> {
-        let status = std::fs::read_to_string("/proc/self/status")?;
-        // The folder that is read here is one of them.
-        let handles = std::fs::read_dir("/proc/self/fd")?.count().saturating_sub(1) as u64;
-        Ok(Self { memory_bytes: field(&status, "VmRSS:")? * 1_024, handles, threads: field(&status, "Threads:")? })
-    }
-}
-
-/// The number in a line of a process's status.
-fn field(status: &str, name: &str) -> Result<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| Error::new(ErrorKind::InvalidData, format!("/proc/self/status has no number behind {name}")))
-}
 
 /// The bytes of all files in a folder. What is gone by the time it is looked at takes nothing.
 pub(super) fn bytes_under(folder: &Path) -> u64 {
@@ -59,7 +29,7 @@ pub(super) struct Folder(PathBuf);
 
 impl Folder {
     /// Makes one where the system has its temporary files.
-    pub(super) fn temporary() -> std::result::Result<Self, CliError> {
+    pub(super) fn temporary() -> Result<Self, CliError> {
         let of_number = |number: u32| std::env::temp_dir().join(format!("roomkeeper-soak-{}-{number}", std::process::id()));
         for path in (0..NAMES_MAX).map(of_number) {
             match std::fs::create_dir(&path) {
@@ -88,20 +58,6 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn the_system_tells_what_this_process_takes() {
-        let process = Process::look().unwrap();
-        assert!(process.memory_bytes > 1_000_000 && process.handles > 2 && process.threads > 0, "{process:?}");
-    }
-
-    #[test]
-    fn a_status_without_the_number_names_what_is_missing() {
-        assert_eq!(field("Name:\tgame\nVmRSS:\t  2048 kB\nThreads:\t7\n", "VmRSS:").unwrap(), 2_048);
-        let error = field("Name:\tgame\n", "VmRSS:").unwrap_err();
-        assert!(error.to_string().contains("VmRSS:"), "{error}");
-    }
 
     #[test]
     fn a_folder_is_this_processs_own_is_measured_with_all_below_and_goes_with_it() {

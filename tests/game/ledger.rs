@@ -1,0 +1,182 @@
+//! The verbs that work on what is stored, by the binary: exports that don't come to their end, and what a room says to a reset.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use roomkeeper::host::{KeepOptions, Keeper};
+use roomkeeper::room::{Blueprint, Level, RoomOptions};
+use roomkeeper::store::data_file;
+use serde_json::Value;
+
+use crate::server::serve;
+use crate::{protocol, rules};
+
+/// A folder of a test's own, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A verb on the data in a place.
+fn verb(name: &str, data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inferno"));
+    command.arg(name).arg("--data").arg(data);
+    command
+}
+
+/// Whether it went well, and what it said on each of its outputs.
+fn said(command: &mut Command) -> (bool, String, String) {
+    let output = command.output().unwrap();
+    (output.status.success(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Two minutes of a room in which monsters make their rounds, kept in a folder.
+fn record(data: &Path) {
+    let level = Level::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json")).unwrap();
+    let options = RoomOptions { level: Some(level), ..RoomOptions::named("main") };
+    let mut keeper = Keeper::open(&KeepOptions::in_folder(data)).unwrap();
+    let mut room = keeper.room(&Blueprint::new(protocol::add, rules::add), options).unwrap();
+    let handle = keeper.handle("main").unwrap();
+    for _ in 0..2_400 {
+        handle.record(room.tick([]).unwrap().into());
+    }
+    assert!(keeper.stop().given_up.is_none());
+}
+
+fn export(data: &Path, to: &Path) -> Command {
+    let mut command = verb("ledger", data);
+    command.arg("export").arg("--to").arg(to);
+    command
+}
+
+/// The names of what is in a folder.
+pub fn left_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_export_that_fails_half_way_leaves_nothing_and_one_that_does_not_is_whole() {
+    let (data, out) = (folder("export_data"), folder("export_out"));
+    record(&data);
+    let to = out.join("match.sqlite");
+    // The facts are copied before the ticks, of which one is not as it was written.
+    let damage = || {
+        let file = rusqlite::Connection::open(data_file(&data)).unwrap();
+        file.execute("UPDATE tick_chunk SET sum = ~sum WHERE seq_from = (SELECT max(seq_from) FROM tick_chunk)", []).unwrap()
+    };
+    assert_eq!(damage(), 1);
+    let (well, _, errors) = said(&mut export(&data, &to));
+    assert!(!well && errors.contains("checksum"), "{errors}");
+    assert_eq!(left_in(&out), Vec::<String>::new());
+    // It is mended, and exported.
+    assert_eq!(damage(), 1);
+    let (well, told, errors) = said(&mut export(&data, &to));
+    assert!(well && told.starts_with("main is in "), "{told}{errors}");
+    assert_eq!(left_in(&out), ["match.sqlite"]);
+    let (well, told, errors) = said(verb("ledger", &to).arg("verify"));
+    assert!(well, "{told}{errors}");
+    // What is there is not replaced.
+    let (well, _, errors) = said(&mut export(&data, &to));
+    assert!(!well && errors.contains("match.sqlite"), "{errors}");
+}
+
+#[test]
+fn at_the_place_of_an_export_that_is_killed_there_is_never_half_of_it() {
+    let (data, out) = (folder("killed_export_data"), folder("killed_export_out"));
+    record(&data);
+    let to = out.join("match.sqlite");
+    let mut export_it = export(&data, &to);
+    let mut process = export_it.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // As soon as it has begun to write, or before if it is so quick that it has ended by then.
+    while left_in(&out).is_empty() && process.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    if to.exists() {
+        let (well, told, errors) = said(verb("ledger", &to).arg("verify"));
+        assert!(well, "what is there is whole: {told}{errors}");
+    } else {
+        let (well, told, errors) = said(&mut export(&data, &to));
+        assert!(well, "what was left is in nobody's way: {told}{errors}");
+    }
+}
+
+/// Saves the snippet `start` of a room that is served. It takes a moment until its first ticks are stored.
+fn save_start(data: &Path) {
+    let save = || said(verb("snippet", data).args(["save", "start"]));
+    let mut saved = save();
+    for _ in 0..200 {
+        if saved.0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        saved = save();
+    }
+    assert!(saved.0, "{saved:?}");
+}
+
+/// In which ticks a room was reset.
+fn resets(data: &Path) -> Vec<u64> {
+    let (_, facts, _) = said(verb("ledger", data).args(["--json", "facts", "--kind", "scene_reset"]));
+    let tick = |line| serde_json::from_str::<Value>(line).unwrap().get("tick").and_then(Value::as_u64).unwrap();
+    facts.lines().map(tick).collect()
+}
+
+/// In which tick a reset says that it was done, and whether it may have been later.
+fn done_in(told: &str) -> (u64, bool) {
+    let (_, tick) = told.split_once("main is reset to start: done in tick ").unwrap_or_else(|| panic!("{told}"));
+    (tick.split_whitespace().next().unwrap().parse().unwrap(), tick.trim_end().ends_with(" or later"))
+}
+
+#[test]
+fn a_reset_says_in_which_tick_the_room_did_it_or_why_it_did_not() {
+    let data = folder("reset_says");
+    let server = serve(Some(&data));
+    save_start(&data);
+    let snippet = |arguments: &[&str]| said(verb("snippet", &data).args(arguments));
+    let (well, told, errors) = snippet(&["reset", "start"]);
+    assert!(well, "{told}{errors}");
+    assert_eq!(resets(&data), [done_in(&told).0]);
+
+    // It can be read, and no room can take it.
+    let file = data.join("bad.json");
+    std::fs::write(&file, r#"{"heart": {"health": "much"}}"#).unwrap();
+    let imported = snippet(&["import", "bad", file.to_str().unwrap()]);
+    assert!(imported.0, "{imported:?}");
+    let (well, told, errors) = snippet(&["reset", "bad"]);
+    assert!(!well && told.is_empty(), "{told}");
+    assert!(errors.contains("main: refused in tick ") && errors.contains("bad_state: heart.health: "), "{errors}");
+
+    drop(server);
+    let (well, told, errors) = snippet(&["reset", "start"]);
+    assert!(well && told == "main is reset to start as soon as somebody serves it, which nobody does at the moment\n", "{told}{errors}");
+}
+
+#[test]
+fn of_operators_who_reset_to_the_same_at_about_the_same_time_none_is_told_anothers_tick_for_its_own() {
+    let data = folder("reset_thrice");
+    let _server = serve(Some(&data));
+    save_start(&data);
+    let reset = || verb("snippet", &data).args(["reset", "start"]).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    let all = [reset(), reset(), reset()].map(|process| process.wait_with_output().unwrap());
+    let told = all.map(|output| (output.status.success(), String::from_utf8(output.stdout).unwrap()));
+    assert!(told.iter().all(|(well, _)| *well), "{told:?}");
+    let ticks = resets(&data);
+    assert_eq!(ticks.len(), 3, "{ticks:?}");
+    let said = told.each_ref().map(|(_, told)| done_in(told));
+    assert!(said.iter().all(|(tick, _)| ticks.contains(tick)), "{said:?} of {ticks:?}");
+    // Who is told a tick without more has a reset of its own there.
+    let mut sure: Vec<u64> = said.iter().filter(|(_, or_later)| !or_later).map(|(tick, _)| *tick).collect();
+    let count = sure.len();
+    sure.sort_unstable();
+    sure.dedup();
+    assert_eq!(sure.len(), count, "{said:?} of {ticks:?}");
+}
