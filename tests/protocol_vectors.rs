@@ -13,8 +13,9 @@ use roomkeeper::client::Receiver;
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{
-    Admission, Angles, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, LeaveReason, Protocol, Quantised, Ranged,
-    Refusal, Rejection, Resume, RoomId, RoomTick, SeenTick, ServerMessage, SmallestThree, Speed, write_varint,
+    Admission, Angles, Availability, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, LeaveReason, ListedRoom,
+    Protocol, Quantised, Ranged, Refusal, Rejection, Resume, RoomId, RoomList, RoomTick, SeenTick, ServerMessage, SmallestThree, Speed,
+    write_varint,
 };
 use roomkeeper::room::{Blueprint, Level, Room, RoomOptions};
 use roomkeeper::store::{ChunkKind, Durability, Opening, SqliteStore, Store, TickRecord, Writer, WriterOptions, data_file};
@@ -237,6 +238,11 @@ fn messages(built: &mut Built) {
     built.insert("message-diverged", ClientMessage::Diverged { tick: RoomTick(300) }.encode().to_vec());
     built.insert("message-command", command.encode().to_vec());
     built.insert("message-durable", ServerMessage::Durable { tick: RoomTick(2) }.encode().unwrap().to_vec());
+    built.insert("message-list-rooms", ClientMessage::ListRooms { prefix: "moo".into() }.encode().to_vec());
+    let room = |name: &str, (taken, seats), availability| ListedRoom { name: name.into(), taken, seats, availability };
+    let rooms = vec![room("moor", (1, 8), Availability::Open), room("moor/*", (0, 2), Availability::OnDemand)];
+    let list = RoomList { prefix: "moo".into(), total: 2, rooms };
+    built.insert("message-rooms", ServerMessage::Rooms(list).encode().unwrap().to_vec());
     built.insert("message-speed", ServerMessage::Speed(Speed::hundredths(50).unwrap()).encode().unwrap().to_vec());
     let private = Bytes::from_static(&[42, 64 + 4, 1, 7]);
     built.insert("message-private", ServerMessage::Private(private).encode().unwrap().to_vec());

@@ -14,7 +14,8 @@ async function ask(method, path, body) {
   const options = { method, headers: {}, credentials: "same-origin" };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
-    options.body = JSON.stringify(body);
+    // What is written already stays as it is: a number may have more digits than a page can count with.
+    options.body = typeof body === "string" ? body : JSON.stringify(body);
   }
   let response;
   try {

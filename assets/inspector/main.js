@@ -114,6 +114,7 @@ function showRoom() {
   find("step-button").disabled = !(room?.is_open && room.is_paused);
   find("save-button").disabled = !room?.is_stored;
   find("reset-button").disabled = !(room?.is_open && room.is_stored);
+  find("event-button").disabled = !room?.is_open;
   find("close-button").disabled = !room?.is_open;
 }
 
@@ -288,6 +289,7 @@ find("pause-button").addEventListener("click", () => orders.pause(page.room, !no
 find("step-button").addEventListener("click", () => orders.step(page.room).then(readRooms));
 find("save-button").addEventListener("click", () => orders.save(page.room, timeline.isLive ? null : timeline.tick).then(readPanel));
 find("reset-button").addEventListener("click", () => orders.reset(page.room).then((done) => done !== null && timeline.goLive()));
+find("event-button").addEventListener("click", () => orders.event(page.room, page.whole.facts));
 find("close-button").addEventListener("click", () => orders.close(page.room).then(readRooms));
 find("open-button").addEventListener("click", () => orders.open(page.whole.templates).then(readRooms));
 for (const button of document.querySelectorAll("[data-key]:not(#play)")) button.addEventListener("click", () => press(button.dataset.key));

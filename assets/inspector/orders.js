@@ -31,10 +31,10 @@ export async function ask({ title, text, yes, fields = [], isGrave = false }) {
   find("ask-text").textContent = text;
   find("ask-yes").textContent = yes;
   find("ask-yes").classList.toggle("danger", isGrave);
-  const made = fields.map(({ name, label, value = "", choices, isNeeded = true, number = null }) => {
+  const made = fields.map(({ name, label, value = "", choices, isNeeded = true, number = null, most = 120 }) => {
     // A browser lets nobody say yes to what is no such number.
     const [min, max] = number ?? [];
-    const kind = number ? { type: "number", min, max, step: 1 } : { maxlength: 120 };
+    const kind = number ? { type: "number", min, max, step: 1 } : { maxlength: most };
     const input = choices
       ? make("select", { name }, ...choices.map(([key, shown]) => make("option", { value: key, selected: key === value }, shown)))
       : make("input", { name, value, required: isNeeded, autocomplete: "off", ...kind });
@@ -112,6 +112,28 @@ export async function revert(room, fact) {
   if (await ask({ title: "Undo this fact?", text, yes: "Undo", isGrave: true })) {
     await doIt(() => host.order(room, "revert", { fact: fact.seq }), `fact ${fact.seq} is undone`);
   }
+}
+
+export async function event(room, facts) {
+  if (facts.length === 0) {
+    say("This game has no facts that could happen.", true);
+    return null;
+  }
+  const fields = [
+    { name: "name", label: "Which fact", choices: facts.map((name) => [name, name]), value: facts[0] },
+    { name: "fact", label: "What it says, as JSON", value: "{}", most: 16384 },
+  ];
+  const text = "No rule is asked whether it can be so. What it names must be there.";
+  const said = await ask({ title: `Let a fact happen in ${room}?`, text, yes: "Let it happen", fields, isGrave: true });
+  if (!said) return null;
+  try {
+    JSON.parse(said.fact);
+  } catch (error) {
+    say(`That is no JSON: ${error.message}`, true);
+    return null;
+  }
+  const body = `{"name": ${JSON.stringify(said.name)}, "fact": ${said.fact}}`;
+  return doIt(() => host.order(room, "event", body), `${said.name} happens in ${room}`);
 }
 
 export async function close(room) {

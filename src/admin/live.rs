@@ -82,10 +82,12 @@ pub(super) async fn host(State(desk): State<Arc<Desk>>) -> Answer {
             "failing": store.failing, "flushes": store.report.flushes, "commit_max_ms": millis(store.report.commit_max),
         })
     });
+    let protocol = desk.game.protocol();
     told(&json!({
         "game": desk.game.name, "version": env!("CARGO_PKG_VERSION"), "connections": overview.connections,
         "is_draining": overview.is_draining, "templates": overview.templates, "store": store,
         "counters": counters(&overview.foyer), "can_draw": desk.game.view.is_some(), "ends": desk.game.ends, "kinds": desk.game.kinds,
+        "facts": protocol.event_names().collect::<Vec<_>>(),
     }))
 }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Asked, Failure, Room, Said, bounded, told, told_as};
 use super::desk::Desk;
 use crate::client::unix_time;
-use crate::host::{Ban, Host};
+use crate::host::{Ban, Host, OrderError};
 use crate::protocol::{EntityId, FactSeq, Incoming, RoomTick, Speed};
 
 /// Most ticks that a room goes on at once while it stands still: a minute.
@@ -195,6 +196,31 @@ pub(super) async fn revert(State(desk): State<Arc<Desk>>, Room(room): Room, Said
         json!({ "fact": fact, "changes": changes, "done_with": "the next tick; the fact `reverted` tells which were undone" });
     desk.host(move |host| host.push(&room, Incoming::Revert { seq: FactSeq(fact), changes })).await?;
     told_as(StatusCode::ACCEPTED, &told)
+}
+
+/// `POST /rooms/{room}/event`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Event {
+    /// The fact's wire name.
+    name: String,
+    /// What it says, as it stands in the body; null if it says nothing but its name.
+    fact: Option<Box<RawValue>>,
+}
+
+pub(super) async fn event(State(desk): State<Arc<Desk>>, Room(room): Room, Said(Event { name, fact }): Said<Event>) -> Answer {
+    bounded("the fact's name", &name)?;
+    let (of, said) = (room.clone(), name.clone());
+    let fact = fact.as_deref().map_or("null", RawValue::get).to_owned();
+    let refused = desk.host(move |host| match host.event(&of, &said, &fact) {
+        Err(OrderError::Refused(why)) => Ok(Some(why)),
+        asked => asked.map(|()| None),
+    });
+    if let Some(why) = refused.await? {
+        return Err(Failure::bad(why));
+    }
+    tracing::info!(room, fact = name, "an operator lets a fact happen");
+    told_as(StatusCode::ACCEPTED, &json!({ "name": name, "done_with": "the next tick; the fact tells it" }))
 }
 
 fn ban_json(ban: &Ban) -> Value {

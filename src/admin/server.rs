@@ -260,6 +260,7 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .route("/rooms/{room}/reset", post(orders::reset))
         .route("/rooms/{room}/snippet", post(orders::snippet))
         .route("/rooms/{room}/revert", post(orders::revert))
+        .route("/rooms/{room}/event", post(orders::event))
         .route("/rooms/{room}/snippets", get(ledger::snippets))
         .route("/rooms/{room}/ticks", get(ledger::ticks))
         .route("/rooms/{room}/state", get(ledger::state))

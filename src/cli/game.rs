@@ -14,7 +14,7 @@ use super::options::{Cli, CliError, Verb};
 use super::processor::require_processor;
 #[cfg(feature = "terminal")]
 use super::view;
-use super::{capacity, config, demo, handlers, ledger, serve, simulate, soak, swarm, watch};
+use super::{capacity, config, demo, handlers, ledger, rooms, serve, simulate, soak, swarm, watch};
 use crate::client::picture::View;
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::host::{LogFormat, Logs};
@@ -177,6 +177,7 @@ impl Game {
             Verb::Demo(options) => demo::demo(self, options),
             Verb::Capacity(options) => capacity::capacity(self, options),
             Verb::CapacityClients(options) => capacity::clients(self, options),
+            Verb::Rooms(options) => rooms::rooms(self, options),
             #[cfg(feature = "terminal")]
             Verb::Watch(options) if options.view => view::watch(self, options),
             Verb::Watch(options) => watch::watch(self, options),

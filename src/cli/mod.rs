@@ -1,4 +1,4 @@
-//! The verbs that every game's binary gets: `play`, `serve`, `config`, `demo`, `capacity`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `simulate`, `snippet`, `soak`, `swarm`, `token`.
+//! The verbs that every game's binary gets: `play`, `serve`, `config`, `demo`, `capacity`, `rooms`, `watch`, `dump`, `bot`, `handlers`, `ledger`, `simulate`, `snippet`, `soak`, `swarm`, `token`.
 //!
 //! A game's `main` is `Game::new("name", protocol, rules).run()`.
 //!
@@ -20,6 +20,7 @@ mod options;
 mod process;
 mod processor;
 mod recorded;
+mod rooms;
 mod serve;
 mod signals;
 mod simulate;

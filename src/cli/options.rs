@@ -11,6 +11,7 @@ use super::capacity::{CapacityOptions, ClientsOptions};
 use super::config::{ConfigError, ConfigOptions, ServeFlags};
 use super::game::Game;
 use super::ledger::{LedgerOptions, SnippetOptions};
+use super::rooms::RoomsOptions;
 use super::simulate::SimulateOptions;
 use super::soak::{BotsOptions, SoakOptions};
 use super::swarm::SwarmOptions;
@@ -190,6 +191,8 @@ pub(super) enum Verb {
     /// Be the clients of `capacity`, until the standard input ends.
     #[command(hide = true)]
     CapacityClients(ClientsOptions),
+    /// List the rooms that a server tells of, and how full they are.
+    Rooms(RoomsOptions),
     /// Join a room as a spectator and print what happens, or look at it.
     Watch(WatchOptions),
     /// Print the state of a room once, as JSON.

@@ -152,7 +152,7 @@ fn host_options(config: &Config) -> HostOptions {
 fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr) -> Result<String, CliError> {
     for (name, template) in &config.templates {
         let mut made = host::Template::new(game.blueprint.clone(), room_options(name, template, config.store.data.is_some())?);
-        (made.members_max, made.on_demand) = (template.capacity, template.on_demand);
+        (made.members_max, made.on_demand, made.listed) = (template.capacity, template.on_demand, template.listed);
         made.fresh_seeds = template.seed == Seed::Random;
         host.template(name, made);
     }

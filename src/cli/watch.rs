@@ -111,7 +111,7 @@ impl Watcher<'_> {
             }
             Sight::Batch(followed) => self.batch(replica.state(), &followed),
             Sight::Latest(_, operations) => self.operations(&operations),
-            Sight::Snapshot | Sight::Verdicts(_) | Sight::Nothing | Sight::Refused(..) => {}
+            Sight::Snapshot | Sight::Verdicts(_) | Sight::Nothing | Sight::Refused(..) | Sight::Rooms(_) => {}
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::check::{clear_replica, reconcile};
 use super::clock::ServerClock;
 use super::inflow::{Arrival, Inflow, Waiting};
 use super::journal::{Journal, Note};
+use super::listing::{Browsing, take_rooms};
 use super::replica::Replica;
 use super::shown::ShownTime;
 use super::state::{ConnectionChanged, ConnectionState, Unanswered};
@@ -33,11 +34,12 @@ const DEGRADED_AFTER: Duration = Duration::from_secs(1);
 /// The client's end of the conversation. A resource, added by [`ReplicaPlugin`](super::ReplicaPlugin).
 #[derive(Resource, Debug, Default)]
 pub struct Connection {
-    state: ConnectionState,
-    incoming: VecDeque<Arrival>,
-    inflow: Inflow,
+    pub(super) state: ConnectionState,
+    pub(super) incoming: VecDeque<Arrival>,
+    pub(super) inflow: Inflow,
     now: Duration,
-    outgoing: VecDeque<Bytes>,
+    pub(super) outgoing: VecDeque<Bytes>,
+    pub(super) browsing: Browsing,
     assembly: SnapshotAssembly,
     /// The difference that is on its way.
     difference: SnapshotAssembly,
@@ -53,7 +55,7 @@ pub struct Connection {
     /// The room that it was let into last, to which what was not answered was sent.
     room: Option<RoomId>,
     /// It said goodbye: what is still on its way is not for it.
-    left: bool,
+    pub(super) left: bool,
     resyncing: bool,
     /// Commands that were accepted, and not yet said to be stored.
     accepted: VecDeque<(CommandId, RoomTick)>,
@@ -80,7 +82,7 @@ impl Connection {
         let resume = held.as_ref().filter(|(name, _)| name == room).map(|(_, resume)| *resume);
         let (mut journal, unanswered, told) = (self.journal.take(), std::mem::take(&mut self.unanswered), self.told.take());
         journal.iter_mut().for_each(|journal| journal.notes.push(Note::Joined));
-        *self = Self { now: self.now, room: self.room, held, offered: resume, journal, unanswered, told, ..Self::default() };
+        *self = Self { now: self.now, room: self.room, held, offered: resume, journal, unanswered, told, ..self.carried() };
         self.state = ConnectionState::Joining(0.0);
         let hello = ClientMessage::Hello { fingerprint: protocol.fingerprint(), room: room.to_owned(), spectate, resume };
         self.outgoing.push_back(hello.encode());
@@ -95,6 +97,7 @@ impl Connection {
 
     /// Notes that what carried the messages is gone. Where it is over already, the first reason stays.
     pub fn lost(&mut self, reason: impl Into<String>) {
+        self.browsing = Browsing::default();
         if self.state != ConnectionState::Idle && !self.state.is_over() {
             self.state = ConnectionState::Broken(reason.into());
         }
@@ -107,7 +110,7 @@ impl Connection {
 
     /// Notes that it is on the way to a host.
     pub(crate) fn connecting(&mut self) {
-        self.state = ConnectionState::Connecting;
+        (self.state, self.browsing.is_open) = (ConnectionState::Connecting, false);
     }
 
     /// Notes that what carried the messages is gone, and that it is tried again, after so many times before.
@@ -529,6 +532,7 @@ fn handle(world: &mut World, message: ServerMessage) -> Result<(), ApplyError> {
             connection.inflow.set_speed(connection.now, speed);
             Ok(())
         }
+        ServerMessage::Rooms(list) => take_rooms(world, list),
         ServerMessage::Durable { tick: durable } => {
             let accepted = &mut world.resource_mut::<Connection>().accepted;
             let stored = accepted.iter().take_while(|(_, tick)| *tick <= durable).count();

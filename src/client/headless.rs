@@ -9,8 +9,8 @@ use super::apply::{ApplyError, private_head};
 use super::clock::ServerClock;
 use super::inflow::{Arrival, Inflow, Waiting};
 use crate::protocol::{
-    CodecError, EntityId, Followed, Operation, PACKET, Protocol, Refusal, RoomId, RoomTick, ServerMessage, SnapshotAssembly, State,
-    StateError, VerdictMessage, Versions, part_needs,
+    CodecError, EntityId, Followed, Operation, PACKET, Protocol, Refusal, RoomId, RoomList, RoomTick, ServerMessage, SnapshotAssembly,
+    State, StateError, VerdictMessage, Versions, part_needs,
 };
 
 /// What a message did to a [`HeadlessReplica`].
@@ -33,6 +33,8 @@ pub enum Sight {
     Verdicts(Vec<VerdictMessage>),
     /// The host said no, or put it out; for another protocol, what differs.
     Refused(Refusal, Vec<String>),
+    /// The rooms of the host, for which it was asked by [`ClientMessage::ListRooms`](crate::protocol::ClientMessage::ListRooms) before its hello.
+    Rooms(RoomList),
     /// Nothing that can be seen yet.
     Nothing,
 }
@@ -169,6 +171,7 @@ impl HeadlessReplica {
                 vec![Sight::Nothing]
             }
             ServerMessage::Verdicts { verdicts, .. } => vec![Sight::Verdicts(verdicts)],
+            ServerMessage::Rooms(list) => vec![Sight::Rooms(list)],
             ServerMessage::Speed(_) | ServerMessage::Durable { .. } => vec![Sight::Nothing],
         })
     }

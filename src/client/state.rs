@@ -10,7 +10,7 @@ pub enum ConnectionState {
     /// Not in a room, and not on the way.
     #[default]
     Idle,
-    /// On the way to the host, which has not answered yet.
+    /// On the way to the host, which has not answered yet; or there, and [browsing](super::UdpTransport::browse) its rooms.
     Connecting,
     /// Has asked to join; the share of the snapshot, or of the difference to the state that it still had, that is in, from 0 to 1.
     Joining(f32),

@@ -62,6 +62,7 @@ pub struct UdpTransport {
     credentials: Credentials,
     room: String,
     spectate: bool,
+    browses: Browses,
     /// The connection knows that it is on the way by this transport.
     begun: bool,
     greeted: bool,
@@ -79,6 +80,15 @@ pub struct UdpTransport {
     gone: Option<SocketAddr>,
     /// How often it was sent on since it was in a room.
     moves: u32,
+}
+
+/// Whether no room is to be joined yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Browses {
+    No,
+    /// Once the link stands.
+    Soon,
+    Now,
 }
 
 impl std::fmt::Debug for UdpTransport {
@@ -104,6 +114,7 @@ impl UdpTransport {
             credentials: credentials.clone(),
             room: room.to_owned(),
             spectate,
+            browses: Browses::No,
             begun: false,
             greeted: false,
             came_in: false,
@@ -116,6 +127,25 @@ impl UdpTransport {
             gone: None,
             moves: 0,
         })
+    }
+
+    /// Begins to connect, and joins no room yet: for [`Connection::list_rooms`]. The connection counts as [`Connecting`](ConnectionState::Connecting) until a
+    /// room is [entered](Self::enter), over the same link: a token is good for both.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn browse(credentials: &Credentials) -> Result<Self, LinkError> {
+        Ok(Self { browses: Browses::Soon, ..Self::connect(credentials, "", false)? })
+    }
+
+    /// Joins a room, as a user or a spectator, after the host was [browsed](Self::browse). False if a room was joined before: to come into another one, connect
+    /// anew.
+    pub fn enter(&mut self, room: &str, spectate: bool) -> bool {
+        let can = self.browses != Browses::No;
+        if can {
+            (self.browses, self.room, self.spectate) = (Browses::No, room.to_owned(), spectate);
+        }
+        can
     }
 
     /// Says where credentials for coming back are from. Without it a client that came with a token tries that one again, which is of use only while
@@ -246,6 +276,9 @@ impl UdpTransport {
                 let known = self.hosts();
                 self.others = known.into_iter().take(HOSTS_MAX).collect();
                 (self.credentials, self.greeted) = (there, false);
+                if self.browses == Browses::Now {
+                    self.browses = Browses::Soon;
+                }
                 match &self.broken {
                     Some(broken) => connection.reconnecting(broken.tried()),
                     None => connection.connecting(),
@@ -257,7 +290,13 @@ impl UdpTransport {
 
     /// The link stands.
     fn stand(&mut self, connection: &mut Connection, protocol: &Protocol, replica: &Replica) {
-        if !self.greeted {
+        if self.browses != Browses::No {
+            if self.browses == Browses::Soon {
+                self.browses = Browses::Now;
+                connection.connecting();
+                connection.browse();
+            }
+        } else if !self.greeted {
             self.greeted = true;
             connection.join(protocol, &self.room, self.spectate);
         } else if connection.state().is_in_room() {
@@ -342,7 +381,7 @@ fn go_on(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connection>
             transport.go_to(unix_time(), &host, &mut connection);
         }
         // Not one that was just put in the place of the one that broke.
-        ConnectionState::Broken(_) if transport.greeted && transport.is_up() => transport.hang_up(),
+        ConnectionState::Broken(_) if (transport.greeted || transport.browses == Browses::Now) && transport.is_up() => transport.hang_up(),
         _ => {}
     }
 }

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::{game, host, ledger, replica, step, stored};
 use crate::host::{HostKey, TokenIssuer};
 use crate::protocol::{
-    Admission, ClientMessage, CommandId, EntityId, FactSeq, Fingerprint, Incoming, Refusal, Rejection, Resume, RoomId, RoomTick, SeenTick,
-    ServerMessage, State, Taken, VerdictMessage, snapshot_messages,
+    Admission, Availability, ClientMessage, CommandId, EntityId, FactSeq, Fingerprint, Incoming, ListedRoom, Refusal, Rejection, Resume,
+    RoomId, RoomList, RoomTick, SeenTick, ServerMessage, State, Taken, VerdictMessage, snapshot_messages,
 };
 
 type Seeds = Vec<(&'static str, String, Vec<u8>)>;
@@ -47,10 +47,12 @@ fn messages(seeds: &mut Seeds) {
         command(2, &[1, 1, b'k', 2, 7, 8]),
         ClientMessage::Leave,
         ClientMessage::Diverged { tick: RoomTick(300) },
+        ClientMessage::ListRooms { prefix: "duel/".into() },
     ];
     for message in &said {
         add(seeds, "envelope", 0, &message.encode());
     }
+    let moor = ListedRoom { name: "moor".into(), taken: 1, seats: 300, availability: Availability::AtRest };
     let rejection = Some(Rejection::new("no_use").because("nothing to heal"));
     let mut told = vec![
         ServerMessage::Refused(Refusal::ProtocolDiffers(game::protocol().describe())),
@@ -58,6 +60,7 @@ fn messages(seeds: &mut Seeds) {
         ServerMessage::Refused(Refusal::Elsewhere("10.0.0.7:5000".into())),
         ServerMessage::Verdicts { tick: RoomTick(9), verdicts: vec![VerdictMessage { id: CommandId(1), rejection }] },
         ServerMessage::Durable { tick: RoomTick(2) },
+        ServerMessage::Rooms(RoomList { prefix: "m".into(), total: 2, rooms: vec![moor] }),
     ];
     let (room, user) = (RoomId::named("moor"), EntityId::named("ann"));
     told.push(ServerMessage::Welcome { room, epoch: 7, resumed: true, name: "moor".into(), user, last_command: CommandId(4) });
@@ -214,8 +217,12 @@ fn stores(seeds: &mut Seeds) {
         seq: FactSeq(3),
         changes: vec![crate::protocol::Change { entity: "crate".into(), component: "health".into(), before: None, after: Some(7.into()) }],
     };
-    Taken { incoming, verdict: None }.write(&mut out);
-    add(seeds, "frame", 4, &out);
+    let event = Incoming::Event { name: "healed".into(), fact: r#"{"who": "crate", "by": 20}"#.into() };
+    for incoming in [incoming, event] {
+        out.clear();
+        Taken { incoming, verdict: None }.write(&mut out);
+        add(seeds, "frame", 4, &out);
+    }
     let item = r#"{"t":1,"k":"healed","p":"user","a":"ann","c":3,"w":1,"r":"no_use","m":"nothing","d":{"who":"ann","by":20},"h":"0123456789abcdef"}"#;
     add(seeds, "frame", 5, item.as_bytes());
     let rows = ledger::seed();
@@ -237,6 +244,9 @@ fn texts(seeds: &mut Seeds) {
     add(seeds, "scene", 1, br#"{"ann": {"health": 3}, "crate": {"ttl": {"millis": 500, "since": 3}}}"#);
     let changes = r#"[{"entity": "crate", "component": "health", "before": 7, "after": null}, {"entity": "door_a", "component": "door", "before": "Open", "after": "Closed"}]"#;
     add(seeds, "scene", 2, changes.as_bytes());
+    let healed = [r#"healed {"who": "crate", "by": 20}"#, r#"healed {"who": "nobody", "by": 1}"#];
+    let said = r#"said {"by": "ann", "text": "hi", "thing": "ann"}"#;
+    healed.into_iter().chain([said]).for_each(|event| add(seeds, "scene", 3, event.as_bytes()));
     add(seeds, "json", 1, game::LEVEL.as_bytes());
     add(seeds, "json", 2, br#"{"crate": {"health": "7", "door": "\"Closed\""}}"#);
     for value in ["7", r#"{"at": {"$entity": null}, "others": []}"#, r#"{"who": "ann", "by": 3}"#, "[0.5, 1e3]"] {
@@ -300,6 +310,7 @@ fn requests(seeds: &mut Seeds) {
         ("rooms/moor/reset", r#"{"snippet": "start"}"#),
         ("rooms/moor/snippet", r#"{"label": "now", "tick": 3}"#),
         ("rooms/moor/revert", r#"{"fact": 3}"#),
+        ("rooms/moor/event", r#"{"name": "healed", "fact": {"who": "crate", "by": 20}}"#),
         ("bans", r#"{"player": "ann", "why": "bye", "seconds": 60}"#),
     ];
     for (path, body) in bodies {

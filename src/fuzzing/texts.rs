@@ -162,11 +162,11 @@ fn lives(room: &mut Room) {
     assert!(json.is_ok(), "{json:?}");
 }
 
-/// Level files, states that a room is reset to, changes that are undone.
+/// Level files, states that a room is reset to, changes that are undone, and what an operator lets happen: a name, a space, JSON.
 pub(super) fn scene(data: &[u8]) {
     let (choice, data) = chosen(data);
     let text = String::from_utf8_lossy(data).into_owned();
-    if choice % 3 == 0 {
+    if choice % 4 == 0 {
         let Ok(mut room) = game::blueprint(false).room(game::options(&text)) else { return };
         let state = game::state_of(&mut room);
         let json = state.to_json(room.world().resource::<Protocol>()).unwrap_or_else(|error| panic!("{error}"));
@@ -178,11 +178,16 @@ pub(super) fn scene(data: &[u8]) {
     }
     let mut room = game::room();
     let ann = EntityId::named("ann");
-    let incoming = if choice % 3 == 1 {
-        Incoming::Reset { label: "start".to_owned(), saved_at: RoomTick(0), members: vec![ann], state: text }
-    } else {
-        let Ok(changes) = serde_json::from_str(&text) else { return };
-        Incoming::Revert { seq: FactSeq(1), changes }
+    let incoming = match choice % 4 {
+        1 => Incoming::Reset { label: "start".to_owned(), saved_at: RoomTick(0), members: vec![ann], state: text },
+        2 => {
+            let Ok(changes) = serde_json::from_str(&text) else { return };
+            Incoming::Revert { seq: FactSeq(1), changes }
+        }
+        _ => {
+            let (name, fact) = text.split_once(' ').unwrap_or((&text, ""));
+            Incoming::Event { name: name.to_owned(), fact: fact.to_owned() }
+        }
     };
     let ticked = room.tick([Incoming::Join { user: ann, name: "Ann".to_owned() }, incoming]);
     assert!(ticked.is_ok(), "{:?}", ticked.err());

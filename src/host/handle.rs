@@ -15,7 +15,7 @@ use super::overview::{MemberInfo, Overview};
 use super::task::{Mail, RoomStatus};
 use super::token::HostKey;
 use crate::protocol::{EntityId, Speed};
-use crate::room::{Incoming, Room};
+use crate::room::{Incoming, Room, read_event};
 
 /// How long an answer is waited for. A room that stands in its game's code gives none.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -217,6 +217,20 @@ impl HostHandle {
     /// If there is no such room.
     pub fn push(&self, room: &str, incoming: Incoming) -> Result<(), OrderError> {
         self.mail(room, Mail::Push(incoming))
+    }
+
+    /// Lets a fact of the game happen in a room with its next tick: by its wire name and its JSON, `{"door": "door123"}`. It is recorded as the
+    /// server's, without an author, and applied as any other. No rule is asked, but the entities that it names must be there: a fact that brings
+    /// an entity into the room can't be told so. What it says is checked before it is sent, and again in that tick: the store tells what
+    /// became of it.
+    ///
+    /// # Errors
+    /// If there is no such room, it does not answer, or could not take this as it is now: then with what is wrong.
+    pub fn event(&self, room: &str, name: &str, fact: &str) -> Result<(), OrderError> {
+        let said = (name.to_owned(), fact.to_owned());
+        let checked = self.look(room, move |room| read_event(room.world(), &said.0, &said.1).map(drop))?;
+        checked.map_err(|rejection| OrderError::Refused(rejection.to_string()))?;
+        self.push(room, Incoming::Event { name: name.to_owned(), fact: fact.to_owned() })
     }
 
     /// Looks into a room, between two of its ticks, on the thread that runs it: the room waits for it.

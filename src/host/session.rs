@@ -70,6 +70,10 @@ pub(crate) struct Session {
     pub(crate) served: Duration,
     /// Since when it is to be closed.
     pub(crate) closing: Option<Duration>,
+    /// What the names of the rooms are to begin with that it asks for, if it waits for an answer.
+    pub(crate) asks_for: Option<String>,
+    /// When it was told last which rooms there are.
+    pub(crate) listed: Option<Duration>,
 }
 
 impl Session {
@@ -92,6 +96,8 @@ impl Session {
             delivery: Delivery::new(now, f64::from(rate_max)),
             served: now,
             closing: None,
+            asks_for: None,
+            listed: None,
         }
     }
 

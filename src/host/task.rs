@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::complaints::Complaints;
+use super::delivery::Delivery;
 use super::gateway::Outlet;
 use super::keeper::{AUDIT_EVERY, KeptRoom, store_behind};
 use super::limits::HostCounters;
@@ -53,8 +54,8 @@ const WRITING_MAX: Duration = Duration::from_secs(10);
 
 /// What reaches a room from outside.
 pub(super) enum Mail {
-    /// Somebody comes; a thread of the gateway has the connection.
-    Connected(ConnectionId, Visitor, usize),
+    /// Somebody comes; a thread of the gateway has the connection. And the way to it, if it was told something before.
+    Connected(ConnectionId, Visitor, usize, Option<Box<Delivery>>),
     Message(ConnectionId, Bytes),
     Disconnected(ConnectionId, LeaveReason),
     /// For the room's inbox.
@@ -355,10 +356,10 @@ impl Task {
 
     fn take(&mut self, mail: Mail, now: Duration) {
         match mail {
-            Mail::Connected(connection, visitor, thread) => {
+            Mail::Connected(connection, visitor, thread, way) => {
                 self.is_changed = true;
                 self.threads.insert(connection, thread);
-                self.lobby.connected(connection, visitor);
+                self.lobby.connected_by(connection, visitor, way.map(|way| *way));
             }
             Mail::Message(connection, message) => {
                 self.traffic.messages_in += 1;

@@ -1,5 +1,7 @@
 //! What every room and every client knows without being told: users, what belongs to them, and the facts about them.
 
+use std::any::TypeId;
+
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,12 @@ use super::registry::ProtocolAppExt;
 pub(crate) fn register_built_in(app: &mut App) {
     app.stateless_fact::<RoomCreated>("room_created").stateless_fact::<SceneReset>("scene_reset");
     app.stateless_fact::<Reverted>("reverted").fact::<UserJoined>("user_joined").fact::<UserLeft>("user_left");
+}
+
+/// Whether a fact is one that only the room itself can tell.
+pub(crate) fn is_built_in(fact: TypeId) -> bool {
+    let own = [TypeId::of::<RoomCreated>(), TypeId::of::<SceneReset>(), TypeId::of::<Reverted>()];
+    own.contains(&fact) || [TypeId::of::<UserJoined>(), TypeId::of::<UserLeft>()].contains(&fact)
 }
 
 /// A fact: the room was created. Number 1 of every ledger. Wire name: `room_created`.

@@ -8,6 +8,7 @@ use super::codec::{CodecError, Reader, encode_into, write_text, write_varint};
 use super::fingerprint::{Description, Fingerprint};
 use super::ids::{CommandId, EntityId, RoomId, RoomTick, SeenTick};
 use super::limits::{COMMAND_BYTES_MAX, NAME_BYTES_MAX};
+use super::listing::RoomList;
 use super::rejection::Rejection;
 use super::roster::read_uuid;
 use super::speed::Speed;
@@ -63,6 +64,11 @@ pub enum ClientMessage {
         /// The tick.
         tick: RoomTick,
     },
+    /// Which rooms are there? It comes before the hello, as often as one likes.
+    ListRooms {
+        /// What the names begin with; nothing for all.
+        prefix: String,
+    },
 }
 
 impl ClientMessage {
@@ -96,6 +102,11 @@ impl ClientMessage {
                 out.push(4);
                 write_varint(u64::from(tick.0), &mut out);
             }
+            Self::ListRooms { prefix } => {
+                out.push(5);
+                write_varint(WIRE_VERSION, &mut out);
+                write_text(prefix, &mut out);
+            }
         }
         Bytes::from(out)
     }
@@ -108,11 +119,7 @@ impl ClientMessage {
         let mut reader = Reader::new(message);
         let decoded = match reader.byte()? {
             1 => {
-                let at = reader.at();
-                let version = reader.varint()?;
-                if version != WIRE_VERSION {
-                    return Err(CodecError::Unknown { what: "wire version", value: version, at });
-                }
+                check_version(&mut reader)?;
                 let fingerprint = Fingerprint(read_u64(&mut reader)?);
                 let room = reader.text("room", NAME_BYTES_MAX)?.to_owned();
                 let spectate = reader.byte()? != 0;
@@ -136,11 +143,20 @@ impl ClientMessage {
             }
             3 => Self::Leave,
             4 => Self::Diverged { tick: RoomTick(reader.varint_u32("tick")?) },
+            5 => {
+                check_version(&mut reader)?;
+                Self::ListRooms { prefix: reader.text("beginning of names", NAME_BYTES_MAX)?.to_owned() }
+            }
             kind => return Err(CodecError::Unknown { what: "kind of message", value: u64::from(kind), at: 0 }),
         };
         reader.finish()?;
         Ok(decoded)
     }
+}
+
+fn check_version(reader: &mut Reader<'_>) -> Result<(), CodecError> {
+    let (at, value) = (reader.at(), reader.varint()?);
+    if value == WIRE_VERSION { Ok(()) } else { Err(CodecError::Unknown { what: "wire version", value, at }) }
 }
 
 fn read_resume(reader: &mut Reader<'_>) -> Result<Resume, CodecError> {
@@ -243,13 +259,15 @@ pub enum ServerMessage {
     },
     /// The room goes so fast from now on: an operator lets it stand still, or go slower or faster.
     Speed(Speed),
+    /// The rooms that a client asked for which is in none yet.
+    Rooms(RoomList),
 }
 
 impl ServerMessage {
     /// Encodes the message.
     ///
     /// # Errors
-    /// If a text in it is larger than a value may be.
+    /// If a text in it is larger than a value may be, or a list longer than it may be.
     pub fn encode(&self) -> Result<Bytes, CodecError> {
         let mut out = Vec::new();
         match self {
@@ -281,6 +299,10 @@ impl ServerMessage {
             Self::Speed(speed) => {
                 out.push(9);
                 write_varint(u64::from(speed.as_hundredths()), &mut out);
+            }
+            Self::Rooms(list) => {
+                out.push(10);
+                list.write(&mut out)?;
             }
             Self::Private(private) => {
                 out.push(PRIVATE_MESSAGE);
@@ -317,6 +339,7 @@ impl ServerMessage {
                 let speed = u16::try_from(value).ok().and_then(Speed::hundredths);
                 Self::Speed(speed.ok_or(CodecError::TooLarge { what: "speed", value, max, at })?)
             }
+            10 => Self::Rooms(RoomList::read(&mut reader)?),
             kind => return Err(CodecError::Unknown { what: "kind of message", value: u64::from(kind), at: 0 }),
         };
         reader.finish()?;
@@ -357,6 +380,7 @@ mod tests {
             ServerMessage::Batch(Bytes::from_static(b"batch")),
             ServerMessage::Speed(Speed::STILL),
             ServerMessage::Speed(Speed::MAX),
+            ServerMessage::Rooms(RoomList::default()),
             ServerMessage::Verdicts { tick: RoomTick(9), verdicts: vec![VerdictMessage { id: CommandId(3), rejection: Some(rejection) }] },
         ];
         for message in server {
@@ -370,6 +394,7 @@ mod tests {
             ClientMessage::Command { id: CommandId(2), kind: 2, seen: Some(SeenTick::MAX), payload: Bytes::new() },
             ClientMessage::Leave,
             ClientMessage::Diverged { tick: RoomTick(70_000) },
+            ClientMessage::ListRooms { prefix: "duel/".into() },
         ];
         for message in client {
             assert_eq!(ClientMessage::decode(&message.encode()), Ok(message));

@@ -4,6 +4,7 @@
 //! taken   := kind, rest, verdict
 //! rest    := user, name | user, reason | user, command id, kind of command, [seen,] payload
 //!          | label, tick, members, state as JSON text | changes to undo as JSON text | user
+//!          | name of a fact, fact as JSON text
 //! verdict := 0 (none was given) | 1 (accepted) | 2, code, detail
 //! ```
 
@@ -14,9 +15,14 @@ use serde_json::Value;
 use super::built_in::LeaveReason;
 use super::codec::{CodecError, Reader, write_bytes, write_text, write_varint};
 use super::ids::{CommandId, EntityId, FactSeq, RoomTick, SeenTick};
-use super::limits::{COMMAND_BYTES_MAX, REJECTION_CODE_BYTES_MAX, REJECTION_DETAIL_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use super::limits::{
+    COMMAND_BYTES_MAX, EVENT_BYTES_MAX, NAME_BYTES_MAX, REJECTION_CODE_BYTES_MAX, REJECTION_DETAIL_BYTES_MAX, SNAPSHOT_BYTES_MAX,
+};
 use super::rejection::{Rejection, beginning};
 use super::roster::read_uuid;
+
+/// How much of a text that is too long is kept: so much that what is kept is too long as well, wherever its last character ends.
+const TOO_LONG: usize = 4;
 
 /// One thing that reaches a room.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +77,13 @@ pub enum Incoming {
     Return {
         /// The user.
         user: EntityId,
+    },
+    /// An operator lets a fact of the game happen. No rule is asked; it is recorded as the server's, and has no author.
+    Event {
+        /// The fact's wire name. Untrusted.
+        name: String,
+        /// What it says, as JSON text: `{"door": "door123"}`. Untrusted.
+        fact: String,
     },
 }
 
@@ -153,6 +166,12 @@ impl Taken {
                 out.push(5);
                 write_id(*user, out);
             }
+            Incoming::Event { name, fact } => {
+                out.push(7);
+                // What is longer was rejected unread; the rest of it says no more.
+                write_text(beginning(name, NAME_BYTES_MAX + TOO_LONG), out);
+                write_text(beginning(fact, EVENT_BYTES_MAX + TOO_LONG), out);
+            }
         }
         match &self.verdict {
             None => out.push(0),
@@ -189,6 +208,10 @@ impl Taken {
                 Incoming::Revert { seq, changes: changes.map_err(|error| CodecError::Value { at, detail: error.to_string() })? }
             }
             5 => Incoming::Return { user: read_id(input)? },
+            7 => {
+                let name = input.text("name of a fact", NAME_BYTES_MAX + TOO_LONG)?.to_owned();
+                Incoming::Event { name, fact: input.text("fact", EVENT_BYTES_MAX + TOO_LONG)?.to_owned() }
+            }
             kind => return Err(CodecError::Unknown { what: "kind of intake", value: u64::from(kind), at }),
         };
         let at = input.at();

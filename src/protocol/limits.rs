@@ -51,6 +51,12 @@ pub const COMMAND_BYTES_MAX: usize = 1024;
 /// Most commands that one member may have obeyed in one tick. More are rejected as `too_many_commands`.
 pub const COMMANDS_PER_TICK_MAX: usize = 32;
 
+/// Longest JSON text of a fact that an operator lets happen, in bytes. More is refused before it is read.
+pub const EVENT_BYTES_MAX: usize = 16 * 1024;
+
+/// Most facts that operators may let happen in one room in one tick. More are rejected as `too_many_events`.
+pub const EVENTS_PER_TICK_MAX: usize = 32;
+
 /// Most facts that one room records in one tick. A room that records more is in a loop and closes.
 pub const FACTS_PER_TICK_MAX: usize = 4096;
 
@@ -66,3 +72,6 @@ pub const REJECTION_CODE_BYTES_MAX: usize = 64;
 
 /// Longest detail of a rejection, in bytes; longer ones are cut.
 pub const REJECTION_DETAIL_BYTES_MAX: usize = 256;
+
+/// Most rooms in one [list of rooms](super::RoomList). Of more a host tells the first by name, and how many there are.
+pub const ROOMS_LISTED_MAX: usize = 256;

@@ -13,6 +13,7 @@ mod column;
 #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica reads"))]
 mod difference;
 mod envelope;
+mod event;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
 mod evolve;
 mod fingerprint;
@@ -24,6 +25,7 @@ mod incoming;
 mod interpolation;
 pub mod limits;
 mod link;
+mod listing;
 mod moment;
 mod named;
 mod notice;
@@ -72,6 +74,7 @@ pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
 pub use self::interpolation::Interpolation;
 pub use self::link::{LINK_PROFILES, Link, LinkConditions, LinkParseError, QUEUE_MAX};
+pub use self::listing::{Availability, ListedRoom, RoomList};
 pub use self::moment::{Moment, When};
 pub use self::notice::{Accepted, ComponentChanged, Durable, EntityAdded, EntityRemoved, Happened, Rejected, Removal};
 pub use self::operation::{Op, Operation, OperationError, encode_operations};
@@ -110,6 +113,8 @@ pub(crate) use self::difference::read_difference;
 #[cfg(feature = "host")]
 pub(crate) use self::fold::{Dirty, EXISTS};
 pub(crate) use self::ids::with_ticks_moved;
+#[cfg(feature = "host")]
+pub(crate) use self::listing::can_be_listed;
 pub(crate) use self::packet::varint_size;
 #[cfg(feature = "client")]
 pub(crate) use self::packet::{Frame, REPORT_BITS_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX, read_packet};

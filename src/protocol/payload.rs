@@ -54,6 +54,8 @@ pub(crate) struct FactKind {
     pub(crate) decode: fn(&mut Reader<'_>) -> Result<Box<dyn Fact>, CodecError>,
     /// Reads a fact that is told as JSON.
     pub(crate) from_json: fn(&Value) -> Result<Box<dyn Fact>, CodecError>,
+    /// Reads a fact from JSON text, with errors that say where they are.
+    pub(crate) from_text: fn(&str) -> serde_json::Result<Box<dyn Fact>>,
 }
 
 impl FactKind {
@@ -68,6 +70,7 @@ impl FactKind {
                 Ok(fact) => Ok(Box::new(Payload(fact))),
                 Err(error) => Err(CodecError::Value { at: 0, detail: error.to_string() }),
             },
+            from_text: |text| Ok(Box::new(Payload(serde_json::from_str::<F>(text)?))),
         }
     }
 }
@@ -87,6 +90,8 @@ pub(crate) trait Fact: Send + Sync {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     /// The entities that it names.
     fn named(&self) -> Vec<EntityId>;
+    /// True if a number in it is infinite or not a number.
+    fn is_not_finite(&self) -> bool;
     /// Tells a world that it happened.
     fn trigger(&self, world: &mut World, seq: FactSeq, tick: RoomTick, author: Option<EntityId>);
     /// The fact itself.
@@ -115,6 +120,10 @@ impl<F: Serialize + Clone + Send + Sync + 'static> Fact for Payload<F> {
 
     fn named(&self) -> Vec<EntityId> {
         named_in(&self.0).entities
+    }
+
+    fn is_not_finite(&self) -> bool {
+        named_in(&self.0).not_finite
     }
 
     #[cfg(feature = "host")]

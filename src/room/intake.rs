@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::audience::Audience;
 use super::clock::RoomClock;
 use super::decision::{Decision, Issued, Join, Rules, reject};
+use super::event::event;
 use super::inbox::Inbox;
 use super::index::EntityIndex;
 use super::ledger::{Origin, record};
@@ -77,6 +78,7 @@ pub(crate) fn intake(world: &mut World) {
     for member in world.resource_mut::<Members>().by_id.values_mut() {
         member.commands_this_tick = 0;
     }
+    let mut events = 0;
     for item in items {
         let verdict = match &item {
             Incoming::Join { user, name } => Some(join(world, *user, name)),
@@ -85,6 +87,10 @@ pub(crate) fn intake(world: &mut World) {
             Incoming::Reset { label, saved_at, members, state } => Some(reset(world, label, *saved_at, members, state)),
             Incoming::Revert { seq, changes } => Some(revert(world, *seq, changes)),
             Incoming::Return { .. } => None,
+            Incoming::Event { name, fact } => {
+                events += 1;
+                Some(event(world, events, name, fact))
+            }
         };
         let mut outbox = world.resource_mut::<Outbox>();
         outbox.answers.extend(match (&item, &verdict) {

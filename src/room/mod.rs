@@ -11,6 +11,7 @@ mod changed;
 mod clock;
 mod collect;
 mod decision;
+mod event;
 mod fault;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host sends"))]
 mod history;
@@ -64,6 +65,8 @@ pub use self::runner::{PredictedUpdate, Room, RoomError, RoomInfo, RoomOptions};
 #[cfg(feature = "client")]
 pub(crate) use self::shadow::{Birth, Foreign, Shadow, Touched, guard};
 
+#[cfg(feature = "host")]
+pub(crate) use self::event::read_event;
 #[cfg(feature = "host")]
 pub(crate) use self::history::{bytes_of, catch_up};
 #[cfg(feature = "host")]

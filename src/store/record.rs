@@ -59,6 +59,7 @@ impl TickRecord {
         let taken = |taken: &Taken| match &taken.incoming {
             Incoming::Command { payload, .. } => payload.len() + 64,
             Incoming::Reset { state, .. } => state.len() + 64,
+            Incoming::Event { name, fact } => name.len() + fact.len() + 64,
             _ => 128,
         };
         64 + self.batch.as_ref().map_or(0, Bytes::len) + self.facts.len() * 256 + self.taken.iter().map(taken).sum::<usize>()
@@ -258,6 +259,7 @@ pub(crate) fn write_refusal(protocol: &Protocol, tick: RoomTick, taken: &Taken, 
         }
         Incoming::Reset { label, .. } => (EntityId::NIL, "reset", None, Value::from(label.as_str())),
         Incoming::Revert { seq, .. } => (EntityId::NIL, "revert", None, Value::from(seq.0)),
+        Incoming::Event { name, .. } => (EntityId::NIL, "event", None, Value::from(name.as_str())),
         Incoming::Leave { .. } | Incoming::Return { .. } => return false,
     };
     let mut json = serde_json::json!({ "t": tick, "a": author.to_string(), "k": kind, "r": rejection.code });

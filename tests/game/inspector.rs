@@ -284,6 +284,10 @@ fn say_no(browser: &mut Browser, tick: u32) {
     order(browser, "#pause-button");
     answer(browser, "#ask-yes");
     browser.until("document.getElementById('pause-button').textContent.startsWith('Pause')");
+    order(browser, "#event-button");
+    let facts = browser.ask("document.querySelectorAll('#ask-fields option').length");
+    assert!(facts.as_f64() > Some(10.0), "the game's facts can be chosen from, not {facts}");
+    answer(browser, "#ask-no");
     assert_eq!(browser.ask("document.getElementById('live').ariaPressed"), Value::from("false"));
     assert_eq!(browser.ask("document.getElementById('stage').dataset.tick"), Value::from(tick.to_string()));
 }

@@ -161,6 +161,32 @@ fn a_reset_says_in_which_tick_the_room_did_it_or_why_it_did_not() {
 }
 
 #[test]
+fn an_event_by_the_command_line_happens_in_the_room_that_is_served_or_is_refused_in_words() {
+    let data = folder("event_says");
+    let server = serve(Some(&data));
+    save_start(&data);
+    let event = |arguments: &[&str]| said(verb("ledger", &data).arg("event").args(arguments));
+    let (well, told, errors) = event(&["door_opened", r#"{"door": "door_armoury", "player": null}"#]);
+    assert!(well && told.starts_with("door_opened happens in main: done in tick "), "{told}{errors}");
+    let (_, facts, _) = said(verb("ledger", &data).args(["--json", "facts", "--kind", "door_opened"]));
+    let by_operator = |line: &str| line.contains("\"server\"") && !line.contains("\"system");
+    assert_eq!(facts.lines().filter(|line| by_operator(line)).count(), 1, "{facts}");
+
+    // Refused by whoever asks, and by the room, which alone knows who is in it.
+    let (well, told, errors) = event(&["door_open", "{}"]);
+    assert!(!well && told.is_empty() && errors.contains("unknown_fact") && errors.contains("player_moved"), "{errors}");
+    let (well, told, errors) = event(&["door_opened"]);
+    assert!(!well && told.is_empty() && errors.contains("malformed: door_opened: invalid type: null"), "{errors}");
+    let (well, told, errors) = event(&["door_opened", r#"{"door": "door_nowhere", "player": null}"#]);
+    assert!(!well && told.is_empty() && errors.contains("main: refused in tick ") && errors.contains("no_such_entity"), "{errors}");
+
+    drop(server);
+    let (well, told, errors) = event(&["door_opened", r#"{"door": "door_armoury", "player": null}"#]);
+    let later = "door_opened happens in main as soon as somebody serves it, which nobody does at the moment\n";
+    assert!(well && told == later, "{told}{errors}");
+}
+
+#[test]
 fn of_operators_who_reset_to_the_same_at_about_the_same_time_none_is_told_anothers_tick_for_its_own() {
     let data = folder("reset_thrice");
     let _server = serve(Some(&data));

@@ -488,6 +488,42 @@ fn an_operator_opens_pauses_steps_resets_reverts_kicks_and_closes() {
 }
 
 #[test]
+fn an_operator_lets_a_fact_happen_or_is_told_what_is_wrong_with_it() {
+    let running = Running::start();
+    let mut ann = running.with_marks(&[3]);
+    assert_eq!(running.json("/host")["facts"], json!(["marked"]));
+    let wrong = [
+        (json!({ "name": "marks", "fact": 4 }), "unknown_fact: \"marks\"; there are: marked"),
+        (json!({ "name": "marked" }), "malformed: marked: invalid type: null"),
+        (json!({ "name": "marked", "fact": "much" }), "malformed: marked: invalid type: string"),
+        (json!({ "name": "marked", "fact": -1 }), "malformed: marked: invalid value"),
+        (json!({ "name": "marked", "fact": vec![0; 9_000] }), "too_large"),
+        (json!({ "name": "user_left", "fact": { "user": "ann", "reason": "left" } }), "not_an_event"),
+        (json!({ "name": "", "fact": 4 }), "empty"),
+        (json!({ "fact": 4 }), "missing field `name`"),
+        (json!({ "name": "marked", "fact": 4, "tick": 7 }), "unknown field"),
+    ];
+    for (body, words) in wrong {
+        let reply = running.order("POST", "/rooms/main/event", &body);
+        assert!(reply.status == 400 && json_of(&reply)["message"].as_str().unwrap().contains(words), "{words}: {reply:?}");
+    }
+    assert_eq!(running.order("POST", "/rooms/none/event", &json!({ "name": "marked", "fact": 4 })).status, 404);
+    assert_eq!(running.get("/rooms/main/event").status, 405);
+
+    let reply = running.order("POST", "/rooms/main/event", &json!({ "name": "marked", "fact": 4 }));
+    assert!(reply.status == 202 && json_of(&reply)["name"] == "marked", "{reply:?}");
+    running.until("it has happened, and nothing else", Some(&mut ann), |_, ann| ann.unwrap().sum() == 7);
+    running.until("it is stored", Some(&mut ann), |running, _| {
+        let facts = running.archive().facts("main", FactSeq(1), 99).unwrap();
+        facts.last().is_some_and(|fact| (&*fact.kind, &*fact.producer, fact.author, fact.json()) == ("marked", "server", None, json!(4)))
+    });
+}
+
+fn json_of(reply: &Reply) -> Value {
+    serde_json::from_str(&reply.body).unwrap()
+}
+
+#[test]
 fn a_host_that_keeps_nothing_shows_the_present_and_says_that_there_is_no_past() {
     let running = Running::start_with(false, |_| {});
     running.until("some ticks", None, |running, _| running.json("/rooms/main")["tick"].as_u64() > Some(20));
@@ -690,7 +726,7 @@ fn no_path_and_no_body_makes_it_panic_or_fail() {
     let rooms = ["main", "m%61in", "", "..", "%2e%2e%2f", "%ff", "%00", "a/b", "%F0%9F%92%A9", "\u{ff}", "main%0d%0aX:1", "none"];
     let things = [
         "state", "diff", "facts", "why", "history", "ticks", "picture", "bytes", "snippets", "members", "kick", "pause", "step", "reset",
-        "snippet", "revert", "nothing", "",
+        "snippet", "revert", "event", "nothing", "",
     ];
     let queries = [
         "",
@@ -728,6 +764,8 @@ fn no_path_and_no_body_makes_it_panic_or_fail() {
         "{\"snippet\":\"\\u0000\"}",
         "{\"label\":\"\"}",
         "{\"fact\":18446744073709551615}",
+        "{\"name\":\"marked\",\"fact\":-1}",
+        "{\"name\":\"user_left\"}",
         "{\"room\":\"\",\"template\":\"\"}",
         "{",
         "\u{0}",

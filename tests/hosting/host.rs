@@ -69,7 +69,7 @@ impl Running {
         Self::with(Access::Loopback, options, store, prepare)
     }
 
-    fn with(access: Access, options: HostOptions, store: Option<MemoryStore>, prepare: impl FnOnce(&mut Host)) -> Self {
+    pub fn with(access: Access, options: HostOptions, store: Option<MemoryStore>, prepare: impl FnOnce(&mut Host)) -> Self {
         let config =
             ShardConfig { bind: ([127, 0, 0, 1], 0).into(), public_addresses: Vec::new(), access, limits: GatewayLimits::default() };
         let mut host = Host::bind(&config, options).unwrap();

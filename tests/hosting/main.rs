@@ -7,6 +7,7 @@ mod beats;
 mod binary;
 mod capacity;
 mod host;
+mod listing;
 mod newcomers;
 mod play;
 mod serve;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use roomkeeper::client::{ConnectionState, Credentials, HeadlessReplica, LinkStatus, ReplicaPlugin, Sight, UdpLink, unix_time};
 use roomkeeper::host::{Ban, HostOptions, Keeper};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{ClientMessage, FactSeq, Protocol, Refusal};
+use roomkeeper::protocol::{ClientMessage, FactSeq, Protocol, Refusal, RoomList};
 use roomkeeper::room::RoomOptions;
 use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{Archive, MemoryStore, Store, StoreError, WriterOptions};
@@ -28,6 +28,8 @@ pub struct Joiner {
     says: Vec<Bytes>,
     pub room: Option<String>,
     pub refused: Option<Refusal>,
+    /// Which rooms there are, as often as it was told.
+    pub lists: Vec<RoomList>,
 }
 
 impl Joiner {
@@ -37,7 +39,7 @@ impl Joiner {
         protocol(&mut app);
         let replica = HeadlessReplica::new(app.world_mut().remove_resource::<Protocol>().unwrap());
         let link = UdpLink::connect(&Credentials::unauthenticated(address, name), unix_time()).unwrap();
-        Self { link, replica, says: Vec::new(), room: None, refused: None }
+        Self { link, replica, says: Vec::new(), room: None, refused: None, lists: Vec::new() }
     }
 
     /// One that wants to play.
@@ -67,6 +69,7 @@ impl Joiner {
                 match sight {
                     Sight::Welcome { room, .. } => self.room = Some(room),
                     Sight::Refused(refusal, _) => self.refused = Some(refusal),
+                    Sight::Rooms(list) => self.lists.push(list),
                     _ => {}
                 }
             }

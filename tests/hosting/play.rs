@@ -175,7 +175,7 @@ fn a_spectator_sees_who_plays_on_a_server_and_an_unknown_room_is_refused() {
     assert_eq!(player.end(), 0);
     let mut stranger = inferno(&["play", &server.1, "--room", "cellar"]);
     let screen = stranger.wait_for_text("not let in");
-    assert!(screen.contains("r tries again, q leaves"), "{screen}");
+    assert!(screen.contains("r tries again, q leaves") && screen.contains(&format!("inferno rooms {} lists rooms", server.1)), "{screen}");
     stranger.keys("q");
     assert_eq!(stranger.end(), 0);
 }

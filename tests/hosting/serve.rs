@@ -458,6 +458,29 @@ fn rooms_that_were_created_on_demand_are_stored_with_their_template_and_rest_unt
     assert_eq!(begin.iter().filter(|line| line.contains("is not served: ")).count(), 2, "{begin:#?}");
 }
 
+const LISTED: &str = "[listen]\nbind = \"127.0.0.1:0\"\n[templates.default]\ncapacity = 5\nlisted = true\n[templates.duel]\ncapacity = 2\non_demand = true\n\
+    listed = true\n[templates.den]\ncapacity = 3\n[[rooms]]\nname = \"north\"\n[[rooms]]\nname = \"secret\"\ntemplate = \"den\"\n";
+
+#[test]
+fn the_rooms_that_a_server_tells_of_are_printed_as_a_table_or_as_json() {
+    let folder = Folder::new("listed");
+    let (_server, address, _) = serve(&["--config", &folder.write("server.toml", LISTED)]);
+    let list = |arguments: &[&str]| {
+        let (well, out, errors) = said(inferno().args(["rooms", "--server", &address]).args(arguments));
+        assert!(well, "{errors}");
+        out
+    };
+    assert_eq!(list(&[]), "room    seats\nduel/*    0/2  on demand\nnorth     0/5  open\n");
+    let told: Value = serde_json::from_str(&list(&["--json", "--prefix", "n"])).unwrap();
+    assert_eq!(told["rooms"][0]["name"], "north", "{told}");
+    assert_eq!((&told["total"], told["prefix"].as_str()), (&Value::from(1), Some("n")));
+    assert!(list(&["--prefix", "secret"]).contains("the server tells of no rooms"));
+    // What is not told of is there all the same.
+    look_in(&address, "secret");
+    let (well, _, errors) = said(inferno().args(["rooms", "--server", "nowhere"]));
+    assert!(!well && errors.contains("nowhere"), "{errors}");
+}
+
 fn deployed(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap()
 }

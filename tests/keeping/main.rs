@@ -6,6 +6,7 @@ mod audit;
 mod backtest;
 mod compaction;
 mod disk;
+mod events;
 mod hidden;
 mod meanwhile;
 mod old_ledgers;

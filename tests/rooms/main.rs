@@ -6,6 +6,7 @@ mod audience;
 mod change_detection;
 mod commands;
 mod convergence;
+mod events;
 mod faults;
 mod flow;
 mod json_forms;

@@ -159,6 +159,7 @@ pub(super) const TEMPLATE: &[Key<Template>] = &[
     key!("check", Switch, check),
     key!("deny_ambiguity", Switch, deny_ambiguity),
     key!("on_demand", Switch, on_demand),
+    key!("listed", Switch, listed),
 ];
 
 /// The keys of a room.

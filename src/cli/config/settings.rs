@@ -124,6 +124,7 @@ pub(crate) struct Template {
     pub(crate) check: bool,
     pub(crate) deny_ambiguity: bool,
     pub(crate) on_demand: bool,
+    pub(crate) listed: bool,
 }
 
 /// A room that is opened at the start.
@@ -136,7 +137,16 @@ pub(crate) struct Room {
 impl Template {
     /// A template that says nothing: the game's own level.
     pub(super) fn new(level: Option<PathBuf>) -> Self {
-        Self { level, seed: Seed::Fixed(1), capacity: None, notes: false, check: false, deny_ambiguity: false, on_demand: false }
+        Self {
+            level,
+            seed: Seed::Fixed(1),
+            capacity: None,
+            notes: false,
+            check: false,
+            deny_ambiguity: false,
+            on_demand: false,
+            listed: false,
+        }
     }
 }
 

@@ -101,6 +101,7 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
         LedgerVerb::Compact { keep_ticks, keep_facts } => working::compact(archive, &room, *keep_ticks, *keep_facts),
         LedgerVerb::Fork { tick, name } => working::fork(archive, &room, *tick, name, data),
         LedgerVerb::Revert { seq } => working::revert(archive, &room, *seq, data),
+        LedgerVerb::Event { name, fact } => working::event(archive, &room, (name.as_str(), fact.as_str()), data),
     }
 }
 

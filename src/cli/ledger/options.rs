@@ -269,6 +269,14 @@ pub(super) enum LedgerVerb {
         /// The fact.
         seq: u64,
     },
+    /// Let a fact of the game happen, as the server's. No rule is asked, but the entities that it names must be there. The host that serves the room does it.
+    Event {
+        /// The fact's name: `door_opened`.
+        name: String,
+        /// What it says, as JSON: `{"door": "door123"}`.
+        #[arg(value_name = "JSON", default_value = "null", allow_negative_numbers = true)]
+        fact: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -388,6 +388,19 @@ pub(super) fn revert(archive: &mut Archive, room: &str, seq: u64, data: &Path) -
     Ok(())
 }
 
+pub(super) fn event(archive: &mut Archive, room: &str, (name, fact): (&str, &str), data: &Path) -> Result<(), CliError> {
+    if let Err(wrong) = archive.protocol().read_event(name, fact) {
+        return Err(CliError::Argument { what: format!("fact {name:?}"), detail: wrong.to_string() });
+    }
+    let subject = serde_json::to_string(&(name, fact)).unwrap_or_default();
+    let is_it = |incoming: &Incoming| matches!(incoming, Incoming::Event { name: of, fact: said } if of == name && said == fact);
+    match ask(archive, room, ("event", subject.as_str()), data, is_it)? {
+        Became::Done(tick) => say(&format!("{name} happens in {room}: done in {tick}")),
+        Became::Waits => say(&format!("{name} happens in {room} {LATER}")),
+    }
+    Ok(())
+}
+
 pub(super) fn reset(archive: &mut Archive, room: &str, label: &str, data: &Path) -> Result<(), CliError> {
     archive.snippet(room, label)?;
     let is_it = |incoming: &Incoming| matches!(incoming, Incoming::Reset { label: of, .. } if of == label);

@@ -22,7 +22,7 @@ use crate::client::picture::{Ending, Eyes, Key, Keys, Picture, Pilot, Tint, View
 use crate::client::{Connection, ConnectionState, Replica};
 use crate::predict::Prediction;
 use crate::protocol::limits::TICKS_PER_SECOND;
-use crate::protocol::{EntityId, Moment, Speed, When};
+use crate::protocol::{EntityId, Moment, Refusal, Speed, When};
 
 /// How often somebody steers: once per tick.
 const TICK: Duration = Duration::from_millis(50);
@@ -384,7 +384,8 @@ impl<'a> Live<'a> {
                 return Some(Page { title, lines: vec!["q leaves".to_owned()], tint: Tint::Cyan });
             }
             ConnectionState::Refused(refusal, differences) => {
-                let lines = differences.iter().take(8).cloned().chain(what_next("tries again")).collect();
+                let differences = differences.iter().take(8).cloned();
+                let lines = differences.chain(self.where_rooms_are(refusal)).chain(what_next("tries again")).collect();
                 return Some(Page { title: format!("not let in: {refusal}"), lines, tint: Tint::Red });
             }
             ConnectionState::Broken(why) => {
@@ -420,6 +421,14 @@ impl<'a> Live<'a> {
             lines.push("k shows the last seconds once more".to_owned());
         }
         Some(Page { title: ending.text.clone(), lines, tint: ending.tint })
+    }
+}
+
+impl Live<'_> {
+    /// What helps who asked for a room that is not there.
+    fn where_rooms_are(&self, refusal: &Refusal) -> Option<String> {
+        let is_missing = matches!(refusal, Refusal::NoSuchRoom(_)) && !self.is_own;
+        is_missing.then(|| format!("{} rooms {} lists rooms", self.game.name, self.client.server))
     }
 }
 

@@ -65,6 +65,7 @@ impl Host {
 
     /// Tells those who are in no room what there is to tell them.
     pub(super) fn attend_foyer(&mut self) {
+        self.tell_rooms();
         let (routes, outlet) = (&self.routes, &mut self.outlet);
         let closed = self.foyer.pump(|connection, own, shared| {
             if let Some(route) = routes.get(&connection) {

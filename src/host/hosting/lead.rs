@@ -114,10 +114,11 @@ impl Host {
         if room != wanted {
             visitor.room = Some(room.clone());
         }
-        place.berth.send(Mail::Connected(connection, visitor, route.thread));
+        // What it was told so far, and what is on its way, belongs to what it will be told: it may have asked which rooms there are.
+        let way = self.foyer.hand_on(connection).map(Box::new);
+        place.berth.send(Mail::Connected(connection, visitor, route.thread, way));
         place.berth.send(Mail::Message(connection, message));
         route.room = Some((room, part));
-        self.foyer.disconnected(connection, LeaveReason::Left);
     }
 
     /// Lets somebody go who is in no room, and counts it as rooms do. Who can go on elsewhere was not refused.

@@ -3,6 +3,7 @@
 mod attend;
 mod closing;
 mod lead;
+mod listing;
 mod share;
 mod shared;
 
@@ -58,12 +59,14 @@ pub struct Template {
     pub on_demand: bool,
     /// Whether each new room has another seed, and not the one of the options.
     pub fresh_seeds: bool,
+    /// Whether who is in no room yet is told of its rooms, when it asks which there are. Names serve as codes, so none are told of by default.
+    pub listed: bool,
 }
 
 impl Template {
     /// A game's rooms as they are by default. None are created on demand.
     pub fn new(blueprint: Blueprint, options: RoomOptions) -> Self {
-        Self { blueprint, options, members_max: None, on_demand: false, fresh_seeds: false }
+        Self { blueprint, options, members_max: None, on_demand: false, fresh_seeds: false, listed: false }
     }
 
     fn seats_max(&self, limits: &HostLimits) -> usize {
@@ -259,7 +262,8 @@ impl Host {
         };
         let scheduler = Scheduler::start(threads);
         let scheduler = scheduler.map_err(|error| BindError::Socket { address: config.bind, error })?;
-        let foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
+        let mut foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
+        foyer.leave_rooms_to_host();
         let (routes, places, resting, templates, wanted, weather, bans) = Default::default();
         let (numbers, unopened) = Default::default();
         Ok(Self {

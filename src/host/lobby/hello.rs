@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{HostedRoom, Lobby};
-use crate::host::session::{ConnectionId, Session, Stage};
-use crate::protocol::{Fingerprint, Moment, Refusal, Rejection, Resume, ServerMessage, Speed};
+use crate::host::delivery::Delivery;
+use crate::host::session::{ConnectionId, Session, Stage, Visitor};
+use crate::protocol::{Fingerprint, LeaveReason, Moment, Refusal, Rejection, Resume, ServerMessage, Speed};
 use crate::room::Incoming;
 
 impl HostedRoom {
     /// How many of its seats are taken: by users, whether they are in already, about to come, or away; and by those who watch.
-    fn seats(&self, sessions: &BTreeMap<ConnectionId, Session>) -> usize {
+    pub(super) fn seats(&self, sessions: &BTreeMap<ConnectionId, Session>) -> usize {
         let now = self.room.tick_now();
         let watches = |connection: &&ConnectionId| sessions.get(connection).is_some_and(|session| session.spectator);
         self.users.len()
@@ -19,6 +20,28 @@ impl HostedRoom {
 }
 
 impl Lobby {
+    /// Somebody connected; to whom another lobby may have told something already, over a way that this one goes on with.
+    pub(crate) fn connected_by(&mut self, connection: ConnectionId, visitor: Visitor, way: Option<Delivery>) {
+        self.counters.connected += 1;
+        let full = self.sessions.len() >= self.limits.sessions_max;
+        let mut session = Session::new(visitor, self.now, self.limits.bytes_per_second_max);
+        session.delivery = way.unwrap_or(session.delivery);
+        self.sessions.insert(connection, session);
+        if self.shutting_down {
+            self.counters.refused += 1;
+            self.refuse(connection, &Refusal::ShuttingDown);
+        } else if full {
+            self.counters.refused_full += 1;
+            self.refuse(connection, &Refusal::HostFull);
+        }
+    }
+
+    /// Lets somebody go on to another lobby, with the way to it.
+    pub(crate) fn hand_on(&mut self, connection: ConnectionId) -> Option<Delivery> {
+        self.detach(connection, LeaveReason::Left);
+        self.sessions.remove(&connection).map(|session| session.delivery)
+    }
+
     /// Somebody says which room it wants.
     pub(super) fn hello(
         &mut self,

@@ -2,6 +2,7 @@
 
 mod arrive;
 mod hello;
+mod listing;
 mod operate;
 mod past;
 mod serve;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::listing::Listing;
 use self::past::Pasts;
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::session::{ConnectionId, Session, Stage, Visitor};
@@ -43,6 +45,8 @@ struct HostedRoom {
     epoch: u64,
     /// Most members and spectators.
     capacity: usize,
+    /// Who asks which rooms there are is told of it.
+    is_listed: bool,
     /// How fast it goes, as its members know.
     speed: Speed,
     description: Description,
@@ -110,6 +114,7 @@ pub struct Lobby {
     /// The epoch of the next room, if there is one.
     epoch: Option<u64>,
     pasts: Pasts,
+    listing: Listing,
     /// True once nobody is let in any more.
     shutting_down: bool,
 }
@@ -134,6 +139,7 @@ impl Lobby {
             restless: false,
             epoch: None,
             pasts,
+            listing: Listing::default(),
             shutting_down: false,
         }
     }
@@ -209,6 +215,7 @@ impl Lobby {
             room,
             epoch,
             capacity,
+            is_listed: false,
             speed: Speed::FULL,
             description,
             inbox,
@@ -289,16 +296,7 @@ impl Lobby {
 
     /// Somebody connected.
     pub fn connected(&mut self, connection: ConnectionId, visitor: Visitor) {
-        self.counters.connected += 1;
-        let full = self.sessions.len() >= self.limits.sessions_max;
-        self.sessions.insert(connection, Session::new(visitor, self.now, self.limits.bytes_per_second_max));
-        if self.shutting_down {
-            self.counters.refused += 1;
-            self.refuse(connection, &Refusal::ShuttingDown);
-        } else if full {
-            self.counters.refused_full += 1;
-            self.refuse(connection, &Refusal::HostFull);
-        }
+        self.connected_by(connection, visitor, None);
     }
 
     /// A connection is gone.
@@ -331,6 +329,7 @@ impl Lobby {
             (Ok(ClientMessage::Command { id, kind, seen, payload }), Stage::Live) => {
                 self.command(connection, id, (kind, seen, payload));
             }
+            (Ok(ClientMessage::ListRooms { prefix }), Stage::Greeting) => self.ask_for_rooms(connection, prefix),
             (Ok(ClientMessage::Leave), _) => self.leave(connection),
             (Ok(ClientMessage::Diverged { tick }), Stage::Live) => self.diverged(connection, tick),
             (Ok(_), _) => {
@@ -581,6 +580,7 @@ impl Lobby {
         if !self.postponed.is_empty() {
             self.grant_postponed();
         }
+        self.tell_own_rooms();
         // A host of many rooms pumps after each: it must not go through everybody each time.
         if std::mem::take(&mut self.restless) || now >= self.looked_around + LOOK_AROUND_EVERY {
             self.served.clear();

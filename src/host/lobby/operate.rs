@@ -13,6 +13,11 @@ impl Lobby {
         }
     }
 
+    /// Lets who is in no room yet know of a room, by its name and how full it is, or no longer. By default nobody is told: names serve as codes.
+    pub fn set_listed(&mut self, name: &str, is_listed: bool) {
+        self.rooms.get_mut(name).into_iter().for_each(|hosted| hosted.is_listed = is_listed);
+    }
+
     /// Tells those who are in a room, and those who come, how fast it goes from now on. Whoever ticks it does so accordingly.
     pub fn set_speed(&mut self, name: &str, speed: Speed) {
         let Some(hosted) = self.rooms.get_mut(name).filter(|hosted| hosted.speed != speed) else { return };

@@ -25,6 +25,10 @@ impl Work {
                     Ok((seq, changes)) => Ok(Incoming::Revert { seq, changes }),
                     Err(error) => Err(error.to_string()),
                 },
+                "event" => match serde_json::from_str::<(String, String)>(&request.subject) {
+                    Ok((name, fact)) => Ok(Incoming::Event { name, fact }),
+                    Err(error) => Err(error.to_string()),
+                },
                 kind => Err(format!("nothing is known of {kind:?}")),
             };
             match incoming {
