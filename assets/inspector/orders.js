@@ -31,13 +31,20 @@ export async function ask({ title, text, yes, fields = [], isGrave = false }) {
   find("ask-text").textContent = text;
   find("ask-yes").textContent = yes;
   find("ask-yes").classList.toggle("danger", isGrave);
-  const made = fields.map(({ name, label, value = "", choices, isNeeded = true, number = null, most = 120 }) => {
+  const made = fields.map(({ name, label, value = "", choices, isNeeded = true, number = null, check = null }) => {
     // A browser lets nobody say yes to what is no such number.
     const [min, max] = number ?? [];
-    const kind = number ? { type: "number", min, max, step: 1 } : { maxlength: most };
+    const lengthOf = check ? {} : { maxlength: 120 };
+    const kind = number ? { type: "number", min, max, step: 1 } : lengthOf;
     const input = choices
       ? make("select", { name }, ...choices.map(([key, shown]) => make("option", { value: key, selected: key === value }, shown)))
       : make("input", { name, value, required: isNeeded, autocomplete: "off", ...kind });
+    if (check) {
+      // Nobody can say yes to what is wrong, so what was typed is not lost.
+      const look = () => input.setCustomValidity(check(input.value));
+      input.addEventListener("input", look);
+      look();
+    }
     return [make("label", {}, label, input), name, input];
   });
   find("ask-fields").replaceChildren(...made.map(([label]) => label));
@@ -114,6 +121,18 @@ export async function revert(room, fact) {
   }
 }
 
+/** What is wrong with the JSON of a fact, if anything is. */
+function wrongWith(text) {
+  const most = 16384;
+  if (new TextEncoder().encode(text).length > most) return `A fact has at most ${most} bytes of JSON`;
+  try {
+    JSON.parse(text);
+    return "";
+  } catch (error) {
+    return `That is no JSON: ${error.message}`;
+  }
+}
+
 export async function event(room, facts) {
   if (facts.length === 0) {
     say("This game has no facts that could happen.", true);
@@ -121,17 +140,11 @@ export async function event(room, facts) {
   }
   const fields = [
     { name: "name", label: "Which fact", choices: facts.map((name) => [name, name]), value: facts[0] },
-    { name: "fact", label: "What it says, as JSON", value: "{}", most: 16384 },
+    { name: "fact", label: "What it says, as JSON", value: "{}", check: wrongWith },
   ];
   const text = "No rule is asked whether it can be so. What it names must be there.";
   const said = await ask({ title: `Let a fact happen in ${room}?`, text, yes: "Let it happen", fields, isGrave: true });
   if (!said) return null;
-  try {
-    JSON.parse(said.fact);
-  } catch (error) {
-    say(`That is no JSON: ${error.message}`, true);
-    return null;
-  }
   const body = `{"name": ${JSON.stringify(said.name)}, "fact": ${said.fact}}`;
   return doIt(() => host.order(room, "event", body), `${said.name} happens in ${room}`);
 }

@@ -97,14 +97,16 @@ impl Connection {
 
     /// Notes that what carried the messages is gone. Where it is over already, the first reason stays.
     pub fn lost(&mut self, reason: impl Into<String>) {
-        self.browsing = Browsing::default();
+        self.browsing.is_open = false;
         if self.state != ConnectionState::Idle && !self.state.is_over() {
+            // What is asked from now on is for the next way.
+            self.browsing = Browsing::default();
             self.state = ConnectionState::Broken(reason.into());
         }
     }
 
     /// True if what comes is for this client still: it has not left, and was not put out.
-    fn listens(&self) -> bool {
+    pub(super) fn listens(&self) -> bool {
         !self.left && !self.state.is_over()
     }
 

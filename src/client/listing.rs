@@ -32,17 +32,17 @@ impl Connection {
     /// the screen that stays up to date, ask again with each answer, or once in a second.
     ///
     /// Only who is in no room, and not on the way into one, is told: over UDP, by a transport that [browses](super::UdpTransport::browse). What was not
-    /// answered before a room is joined is not answered any more. False if it can't be asked, or the prefix is longer than a name.
+    /// answered before a room is joined is not answered any more. Who has left, was refused, or lost its host asks over the next way: by the next transport that browses. False if it can't be asked, or the prefix is longer than a name.
     pub fn list_rooms(&mut self, prefix: &str) -> bool {
-        let is_free = matches!(self.state, ConnectionState::Idle | ConnectionState::Connecting);
+        let is_free = matches!(self.state, ConnectionState::Idle | ConnectionState::Connecting) || self.state.is_over();
         if !is_free || prefix.len() > NAME_BYTES_MAX {
             return false;
         }
         let is_asked = self.browsing.asked.as_deref() == Some(prefix);
         self.browsing.asked = Some(prefix.to_owned());
         match self.browsing.is_open {
-            // Its goodbye may not have gone out yet; it is asked over the next way.
-            _ if self.left => {}
+            // Its goodbye may not have gone out yet, or it was refused, or the way broke: it is asked over the next way.
+            _ if !self.listens() => {}
             false => self.browse(),
             true if is_asked => {}
             true => self.ask_for_rooms(),
@@ -68,7 +68,7 @@ impl Connection {
     /// What somebody begins with who joins a room: with nothing, or over a way by which the host was asked before, of which what comes next is the next.
     pub(super) fn carried(&mut self) -> Self {
         let mut next = Self::default();
-        if self.browsing.is_open {
+        if self.browsing.is_open && self.listens() {
             next.inflow = std::mem::take(&mut self.inflow);
             next.incoming = std::mem::take(&mut self.incoming);
             next.outgoing = std::mem::take(&mut self.outgoing);

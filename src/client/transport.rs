@@ -296,7 +296,7 @@ impl UdpTransport {
                 connection.connecting();
                 connection.browse();
             }
-        } else if !self.greeted {
+        } else if !self.greeted && !connection.state().is_over() {
             self.greeted = true;
             connection.join(protocol, &self.room, self.spectate);
         } else if connection.state().is_in_room() {

@@ -14,6 +14,7 @@ use super::lobby::Lobby;
 use super::overview::{MemberInfo, Overview};
 use super::task::{Mail, RoomStatus};
 use super::token::HostKey;
+use crate::protocol::limits::EVENTS_PER_TICK_MAX;
 use crate::protocol::{EntityId, Speed};
 use crate::room::{Incoming, Room, read_event};
 
@@ -225,12 +226,22 @@ impl HostHandle {
     /// became of it.
     ///
     /// # Errors
-    /// If there is no such room, it does not answer, or could not take this as it is now: then with what is wrong.
+    /// If there is no such room, or it could not take this as it is now: then with what is wrong. If it does not answer in time, the fact may
+    /// happen yet.
     pub fn event(&self, room: &str, name: &str, fact: &str) -> Result<(), OrderError> {
-        let said = (name.to_owned(), fact.to_owned());
-        let checked = self.look(room, move |room| read_event(room.world(), &said.0, &said.1).map(drop))?;
-        checked.map_err(|rejection| OrderError::Refused(rejection.to_string()))?;
-        self.push(room, Incoming::Event { name: name.to_owned(), fact: fact.to_owned() })
+        let (of, name, fact) = (room.to_owned(), name.to_owned(), fact.to_owned());
+        let asked = self.ask(room, move |lobby| {
+            let read = read_event(lobby.room(&of)?.world(), &name, &fact).map(drop);
+            let waiting = lobby.waiting(&of).iter().filter(|item| matches!(item, Incoming::Event { .. })).count();
+            if let Err(rejection) = read {
+                return Some(Err(rejection.to_string()));
+            }
+            if waiting >= EVENTS_PER_TICK_MAX {
+                return Some(Err(format!("{EVENTS_PER_TICK_MAX} events wait already")));
+            }
+            lobby.push(&of, Incoming::Event { name, fact }).then_some(Ok(()))
+        })?;
+        asked.map_err(OrderError::Refused)
     }
 
     /// Looks into a room, between two of its ticks, on the thread that runs it: the room waits for it.

@@ -47,6 +47,8 @@ pub(crate) enum Stage {
 pub(crate) struct Session {
     pub(crate) visitor: Visitor,
     pub(crate) stage: Stage,
+    /// When it came.
+    pub(crate) since: Duration,
     pub(crate) room: Option<String>,
     pub(crate) spectator: bool,
     /// What it still holds of the room, as it says.
@@ -81,6 +83,7 @@ impl Session {
         Self {
             visitor,
             stage: Stage::Greeting,
+            since: now,
             room: None,
             spectator: false,
             resume: None,
@@ -98,6 +101,14 @@ impl Session {
             closing: None,
             asks_for: None,
             listed: None,
+        }
+    }
+
+    /// It is on its way into a room, perhaps after it was told which there are.
+    pub(crate) fn joins(&mut self, room: String, (spectator, resume): (bool, Option<Resume>), now: Duration, rate_max: u32) {
+        (self.room, self.spectator, self.resume, self.stage) = (Some(room), spectator, resume, Stage::Joining);
+        if self.listed.is_some() {
+            self.delivery.enter(now, f64::from(rate_max));
         }
     }
 

@@ -24,6 +24,12 @@ use super::roster::read_uuid;
 /// How much of a text that is too long is kept: so much that what is kept is too long as well, wherever its last character ends.
 const TOO_LONG: usize = 4;
 
+/// As much of a fact's name that an operator gave as is kept.
+#[cfg(feature = "host")]
+pub(crate) fn kept_name(name: &str) -> &str {
+    beginning(name, NAME_BYTES_MAX + TOO_LONG)
+}
+
 /// One thing that reaches a room.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {

@@ -73,5 +73,6 @@ pub const REJECTION_CODE_BYTES_MAX: usize = 64;
 /// Longest detail of a rejection, in bytes; longer ones are cut.
 pub const REJECTION_DETAIL_BYTES_MAX: usize = 256;
 
-/// Most rooms in one [list of rooms](super::RoomList). Of more a host tells the first by name, and how many there are.
+/// Most rooms in one [list of rooms](super::RoomList). Of more a host tells those made on demand, then those that are open, then those at rest, of each
+/// kind the first by name; and how many there are.
 pub const ROOMS_LISTED_MAX: usize = 256;

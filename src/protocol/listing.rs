@@ -40,7 +40,8 @@ pub struct RoomList {
     pub prefix: String,
     /// How many such rooms there are in all.
     pub total: u32,
-    /// The first of them by name, in the order of their bytes. Where there are more than are told, a longer prefix finds the others.
+    /// They, by name, in the order of their bytes. Where there are more than are told, those that are made on demand come before those that are open, and
+    /// these before those at rest, of each kind the first by name; a longer prefix finds the others.
     pub rooms: Vec<ListedRoom>,
 }
 
@@ -51,7 +52,19 @@ impl RoomList {
         let found = sorted.get(begin..).unwrap_or_default();
         let found = found.get(..found.partition_point(|room| room.name.starts_with(prefix))).unwrap_or_default();
         let total = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        Self { prefix: prefix.to_owned(), total, rooms: found.iter().take(ROOMS_LISTED_MAX).cloned().collect() }
+        Self { prefix: prefix.to_owned(), total, rooms: Self::choose(found) }
+    }
+
+    /// As many of these as a list may have, by name: what is open is not to be hidden by what was left at rest.
+    fn choose(found: &[ListedRoom]) -> Vec<ListedRoom> {
+        if found.len() <= ROOMS_LISTED_MAX {
+            return found.to_vec();
+        }
+        let kinds = [Availability::OnDemand, Availability::Open, Availability::AtRest].into_iter();
+        let by_kind = kinds.flat_map(|kind| found.iter().filter(move |room| room.availability == kind));
+        let mut rooms: Vec<ListedRoom> = by_kind.take(ROOMS_LISTED_MAX).cloned().collect();
+        rooms.sort_by(|one, other| one.name.cmp(&other.name));
+        rooms
     }
 
     /// Appends it, without the kind of message.
@@ -144,6 +157,19 @@ mod tests {
         assert_eq!(RoomList::read(&mut Reader::new(&bytes)), Ok(list));
         let too_long = RoomList { prefix: String::new(), total: u32::MAX, rooms: all };
         assert!(too_long.write(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn rooms_at_rest_hide_none_that_is_open_or_made_on_demand() {
+        let mut all: Vec<ListedRoom> = (0..2 * ROOMS_LISTED_MAX).map(|nth| room(&format!("a{nth:03}"))).collect();
+        let mut of = |name: &str, availability| all.push(ListedRoom { availability, ..room(name) });
+        of("z/*", Availability::OnDemand);
+        of("z/blue", Availability::Open);
+        let list = RoomList::of("", &all);
+        assert_eq!((list.total as usize, list.rooms.len()), (2 * ROOMS_LISTED_MAX + 2, ROOMS_LISTED_MAX));
+        let last: Vec<&str> = list.rooms.iter().rev().take(3).map(|room| room.name.as_str()).collect();
+        assert_eq!(last, ["z/blue", "z/*", "a253"]);
+        assert_eq!(RoomList::read(&mut Reader::new(&written(&list))), Ok(list));
     }
 
     #[test]

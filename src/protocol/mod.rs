@@ -71,6 +71,8 @@ pub use self::gate::{
     is_packet, is_raw,
 };
 pub use self::ids::{CommandId, EntityId, FactSeq, LEVEL_NAMESPACE, NetId, RoomId, RoomTick, SeenTick};
+#[cfg(feature = "host")]
+pub(crate) use self::incoming::kept_name;
 pub use self::incoming::{Change, Incoming, Taken, Verdict};
 pub use self::interpolation::Interpolation;
 pub use self::link::{LINK_PROFILES, Link, LinkConditions, LinkParseError, QUEUE_MAX};

@@ -74,7 +74,7 @@ impl<'a> Serializer for Walk<'a> {
 
     leaves! {
         serialize_bool: bool serialize_i8: i8 serialize_i16: i16 serialize_i32: i32 serialize_i64: i64
-        serialize_u8: u8 serialize_u16: u16 serialize_u32: u32 serialize_u64: u64
+        serialize_u8: u8 serialize_u16: u16 serialize_u32: u32 serialize_u64: u64 serialize_i128: i128 serialize_u128: u128
         serialize_char: char serialize_str: &str serialize_bytes: &[u8] serialize_unit_struct: &'static str
     }
 
@@ -287,5 +287,8 @@ mod tests {
         let orders = Orders(vec![Order::Wait, give], BTreeMap::from([(7, id("d"))]));
         assert_eq!(named_in(&orders).entities, ["a", "b", "c", "d"].map(id));
         assert!(named_in(&(1.0_f32, [f64::NAN])).not_finite);
+        // What comes after the widest integers is met as well.
+        let wide = named_in(&(u128::MAX, i128::MIN, id("e"), f32::INFINITY));
+        assert_eq!(wide, Named { entities: vec![id("e")], not_finite: true });
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::protocol::{
-    CommandId, EntityId, FactSeq, Incoming, Producer, Protocol, Recorded, RoomId, RoomTick, Taken, Trail, UserJoined, Verdict,
+    CommandId, EntityId, FactSeq, Incoming, Producer, Protocol, Recorded, RoomId, RoomTick, Taken, Trail, UserJoined, Verdict, kept_name,
 };
 
 /// Who a room is: what it was created from, which is enough to run it again.
@@ -259,7 +259,7 @@ pub(crate) fn write_refusal(protocol: &Protocol, tick: RoomTick, taken: &Taken, 
         }
         Incoming::Reset { label, .. } => (EntityId::NIL, "reset", None, Value::from(label.as_str())),
         Incoming::Revert { seq, .. } => (EntityId::NIL, "revert", None, Value::from(seq.0)),
-        Incoming::Event { name, .. } => (EntityId::NIL, "event", None, Value::from(name.as_str())),
+        Incoming::Event { name, .. } => (EntityId::NIL, "event", None, Value::from(kept_name(name))),
         Incoming::Leave { .. } | Incoming::Return { .. } => return false,
     };
     let mut json = serde_json::json!({ "t": tick, "a": author.to_string(), "k": kind, "r": rejection.code });

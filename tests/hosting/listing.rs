@@ -10,7 +10,7 @@ use roomkeeper::client::{
     Connection, ConnectionState, Credentials, Receiver, ReplicaPlugin, RoomsListed, UdpPlugin, UdpTransport, unix_time,
 };
 use roomkeeper::host::gateway::Access;
-use roomkeeper::host::{Ban, ConnectionId, HostKey, HostLimits, HostOptions, Lobby, Template, TokenIssuer, Visitor};
+use roomkeeper::host::{Ban, ConnectionId, Host, HostKey, HostLimits, HostOptions, Lobby, Template, TokenIssuer, Visitor};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::limits::{NAME_BYTES_MAX, ROOMS_LISTED_MAX};
 use roomkeeper::protocol::{Availability, ClientMessage, Protocol, Refusal, RoomList, ServerMessage};
@@ -243,4 +243,60 @@ fn a_lobby_by_itself_tells_its_rooms_and_to_who_does_not_listen_no_more_than_onc
     lobby.message(ConnectionId(1), &hello.encode());
     lobby.message(ConnectionId(1), &asks(""));
     assert_eq!(lobby.counters().out_of_turn, 1);
+}
+
+#[test]
+fn who_joins_no_room_for_ten_minutes_is_let_go() {
+    let mut lobby = Lobby::new(HostLimits::default(), false);
+    lobby.connected(ConnectionId(1), Visitor { player: EntityId::named("ann"), name: "ann".to_owned(), room: None });
+    let (mut receiver, mut told) = (Receiver::default(), Vec::new());
+    for second in 1..=620 {
+        let (time, mut packets) = (Duration::from_secs(second), Vec::new());
+        lobby.advance(time);
+        lobby.pump(|_, own, shared| packets.push(Bytes::from([own, shared].concat())));
+        for packet in &packets {
+            told.extend(receiver.take(time, packet).unwrap().iter().map(|message| (second, ServerMessage::decode(message).unwrap())));
+        }
+        if let Some(report) = receiver.next_report(time) {
+            lobby.message(ConnectionId(1), &report);
+        }
+    }
+    assert!(matches!(&told[..], [(600..=602, ServerMessage::Refused(Refusal::Kicked(_)))]), "{told:?}");
+    assert_eq!((lobby.counters().kicked, lobby.has_sessions()), (1, false));
+}
+
+#[test]
+fn a_room_whose_template_is_not_known_any_more_is_not_told_of() {
+    let store = MemoryStore::default();
+    let templates = |host: &mut Host| {
+        host.template("arena", listed(arena(8)));
+        host.template("den", arena(8));
+    };
+    let running = Running::start(HostOptions::default(), Some(store.clone()), |host| {
+        templates(host);
+        host.open("secret", "den").unwrap();
+        host.open("arena/main", "arena").unwrap();
+    });
+    until("both are stored", &mut [], |_| ["secret", "arena/main"].iter().all(|room| running.status(room).status.tick.0 > 5));
+    assert!(running.stop());
+    // Whoever started it named them; now nobody does. By its name one is the arena's.
+    let running = Running::start(HostOptions::default(), Some(store), |host| {
+        templates(host);
+        host.take_up("secret").unwrap();
+        host.take_up("arena/main").unwrap();
+    });
+    assert_eq!(running.status("secret").template, "arena", "a guess");
+    let mut ann = browse(&Credentials::unauthenticated(running.address, "ann"));
+    assert!(ask(&mut ann, ""));
+    until("she is told", &mut [&mut ann], |all| !heard(all[0]).is_empty());
+    let names = |player: &Player| heard(player).last().unwrap().rooms.iter().map(|room| room.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&ann), ["arena/main"]);
+    // Whoever opens it by a template that is listed lets it be told of.
+    running.handle().close("secret", "to be opened anew").unwrap();
+    until("it is opened anew", &mut [&mut ann], |_| running.handle().open("secret", "arena").is_ok());
+    until("she is told of it", &mut [&mut ann], |all| {
+        ask(all[0], "");
+        names(all[0]) == ["arena/main", "secret"]
+    });
+    assert!(running.stop());
 }

@@ -286,7 +286,11 @@ fn ask(
     }
     // The host has put it before the room, which has not decided yet. What it decides is stored with its tick.
     let answered = head(archive, room)?;
-    match verdict(archive, room, (before, answered), is_it)? {
+    let found = search(archive, room, (before, answered), is_it)?;
+    if found.is_torn {
+        return Err(failed("somebody asked for the same at about the same time; one was done, another refused: see `ledger facts`"));
+    }
+    match found.told() {
         Some((tick, Some(Verdict::Rejected(why)))) => Err(failed(&format!("refused in {tick}: {why}"))),
         Some((tick, _)) => Ok(Became::Done(tick)),
         None => Err(failed(
@@ -323,21 +327,25 @@ struct Search {
     first: Option<(RoomTick, Option<Verdict>)>,
     /// Somebody else asked for the same. Nothing tells which is whose, only that the first is not later than any.
     is_double: bool,
+    /// And of the two one was done, and the other refused.
+    is_torn: bool,
 }
 
 impl Search {
     /// For what was asked when one tick was the last that was stored, and put before the room when another one was.
     fn between(asked: RoomTick, answered: RoomTick) -> Self {
         let (from, by) = (asked.0.saturating_add(1), answered.0.saturating_add(TAKEN_WITHIN));
-        Self { from, by, first: None, is_double: false }
+        Self { from, by, first: None, is_double: false, is_torn: false }
     }
 
     fn look(&mut self, ticks: Vec<KeptTick>, is_it: impl Fn(&Incoming) -> bool) {
         for kept in ticks {
             self.from = kept.tick.0.saturating_add(1);
             for taken in kept.taken.into_iter().filter(|taken| is_it(&taken.incoming)) {
-                if self.first.is_some() {
+                if let Some((_, first)) = &self.first {
+                    let is_refused = |verdict: &Option<Verdict>| matches!(verdict, Some(Verdict::Rejected(_)));
                     self.is_double = true;
+                    self.is_torn |= is_refused(first) != is_refused(&taken.verdict);
                 } else {
                     self.first = Some((kept.tick, taken.verdict));
                 }
@@ -357,20 +365,20 @@ impl Search {
     }
 }
 
-/// In which tick a room has taken something in, and what became of it, once that is stored. It was asked for, and the host answered, when so much was stored.
-fn verdict(
+/// Looks for what a room has taken in, until that is stored. It was asked for, and the host answered, when so much was stored.
+fn search(
     archive: &mut Archive,
     room: &str,
     (asked, answered): (RoomTick, RoomTick),
     is_it: impl Fn(&Incoming) -> bool,
-) -> Result<Option<(String, Option<Verdict>)>, StoreError> {
+) -> Result<Search, StoreError> {
     let mut search = Search::between(asked, answered);
     look_until(ANSWER_WITHIN, || {
         let ticks = archive.ticks(room, RoomTick(search.from), RoomTick(u32::MAX))?;
         search.look(ticks, &is_it);
         Ok(search.is_settled().then_some(()))
     })?;
-    Ok(search.told())
+    Ok(search)
 }
 
 pub(super) fn revert(archive: &mut Archive, room: &str, seq: u64, data: &Path) -> Result<(), CliError> {
@@ -531,6 +539,19 @@ mod tests {
         kept[0].taken[0].verdict = verdict.clone();
         search.look(kept, is_it);
         assert_eq!(search.told(), Some(("tick 11 (00:00.5)".to_owned(), verdict)));
+    }
+
+    #[test]
+    fn where_one_of_two_was_done_and_the_other_refused_that_is_known() {
+        let refused = Some(Verdict::Rejected(Rejection::new("bad_state")));
+        for (first, is_torn) in [(refused.clone(), false), (Some(Verdict::Accepted), true)] {
+            let mut kept = ticks(11, &[&["start"], &["start"], &[], &[], &[]]);
+            kept[0].taken[0].verdict = first;
+            kept[1].taken[0].verdict = refused.clone();
+            let mut search = Search::between(RoomTick(10), RoomTick(10));
+            search.look(kept, is_it);
+            assert!(search.is_double && search.is_torn == is_torn, "{search:?}");
+        }
     }
 
     #[test]

@@ -105,6 +105,11 @@ impl Path {
         }
     }
 
+    /// The same way, of which what was sent so far was too little to judge by how much it carries: of it the round trip alone is known.
+    pub(crate) fn anew(&self, now: Duration, rate_max: f64) -> Self {
+        Self { smoothed: self.smoothed, deviation: self.deviation, least: self.least, ..Self::new(now, rate_max) }
+    }
+
     /// The round trip, or what is assumed until one was measured.
     pub(crate) fn rtt(&self) -> Duration {
         Duration::from_secs_f64(self.smoothed.unwrap_or(0.15))

@@ -12,7 +12,7 @@ use crate::host::gateway::GatewayEvent;
 use crate::host::session::{ConnectionId, Visitor};
 use crate::host::task::Mail;
 use crate::protocol::limits::NAME_BYTES_MAX;
-use crate::protocol::{ClientMessage, EntityId, LeaveReason, Moment, Refusal};
+use crate::protocol::{ClientMessage, EntityId, LeaveReason, Moment, REPORT, Refusal};
 
 /// For how long nobody tries a room again that could not be opened. Whoever asks would have it read and built once more, on the thread that leads all.
 const UNOPENED_FOR: Duration = Duration::from_secs(5);
@@ -80,7 +80,14 @@ impl Host {
 
     /// Somebody who is in no room says something: which one it wants, if all is well.
     pub(super) fn knock(&mut self, connection: ConnectionId, message: Bytes) {
-        let Some(route) = self.routes.get(&connection).filter(|route| route.waits.is_none()) else { return };
+        let Some(route) = self.routes.get(&connection) else { return };
+        if route.waits.is_some() {
+            // It has said which one it wants. What has arrived of what it was told before counts all the same.
+            if message.first() == Some(&REPORT) {
+                self.foyer.message(connection, &message);
+            }
+            return;
+        }
         let wanted = match ClientMessage::decode(&message) {
             // Who was turned away may have said it before it heard so.
             Ok(ClientMessage::Hello { room, spectate, .. }) if self.foyer.may_ask(connection) => Some((room, spectate)),
@@ -241,7 +248,7 @@ impl Host {
         if self.places.len() >= self.options.limits.rooms_max {
             return Err(Refusal::HostFull);
         }
-        match self.open(room, template) {
+        match self.open_by(room, template) {
             Ok(()) => Ok(room.to_owned()),
             Err(error) => {
                 if self.waits_for_store(room) {

@@ -11,7 +11,7 @@ use self::closing::Ending;
 pub use self::share::ShareOptions;
 use self::share::Sharing;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -199,6 +199,8 @@ pub struct Host {
     templates: BTreeMap<String, Template>,
     /// The templates of rooms that are to be opened once the directory says that they are this host's.
     wanted: BTreeMap<String, String>,
+    /// Rooms of which nothing tells the template by which they were made, so that one was guessed: whether they may be told of is not known.
+    guessed: BTreeSet<String>,
     /// By template: the number of the last room that was opened because somebody asked for any.
     numbers: BTreeMap<String, u64>,
     /// What could not be opened: a room, or any of a template; and until when nobody tries it again because somebody asks.
@@ -265,7 +267,7 @@ impl Host {
         let mut foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
         foyer.leave_rooms_to_host();
         let (routes, places, resting, templates, wanted, weather, bans) = Default::default();
-        let (numbers, unopened) = Default::default();
+        let (guessed, numbers, unopened) = Default::default();
         Ok(Self {
             gateway,
             outlet,
@@ -276,6 +278,7 @@ impl Host {
             resting,
             templates,
             wanted,
+            guessed,
             numbers,
             unopened,
             scheduler,
@@ -333,6 +336,17 @@ impl Host {
     /// # Errors
     /// If there is no such template, no room can have that name, the room can't be built, or the host is about to stop.
     pub fn open(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
+        // One that is open, or about to be, keeps the template that was guessed.
+        let is_there = self.places.contains_key(room) || self.to_open.iter().any(|(queued, _)| queued == room);
+        self.open_by(room, template)?;
+        if !is_there {
+            self.guessed.remove(room);
+        }
+        Ok(())
+    }
+
+    /// The same by a template that may have been guessed.
+    fn open_by(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
         if self.draining {
             let error = RoomError::Rules(vec!["the host is about to stop".to_owned()]);
             return Err(ServerError::Room { name: room.to_owned(), error });
@@ -354,7 +368,8 @@ impl Host {
         self.open_place(room, template, found)
     }
 
-    /// Takes up a room that is stored, by the template that its name tells, or else `default`. Where rooms that nobody is in go to rest, one that may be
+    /// Takes up a room that is stored, by the template that its name tells, or else `default`: then nobody is told of it who asks which rooms there are,
+    /// also if that template is [listed](Template::listed), since it may have been made by another one. Where rooms that nobody is in go to rest, one that may be
     /// created on demand rests until somebody asks for it.
     ///
     /// # Errors
@@ -362,10 +377,10 @@ impl Host {
     pub fn take_up(&mut self, room: &str) -> Result<(), ServerError> {
         let template = self.template_for_stored(room).unwrap_or_default();
         if self.sharing.is_some() || self.places.contains_key(room) {
-            return self.open(room, &template);
+            return self.open_by(room, &template);
         }
         let rests = self.options.rest_after.is_some() && self.template_for_new(room).is_some();
-        let opened = if rests { Ok(()) } else { self.open(room, &template) };
+        let opened = if rests { Ok(()) } else { self.open_by(room, &template) };
         if rests || opened.is_err() {
             // Its name is its own, also if it can't be opened now.
             self.rest(room, template);

@@ -63,11 +63,19 @@ impl Host {
         self.templates.get(template).filter(|found| found.on_demand && is_name).map(|_| template.to_owned())
     }
 
-    /// The template by which a stored room is opened: what it is created from it knows itself.
-    pub(super) fn template_for_stored(&self, room: &str) -> Option<String> {
+    /// The template by which a stored room is opened: what it is created from it knows itself. Where nothing tells which one it was made by, it is guessed,
+    /// and noted that it was.
+    pub(super) fn template_for_stored(&mut self, room: &str) -> Option<String> {
         let named = room.split_once('/').map(|(template, _)| template).filter(|template| self.templates.contains_key(*template));
-        let default = || self.templates.keys().find(|template| *template == "default").or_else(|| self.templates.keys().next());
-        self.template_for_new(room).or_else(|| named.map(str::to_owned)).or_else(|| default().cloned())
+        let known = self.template_for_new(room).or_else(|| named.map(str::to_owned));
+        if known.is_some() {
+            return known;
+        }
+        // One that is open has its own.
+        if !self.places.contains_key(room) {
+            self.guessed.insert(room.to_owned());
+        }
+        self.templates.keys().find(|template| *template == "default").or_else(|| self.templates.keys().next()).cloned()
     }
 
     pub(super) fn hear_the_directory(&mut self) {

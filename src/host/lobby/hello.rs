@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{HostedRoom, Lobby};
 use crate::host::delivery::Delivery;
-use crate::host::session::{ConnectionId, Session, Stage, Visitor};
+use crate::host::session::{ConnectionId, Session, Visitor};
 use crate::protocol::{Fingerprint, LeaveReason, Moment, Refusal, Rejection, Resume, ServerMessage, Speed};
 use crate::room::Incoming;
 
@@ -25,7 +25,10 @@ impl Lobby {
         self.counters.connected += 1;
         let full = self.sessions.len() >= self.limits.sessions_max;
         let mut session = Session::new(visitor, self.now, self.limits.bytes_per_second_max);
-        session.delivery = way.unwrap_or(session.delivery);
+        if let Some(way) = way {
+            session.delivery = way;
+            session.delivery.enter(self.now, f64::from(self.limits.bytes_per_second_max));
+        }
         self.sessions.insert(connection, session);
         if self.shutting_down {
             self.counters.refused += 1;
@@ -79,9 +82,7 @@ impl Lobby {
             return self.refuse(connection, &Refusal::Rejected(Rejection::new("room_full")));
         }
         let Some(session) = self.sessions.get_mut(&connection) else { return };
-        session.room = Some(name);
-        (session.spectator, session.resume) = (spectate, resume);
-        session.stage = Stage::Joining;
+        session.joins(name, (spectate, resume), self.now, self.limits.bytes_per_second_max);
         if hosted.speed != Speed::FULL {
             // Before all else: in a room that stands still nobody gets any further.
             session.push(ServerMessage::Speed(hosted.speed).encode().unwrap_or_default());

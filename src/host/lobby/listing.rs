@@ -12,8 +12,11 @@ use super::Lobby;
 use crate::host::session::{ConnectionId, Stage};
 use crate::protocol::{Availability, ListedRoom, RoomList, ServerMessage, can_be_listed};
 
-/// How old a list may be that somebody is told.
+/// How old a list may be that somebody is told, where it is quickly made.
 const LIST_EVERY: Duration = Duration::from_secs(1);
+
+/// How many times longer a list counts at least than it took to make: of the time of whoever makes it, lists take a fiftieth at most.
+const LIST_FOR_TIMES: u32 = 50;
 
 /// How long lies between two answers to one connection at least.
 const ANSWER_EVERY: Duration = Duration::from_millis(500);
@@ -29,6 +32,8 @@ pub(super) struct Listing {
     /// The rooms, by name, as they were at a time.
     rooms: Vec<ListedRoom>,
     made: Option<Duration>,
+    /// For how long they count from then on.
+    holds: Duration,
     /// What is told, by what names begin with.
     answers: BTreeMap<String, Bytes>,
     /// Whoever leads people to rooms tells them, and not this lobby.
@@ -86,13 +91,14 @@ impl Lobby {
 
     /// True if somebody is to be told which rooms there are, and what is known of it is too old.
     pub(crate) fn wants_rooms(&self) -> bool {
-        let is_old = self.listing.made.is_none_or(|made| self.now >= made + LIST_EVERY);
+        let is_old = self.listing.made.is_none_or(|made| self.now >= made + self.listing.holds);
         is_old && self.due_for_rooms().next().is_some()
     }
 
-    /// Takes note of the rooms that there are, sorted by name.
-    pub(crate) fn take_rooms(&mut self, rooms: Vec<ListedRoom>) {
+    /// Takes note of the rooms that there are, sorted by name, and of how long it took to find them.
+    pub(crate) fn take_rooms(&mut self, rooms: Vec<ListedRoom>, took: Duration) {
         self.listing.rooms = rooms;
+        self.listing.holds = LIST_EVERY.max(took.saturating_mul(LIST_FOR_TIMES));
         self.listing.made = Some(self.now);
         self.listing.answers.clear();
     }
@@ -135,7 +141,7 @@ impl Lobby {
                 availability: Availability::Open,
             });
             let rooms: Vec<ListedRoom> = rooms.collect();
-            self.take_rooms(rooms);
+            self.take_rooms(rooms, Duration::ZERO);
         }
         self.tell_rooms();
     }

@@ -31,6 +31,9 @@ use crate::room::{
 /// How long a connection that is to be closed may take to hear why.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// How long a connection may take to join a room, from when it came.
+const GREETING_MAX: Duration = Duration::from_secs(600);
+
 /// How long members wait for what is due if their room does not tick.
 const SERVE_AFTER: Duration = Duration::from_millis(90);
 
@@ -585,6 +588,13 @@ impl Lobby {
         if std::mem::take(&mut self.restless) || now >= self.looked_around + LOOK_AROUND_EVERY {
             self.served.clear();
             self.looked_around = now;
+            let is_late = |session: &Session| session.stage == Stage::Greeting && now >= session.since + GREETING_MAX;
+            let late = self.sessions.iter().filter(|(_, session)| is_late(session));
+            let late: Vec<ConnectionId> = late.map(|(connection, _)| *connection).collect();
+            for connection in late {
+                self.counters.kicked += 1;
+                self.refuse(connection, &Refusal::Kicked("you have joined no room for ten minutes".to_owned()));
+            }
             for (connection, session) in &mut self.sessions {
                 if session.stage != Stage::Live || now >= session.served + SERVE_AFTER {
                     session.served = now;

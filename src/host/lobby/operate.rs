@@ -3,7 +3,7 @@
 use super::{HostedRoom, Lobby};
 use crate::host::session::{ConnectionId, Stage};
 use crate::protocol::{EntityId, LeaveReason, Protocol, Refusal, RoomTick, ServerMessage, Speed, State};
-use crate::room::{Beholder, ToldReferences};
+use crate::room::{Beholder, Incoming, ToldReferences};
 
 impl Lobby {
     /// Lets a room have fewer members and spectators than [`HostLimits::members_per_room_max`](crate::host::HostLimits::members_per_room_max). Those who are in it stay.
@@ -78,6 +78,11 @@ impl Lobby {
     /// True if anybody is connected.
     pub fn has_sessions(&self) -> bool {
         !self.sessions.is_empty()
+    }
+
+    /// What waits for a room's next tick.
+    pub(crate) fn waiting(&self, name: &str) -> &[Incoming] {
+        self.rooms.get(name).map(|hosted| hosted.inbox.as_slice()).unwrap_or_default()
     }
 
     /// Puts a user out of a room, and says why. False if it is not there.
