@@ -296,7 +296,10 @@ impl UdpTransport {
                 connection.connecting();
                 connection.browse();
             }
-        } else if !self.greeted && !connection.state().is_over() {
+        } else if !self.greeted && connection.state().is_over() {
+            // The goodbye was read only after the link had been made anew.
+            self.hang_up();
+        } else if !self.greeted {
             self.greeted = true;
             connection.join(protocol, &self.room, self.spectate);
         } else if connection.state().is_in_room() {

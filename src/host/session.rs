@@ -8,6 +8,9 @@ use super::delivery::Delivery;
 use crate::protocol::{Admission, EntityId, Resume, RoomTick};
 use crate::room::{ToldReferences, ViewerId};
 
+/// How long after it connects somebody who knows where to asks for a room at most.
+const DOORWAY_MAX: Duration = Duration::from_secs(1);
+
 /// A connection, as the gateway numbers it. Never used again in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -47,7 +50,7 @@ pub(crate) enum Stage {
 pub(crate) struct Session {
     pub(crate) visitor: Visitor,
     pub(crate) stage: Stage,
-    /// When it came.
+    /// When it came, or asked for a room that is not there yet.
     pub(crate) since: Duration,
     pub(crate) room: Option<String>,
     pub(crate) spectator: bool,
@@ -104,10 +107,11 @@ impl Session {
         }
     }
 
-    /// It is on its way into a room, perhaps after it was told which there are.
+    /// It is on its way into a room, perhaps after it was told which there are, or has stood in the doorway: so little was sent then that its rate says
+    /// nothing of its way.
     pub(crate) fn joins(&mut self, room: String, (spectator, resume): (bool, Option<Resume>), now: Duration, rate_max: u32) {
         (self.room, self.spectator, self.resume, self.stage) = (Some(room), spectator, resume, Stage::Joining);
-        if self.listed.is_some() {
+        if self.listed.is_some() || now > self.since + DOORWAY_MAX {
             self.delivery.enter(now, f64::from(rate_max));
         }
     }

@@ -141,7 +141,7 @@ fn a_host_that_was_paused_beyond_its_lease_writes_nothing_more() {
     let head = stage.head("main");
     stage.until_beyond("main", RoomTick(head.0 + 40));
     first.process.signal("-CONT");
-    first.process.until("another host has ");
+    first.process.until("counts here");
     let head = stage.head("main");
     stage.until_beyond("main", RoomTick(head.0 + 60));
     assert!(first.process.is_running() && second.process.is_running());

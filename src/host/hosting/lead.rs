@@ -109,6 +109,7 @@ impl Host {
             // It ends, and will be woken; or the directory is asked for it.
             let any = room != wanted;
             route.waits = Some(Wait { room, hello: message, any });
+            self.foyer.waits(connection);
             return;
         };
         let part = match moment == Some(&*room) {

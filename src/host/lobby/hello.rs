@@ -39,6 +39,13 @@ impl Lobby {
         }
     }
 
+    /// Takes note that somebody has asked for a room that is not there yet.
+    pub(crate) fn waits(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.sessions.get_mut(&connection) {
+            session.since = self.now;
+        }
+    }
+
     /// Lets somebody go on to another lobby, with the way to it.
     pub(crate) fn hand_on(&mut self, connection: ConnectionId) -> Option<Delivery> {
         self.detach(connection, LeaveReason::Left);

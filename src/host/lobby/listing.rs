@@ -18,6 +18,9 @@ const LIST_EVERY: Duration = Duration::from_secs(1);
 /// How many times longer a list counts at least than it took to make: of the time of whoever makes it, lists take a fiftieth at most.
 const LIST_FOR_TIMES: u32 = 50;
 
+/// How long a list counts at most: it may have taken long because the processor was busy with something else.
+const LIST_FOR_MAX: Duration = Duration::from_secs(10);
+
 /// How long lies between two answers to one connection at least.
 const ANSWER_EVERY: Duration = Duration::from_millis(500);
 
@@ -98,7 +101,7 @@ impl Lobby {
     /// Takes note of the rooms that there are, sorted by name, and of how long it took to find them.
     pub(crate) fn take_rooms(&mut self, rooms: Vec<ListedRoom>, took: Duration) {
         self.listing.rooms = rooms;
-        self.listing.holds = LIST_EVERY.max(took.saturating_mul(LIST_FOR_TIMES));
+        self.listing.holds = took.saturating_mul(LIST_FOR_TIMES).clamp(LIST_EVERY, LIST_FOR_MAX);
         self.listing.made = Some(self.now);
         self.listing.answers.clear();
     }

@@ -217,7 +217,7 @@ impl Lobby {
         }
         past.arriving.insert(connection);
         if let Some(session) = self.sessions.get_mut(&connection) {
-            (session.room, session.spectator, session.stage) = (Some(key), true, Stage::Joining);
+            session.joins(key, (true, None), self.now, self.limits.bytes_per_second_max);
         }
         Ok(())
     }
