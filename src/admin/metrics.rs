@@ -10,8 +10,8 @@ use axum::response::IntoResponse;
 use super::answer::Answer;
 use super::desk::Desk;
 use super::guard::Refused;
-use super::process::Process;
 use super::text::Text;
+use crate::host::process::Process;
 use crate::host::{HostCounters, Overview, RoomInfo, Tally};
 use crate::store::Pressure;
 

@@ -32,7 +32,6 @@ mod metrics;
 mod orders;
 mod page;
 mod paint;
-mod process;
 mod readers;
 mod server;
 mod text;

@@ -14,10 +14,6 @@ mod game;
 mod handlers;
 mod ledger;
 mod options;
-// One file for both: what measures is also in builds without the admin server.
-#[cfg_attr(all(feature = "admin", unix), expect(clippy::duplicate_mod, reason = "whether there is an admin server depends on features"))]
-#[path = "../admin/process.rs"]
-mod process;
 mod processor;
 mod recorded;
 mod rooms;

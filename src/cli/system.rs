@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::process::Process;
 use crate::host::Durations;
+use crate::host::process::Process;
 
 /// Files that a process has open besides its clients' sockets.
 pub(super) const OTHER_FILES: u64 = 64;

@@ -2,10 +2,11 @@
 //! once, what follows is told together. Counters count each.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::pacer::Due;
+use super::task::lock;
 
 /// For how long complaints of a kind are gathered after one was told.
 const GATHERED_FOR: Duration = Duration::from_secs(10);
@@ -35,10 +36,6 @@ struct Sum {
     worst: String,
     /// How bad that was.
     most: Duration,
-}
-
-fn lock(gathered: &Mutex<Gathered>) -> MutexGuard<'_, Gathered> {
-    gathered.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gathered {

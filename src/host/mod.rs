@@ -24,6 +24,8 @@ mod pace;
 mod pacer;
 mod past;
 mod priority;
+#[cfg(any(feature = "admin", feature = "client"))]
+pub(crate) mod process;
 mod rerun;
 mod scheduler;
 mod server;

@@ -30,6 +30,15 @@ pub struct ListedRoom {
     pub availability: Availability,
 }
 
+impl ListedRoom {
+    /// A room with so many seats, of which so many are taken.
+    #[cfg(feature = "host")]
+    pub(crate) fn new(name: impl Into<String>, (taken, seats): (usize, usize), availability: Availability) -> Self {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Self { name: name.into(), taken: count(taken), seats: count(seats), availability }
+    }
+}
+
 /// The rooms of a host whose names begin with something.
 ///
 /// A few bytes from a host can't claim much: what [`ServerMessage::decode`](super::ServerMessage::decode) keeps of a list of `n` bytes is at most 16 `n`, and

@@ -11,10 +11,10 @@ use crate::cli::beat::{Beat, FRAME_BEATS, TICK_BEATS};
 use crate::cli::demo::Player;
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
-use crate::cli::process::processor;
 use crate::cli::serve::say;
 use crate::cli::system::{instant, until_input_ends};
 use crate::client::{ConnectionState, Credentials, LinkStatus, Receiver, UdpLink, unix_time};
+use crate::host::process::processor;
 use crate::host::{Priority, give_way};
 use crate::protocol::{ClientMessage, Fingerprint, ServerMessage};
 

@@ -12,10 +12,9 @@ use bevy_app::prelude::*;
 use super::clients::{News, room_name};
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
-use crate::cli::process::processor;
 use crate::cli::system::{end, instant};
-use crate::client::unix_time;
-use crate::host::gateway::{Access, BindError, Gateway, GatewayLimits, ShardConfig, threads_for};
+use crate::host::gateway::{Access, GatewayLimits, ShardConfig, can_share, threads_for};
+use crate::host::process::processor;
 use crate::host::{Host, HostLimits, HostOptions, Pace};
 use crate::room::{Blueprint, RoomOptions};
 
@@ -165,8 +164,7 @@ fn config() -> ShardConfig {
 
 /// True if several threads of a gateway can share a port on this system.
 pub(super) fn can_share_port() -> bool {
-    // Whatever else is wrong, the first step tells.
-    !matches!(Gateway::bind(&config(), 2, unix_time), Err(BindError::NoSharedPort(_)))
+    can_share(config().bind)
 }
 
 impl Bench<'_> {

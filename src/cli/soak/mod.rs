@@ -28,9 +28,9 @@ use self::verdict::{judge, unsteady};
 use super::beat::arrival_of;
 use super::game::Game;
 use super::options::{CliError, LinkArguments};
-use super::process::{Process, processor};
 use super::serve::{say, stop_flag};
 use super::system::{instant, raise_files};
+use crate::host::process::{Process, processor};
 
 /// How long the thread that leads people sleeps at most, as `Host::run` lets it.
 const NAP_MAX: Duration = Duration::from_millis(20);

@@ -122,7 +122,7 @@ pub(in crate::host) fn spread(said: usize, clients: usize, each: usize, can_shar
 }
 
 /// True if several sockets can share a port here, and the system spreads the clients between them.
-pub(in crate::host) fn can_share(address: SocketAddr) -> bool {
+pub(crate) fn can_share(address: SocketAddr) -> bool {
     let tried = Socket::new(Domain::for_address(address), Type::DGRAM, Some(SocketProtocol::UDP)).and_then(|socket| share(&socket));
     // Whatever else is wrong, who listens there is told.
     !tried.is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)

@@ -21,8 +21,9 @@ mod wait;
 
 #[cfg(feature = "client")]
 pub(crate) use self::config::CLIENTS_MAX;
+pub(crate) use self::config::can_share;
+pub(super) use self::config::spread;
 pub use self::config::{Access, BindError, CLIENTS_PER_THREAD, ShardConfig, threads_for};
-pub(super) use self::config::{can_share, spread};
 pub use self::counters::{GatewayCounters, GatewayLimits};
 pub use self::event::{GatewayEvent, Gone};
 pub use self::front::Gateway;

@@ -19,22 +19,18 @@ impl Host {
     /// that other hosts have nothing is said, nor of those whose template was guessed: they may have been made by one that is not listed.
     fn listed_rooms(&self) -> Vec<ListedRoom> {
         let limits = &self.options.limits;
-        let room = |name: &str, (taken, seats): (usize, usize), availability| {
-            let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-            ListedRoom { name: name.to_owned(), taken: count(taken), seats: count(seats), availability }
-        };
         let is_known = |name: &str| can_be_listed(name) && !self.guessed.contains(name);
         let listed = |template: &str| self.templates.get(template).filter(|template| template.listed);
         let on_demand = self.templates.iter().filter(|(_, template)| template.listed && template.on_demand);
         let on_demand =
-            on_demand.map(|(name, template)| room(&format!("{name}/*"), (0, template.seats_max(limits)), Availability::OnDemand));
+            on_demand.map(|(name, template)| ListedRoom::new(format!("{name}/*"), (0, template.seats_max(limits)), Availability::OnDemand));
         let on_demand = on_demand.filter(|room| can_be_listed(&room.name));
         let resting = self.resting.iter().filter_map(|(name, resting)| {
             let template = listed(&resting.template).filter(|_| is_known(name))?;
-            Some(room(name, (0, template.seats_max(limits)), Availability::AtRest))
+            Some(ListedRoom::new(name, (0, template.seats_max(limits)), Availability::AtRest))
         });
         let open = self.places.iter().filter(|(name, place)| place.template.listed && place.ending.is_none() && is_known(name));
-        let open = open.map(|(name, place)| room(name, (place.taken(), place.seats_max(limits)), Availability::Open));
+        let open = open.map(|(name, place)| ListedRoom::new(name, (place.taken(), place.seats_max(limits)), Availability::Open));
         // What is open does not rest. What could not be opened may rest under any name.
         let mut all: Vec<ListedRoom> = open.chain(on_demand).chain(resting).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Lobby;
+use super::{HostedRoom, Lobby};
 use crate::host::session::{ConnectionId, Stage};
 use crate::protocol::{Availability, ListedRoom, RoomList, ServerMessage, can_be_listed};
 
@@ -136,14 +136,10 @@ impl Lobby {
         }
         if self.wants_rooms() {
             let listed = self.rooms.iter().filter(|(name, hosted)| hosted.is_listed && can_be_listed(name));
-            let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-            let rooms = listed.map(|(name, hosted)| ListedRoom {
-                name: name.clone(),
-                taken: count(hosted.seats(&self.sessions)),
-                seats: count(hosted.capacity),
-                availability: Availability::Open,
-            });
-            let rooms: Vec<ListedRoom> = rooms.collect();
+            let room = |(name, hosted): (&String, &HostedRoom)| {
+                ListedRoom::new(name, (hosted.seats(&self.sessions), hosted.capacity), Availability::Open)
+            };
+            let rooms = listed.map(room).collect();
             self.take_rooms(rooms, Duration::ZERO);
         }
         self.tell_rooms();

@@ -1,24 +1,24 @@
-//! What the system says of this process. `cli` has this file, too: it measures also in builds without the admin server.
+//! What the system says of this process: for who watches a host, and for who measures one.
 
 use std::time::Duration;
 
 /// What a process takes. What the system does not tell is missing.
 #[derive(Debug, Default)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// See [`processor`].
-    pub(super) processor: Option<Duration>,
+    pub(crate) processor: Option<Duration>,
     /// Its memory that is in the machine's.
-    pub(super) resident_bytes: Option<u64>,
+    pub(crate) resident_bytes: Option<u64>,
     /// Files, sockets and whatever else it has open.
-    pub(super) open_files: Option<u64>,
+    pub(crate) open_files: Option<u64>,
     /// How many it may have open.
-    pub(super) files_max: Option<u64>,
-    pub(super) threads: Option<u64>,
+    pub(crate) files_max: Option<u64>,
+    pub(crate) threads: Option<u64>,
 }
 
 impl Process {
     /// What it takes now. Goes through all that it has open: not to be asked often.
-    pub(super) fn look() -> Self {
+    pub(crate) fn look() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         // The folder that is read here is one of them.
         let open_files = std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count().saturating_sub(1) as u64);
@@ -39,7 +39,7 @@ fn field(status: &str, name: &str) -> Option<u64> {
 
 /// The time that this process has had of the processor, all its threads together. One call: cheap enough to be asked often.
 #[cfg(unix)]
-pub(super) fn processor() -> Option<Duration> {
+pub(crate) fn processor() -> Option<Duration> {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
     // Systems differ in the types of the two numbers.
     let span = |time: nix::sys::time::TimeVal| {
@@ -50,7 +50,7 @@ pub(super) fn processor() -> Option<Duration> {
 }
 
 #[cfg(not(unix))]
-pub(super) fn processor() -> Option<Duration> {
+pub(crate) fn processor() -> Option<Duration> {
     None
 }
 
