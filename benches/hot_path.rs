@@ -3,13 +3,14 @@
 //!
 //! Workloads W1 to W6 of docs/performance.md. What is timed on the host's side is a whole tick of the lobby, from intake to
 //! the queues of the members, without the mutations; and, as `bare`, the same tick of a room whose protocol is empty and that
-//! has no members. Run: `cargo bench --bench hot_path`.
+//! has no members. For the replica of W4 `bare` is Bevy alone: as many entities, and a table by their ids. Run: `cargo bench --bench hot_path`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
+use bevy_platform::collections::HashMap;
 use bytes::Bytes;
 use cpu_time::ThreadTime;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -239,6 +240,23 @@ fn join(criterion: &mut Criterion) {
                 app.world_mut().run_schedule(PreUpdate);
                 total += start.elapsed();
                 assert_eq!(app.world().resource::<Replica>().len(), 10_000);
+            }
+            total
+        });
+    });
+    let mut rng = RoomRng::new(7);
+    let things: Vec<_> = (0..10_000_u64).map(|n| (EntityId::named(&n.to_string()), thing(&mut rng))).collect();
+    // What a replica can't do without, with everything known beforehand: the entities in Bevy's world, and which is which.
+    criterion.bench_function("W4 replica bare", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut total = Duration::ZERO;
+            for _ in 0..rounds {
+                let mut world = World::new();
+                let start = ThreadTime::now();
+                let spawned = world.spawn_batch(things.iter().map(|(id, thing)| (*id, *thing)));
+                let known: HashMap<EntityId, Entity> = things.iter().map(|(id, _)| *id).zip(spawned).collect();
+                total += start.elapsed();
+                assert_eq!(known.len(), 10_000);
             }
             total
         });

@@ -91,20 +91,21 @@
 //!
 //! `client` is the replica and its transport; `host` is lobby, gateway and server. Both are on by default. The simulation
 //! kit and the command line need both. `terminal`, on by default too, lets the command line draw a game: see
-//! [`Game::view`](cli::Game::view). `admin`, on by default too, is an HTTP server beside a host: metrics, orders, and a page
+//! [`Game::view`](cli::Game::view). `websocket`, on by default too, carries datagrams over TCP where a network lets no UDP
+//! through. `admin`, on by default too, is an HTTP server beside a host: metrics, orders, and a page
 //! to look at any moment of any room. `postgres` keeps rooms in PostgreSQL, `nats` publishes their facts to NATS JetStream: see
 //! `store::nats`. `agones` makes a host a game server of an Agones fleet: see `host::agones`. A game's client takes
-//! `default-features = false, features = ["client"]`.
+//! `default-features = false, features = ["client"]`, and `websocket` with it where its players may have no UDP.
 #![warn(unreachable_pub)]
 
-#[cfg(all(feature = "admin", unix))]
+#[cfg(feature = "admin")]
 pub mod admin;
 #[cfg(all(feature = "client", feature = "host"))]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[doc(hidden)]
-#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+#[cfg(all(any(test, fuzzing), feature = "admin"))]
 pub mod fuzzing;
 #[cfg(all(doctest, feature = "client", feature = "host"))]
 mod guide;

@@ -226,6 +226,7 @@ fn codecs(built: &mut Built) {
         built.insert(name, out);
     };
     encode("codec-quantised", &|out| Quantised::<3>::new(-500.0..=500.0, 0.001).encode(&[1.5, -2.0, 500.0], out));
+    encode("codec-quantised-rounded", &|out| Quantised::<1>::new(-500.0..=500.0, 0.01).encode(&[499.99], out));
     encode("codec-angles", &|out| Angles::<2>::new(12).encode(&[std::f32::consts::FRAC_PI_2, -0.1], out));
     encode("codec-ranged", &|out| Ranged::new([0..=3, 1..=60, -100..=100]).encode(&[2, 60, -100], out));
     encode("codec-smallest-three", &|out| SmallestThree.encode(&[0.0, 0.6, 0.0, -0.8], out));

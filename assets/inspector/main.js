@@ -19,7 +19,7 @@ const KEYS = [
   ["1 to 6", "the panels"], ["/", "filter the entities"], ["?", "these keys"],
 ];
 
-const page = { whole: null, rooms: [], room: null, tab: "entities", actors: [], panelAt: 0, reads: 0 };
+const page = { whole: null, rooms: [], room: null, tab: "entities", actors: [], panelAt: 0, reads: 0, asked: { why: 0, compare: 0 } };
 
 const map = new Map2d(find("map"));
 const entities = new Entities((entity, component) => why(entity, component, timeline.tick));
@@ -75,9 +75,17 @@ function listRooms() {
 
 const fromHash = () => new URLSearchParams(location.hash.slice(1)).get("room");
 
+/** Asks something for a panel. Gives whether its answer is still wanted there: nothing else was asked since, and no other room was gone to. */
+function asks(panel) {
+  page.asked[panel] += 1;
+  const asked = page.asked[panel];
+  return () => asked === page.asked[panel];
+}
+
 function enter(room) {
   if (room === page.room) return;
   page.room = room;
+  for (const panel of ["why", "compare"]) asks(panel);
   history.replaceState(null, "", `#${new URLSearchParams({ room })}`);
   map.leave();
   entities.leave();
@@ -176,8 +184,11 @@ async function jump(forward) {
   const from = Math.floor(timeline.at);
   const asked = forward ? { tick: from + 1 } : { until: from - 1 };
   if (!forward && from < 1) return;
+  const { room } = page;
   try {
-    const { facts } = await host.read(page.room, "facts", { ...asked, limit: 1, told: true });
+    const { facts } = await host.read(room, "facts", { ...asked, limit: 1, told: true });
+    // Its ticks say nothing of another room.
+    if (room !== page.room) return;
     if (facts.length > 0) timeline.go(facts[0].tick);
     else say(forward ? "Nothing has happened since." : "Nothing happened before.");
   } catch (error) {
@@ -187,9 +198,10 @@ async function jump(forward) {
 
 function why(entity, component, tick) {
   choose("why");
-  const revert = (fact) => orders.revert(page.room, fact);
+  const { room } = page;
+  const revert = (fact) => orders.revert(room, fact);
   const name = entities.nameOf(entity);
-  showWhy(page.room, entity, component, tick ?? Math.floor(timeline.at), { name, go: (when) => timeline.go(when), revert });
+  showWhy(room, entity, component, tick ?? Math.floor(timeline.at), { name, go: (when) => timeline.go(when), revert, asks: () => asks("why") });
 }
 
 // The panels. Only the one that is seen is read.
@@ -265,7 +277,7 @@ find("compare-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const [from, to] = ["compare-from", "compare-to"].map((id) => readTick(find(id).value));
   if (from === null || to === null) say("A tick is a number, or a time such as 01:31.5", true);
-  else showDifference(page.room, from, to, why);
+  else showDifference(page.room, from, to, { why, isNow: asks("compare") });
 });
 
 // The controls.

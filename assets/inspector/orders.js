@@ -115,9 +115,9 @@ export async function reset(room, label) {
 }
 
 export async function revert(room, fact) {
-  const text = `What fact ${fact.seq} (${fact.fact}) changed is undone where nothing has changed it since.`;
-  if (await ask({ title: "Undo this fact?", text, yes: "Undo", isGrave: true })) {
-    await doIt(() => host.order(room, "revert", { fact: fact.seq }), `fact ${fact.seq} is undone`);
+  const text = `What fact ${fact.seq} (${fact.fact}) changed in ${room} is undone where nothing has changed it since.`;
+  if (await ask({ title: `Undo this fact of ${room}?`, text, yes: "Undo", isGrave: true })) {
+    await doIt(() => host.order(room, "revert", { fact: fact.seq }), `fact ${fact.seq} of ${room} is undone`);
   }
 }
 

@@ -161,17 +161,20 @@ export function showMembers(members, kick) {
 const code = (value) => make("code.value", {}, value === undefined || value === null ? "nothing" : text(value));
 
 /** Why a component has its value: the write, what happened, who asked. */
-export async function showWhy(room, entity, component, tick, { name, go, revert }) {
+export async function showWhy(room, entity, component, tick, { name, go, revert, asks }) {
   const panel = find("why");
+  const isNow = asks();
   panel.replaceChildren(make("p.empty", {}, "Looking…"));
   const at = (when) => make("button", { type: "button", onclick: () => go(when) }, `${roomTime(when)}, tick ${when}`);
   let why;
   try {
     why = await host.read(room, "why", { entity, component, tick });
   } catch (error) {
+    if (!isNow()) return;
     panel.replaceChildren(make("h2", { title: entity }, `${name}.${component}`), make("p.empty", {}, error.message));
     return;
   }
+  if (!isNow()) return;
   const step = (what, ...children) => make("li", {}, make("p.what", {}, what), ...children);
   const chain = make("ol.chain", {},
     step("It was written", at(why.tick), code(why.after), make("p.what", {}, "before:"), code(why.before)),
@@ -184,43 +187,48 @@ export async function showWhy(room, entity, component, tick, { name, go, revert 
   chain.dataset.entity = entity;
   chain.dataset.component = component;
   chain.dataset.tick = why.tick;
-  const all = make("button", { type: "button", onclick: () => showHistory(room, entity, component, tick, go) }, "All writes");
+  const all = make("button", { type: "button", onclick: () => showHistory(room, entity, component, tick, { go, asks }) }, "All writes");
   panel.replaceChildren(make("h2", { title: entity }, `${name}.${component}`), make("p.quiet", {}, `as of tick ${tick} `, all), chain);
 }
 
-async function showHistory(room, entity, component, tick, go) {
+async function showHistory(room, entity, component, tick, { go, asks }) {
   const panel = find("why");
+  const isNow = asks();
   let history;
   try {
     history = await host.read(room, "history", { entity, component, to: tick });
   } catch (error) {
-    panel.append(make("p.empty", {}, error.message));
+    if (isNow()) panel.append(make("p.empty", {}, error.message));
     return;
   }
+  if (!isNow()) return;
   const write = ({ tick: when, before, after, fact }) => make("div.change", {},
     make("button", { type: "button", onclick: () => go(when) }, `${roomTime(when)}, tick ${when}`),
     make("div", {}, make("del", {}, make("code", {}, before === null ? "nothing" : text(before))), " → ", make("ins", {}, make("code", {}, after === null ? "nothing" : text(after)))),
     make("p.what.quiet", {}, fact ? fact.line ?? fact.fact : "by a system, without a fact"));
   const { from, to, all, before, writes } = history;
   const shown = writes.length < all ? `, the last ${writes.length}` : "";
-  const older = before === null ? null : make("button.older", { type: "button", onclick: () => showHistory(room, entity, component, before, go) }, `Before that, up to tick ${before}`);
+  const older = before === null ? null : make("button.older", { type: "button", onclick: () => showHistory(room, entity, component, before, { go, asks }) }, `Before that, up to tick ${before}`);
   panel.querySelector(".writes")?.remove();
   panel.append(make("section.writes", { data: { from, to } },
     make("h3", {}, `${all} writes from tick ${from} to tick ${to}${shown}, newest first`), ...writes.toReversed().map(write), older ?? make("p.quiet", {}, "Nothing older is kept.")));
 }
 
-export async function showDifference(room, from, to, why) {
+export async function showDifference(room, from, to, { why, isNow }) {
   const panel = find("compare");
   try {
     const { changes } = await host.read(room, "diff", { from, to });
-    const side = (value) => (value === null || value === undefined ? "nothing" : text(value));
+    if (!isNow()) return;
+    // A value that is null itself, as of a mark, is told as {"$value": null}.
+    const told = (value) => (value !== null && typeof value === "object" && Object.keys(value).join() === "$value" ? value.$value : value);
+    const side = (value) => (value === null || value === undefined ? "nothing" : text(told(value)));
     const change = ({ entity, component, before, after }) => make("div.change", { data: { entity, component } },
       make("button", { type: "button", title: "Why?", onclick: () => why(entity, component, to) }, `${entity}.${component}`),
       make("div", {}, make("del", {}, make("code", {}, side(before))), " → ", make("ins", {}, make("code", {}, side(after)))));
     const shown = changes.slice(0, 500);
     panel.replaceChildren(make("p.quiet", {}, `${changes.length} components differ between tick ${from} and tick ${to}.`), ...shown.map(change));
   } catch (error) {
-    panel.replaceChildren(make("p.empty", {}, error.message));
+    if (isNow()) panel.replaceChildren(make("p.empty", {}, error.message));
   }
 }
 

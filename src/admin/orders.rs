@@ -77,9 +77,10 @@ pub(super) async fn kick(State(desk): State<Arc<Desk>>, Room(room): Room, Said(K
     bounded("the reason", &why)?;
     let asked = room.clone();
     let members = desk.host(move |host| host.members(&asked)).await?;
-    let id = EntityId::parse(&player);
-    let found = members.iter().filter(|member| !member.spectates).find(|member| member.player == id || member.name == player);
-    let Some((id, name)) = found.map(|member| (member.player, member.name.clone())) else {
+    let players: Vec<(EntityId, String)> =
+        members.into_iter().filter(|member| !member.spectates).map(|member| (member.player, member.name)).collect();
+    let (id, _) = who(&player, &players)?;
+    let Some((_, name)) = players.into_iter().find(|(plays, _)| *plays == id) else {
         return Err(Failure::missing(format!("nobody who plays in {room:?} is called {player:?}")));
     };
     tracing::info!(room, player = name, why, "put out by an operator");

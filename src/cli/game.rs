@@ -120,7 +120,7 @@ impl Game {
     }
 
     /// What an [admin server](crate::admin::Admin) knows of this game.
-    #[cfg(all(feature = "admin", unix))]
+    #[cfg(feature = "admin")]
     pub fn admin(&self) -> crate::admin::AdminGame {
         let mut game = crate::admin::AdminGame::new(self.name, self.blueprint.clone());
         (game.teller, game.view) = (self.narrator, self.view);

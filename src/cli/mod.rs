@@ -29,7 +29,7 @@ mod view;
 mod watch;
 
 pub use self::config::ConfigError;
-#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+#[cfg(all(any(test, fuzzing), feature = "admin"))]
 pub(crate) use self::config::config_door;
 pub use self::game::{BotBrain, Game, Narrator};
 pub use self::options::CliError;

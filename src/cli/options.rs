@@ -2,6 +2,9 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
+#[cfg(feature = "websocket")]
+use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -19,9 +22,16 @@ use super::swarm::SwarmOptions;
 use super::view::PlayOptions;
 use crate::client::{Credentials, LinkError, UdpTransport};
 use crate::host::{KeepError, LogError, LogFormat, ServerError, TokenError, ViewError};
+use crate::net::{Dial, UdpDial};
+#[cfg(feature = "websocket")]
+use crate::net::{FallbackDial, WebSocketDial};
 use crate::protocol::LinkConditions;
 use crate::room::{Level, LevelError, RoomOptions};
 use crate::store::StoreError;
+
+/// After so long without an answer by UDP a host is tried by WebSocket as well. A way that loses half of what is sent answers sooner.
+#[cfg(feature = "websocket")]
+const FALLS_BACK_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a verb failed, in a sentence for the person who ran it.
 #[derive(Debug, Error)]
@@ -260,6 +270,33 @@ pub(super) struct LinkArguments {
     pub(super) link_seed: u64,
 }
 
+/// What carries datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Carrier {
+    /// UDP; and WebSocket, where nothing comes by that for two seconds.
+    #[cfg(feature = "websocket")]
+    #[default]
+    Auto,
+    /// UDP.
+    #[cfg_attr(not(feature = "websocket"), default)]
+    Udp,
+    /// WebSocket, at the same address and port. The server must listen for it: `serve --websocket`.
+    #[cfg(feature = "websocket")]
+    Websocket,
+}
+
+impl Carrier {
+    pub(super) fn dial(self) -> Arc<dyn Dial> {
+        match self {
+            #[cfg(feature = "websocket")]
+            Self::Auto => Arc::new(FallbackDial::new(UdpDial, WebSocketDial::default(), FALLS_BACK_AFTER)),
+            Self::Udp => Arc::new(UdpDial),
+            #[cfg(feature = "websocket")]
+            Self::Websocket => Arc::new(WebSocketDial::default()),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ServeOptions {
     #[command(flatten)]
@@ -310,6 +347,9 @@ pub(super) struct ClientArguments {
     /// A file with a connect token, made by `token`.
     #[arg(long, value_name = "FILE")]
     pub(super) token: Option<PathBuf>,
+    /// By what it gets there.
+    #[arg(long, value_enum, default_value_t = Carrier::default())]
+    pub(super) transport: Carrier,
     #[command(flatten)]
     pub(super) link: LinkArguments,
 }
@@ -338,7 +378,7 @@ impl ClientArguments {
 
     /// The way to a room, with the simulated link before it that is asked for, whose chance has this seed.
     pub(super) fn transport(&self, name: &str, room: &str, spectate: bool, link_seed: u64) -> Result<UdpTransport, CliError> {
-        let mut transport = UdpTransport::connect(&self.credentials(name)?, room, spectate)?;
+        let mut transport = UdpTransport::connect_by(self.transport.dial(), &self.credentials(name)?, room, spectate)?;
         if self.token.is_none() {
             transport.also_at(self.servers()?.1);
         }

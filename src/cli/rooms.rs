@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::game::Game;
-use super::options::{CliError, ClientArguments, LinkArguments};
+use super::options::{Carrier, CliError, ClientArguments, LinkArguments};
 use super::serve::{say, stop_flag};
 use crate::client::{HeadlessReplica, LinkStatus, Sight, UdpLink, unix_time};
 use crate::protocol::limits::NAME_BYTES_MAX;
@@ -37,6 +37,9 @@ pub(super) struct RoomsOptions {
     /// The server: another way to say `--server`.
     #[arg(value_name = "ADDRESS", conflicts_with = "server")]
     address: Option<String>,
+    /// By what it gets there.
+    #[arg(long, value_enum, default_value_t = Carrier::default())]
+    transport: Carrier,
     #[command(flatten)]
     link: LinkArguments,
 }
@@ -45,7 +48,7 @@ impl RoomsOptions {
     /// How to get to the server.
     fn client(&self) -> ClientArguments {
         let server = self.address.clone().unwrap_or_else(|| self.server.clone());
-        ClientArguments { server, room: String::new(), token: self.token.clone(), link: self.link.clone() }
+        ClientArguments { server, room: String::new(), token: self.token.clone(), transport: self.transport, link: self.link.clone() }
     }
 }
 
@@ -66,7 +69,7 @@ fn ask(game: &Game, options: &RoomsOptions) -> Result<RoomList, CliError> {
         return Err(CliError::Argument { what: "--prefix".to_owned(), detail });
     }
     let (stop, client) = (stop_flag(), options.client());
-    let mut link = UdpLink::connect(&client.credentials("browser")?, unix_time())?;
+    let mut link = UdpLink::connect_by(client.transport.dial(), &client.credentials("browser")?, unix_time())?;
     if let Some(conditions) = client.link.link {
         link.set_link(conditions, client.link.link_seed);
     }

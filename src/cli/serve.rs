@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::fleet::Fleet;
 use super::game::{Game, start_log};
 use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives, TokenOptions};
 use super::signals;
-#[cfg(all(feature = "admin", unix))]
+#[cfg(feature = "admin")]
 use crate::admin::{Admin, AdminKey, AdminOptions, KeyError, Tokens};
 use crate::client::unix_time;
 use crate::host::gateway::{Access, KEYS_MAX, ShardConfig};
@@ -33,7 +33,14 @@ use crate::store::{Durability, place_for_people, share_at};
 const TOKEN_SECONDS: u64 = 30;
 
 /// Takes the keys that were read again.
-type NewKeys = Box<dyn Fn(Vec<HostKey>) + Send + Sync>;
+type TakeKeys = Box<dyn Fn(Vec<HostKey>) + Send + Sync>;
+
+/// Keys that were read again, for whoever takes them once the server has started.
+#[derive(Default)]
+struct NewKeys {
+    take: Option<TakeKeys>,
+    waiting: Option<Vec<HostKey>>,
+}
 
 /// What lets a server be looked into, until it is dropped.
 type Looking = Option<Box<dyn Any>>;
@@ -65,7 +72,7 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     let mut config = telling.load()?.config;
     let logs = start_log(&config.log.filter, config.log.format)?;
     let story = Arc::new(AtomicBool::new(config.log.story));
-    let new_keys = Arc::new(OnceLock::new());
+    let new_keys = Arc::<Mutex<NewKeys>>::default();
     let reload = telling.has_file().then(|| read_again(telling, logs.clone(), (config.log.format, story.clone()), new_keys.clone()));
     let stop = signals::watch(config.stop.announce + config.stop.within, reload)?;
     let keys = config.listen.key.as_deref().map(read_or_make_keys).transpose()?.unwrap_or_default();
@@ -91,20 +98,21 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     }));
     let address = host.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
     let rooms = open_rooms(game, &config, &mut host, address)?;
-    say(&format!("{} serves {rooms} on udp {address}", game.name));
+    let websocket = host.websocket_address().map_or_else(String::new, |address| format!(", and by WebSocket on tcp {address}"));
+    say(&format!("{} serves {rooms} on udp {address}{websocket}", game.name));
     if config.listen.allow_unauthenticated {
         say("anybody may connect: players are not authenticated");
     }
     let tokens = keys.first().map(|key| TokenIssuer { key: *key, addresses: reached_at(&config, address), expire_seconds: TOKEN_SECONDS });
     let (admin, key_of_tokens) = administrate(game, &config, &mut host, logs, tokens)?;
     let handle = host.handle();
-    let take: NewKeys = Box::new(move |keys| {
+    let take: TakeKeys = Box::new(move |keys| {
         keys.first().into_iter().for_each(|key| key_of_tokens(*key));
         // A host that has stopped lets nobody in.
         let _ = handle.accept_keys(keys);
     });
-    // It is set once, here.
-    let _ = new_keys.set(take);
+    // Who changed them while the server started is not asked to say so again.
+    change_keys(&new_keys, |new_keys| new_keys.take = Some(take));
     let fleet = Fleet::join(&config, host.handle())?;
     // Half of the time to say goodbye, half to write what is left.
     host.run(&stop, config.stop.within / 2);
@@ -142,6 +150,7 @@ fn host_options(config: &Config) -> HostOptions {
     HostOptions {
         limits: config.limits,
         gateway_threads: config.listen.gateway_threads.into(),
+        websocket: config.listen.websocket,
         room_threads: config.hosting.room_threads.into(),
         rest_after: config.hosting.rest_after,
         announce_stop: config.stop.announce,
@@ -212,7 +221,7 @@ fn reached_at(config: &Config, address: SocketAddr) -> Vec<SocketAddr> {
     if public.is_empty() { vec![address] } else { public.clone() }
 }
 
-#[cfg(all(feature = "admin", unix))]
+#[cfg(feature = "admin")]
 fn admin_key(path: &Path) -> Result<AdminKey, CliError> {
     if !path.exists() {
         make_key(path)?;
@@ -222,7 +231,7 @@ fn admin_key(path: &Path) -> Result<AdminKey, CliError> {
 }
 
 /// Lets the server be looked into, if that is wanted; it ends when what is given is dropped. Beside it what tells it another key for tokens.
-#[cfg(all(feature = "admin", unix))]
+#[cfg(feature = "admin")]
 fn administrate(
     game: &Game,
     config: &Config,
@@ -245,10 +254,9 @@ fn administrate(
     Ok((Some(Box::new(admin)), Box::new(move |key| tokens.iter().for_each(|tokens| tokens.use_key(key)))))
 }
 
-#[cfg(not(all(feature = "admin", unix)))]
+#[cfg(not(feature = "admin"))]
 fn administrate(_: &Game, config: &Config, _: &mut Host, _: Logs, _: Option<TokenIssuer>) -> Result<(Looking, KeyOfTokens), CliError> {
-    let why = if cfg!(unix) { "this server was built without the feature `admin`" } else { "there is no admin server on this system" };
-    let detail = why.to_owned();
+    let detail = "this server was built without the feature `admin`".to_owned();
     let none: KeyOfTokens = Box::new(|_| ());
     config.admin.bind.map_or(Ok((None, none)), |_| Err(CliError::Argument { what: "admin.bind".to_owned(), detail }))
 }
@@ -325,7 +333,7 @@ fn read_again(
     telling: Telling,
     logs: Logs,
     (format, story): (LogFormat, Arc<AtomicBool>),
-    new_keys: Arc<OnceLock<NewKeys>>,
+    new_keys: Arc<Mutex<NewKeys>>,
 ) -> signals::Reload {
     Box::new(move || match telling.load() {
         Err(error) => tracing::error!("the configuration was not read again: {error}"),
@@ -338,19 +346,27 @@ fn read_again(
             if let Err(error) = logs.set_filter(&log.filter) {
                 tracing::error!("the log goes on as it was: {error}");
             }
-            let (Some(path), Some(take)) = (loaded.config.listen.key, new_keys.get()) else { return };
+            let Some(path) = loaded.config.listen.key else { return };
             // A file that is gone makes no new key: nobody has that one, and who comes with a token of the old one would stay outside.
             match read_keys(&path) {
-                Ok(keys) => {
-                    let count = keys.len();
-                    take(keys);
-                    // Who reads this may have a token made at once, and it is to be by the new key.
-                    tracing::info!(keys = count, "the keys were read again");
-                }
+                Ok(keys) => change_keys(&new_keys, |new_keys| new_keys.waiting = Some(keys)),
                 Err(error) => tracing::error!("the keys stay as they were: {error}"),
             }
         }
     })
+}
+
+/// Changes something about new keys, and has those taken that wait, if anybody takes them yet.
+fn change_keys(new_keys: &Mutex<NewKeys>, change: impl FnOnce(&mut NewKeys)) {
+    let mut locked = new_keys.lock().unwrap_or_else(PoisonError::into_inner);
+    let new_keys = &mut *locked;
+    change(new_keys);
+    let Some(take) = &new_keys.take else { return };
+    let Some(keys) = new_keys.waiting.take() else { return };
+    let count = keys.len();
+    take(keys);
+    // Who reads this may have a token made at once, and it is to be by the new key.
+    tracing::info!(keys = count, "the keys were read again");
 }
 
 /// Puts the simulated link before a server's socket, if one is asked for.
@@ -421,7 +437,7 @@ fn read_or_make_keys(path: &Path) -> Result<Vec<HostKey>, CliError> {
     }
 }
 
-/// Makes a key that only its owner can read.
+/// Makes a key that only its owner can read; so on Unix. Elsewhere whoever may read what is in the folder can read it.
 fn make_key(path: &Path) -> Result<HostKey, CliError> {
     let key = HostKey::random()?;
     let text: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -447,7 +463,7 @@ pub(super) fn token(options: &TokenOptions) -> Result<(), CliError> {
     Ok(())
 }
 
-/// How a file is made that only its owner can read.
+/// How a file is made that only its owner can read; so on Unix. Elsewhere the rights of its folder count.
 fn owner_only() -> std::fs::OpenOptions {
     let mut options = std::fs::OpenOptions::new();
     options.write(true);
@@ -456,7 +472,7 @@ fn owner_only() -> std::fs::OpenOptions {
     options
 }
 
-/// Writes a file that only its owner can read, also where another one was.
+/// Writes a file that only its owner can read (see [`owner_only`]), also where another one was.
 fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = owner_only().create(true).truncate(true).open(path)?;
     // The mode counts for a file that is made, not for one that was there. What is no file, as /dev/stdout, has none of its own.

@@ -41,7 +41,10 @@ pub(super) fn watch(within: Duration, mut reload: Option<Reload>) -> Result<Arc<
 
 /// A flag that is set when it is asked to stop. After that the process has so long to end; when it is asked again it ends at once.
 #[cfg(not(unix))]
-pub(super) fn watch(within: Duration, _reload: Option<Reload>) -> Result<Arc<AtomicBool>, CliError> {
+pub(super) fn watch(within: Duration, reload: Option<Reload>) -> Result<Arc<AtomicBool>, CliError> {
+    if reload.is_some() {
+        tracing::info!("on this system no signal asks for it, so the configuration is read at the start only");
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let set = stop.clone();
     let asked = move || match set.swap(true, Ordering::Relaxed) {

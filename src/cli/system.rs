@@ -18,8 +18,12 @@ pub(super) fn raise_files() -> Option<u64> {
     #[cfg(unix)]
     {
         use nix::sys::resource::{Resource, getrlimit, setrlimit};
-        // Some systems say that there is no limit and then don't take it at its word: what counts is what it is then.
-        let _ = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+        const FILES: Resource = Resource::RLIMIT_NOFILE;
+        let _ = getrlimit(FILES).and_then(|(soft, hard)| {
+            // Some systems say that there is no limit and then don't take it at its word: what counts is what it is then. macOS refuses it, and
+            // takes its OPEN_MAX.
+            setrlimit(FILES, hard, hard).or_else(|_| setrlimit(FILES, soft.max(hard.min(10_240)), hard))
+        });
     }
     Process::look().files_max
 }

@@ -46,7 +46,7 @@ fn spectate(
     mut see: impl FnMut(&HeadlessReplica, Sight) -> Result<ControlFlow<()>, CliError>,
 ) -> Result<(), CliError> {
     let stop = stop_flag();
-    let mut link = UdpLink::connect(&client.credentials("spectator")?, unix_time())?;
+    let mut link = UdpLink::connect_by(client.transport.dial(), &client.credentials("spectator")?, unix_time())?;
     if let Some(conditions) = client.link.link {
         link.set_link(conditions, client.link.link_seed);
     }

@@ -43,8 +43,15 @@ pub(crate) enum Applied {
     Done,
     /// It was in already.
     Duplicate,
-    /// It is in, but the state is not what its hash says.
+    /// It is in, but the state is not what its hash says, or it steps what is not here.
     Diverged(RoomTick),
+}
+
+impl Applied {
+    /// It is in, and nothing tells that the state is not the room's, or something does.
+    fn of(is_whole: bool, tick: RoomTick) -> Self {
+        if is_whole { Self::Done } else { Self::Diverged(tick) }
+    }
 }
 
 /// Applies a batch, with what this client is told of the tick beside it, and tells the observers.
@@ -81,8 +88,9 @@ pub(crate) fn apply_batch(world: &mut World, batch: &[u8], private: Option<&[u8]
             true
         }
     };
+    let is_whole = agrees && !told.astray;
     told.announce(world, head.tick);
-    Ok(if agrees { Applied::Done } else { Applied::Diverged(head.tick) })
+    Ok(Applied::of(is_whole, head.tick))
 }
 
 /// The tick of what this client is told beside the batch for all, and whether that batch follows.
@@ -92,16 +100,17 @@ pub(crate) fn private_head(private: &[u8]) -> Result<(RoomTick, bool), ApplyErro
 }
 
 /// Applies what this client is told of a tick of which there is no batch for all, and tells the observers.
-pub(crate) fn apply_private(world: &mut World, private: &[u8]) -> Result<(), ApplyError> {
+pub(crate) fn apply_private(world: &mut World, private: &[u8]) -> Result<Applied, ApplyError> {
     let mut reader = Reader::new(private);
     let (head, _) = read_private_head(&mut reader)?;
     if head.tick <= world.resource::<Replica>().tick {
-        return Ok(());
+        return Ok(Applied::Duplicate);
     }
     let (told, ()) = visit(world, head.tick, |visitor| read_private(head, &mut reader, visitor))?;
     world.resource_mut::<Replica>().tick = head.tick;
+    let is_whole = !told.astray;
     told.announce(world, head.tick);
-    Ok(())
+    Ok(Applied::of(is_whole, head.tick))
 }
 
 /// Applies a part as of a tick: those of its values that are newer than what is here. False if the replica has not the batch yet
@@ -130,7 +139,7 @@ pub(crate) fn apply_first_snapshot(world: &mut World, snapshot: &[u8]) -> Result
 }
 
 /// Brings a replica that was away to the state of now, and tells the observers.
-pub(crate) fn apply_difference(world: &mut World, difference: &[u8]) -> Result<(), ApplyError> {
+pub(crate) fn apply_difference(world: &mut World, difference: &[u8]) -> Result<Applied, ApplyError> {
     let mut reader = Reader::new(difference);
     let head = DifferenceHead::read(&mut reader)?;
     let replica_tick = world.resource::<Replica>().tick;
@@ -142,8 +151,9 @@ pub(crate) fn apply_difference(world: &mut World, difference: &[u8]) -> Result<(
     let mut replica = world.resource_mut::<Replica>();
     replica.completed(head.tick);
     replica.touches.iter_mut().for_each(Touches::everything);
+    let is_whole = !told.astray;
     told.announce(world, head.tick);
-    Ok(())
+    Ok(Applied::of(is_whole, head.tick))
 }
 
 fn visit<T>(
@@ -152,7 +162,7 @@ fn visit<T>(
     read: impl FnOnce(&mut Apply<'_>) -> Result<T, CodecError>,
 ) -> Result<(Told, T), CodecError> {
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
-    let mut replica = std::mem::take(&mut *world.resource_mut::<Replica>());
+    let mut replica = Replica::take_out(world);
     let mut visitor = Apply {
         world,
         protocol: &mut protocol,
@@ -198,6 +208,8 @@ pub(crate) struct Told {
     untold: Vec<Entity>,
     /// Those that are gone are told of first: one that is added may have the id of one of them.
     gone_first: bool,
+    /// A step was of a component that is not here.
+    astray: bool,
 }
 
 impl Told {
@@ -405,7 +417,14 @@ impl Visit for Apply<'_> {
         if let Some(touches) = &mut self.replica.touches {
             touches.value(component, entity);
         }
-        entry.column.update(self.world, entity, kind, input, &self.replica.map)
+        match entry.column.update(self.world, entity, kind, input, &self.replica.map) {
+            // The game took it away. All else can be applied; from what was the room goes on, only a snapshot tells.
+            Err(error) if kind != UpdateKind::Set && error.is_nothing_to_step() => {
+                self.told.astray = true;
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     fn remove(&mut self, component: usize, id: NetId) -> Result<(), CodecError> {
@@ -483,22 +502,41 @@ mod tests {
         bytes
     }
 
+    fn app() -> App {
+        let mut app = App::new();
+        app.add_plugins(super::super::ReplicaPlugin);
+        // The first component of a protocol is built in; this one is then first.
+        let _ = app.sync::<Height>("height");
+        let mut protocol = app.world_mut().resource_mut::<Protocol>();
+        let height = protocol.components.iter().position(|entry| entry.name == "height").unwrap_or_default();
+        protocol.components.swap(0, height);
+        app
+    }
+
+    #[test]
+    fn who_hears_by_bevy_of_a_component_that_comes_is_told_where_and_whose_the_replica_is() {
+        #[derive(Resource, Default)]
+        struct Heard(Vec<(EntityId, String, usize)>);
+
+        let (ann, mut app) = (EntityId::named("ann"), app());
+        app.init_resource::<Heard>().add_observer(|_: On<Add<Height>>, replica: Res<Replica>, mut heard: ResMut<Heard>| {
+            heard.0.push((replica.user(), replica.room_name().to_owned(), replica.len()));
+        });
+        let mut replica = app.world_mut().resource_mut::<Replica>();
+        (replica.user, replica.room_name) = (ann, "hall".to_owned());
+        apply_first_snapshot(app.world_mut(), &snapshot(1)).unwrap();
+        // What else it has is not to be seen until all of the message is in.
+        assert_eq!(app.world().resource::<Heard>().0, [(ann, "hall".to_owned(), 0)]);
+        let replica = app.world().resource::<Replica>();
+        assert_eq!((replica.user(), replica.room_name(), replica.len()), (ann, "hall", 1));
+    }
+
     #[test]
     fn a_component_that_stands_twice_is_refused_before_anything_is_inserted() {
-        let world = || {
-            let mut app = App::new();
-            app.add_plugins(super::super::ReplicaPlugin);
-            // The first component of a protocol is built in; this one is then first.
-            let _ = app.sync::<Height>("height");
-            let mut protocol = app.world_mut().resource_mut::<Protocol>();
-            let height = protocol.components.iter().position(|entry| entry.name == "height").unwrap_or_default();
-            protocol.components.swap(0, height);
-            app
-        };
-        let mut app = world();
+        let mut app = app();
         apply_first_snapshot(app.world_mut(), &snapshot(1)).unwrap();
         assert_eq!(app.world_mut().query::<&Height>().iter(app.world()).map(|height| height.0).collect::<Vec<_>>(), [42]);
-        let mut app = world();
+        let mut app = self::app();
         let error = apply_first_snapshot(app.world_mut(), &snapshot(2)).unwrap_err();
         assert!(error.to_string().contains("the component with the number 0 has two columns"), "{error}");
         assert_eq!(app.world_mut().query::<&Height>().iter(app.world()).count(), 0);

@@ -136,7 +136,7 @@ pub(crate) fn reconcile(world: &mut World, snapshot: &[u8], report: bool) -> Res
         Err(other) => return Err(CodecError::Value { at: 0, detail: other.to_string() }.into()),
     };
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
-    let mut replica = std::mem::take(&mut *world.resource_mut::<Replica>());
+    let mut replica = Replica::take_out(world);
     let mut told = Told::default();
     renumber(world, &protocol, &mut replica, &theirs, &mut told);
     replica.touches.iter_mut().for_each(Touches::everything);

@@ -4,10 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
-use bevy_ecs::system::{SystemParam, SystemState};
 use bytes::Bytes;
-use serde::Serialize;
-use thiserror::Error;
 
 use super::apply::{Applied, ApplyError, apply_batch, apply_difference, apply_first_snapshot, apply_part, apply_private, private_head};
 use super::check::{clear_replica, reconcile};
@@ -16,17 +13,14 @@ use super::inflow::{Arrival, Inflow, Waiting};
 use super::journal::{Journal, Note};
 use super::listing::{Browsing, take_rooms};
 use super::replica::Replica;
-use super::shown::ShownTime;
 use super::state::{ConnectionChanged, ConnectionState, Unanswered};
-use crate::protocol::limits::COMMAND_BYTES_MAX;
 use crate::protocol::{
-    Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, Resume, RoomId, RoomTick, SeenTick,
-    ServerMessage, SnapshotAssembly, SnapshotChunk, Speed, VerdictMessage, encode_into,
+    Accepted, ClientMessage, CodecError, CommandId, Durable, PACKET, Protocol, Refusal, Rejected, Resume, RoomId, RoomTick, ServerMessage,
+    SnapshotAssembly, SnapshotChunk, Speed, VerdictMessage,
 };
 
-/// How many accepted commands a client remembers until they are said to be stored, and how many until they are answered.
+/// How many accepted commands a client remembers until they are said to be stored.
 const ACCEPTED_MAX: usize = 4_096;
-const UNANSWERED_MAX: usize = 4_096;
 
 /// From so long a silence of the host on the client says that it is [degraded](ConnectionState::Degraded). Hosts say something four times a second.
 const DEGRADED_AFTER: Duration = Duration::from_secs(1);
@@ -51,7 +45,7 @@ pub struct Connection {
     waiting: Waiting,
     /// What this client is told beside the batch that follows.
     private: Option<Bytes>,
-    last_command: u32,
+    pub(super) last_command: u32,
     /// The room that it was let into last, to which what was not answered was sent.
     room: Option<RoomId>,
     /// It said goodbye: what is still on its way is not for it.
@@ -60,7 +54,7 @@ pub struct Connection {
     /// Commands that were accepted, and not yet said to be stored.
     accepted: VecDeque<(CommandId, RoomTick)>,
     /// Commands that were sent and not answered.
-    unanswered: VecDeque<CommandId>,
+    pub(super) unanswered: VecDeque<CommandId>,
     /// For how long nothing has come from the host, as far as what carries the messages tells.
     silence: Duration,
     told: Option<ConnectionState>,
@@ -232,152 +226,6 @@ impl Connection {
     }
 }
 
-/// Why a command can't be sent.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum IssueError {
-    /// The command is not in the protocol.
-    #[error("the command {0} is not in the protocol")]
-    Unknown(&'static str),
-    /// The command is too large, or can't be encoded.
-    #[error("the command can't be sent: {0}")]
-    Codec(#[from] CodecError),
-    /// The client is not in a room.
-    #[error("a command can be sent only from within a room; now: {0}")]
-    NotLive(String),
-    /// The client is a spectator.
-    #[error("a spectator can't send commands")]
-    Spectator,
-    /// The numbers of commands are used up.
-    #[error("the {0} numbers that commands can have in a room are used up")]
-    UsedUp(u32),
-}
-
-/// Sends commands.
-///
-/// ```
-/// use bevy_ecs::prelude::*;
-/// use roomkeeper::client::Issue;
-/// # #[derive(serde::Serialize)]
-/// # struct Fire { aim: [f32; 2] }
-/// fn shoot(mut issue: Issue) -> Result {
-///     issue.send(&Fire { aim: [1.0, 0.0] })?;
-///     Ok(())
-/// }
-/// ```
-#[derive(SystemParam)]
-pub struct Issue<'w> {
-    protocol: Res<'w, Protocol>,
-    replica: Res<'w, Replica>,
-    connection: ResMut<'w, Connection>,
-    shown: Option<Res<'w, ShownTime>>,
-}
-
-impl Issue<'_> {
-    /// Where the client stands. A system that takes an `Issue` can't take the [`Connection`] beside it.
-    pub fn state(&self) -> &ConnectionState {
-        &self.connection.state
-    }
-
-    /// The moment of the room that the player sees: the [shown](ShownTime) one, or where nothing is interpolated the newest.
-    pub fn seen(&self) -> SeenTick {
-        let shown = self.shown.as_ref().and_then(|shown| shown.tick());
-        shown.map_or_else(|| SeenTick::of(self.replica.tick()), SeenTick::from_ticks)
-    }
-
-    /// Sends a command, with the moment that the player [sees](Self::seen). The answer comes as [`Accepted`] or [`Rejected`] with the same number.
-    ///
-    /// # Errors
-    /// If it can't be sent; nothing was.
-    pub fn send<C: Serialize + 'static>(&mut self, command: &C) -> Result<CommandId, IssueError> {
-        let kind = self.protocol.command_index(std::any::TypeId::of::<C>());
-        let kind = kind.ok_or(IssueError::Unknown(std::any::type_name::<C>()))?;
-        self.check()?;
-        let mut payload = Vec::new();
-        encode_into(command, &mut payload)?;
-        self.send_encoded(kind, payload.into())
-    }
-
-    /// The same for a command that is encoded already, by its number in the protocol: one that was recorded, for instance.
-    ///
-    /// # Errors
-    /// If it can't be sent; nothing was.
-    pub fn send_encoded(&mut self, kind: usize, payload: Bytes) -> Result<CommandId, IssueError> {
-        self.check()?;
-        if kind >= self.protocol.commands.len() {
-            return Err(IssueError::Unknown("with that number"));
-        }
-        if payload.len() > COMMAND_BYTES_MAX {
-            let detail = format!("{} bytes, at most {COMMAND_BYTES_MAX} allowed", payload.len());
-            return Err(CodecError::Encode { detail }.into());
-        }
-        let (seen, connection) = (Some(self.seen()), &mut *self.connection);
-        connection.last_command = connection.last_command.checked_add(1).ok_or(IssueError::UsedUp(u32::MAX))?;
-        let id = CommandId(connection.last_command);
-        let server_tick = connection.server_tick();
-        if let Some(journal) = &mut connection.journal {
-            journal.notes.push(Note::Issued { id, kind, seen, payload: payload.clone(), server_tick });
-        }
-        if connection.unanswered.len() >= UNANSWERED_MAX {
-            connection.unanswered.pop_front();
-        }
-        connection.unanswered.push_back(id);
-        connection.outgoing.push_back(ClientMessage::Command { id, kind, seen, payload }.encode());
-        Ok(id)
-    }
-
-    /// Whether commands can be sent at all.
-    fn check(&self) -> Result<(), IssueError> {
-        if !self.connection.state.is_in_room() {
-            return Err(IssueError::NotLive(self.connection.state.to_string()));
-        }
-        if self.replica.user.is_nil() { Err(IssueError::Spectator) } else { Ok(()) }
-    }
-}
-
-/// Sends a command from outside of systems, as [`Issue::send`] does from within one.
-///
-/// ```
-/// use bevy_ecs::prelude::*;
-/// use roomkeeper::client::issue;
-/// # #[derive(serde::Serialize)]
-/// # struct Fire { aim: [f32; 2] }
-/// fn brain(world: &mut World) {
-///     // What can't be sent, because the connection has just ended, need not be.
-///     let _ = issue(world, &Fire { aim: [1.0, 0.0] });
-/// }
-/// ```
-///
-/// # Errors
-/// If it can't be sent, or the world has no [`ReplicaPlugin`](super::ReplicaPlugin); nothing was.
-pub fn issue<C: Serialize + 'static>(world: &mut World, command: &C) -> Result<CommandId, IssueError> {
-    let mut state = SystemState::<Issue>::new(world);
-    match state.get_mut(world) {
-        Ok(mut issue) => issue.send(command),
-        Err(error) => Err(IssueError::NotLive(error.to_string())),
-    }
-}
-
-/// A run condition: the client is in the room, so commands can be sent.
-///
-/// ```
-/// use bevy_app::prelude::*;
-/// use bevy_ecs::prelude::*;
-/// use roomkeeper::client::{Issue, in_room};
-/// # #[derive(serde::Serialize)]
-/// # struct Fire;
-/// # fn shoot(mut issue: Issue) -> Result {
-/// #     issue.send(&Fire)?;
-/// #     Ok(())
-/// # }
-/// # fn add(app: &mut App) {
-/// app.add_systems(Update, shoot.run_if(in_room));
-/// # }
-/// ```
-pub fn in_room(connection: Res<Connection>) -> bool {
-    connection.state.is_in_room()
-}
-
 /// Applies every message that arrived.
 pub(crate) fn receive(world: &mut World) {
     let connection = world.resource::<Connection>();
@@ -479,7 +327,7 @@ fn enter(world: &mut World, welcome: Replica, resumed: bool, last_command: Comma
 
 /// All values of `latest` components as of a tick came before.
 fn take_complete(world: &mut World, tick: RoomTick) {
-    if !world.resource::<Connection>().inflow.has_waiting() {
+    if !world.resource::<Connection>().inflow.lacks_parts() {
         let mut replica = world.resource_mut::<Replica>();
         replica.complete = replica.complete.max(tick);
     }
@@ -555,7 +403,8 @@ fn take_chunk(world: &mut World, chunk: &SnapshotChunk) -> Result<(), ApplyError
         return Ok(());
     };
     let waiting = connection.waiting.take();
-    let report = std::mem::take(&mut connection.resyncing);
+    // What was too much to keep is older here than in the room, and no wonder.
+    let report = std::mem::take(&mut connection.resyncing) && !connection.inflow.gave_up();
     connection.state = ConnectionState::Live;
     if world.resource::<Replica>().is_empty() {
         apply_first_snapshot(world, &snapshot)?;
@@ -563,6 +412,7 @@ fn take_chunk(world: &mut World, chunk: &SnapshotChunk) -> Result<(), ApplyError
         reconcile(world, &snapshot, report)?;
     }
     world.resource_mut::<Replica>().live = true;
+    filled(world);
     for (message, private) in waiting {
         if private { take_private(world, message)? } else { take_batch(world, message)? }
     }
@@ -581,14 +431,50 @@ fn take_difference(world: &mut World, chunk: &SnapshotChunk) -> Result<(), Apply
     }
     // Before anybody is told: who leaves because of what it hears stays away.
     world.resource_mut::<Connection>().state = ConnectionState::Live;
-    apply_difference(world, &difference)?;
+    let applied = apply_difference(world, &difference)?;
+    filled(world);
+    heal(world, applied);
     retry_parts(world)
+}
+
+/// All that there was as of the replica's tick is here. Values that came since, and were too many to keep, are asked for again.
+fn filled(world: &mut World) {
+    let tick = world.resource::<Replica>().tick;
+    let missing = world.resource_mut::<Connection>().inflow.filled(tick);
+    if let Some(tick) = missing {
+        ask_for_snapshot(world, tick);
+    }
+}
+
+/// A replica that is not what the room is gets a snapshot.
+fn heal(world: &mut World, applied: Applied) {
+    if let Applied::Diverged(tick) = applied {
+        ask_for_snapshot(world, tick);
+    }
+}
+
+/// Asks for a snapshot of that tick or a later one, unless one that was asked for is still to come.
+fn ask_for_snapshot(world: &mut World, tick: RoomTick) {
+    world.resource_mut::<Replica>().whole = false;
+    let connection = &mut *world.resource_mut::<Connection>();
+    if !std::mem::replace(&mut connection.resyncing, true) {
+        connection.outgoing.push_back(ClientMessage::Diverged { tick }.encode());
+    }
 }
 
 /// Takes a part, or lets it wait for the batch that it needs.
 fn take_part(world: &mut World, tick: RoomTick, part: Bytes) -> Result<(), ApplyError> {
-    if !world.resource::<Replica>().live || !apply_part(world, tick, &part)? {
-        world.resource_mut::<Connection>().inflow.wait(tick, part)?;
+    let is_live = world.resource::<Replica>().live;
+    if is_live && apply_part(world, tick, &part)? {
+        return Ok(());
+    }
+    let inflow = &mut world.resource_mut::<Connection>().inflow;
+    if inflow.wait(tick, part).is_err() {
+        let newest = inflow.give_up(tick);
+        // Else a snapshot is on its way, and may have all of them.
+        if is_live {
+            ask_for_snapshot(world, newest);
+        }
     }
     Ok(())
 }
@@ -613,7 +499,8 @@ fn take_private(world: &mut World, private: Bytes) -> Result<(), ApplyError> {
         world.resource_mut::<Connection>().private = Some(private);
         return Ok(());
     }
-    apply_private(world, &private)?;
+    let applied = apply_private(world, &private)?;
+    heal(world, applied);
     retry_parts(world)
 }
 
@@ -622,16 +509,62 @@ fn take_batch(world: &mut World, batch: Bytes) -> Result<(), ApplyError> {
         return wait(world, batch, false);
     }
     let private = world.resource_mut::<Connection>().private.take();
-    match apply_batch(world, &batch, private.as_deref())? {
-        Applied::Done | Applied::Duplicate => {}
-        Applied::Diverged(tick) => {
-            world.resource_mut::<Replica>().whole = false;
-            let mut connection = world.resource_mut::<Connection>();
-            if !connection.resyncing {
-                connection.resyncing = true;
-                connection.outgoing.push_back(ClientMessage::Diverged { tick }.encode());
-            }
-        }
-    }
+    let applied = apply_batch(world, &batch, private.as_deref())?;
+    heal(world, applied);
     retry_parts(world)
+}
+
+#[cfg(test)]
+mod tests {
+    use bevy_app::App;
+
+    use super::*;
+    use crate::protocol::{FactSeq, State};
+
+    /// A snapshot of an empty room.
+    fn snapshot(world: &World, tick: u32) -> SnapshotChunk {
+        let replica = world.resource::<Replica>();
+        let bytes = Bytes::from(State::new(replica.room).to_snapshot(world.resource::<Protocol>(), RoomTick(tick), FactSeq(1)));
+        SnapshotChunk { size: bytes.len(), at: 0, packed: 0, bytes }
+    }
+
+    fn said(world: &mut World) -> Vec<Bytes> {
+        world.resource_mut::<Connection>().outgoing.drain(..).collect()
+    }
+
+    #[test]
+    fn who_is_sent_more_values_than_can_wait_asks_once_for_a_snapshot_and_stays_in_the_room() {
+        let mut app = App::new();
+        app.add_plugins(super::super::ReplicaPlugin);
+        let world = app.world_mut();
+        let mut replica = world.resource_mut::<Replica>();
+        (replica.live, replica.whole, replica.tick) = (true, true, RoomTick(10));
+        world.resource_mut::<Connection>().state = ConnectionState::Live;
+        let flood = |world: &mut World, tick: u32| {
+            // It needs the batch of its own tick, and says nothing.
+            let part = Arrival::Part(RoomTick(tick), Bytes::from_static(&[1, 0]));
+            world.resource_mut::<Connection>().incoming.extend(std::iter::repeat_n(part, 20_000));
+            receive(world);
+        };
+        let asks = |tick| ClientMessage::Diverged { tick: RoomTick(tick) }.encode();
+        flood(world, 60);
+        assert_eq!(said(world), [asks(60)]);
+        assert_eq!(*world.resource::<Connection>().state(), ConnectionState::Live);
+        assert!(!world.resource::<Replica>().whole && world.resource::<Connection>().inflow.lacks_parts());
+        // One that is older does not have them.
+        let older = snapshot(world, 50);
+        take_chunk(world, &older).unwrap();
+        assert_eq!(said(world), [asks(60)]);
+        let newer = snapshot(world, 60);
+        take_chunk(world, &newer).unwrap();
+        assert!(said(world).is_empty() && world.resource::<Replica>().whole);
+        assert!(!world.resource::<Connection>().inflow.lacks_parts());
+        // While it waits for its first snapshot too many may come as well.
+        world.resource_mut::<Replica>().live = false;
+        flood(world, 90);
+        assert!(said(world).is_empty(), "it is on its way");
+        let first = snapshot(world, 80);
+        take_chunk(world, &first).unwrap();
+        assert_eq!(said(world), [asks(90)]);
+    }
 }

@@ -35,8 +35,9 @@ const REMEMBERED: u64 = REPORT_BITS_BYTES_MAX as u64 * 8;
 const LOSS_PACKETS: usize = 256;
 const LOSS_SKIPPED: usize = 4;
 
-/// Most parts that wait for the batches that they need.
-const WAITING_PARTS_MAX: usize = 512;
+/// Most parts that wait for the batches that they need. A host that is behind with its batches leaves a quarter of what goes out to parts: at 2 MiB/s some 22
+/// in each of at most 200 ticks, after which it sends none. Each keeps the packet that it came in.
+const WAITING_PARTS_MAX: usize = 8_192;
 
 /// Most pieces of the stream that are kept behind one that is missing: a host that waits for it sends a few in each of at most 200 ticks.
 /// Each keeps the packet that it came in.
@@ -72,6 +73,8 @@ pub(crate) struct Inflow {
     stream: Stream,
     /// Parts that came before the batches which they need.
     waiting: VecDeque<(RoomTick, Bytes)>,
+    /// The newest tick of parts that were too many to wait.
+    given_up: Option<RoomTick>,
     report_seq: u16,
     /// What was the newest packet in the last reports.
     reported: VecDeque<u64>,
@@ -211,7 +214,7 @@ impl Inflow {
     /// Lets a part wait for the batch that it needs.
     ///
     /// # Errors
-    /// If too many wait.
+    /// If too many wait; it does not then.
     pub(crate) fn wait(&mut self, tick: RoomTick, body: Bytes) -> Result<(), CodecError> {
         if self.waiting.len() >= WAITING_PARTS_MAX {
             let (value, max) = (self.waiting.len() as u64 + 1, WAITING_PARTS_MAX as u64);
@@ -226,9 +229,29 @@ impl Inflow {
         std::mem::take(&mut self.waiting)
     }
 
-    /// True if a part waits for its batch.
-    pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Lets go of all parts that wait, and of one as of that tick. Gives the newest tick of all that were let go of: what is [filled](Self::filled) as of that
+    /// one lacks none of them.
+    pub(crate) fn give_up(&mut self, tick: RoomTick) -> RoomTick {
+        let before = self.given_up.into_iter();
+        let newest = self.waiting.drain(..).map(|(tick, _)| tick).chain(before).fold(tick, RoomTick::max);
+        self.given_up = Some(newest);
+        newest
+    }
+
+    /// All values as of a tick are here. Gives the newest tick of those that are still missing, because they were too many to wait.
+    pub(crate) fn filled(&mut self, tick: RoomTick) -> Option<RoomTick> {
+        self.given_up = self.given_up.filter(|newest| *newest > tick);
+        self.given_up
+    }
+
+    /// True if values are missing because they were too many to wait.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.given_up.is_some()
+    }
+
+    /// True if values came that are not in the replica yet.
+    pub(crate) fn lacks_parts(&self) -> bool {
+        !self.waiting.is_empty() || self.gave_up()
     }
 
     /// The newest tick that a packet told of.
@@ -543,6 +566,21 @@ mod tests {
         assert!((0..PIECES_AHEAD_MAX as u64).all(|seq| piece(seq).is_ok()));
         let refused = piece(PIECES_AHEAD_MAX as u64).unwrap_err();
         assert!(refused.to_string().contains("pieces behind a missing one"), "{refused}");
+    }
+
+    #[test]
+    fn parts_that_are_too_many_to_wait_are_missing_until_all_is_there_as_of_the_newest_of_them() {
+        let mut inflow = Inflow::default();
+        let newest = WAITING_PARTS_MAX as u32;
+        assert!((1..=newest).all(|tick| inflow.wait(RoomTick(tick), Bytes::new()).is_ok()));
+        let refused = inflow.wait(RoomTick(5), Bytes::new()).unwrap_err();
+        assert!(refused.to_string().contains("parts that wait for a batch"), "{refused}");
+        assert_eq!(inflow.give_up(RoomTick(5)), RoomTick(newest));
+        assert!(inflow.waiting.is_empty() && inflow.lacks_parts());
+        assert_eq!(inflow.give_up(RoomTick(7)), RoomTick(newest), "also of those before");
+        assert_eq!(inflow.filled(RoomTick(newest - 1)), Some(RoomTick(newest)));
+        assert_eq!(inflow.filled(RoomTick(newest)), None);
+        assert!(!inflow.lacks_parts());
     }
 
     #[test]

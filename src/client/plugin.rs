@@ -18,6 +18,9 @@ pub enum ReplicaSystems {
 
 /// Keeps a replica of a room in the game's own world. Add it before the game's protocol.
 ///
+/// Observe [`EntityAdded`](crate::protocol::EntityAdded), [`ComponentChanged`](crate::protocol::ComponentChanged) and the like, which come when all of a message
+/// is in. Bevy's own observers and hooks, of [`Add`] for instance, run in the midst of it: [`Replica`] knows its room and its user then, and nothing else.
+///
 /// ```
 /// use bevy_app::prelude::*;
 /// use bevy_ecs::prelude::*;

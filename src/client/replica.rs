@@ -71,6 +71,14 @@ impl Default for Replica {
 }
 
 impl Replica {
+    /// Takes it out of its world, to be changed beside it. An empty one stands in for it that knows where and whose it is: Bevy's own observers and hooks,
+    /// which hear of each component at once, may ask for that.
+    pub(crate) fn take_out(world: &mut World) -> Self {
+        let here = &mut *world.resource_mut::<Self>();
+        let stand_in = Self { room: here.room, room_name: here.room_name.clone(), user: here.user, ..Self::default() };
+        std::mem::replace(here, stand_in)
+    }
+
     /// Takes note that all of the room's state as of a tick is here.
     pub(crate) fn completed(&mut self, tick: RoomTick) {
         (self.tick, self.complete, self.whole) = (tick, tick, true);

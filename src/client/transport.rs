@@ -15,6 +15,7 @@ use super::reconnect::{Broken, Remedy};
 use super::replica::Replica;
 use super::state::ConnectionState;
 use super::udp::{Credentials, LinkError, LinkStatus, UdpLink};
+use crate::net::{Dial, UdpDial};
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{LinkConditions, Protocol, Refusal};
 
@@ -33,8 +34,8 @@ const UNSENT_MAX: usize = 4_096;
 /// Fetches credentials for coming back, as from a game's back end: it is asked each frame until it has them, or knows why it has none.
 pub type Renew = Box<dyn FnMut() -> Poll<Result<Credentials, String>> + Send + Sync>;
 
-/// A [`UdpLink`] as a resource, and what it joins. Insert it to connect; [hang up](Self::hang_up) and remove it to leave; put another one in its
-/// place to go to another room.
+/// A [`UdpLink`] as a resource, and what it joins. Insert it to connect; remove it to leave; put another one in its place to go to another room. Either way
+/// the host is told at once.
 ///
 /// If the connection breaks while the client is in the room it comes back by itself, with what its replica still holds: see
 /// [`ConnectionState::Reconnecting`]. The first time nobody was in, and it says why not at once.
@@ -80,6 +81,8 @@ pub struct UdpTransport {
     gone: Option<SocketAddr>,
     /// How often it was sent on since it was in a room.
     moves: u32,
+    /// The host that has the room, to which credentials are still to be fetched.
+    toward: Option<SocketAddr>,
 }
 
 /// Whether no room is to be joined yet.
@@ -108,7 +111,16 @@ impl UdpTransport {
     /// # Errors
     /// If the system gives no socket, or the credentials are malformed.
     pub fn connect(credentials: &Credentials, room: &str, spectate: bool) -> Result<Self, LinkError> {
-        let link = UdpLink::connect(credentials, unix_time())?;
+        Self::connect_by(UdpDial, credentials, room, spectate)
+    }
+
+    /// [Connects](Self::connect) by a way of its own: by [`WebSocketDial`](crate::net::WebSocketDial) where a network lets no UDP through, or by
+    /// [`FallbackDial`](crate::net::FallbackDial) where that is not known. When it comes back, or goes on to another host, it is by the same way.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_by(dial: impl Dial + 'static, credentials: &Credentials, room: &str, spectate: bool) -> Result<Self, LinkError> {
+        let link = UdpLink::connect_by(dial, credentials, unix_time())?;
         Ok(Self {
             link,
             credentials: credentials.clone(),
@@ -126,6 +138,7 @@ impl UdpTransport {
             others: Vec::new(),
             gone: None,
             moves: 0,
+            toward: None,
         })
     }
 
@@ -135,7 +148,17 @@ impl UdpTransport {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn browse(credentials: &Credentials) -> Result<Self, LinkError> {
-        Ok(Self { browses: Browses::Soon, ..Self::connect(credentials, "", false)? })
+        Self::browse_by(UdpDial, credentials)
+    }
+
+    /// [Browses](Self::browse) by a way of its own.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn browse_by(dial: impl Dial + 'static, credentials: &Credentials) -> Result<Self, LinkError> {
+        let mut transport = Self::connect_by(dial, credentials, "", false)?;
+        transport.browses = Browses::Soon;
+        Ok(transport)
     }
 
     /// Joins a room, as a user or a spectator, after the host was [browsed](Self::browse). False if a room was joined before: to come into another one, connect
@@ -148,8 +171,8 @@ impl UdpTransport {
         can
     }
 
-    /// Says where credentials for coming back are from. Without it a client that came with a token tries that one again, which is of use only while
-    /// it is valid; one that came unauthenticated needs none.
+    /// Says where credentials are from for coming back, and for following the room to another host. Without it a client that came with a token tries that one
+    /// again, which is of use only while it is valid; one that came unauthenticated needs none. A token is best a way to all hosts that may have the room.
     pub fn renew_by(&mut self, renew: impl FnMut() -> Poll<Result<Credentials, String>> + Send + Sync + 'static) {
         self.renew = Some(Box::new(renew));
     }
@@ -196,16 +219,18 @@ impl UdpTransport {
 
     fn fresh_credentials(&mut self) -> Poll<Result<Credentials, String>> {
         if let Some(renew) = &mut self.renew {
-            return renew();
+            match renew() {
+                Poll::Ready(Ok(fresh)) => self.credentials = fresh,
+                without => return without,
+            }
         }
-        let mut credentials = self.credentials.clone();
-        // The hosts by turns: the one that was lost may have lost its rooms to another.
+        // Where the room is said to be; else the hosts by turns: the one that was lost may have lost its rooms to another.
         let hosts = self.hosts();
         let nth = self.broken.as_ref().map_or(0, Broken::tried) as usize;
-        if let Some(there) = hosts.get(nth % hosts.len().max(1)).and_then(|host| credentials.at(*host)) {
-            credentials = there;
-        }
-        if let Credentials::Unauthenticated { admission, .. } = &mut credentials {
+        let turn = hosts.get(nth % hosts.len().max(1)).copied();
+        let there = [self.toward.take(), turn].into_iter().flatten().find_map(|host| self.credentials.at(host));
+        let mut credentials = there.unwrap_or_else(|| self.credentials.clone());
+        if let (None, Credentials::Unauthenticated { admission, .. }) = (&self.renew, &mut credentials) {
             // To each connection its own number.
             admission.client_id = RandomState::new().hash_one(admission.client_id);
         }
@@ -233,6 +258,8 @@ impl UdpTransport {
         };
         connection.reconnecting(broken.tried());
         match broken.remedy(now, self.patience) {
+            // Where nobody listens it may still be knocking.
+            Remedy::Wait if self.link.status() == LinkStatus::Connecting => self.link.disconnect(),
             Remedy::Wait => {}
             Remedy::GiveUp => {
                 connection.lost(format!("{}; it was tried again {} times", broken.reason, broken.tried()));
@@ -243,7 +270,7 @@ impl UdpTransport {
         }
     }
 
-    /// Connects anew, over the same socket: who is known by its address stays known.
+    /// Connects anew, over the same socket where that can be: who is known by its address stays known.
     fn retry(&mut self, now: Duration) {
         let begun = match self.fresh_credentials() {
             Poll::Pending => return,
@@ -266,7 +293,12 @@ impl UdpTransport {
             return self.link.disconnect();
         }
         self.moves += 1;
-        let there = host.filter(|_| self.moves <= MOVES_MAX).and_then(|host| self.credentials.at(host));
+        let host = host.filter(|_| self.moves <= MOVES_MAX);
+        // What let it in was good for one connection, and may be long past its time.
+        if let Some(there) = host.filter(|_| self.came_in && self.renew.is_some() && !self.patience.is_zero()) {
+            return self.go_anew(now, there, connection);
+        }
+        let there = host.and_then(|host| self.credentials.at(host));
         // What can't be followed is left as it is: refused, and where the room is.
         let Some(there) = there else { return };
         self.link.disconnect();
@@ -286,6 +318,17 @@ impl UdpTransport {
             }
             Err(error) => connection.lost(error.to_string()),
         }
+    }
+
+    /// The same with credentials that are yet to be fetched.
+    fn go_anew(&mut self, now: Duration, there: SocketAddr, connection: &mut Connection) {
+        if !self.hosts().contains(&there) && self.others.len() < HOSTS_MAX {
+            self.others.push(there);
+        }
+        (self.toward, self.trying) = (Some(there), false);
+        let broken = self.broken.get_or_insert_with(|| Broken::new(now, "the room is at another host".to_owned()));
+        connection.reconnecting(broken.tried());
+        self.link.disconnect();
     }
 
     /// The link stands.
@@ -318,6 +361,15 @@ impl UdpTransport {
     }
 }
 
+/// Whose transport is removed, or gives way to another one, has left. A game that panics has not: its player's seat is kept, as where the process is gone.
+impl Drop for UdpTransport {
+    fn drop(&mut self) {
+        if self.is_up() && !std::thread::panicking() {
+            self.hang_up();
+        }
+    }
+}
+
 /// The time since the Unix epoch, which the transport's tokens go by. It never goes back and never stands still: where the system's clock is set back it
 /// goes on from where it was, and is ahead of that clock from then on.
 #[expect(clippy::disallowed_methods, reason = "the client's end of the network is where real time comes in")]
@@ -344,6 +396,7 @@ pub struct UdpPlugin;
 impl Plugin for UdpPlugin {
     fn build(&self, app: &mut App) {
         app.add_systems(PreUpdate, take_in.before(ReplicaSystems::Receive).run_if(resource_exists::<UdpTransport>));
+        app.add_systems(PreUpdate, let_go.before(ReplicaSystems::Receive).run_if(resource_removed::<UdpTransport>));
         app.add_systems(PreUpdate, go_on.after(ReplicaSystems::Receive).run_if(resource_exists::<UdpTransport>));
         app.add_systems(PostUpdate, give_out.run_if(resource_exists::<UdpTransport>));
     }
@@ -372,8 +425,24 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
         }
         LinkStatus::Connecting => {}
         LinkStatus::Connected => transport.stand(&mut connection, &protocol, &replica),
-        LinkStatus::Disconnected(reason) => transport.mend(now, reason, &mut connection),
+        LinkStatus::Disconnected(reason) => {
+            if !begun {
+                // A way that ends before it was looked at has been begun all the same.
+                connection.connecting();
+            }
+            transport.mend(now, reason, &mut connection);
+        }
     }
+}
+
+/// The transport was removed: nothing comes or goes any more.
+fn let_go(mut connection: ResMut<Connection>) {
+    if !connection.state().is_over() {
+        connection.leave();
+    }
+    connection.outgoing.clear();
+    connection.browsing.is_open = false;
+    connection.set_silence(Duration::ZERO);
 }
 
 /// Goes where the room is, before anybody sees that it is not here. Hangs up where nothing more can come of it: a host would go on sending.

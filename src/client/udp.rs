@@ -1,10 +1,11 @@
-//! The client's end of encrypted UDP. No clock inside: the time comes in.
+//! The client's end of encrypted UDP, or of whatever carries its datagrams. No clock inside: the time comes in.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Cursor;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use renetcode::{ClientAuthentication, ConnectToken, NetcodeClient, NetcodeError}
 use thiserror::Error;
 
 use super::probe::Probe;
-use crate::net::{DatagramSocket, LinkedSocket, is_passing};
+use crate::net::{DatagramSocket, Dial, LinkedSocket, UdpDial, is_passing};
 use crate::protocol::{
     Admission, AdmissionError, CHANNEL, CLIENT_MESSAGE_BYTES_MAX, CLIENT_RELIABLE_BYTES_MAX, EntityId, LinkConditions, PayloadFrom,
     PayloadGate, TIMEOUT_SECONDS, TRANSPORT_ID, connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
@@ -102,7 +103,7 @@ pub enum LinkStatus {
 #[non_exhaustive]
 pub enum LinkError {
     /// The system gives no socket.
-    #[error("no udp socket: {0}")]
+    #[error("no socket: {0}")]
     Socket(#[from] std::io::Error),
     /// The token is none.
     #[error("the connect token is malformed: {0}")]
@@ -118,9 +119,12 @@ pub enum LinkError {
     Full,
 }
 
-/// The client's end of encrypted UDP.
+/// The client's end of encrypted UDP, or of whatever else a [`Dial`] opens to carry its datagrams.
 pub struct UdpLink {
     socket: Box<dyn DatagramSocket>,
+    dial: Arc<dyn Dial>,
+    /// The simulated link before the host, and its seed.
+    conditions: Option<(LinkConditions, u64)>,
     netcode: NetcodeClient,
     renet: RenetClient,
     gate: PayloadGate,
@@ -149,14 +153,17 @@ impl UdpLink {
     /// # Errors
     /// If the system gives no socket, or the credentials are malformed.
     pub fn connect(credentials: &Credentials, now: Duration) -> Result<Self, LinkError> {
+        Self::connect_by(UdpDial, credentials, now)
+    }
+
+    /// Begins to connect by a way of its own: [`WebSocketDial`](crate::net::WebSocketDial), for instance.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_by(dial: impl Dial + 'static, credentials: &Credentials, now: Duration) -> Result<Self, LinkError> {
         let netcode = netcode_client(credentials, now)?;
-        let any: SocketAddr = match netcode.server_addr() {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = UdpSocket::bind(any)?;
-        socket.set_nonblocking(true)?;
-        Ok(Self { probe: Some(Probe::default()), ..Self::new(Box::new(socket), netcode, now) })
+        let socket = dial.dial(netcode.server_addr())?;
+        Ok(Self { probe: Some(Probe::default()), dial: Arc::new(dial), ..Self::new(socket, netcode, now) })
     }
 
     /// Begins to connect over a socket that was opened elsewhere.
@@ -171,6 +178,8 @@ impl UdpLink {
         let (renet, gate) = (RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
         Self {
             socket,
+            dial: Arc::new(UdpDial),
+            conditions: None,
             netcode,
             renet,
             gate,
@@ -184,15 +193,17 @@ impl UdpLink {
         }
     }
 
-    /// Begins to connect anew, over the same socket where the host's address allows it. What was on its way is lost.
+    /// Begins to connect anew, over the same socket where that reaches the host. What was on its way is lost.
     ///
     /// # Errors
     /// If the system gives no socket, or the credentials are malformed; the link is then as it was.
     pub fn restart(&mut self, credentials: &Credentials, now: Duration) -> Result<(), LinkError> {
         let netcode = netcode_client(credentials, now)?;
-        if netcode.server_addr().is_ipv4() != self.netcode.server_addr().is_ipv4() {
-            *self = Self::connect(credentials, now)?;
-            return Ok(());
+        if !self.socket.reaches(netcode.server_addr()) {
+            self.socket = self.dial.dial(netcode.server_addr())?;
+            if let Some((conditions, seed)) = self.conditions {
+                LinkedSocket::wrap(&mut self.socket, conditions, seed);
+            }
         }
         (self.netcode, self.renet, self.gate) = (netcode, RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
         self.packets.clear();
@@ -218,6 +229,7 @@ impl UdpLink {
 
     /// Puts a simulated link before the host, in both directions.
     pub fn set_link(&mut self, conditions: LinkConditions, seed: u64) {
+        self.conditions = Some((conditions, seed));
         LinkedSocket::wrap(&mut self.socket, conditions, seed);
     }
 
@@ -266,7 +278,8 @@ impl UdpLink {
             self.renet.set_connected();
             self.stood = true;
         }
-        if let (Some(probe), true) = (&mut self.probe, self.netcode.time_since_last_received_packet() > DOUBTS_AFTER) {
+        let doubts = self.socket.is_udp() && self.netcode.time_since_last_received_packet() > DOUBTS_AFTER;
+        if let (Some(probe), true) = (&mut self.probe, doubts) {
             self.unheard |= probe.ask(self.now, self.netcode.server_addr());
         }
         if !self.silent && self.netcode.disconnect_reason().is_none() && self.silence() > TIMEOUT {
@@ -335,6 +348,9 @@ impl UdpLink {
         }
         if let Some(reason) = self.renet.disconnect_reason() {
             return LinkStatus::Disconnected(reason.to_string());
+        }
+        if let Some(why) = self.socket.ended() {
+            return LinkStatus::Disconnected(why.to_owned());
         }
         if self.netcode.is_connected() { LinkStatus::Connected } else { LinkStatus::Connecting }
     }

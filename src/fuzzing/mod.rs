@@ -41,8 +41,8 @@ const fn door(name: &'static str, open: fn(&[u8]), (bytes_per_byte, bytes_beside
 /// All doors.
 pub const DOORS: [Door; 16] = [
     door("gate", wire::gate, (64, MIB), 8_192),
-    door("envelope", wire::envelope, (256, 2 * MIB), 8_192),
-    door("packet", wire::packet, (512, 2 * MIB), 1_201),
+    door("envelope", wire::envelope, (256, 4 * MIB), 8_192),
+    door("packet", wire::packet, (512, 4 * MIB), 1_201),
     door("batch", wire::batch, (4_096, 8 * MIB), 16_384),
     door("snapshot", wire::snapshot, (32_768, 8 * MIB), 16_384),
     door("replica", replica::replica, (4_096, 64 * MIB), 16_384),
@@ -51,7 +51,7 @@ pub const DOORS: [Door; 16] = [
     door("chunk", stored::chunk, (65_536, 2 * MIB), 4_096),
     door("tables", ledger::tables, (4_096, 16 * MIB), 16_384),
     door("sqlite", ledger::sqlite, (4_096, 16 * MIB), 512),
-    door("values", texts::values, (512, 2 * MIB), 4_096),
+    door("values", texts::values, (512, 4 * MIB), 4_096),
     door("json", texts::json, (1_024, 8 * MIB), 8_192),
     door("scene", texts::scene, (4_096, 32 * MIB), 8_192),
     door("config", crate::cli::config_door, (512, 2 * MIB), 16_384),

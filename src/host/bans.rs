@@ -41,14 +41,13 @@ impl Bans {
     /// Reads a file; there need be none yet. Whether it can be written is tried at once: nobody should find out by a ban that is gone.
     ///
     /// # Errors
-    /// If it can't be read, could not be written, or holds something else.
+    /// If it can't be read, could not be written, or holds something else, or more than there may be.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let bans: Vec<Ban> = match std::fs::read(path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| Error::new(ErrorKind::InvalidData, error))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        let by_player = match std::fs::read(path) {
+            Ok(text) => read(&text, BANS_MAX)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error),
         };
-        let by_player = bans.into_iter().take(BANS_MAX).map(|ban| (ban.player, ban)).collect();
         may_start_after(try_place(path))?;
         Ok(Self { by_player, file: Some(path.to_owned()) })
     }
@@ -69,7 +68,7 @@ impl Bans {
     /// If there are too many, or the file can't be written: then it counts until the process ends.
     pub(super) fn add(&mut self, ban: Ban, now: Duration) -> Result<(), Error> {
         self.by_player.retain(|_, ban| ban.until.is_none_or(|until| now.as_secs() < until));
-        if self.by_player.len() >= BANS_MAX {
+        if self.by_player.len() >= BANS_MAX && !self.by_player.contains_key(&ban.player) {
             return Err(Error::new(ErrorKind::QuotaExceeded, format!("{BANS_MAX} players are banned, as many as may be")));
         }
         self.by_player.insert(ban.player, ban);
@@ -96,6 +95,17 @@ impl Bans {
         std::fs::write(&beside, text)?;
         std::fs::rename(&beside, path)
     }
+}
+
+/// What a file says. One with more than `most` is refused: of those that were left out nobody would hear, and the next ban would write them away.
+fn read(text: &[u8], most: usize) -> Result<BTreeMap<EntityId, Ban>, Error> {
+    let bans: Vec<Ban> = serde_json::from_slice(text).map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
+    let by_player: BTreeMap<EntityId, Ban> = bans.into_iter().map(|ban| (ban.player, ban)).collect();
+    if by_player.len() > most {
+        let why = format!("it has bans of {} players, and {most} may be banned", by_player.len());
+        return Err(Error::new(ErrorKind::InvalidData, why));
+    }
+    Ok(by_player)
 }
 
 /// Where a file is written before it takes its place.
@@ -169,6 +179,32 @@ mod tests {
         assert!(Bans::open(&path).unwrap().of(ann, now).is_some());
         assert_eq!((std::fs::read_to_string(&path).unwrap(), names()), (text, vec!["bans.new".into()]));
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    fn ban(number: usize) -> Ban {
+        Ban { player: EntityId::named(&format!("player{number}")), why: "cheats".to_owned(), until: None }
+    }
+
+    #[test]
+    fn a_file_with_more_bans_than_may_be_is_refused_and_not_cut_short() {
+        let text = serde_json::to_vec(&(0..4).map(ban).collect::<Vec<_>>()).unwrap();
+        assert_eq!(read(&text, 4).unwrap().len(), 4);
+        let error = read(&text, 3).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert_eq!(error.to_string(), "it has bans of 4 players, and 3 may be banned");
+        let twice = serde_json::to_vec(&[ban(0), ban(1), ban(0)]).unwrap();
+        assert_eq!(read(&twice, 2).unwrap().len(), 2, "who is named twice is banned once");
+    }
+
+    #[test]
+    fn where_as_many_are_banned_as_may_be_a_ban_can_still_be_changed() {
+        let now = Duration::from_secs(1_000);
+        let mut bans = Bans { by_player: (0..BANS_MAX).map(ban).map(|ban| (ban.player, ban)).collect(), file: None };
+        assert_eq!(bans.add(ban(BANS_MAX), now).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+        bans.add(Ban { until: Some(1_010), ..ban(7) }, now).unwrap();
+        assert_eq!(bans.of(ban(7).player, now).and_then(|ban| ban.until), Some(1_010));
+        // What is over makes place.
+        bans.add(ban(BANS_MAX), Duration::from_secs(1_010)).unwrap();
     }
 
     #[test]

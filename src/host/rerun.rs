@@ -296,12 +296,20 @@ pub struct FromFacts {
 /// Applies the facts of a room up to a tick to a room in which nothing else happens, and tells which components come out right.
 ///
 /// # Errors
-/// If what is stored can't be read, or the room can't be built.
+/// If what is stored can't be read, the room can't be built, or its first facts are not kept: of a fork they are another room's.
 pub fn rebuild_from_facts(archive: &mut Archive, blueprint: &Blueprint, name: &str, to: RoomTick) -> Result<FromFacts, KeepError> {
     let header = archive.room(name)?.header;
+    let last = archive.head(name)?.map_or(0, |head| head.seq.0);
+    let facts = archive.facts(name, FactSeq(1), usize::MAX)?;
+    // Where there is none any more, all were deleted up to the last.
+    let first = facts.first().map_or(last + 1, |fact| fact.seq.0);
+    if header.forked_from.is_some() || first != 1 {
+        let detail = "its first facts are not kept here: nothing can be told from the others alone".to_owned();
+        return Err(StoreError::Unfit { place: format!("room {name:?}"), detail }.into());
+    }
     let mut room = blueprint.room_of_facts(options_of(&header))?;
     let mut count = 0;
-    for fact in archive.facts(name, FactSeq(1), usize::MAX)?.into_iter().take_while(|fact| fact.tick <= to) {
+    for fact in facts.into_iter().take_while(|fact| fact.tick <= to) {
         count += u64::from(room.apply_fact(&fact.kind, fact.tick, fact.author, &fact.json()).map_err(RoomError::from)?);
     }
     let protocol = blueprint.protocol();

@@ -22,6 +22,12 @@ const NAP_MAX: Duration = Duration::from_millis(50);
 /// How much longer than until the next room is due those threads wait of which none is needed: one waits for the room. They would all wake up for it.
 const ASIDE: Duration = Duration::from_millis(1);
 
+/// How late Windows may wake who waits for a condition until a time: at the next step of its clock. Who sleeps it wakes within a millisecond.
+const CLOCK_STEP: Duration = Duration::from_millis(16);
+
+/// How long is slept at once where that matters: a stop, and a room that is due sooner, are seen in between.
+const DOZE: Duration = Duration::from_millis(2);
+
 /// A room, and when it is due. The one that waits longest comes first.
 struct Due(Duration, u64, Box<Task>);
 
@@ -199,7 +205,17 @@ fn next(shared: &Shared, queue: &Queue) -> Option<Due> {
         }
         awaits |= !waiting.is_awaited;
         waiting.is_awaited = true;
-        let (condition, wait) = if awaits { (&queue.sooner, left) } else { (&queue.more, left + ASIDE) };
+        let (condition, mut wait) = if awaits { (&queue.sooner, left) } else { (&queue.more, left + ASIDE) };
+        if cfg!(windows) && awaits {
+            if left < 2 * CLOCK_STEP {
+                drop(waiting);
+                std::thread::sleep(left.min(DOZE));
+                waiting = queue.waiting();
+                continue;
+            }
+            // It is back in time to sleep the rest.
+            wait -= CLOCK_STEP;
+        }
         let waited = condition.wait_timeout(waiting, wait.min(NAP_MAX));
         waiting = waited.map_or_else(|error| error.into_inner().0, |(waiting, _)| waiting);
     }

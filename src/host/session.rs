@@ -11,7 +11,7 @@ use crate::room::{ToldReferences, ViewerId};
 /// How long after it connects somebody who knows where to asks for a room at most.
 const DOORWAY_MAX: Duration = Duration::from_secs(1);
 
-/// A connection, as the gateway numbers it. Never used again in one process.
+/// A connection, as its token numbers it, or a client that needs none. No two that stand have the same, and a thread of the gateway lets in by a token once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 

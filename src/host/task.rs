@@ -80,6 +80,16 @@ pub(super) enum Mail {
     HandOver,
 }
 
+impl Mail {
+    /// True if it is of use only to a room that knows of a connection.
+    fn is_about(&self, connection: ConnectionId) -> bool {
+        match self {
+            Self::Connected(who, ..) | Self::Message(who, _) | Self::TurnAway(who, _) => *who == connection,
+            _ => false,
+        }
+    }
+}
+
 /// What a room tells the host.
 #[derive(Debug)]
 pub(super) enum TaskNews {
@@ -165,6 +175,17 @@ impl Berth {
             mail.letters.push(Mail::Message(connection, message));
         }
         fits
+    }
+
+    /// Passes on that somebody is gone. Of who came since the room last took anything in it hears nothing at all: the mail of one that does not return
+    /// from its game's code must not grow with those who come and go.
+    pub(super) fn part(&self, connection: ConnectionId, reason: LeaveReason) {
+        let mut mail = lock(&self.mail);
+        let came = mail.letters.iter().rposition(|letter| matches!(letter, Mail::Connected(who, ..) if *who == connection));
+        let Some(came) = came else { return mail.letters.push(Mail::Disconnected(connection, reason)) };
+        let since = mail.letters.split_off(came);
+        mail.letters.extend(since.into_iter().filter(|letter| !letter.is_about(connection)));
+        mail.bytes.remove(&connection);
     }
 
     pub(super) fn status(&self) -> RoomStatus {
@@ -512,7 +533,7 @@ impl Task {
         (status.tick, status.members, status.away) = (tick, members, away);
         (status.counters, status.is_paused, status.speed) = (self.lobby.counters(), self.paused, self.speed);
         status.empty_for = self.empty_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        status.durable = self.kept.as_ref().and_then(KeptRoom::durable);
+        status.durable = self.kept.as_ref().map(|kept| kept.durable().unwrap_or_default());
         (status.traffic, status.past_watchers) = (self.traffic, self.lobby.past_watchers());
         status.ways = ways.unwrap_or(status.ways);
     }
@@ -574,5 +595,40 @@ mod tests {
         assert!(berth.deliver(ConnectionId(2), message.clone()));
         assert_eq!(waiting.letters.len(), fitted + 2);
         assert_eq!(fits(&berth), fitted, "it took all in");
+    }
+
+    #[test]
+    fn a_room_that_takes_nothing_in_hears_nothing_of_who_came_and_went_meanwhile() {
+        let (berth, message) = (Berth::new("main"), Bytes::from(vec![7; 1_000]));
+        let come = |number: u64| {
+            let visitor = Visitor { player: EntityId::named("ann"), name: "ann".to_owned(), room: None };
+            berth.send(Mail::Connected(ConnectionId(number), visitor, 0, None));
+            assert!(berth.deliver(ConnectionId(number), message.clone()));
+        };
+        let part = |number: u64| berth.part(ConnectionId(number), LeaveReason::Left);
+        let waiting = || {
+            let mail = lock(&berth.mail);
+            (mail.letters.len(), mail.bytes.len())
+        };
+        come(1);
+        drop(std::mem::take(&mut *lock(&berth.mail)));
+        // The room knows of the first alone.
+        come(2);
+        berth.send(Mail::Pause(true));
+        for number in 10..1_000 {
+            come(number);
+            berth.send(Mail::TurnAway(ConnectionId(number), Refusal::HostFull));
+            part(number);
+        }
+        assert_eq!(waiting(), (3, 1), "the second, and an order");
+        part(1);
+        assert_eq!(waiting(), (4, 1));
+        // The same number once more.
+        come(1);
+        part(1);
+        part(2);
+        let mail = std::mem::take(&mut *lock(&berth.mail));
+        assert!(matches!(mail.letters[..], [Mail::Pause(true), Mail::Disconnected(ConnectionId(1), LeaveReason::Left)]));
+        assert!(mail.bytes.is_empty());
     }
 }

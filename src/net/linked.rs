@@ -184,6 +184,22 @@ impl DatagramSocket for LinkedSocket {
         lanes.chain(self.socket.next_due()).min()
     }
 
+    fn reaches(&self, host: SocketAddr) -> bool {
+        self.socket.reaches(host)
+    }
+
+    fn ended(&self) -> Option<&str> {
+        self.socket.ended()
+    }
+
+    fn next_lost(&mut self) -> Option<SocketAddr> {
+        self.socket.next_lost()
+    }
+
+    fn is_udp(&self) -> bool {
+        self.socket.is_udp()
+    }
+
     #[cfg(unix)]
     fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
         self.socket.raw_fd()

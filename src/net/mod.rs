@@ -1,15 +1,21 @@
-//! Sockets for datagrams: the system's, one with a simulated link before it, and a network in memory.
+//! Sockets for datagrams: the system's, one with a simulated link before it, a network in memory, and connections of other kinds that carry them.
 //!
 //! No clock inside: the time comes in, by [`DatagramSocket::advance`].
 //!
 //! May use: protocol, for the link.
 
+#[cfg(feature = "client")]
+mod dial;
 mod linked;
 mod memory;
 #[cfg(feature = "host")]
 mod segmented;
 mod socket;
+#[cfg(feature = "websocket")]
+mod websocket;
 
+#[cfg(feature = "client")]
+pub use self::dial::{Dial, FallbackDial, UdpDial};
 pub use self::linked::{LANES_MAX, LinkedSocket};
 pub use self::memory::{MemoryNetwork, MemorySocket};
 #[cfg(feature = "host")]
@@ -18,3 +24,7 @@ pub use self::socket::DatagramSocket;
 pub(crate) use self::socket::is_passing;
 #[cfg(feature = "client")]
 pub(crate) use self::socket::is_refused;
+#[cfg(all(feature = "websocket", feature = "client"))]
+pub use self::websocket::WebSocketDial;
+#[cfg(all(feature = "websocket", feature = "host"))]
+pub use self::websocket::{Crowd, WebSocketListener};

@@ -49,6 +49,26 @@ pub trait DatagramSocket: Debug + Send + Sync {
         None
     }
 
+    /// True if what it sends can reach an address. One that is a way to a single host is of use for no other.
+    fn reaches(&self, _host: SocketAddr) -> bool {
+        true
+    }
+
+    /// Why nothing will come or go by it any more, if it is known to have ended.
+    fn ended(&self) -> Option<&str> {
+        None
+    }
+
+    /// The next address from which nothing will come any more, where that is known: told once of each.
+    fn next_lost(&mut self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// True if it sends by UDP: the system of an address at which nobody listens says so.
+    fn is_udp(&self) -> bool {
+        false
+    }
+
     /// What the system knows it by, to be waited for; `None` if it is no socket of the system.
     #[cfg(unix)]
     fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
@@ -82,6 +102,14 @@ impl DatagramSocket for UdpSocket {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.local_addr()
+    }
+
+    fn reaches(&self, host: SocketAddr) -> bool {
+        self.local_addr().is_ok_and(|own| own.is_ipv4() == host.is_ipv4())
+    }
+
+    fn is_udp(&self) -> bool {
+        true
     }
 
     #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! How values become bytes. The only file that names bincode, so that it can be replaced.
 //!
-//! Values are bincode 2 with variable-length integers, behind a size limit; the frame around them uses the
+//! Values are bincode 2 with variable-length integers, of so many bytes at most; the frame around them uses the
 //! variable-length integer of SQLite 4 (<https://sqlite.org/src4/doc/trunk/www/varint.wiki>), which holds 0 to 240 in one byte.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
@@ -11,7 +11,11 @@ use thiserror::Error;
 
 use super::limits::VALUE_BYTES_MAX;
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<VALUE_BYTES_MAX>> = bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
+/// How much a value may claim while it is read. Of an integer bincode counts the bytes that it takes in memory, which are 16 for one on the wire at most:
+/// what has been written can be read, and only a text that says to be longer than all its bytes is stopped by this.
+const CLAIMS_MAX: usize = VALUE_BYTES_MAX * 16;
+
+const CONFIG: Configuration<LittleEndian, Varint, Limit<CLAIMS_MAX>> = bincode::config::standard().with_limit::<CLAIMS_MAX>();
 
 /// What is wrong with some bytes, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -180,7 +184,8 @@ pub fn write_varint(value: u64, out: &mut Vec<u8>) {
     }
 }
 
-/// A cursor over bytes that somebody else wrote. It never reads past the end and never allocates on the word of the input.
+/// A cursor over bytes that somebody else wrote. It never reads past the end and never allocates on the word of the input, but for the values of
+/// games: a text in one may say that it has 1 MiB, and serde lays aside as much for a list, before the bytes are found missing.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     input: &'a [u8],
@@ -278,10 +283,11 @@ impl<'a> Reader<'a> {
     /// Takes a value that `encode_into` wrote.
     ///
     /// # Errors
-    /// If it is malformed or the input ends within it.
+    /// If it is malformed, larger than a value may be, or the input ends within it.
     #[inline]
     pub fn value<T: DeserializeOwned>(&mut self) -> Result<T, CodecError> {
-        match bincode::serde::decode_from_slice(self.rest(), CONFIG) {
+        let rest = self.rest();
+        match bincode::serde::decode_from_slice(rest.get(..VALUE_BYTES_MAX).unwrap_or(rest), CONFIG) {
             Ok((value, used)) => {
                 self.at += used;
                 Ok(value)
@@ -336,6 +342,22 @@ mod tests {
             write_varint(value, &mut out);
             assert_eq!(out.len(), size, "{value}");
         }
+    }
+
+    #[test]
+    fn what_can_be_written_can_be_read_and_nothing_larger() {
+        // The count takes three bytes, each number one on the wire and sixteen in memory.
+        let most = VALUE_BYTES_MAX - 3;
+        let mut out = Vec::new();
+        encode_into(&vec![1_u128; most], &mut out).unwrap();
+        assert_eq!(out.len(), VALUE_BYTES_MAX);
+        assert_eq!(decode_exact::<Vec<u128>>(&out).map(|numbers| numbers.len()), Ok(most));
+        let mut all = Vec::new();
+        assert!(encode_all([vec![1_u128; most], vec![1_u128; most + 1]].iter(), &mut all).is_err());
+        let [low, high] = (most as u16 + 1).to_le_bytes();
+        let too_large = [&[251, low, high][..], &vec![1; most + 1]].concat();
+        assert!(matches!(decode_exact::<Vec<u128>>(&too_large), Err(CodecError::Value { at: 0, .. })));
+        assert!(decode_exact::<Vec<u8>>(&too_large).is_err());
     }
 
     #[test]

@@ -142,11 +142,11 @@ mod tests {
     #[test]
     fn what_encodes_and_can_not_be_read_again_is_malformed() {
         let ones = |count: usize| format!("[{}]", vec!["1"; count].join(","));
-        assert_eq!(refusal("many", &ones(4)), None);
+        assert_eq!(refusal("many", &ones(8_191)), None, "the longest text of small numbers");
         assert_eq!(refusal("sparing", r#"{"note": 3, "by": 1}"#), None);
-        for (name, text) in [("many", ones(8_191)), ("sparing", r#"{"by": 1}"#.to_owned()), ("sparing", r#"{"by": 0}"#.to_owned())] {
-            let Rejection { code, detail } = refusal(name, &text).unwrap();
-            assert!(code == "malformed" && detail.starts_with(&format!("{name}: it could not be read again: ")), "{code}: {detail}");
+        for text in [r#"{"by": 1}"#, r#"{"by": 0}"#] {
+            let Rejection { code, detail } = refusal("sparing", text).unwrap();
+            assert!(code == "malformed" && detail.starts_with("sparing: it could not be read again: "), "{code}: {detail}");
         }
     }
 

@@ -1,10 +1,12 @@
 //! What a protocol consists of, as a hash and as a list, so that two that differ can be told apart by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
+use bevy_ecs::entity::Entity;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_reflection::{ContainerFormat, Format, Registry, Samples, Tracer, TracerConfig, VariantFormat};
 use twox_hash::XxHash3_64;
 
@@ -113,17 +115,141 @@ pub(crate) struct Shape {
 
 /// The shape of a type. A type that serde can't be traced through (it checks its input) is described by its name alone.
 pub(crate) fn shape_of<T: DeserializeOwned>() -> Shape {
-    let mut tracer = Tracer::new(TracerConfig::default().is_human_readable(false));
+    shape_from::<T>(traced::<T>())
+}
+
+/// The shape of a fact of the library's own, with the first variant alone of an enum within it. It stood so in the fingerprint of every game before
+/// [`shape_of`] saw the others, and what is stored is read by its fingerprint. What these facts consist of changes with the version of the wire.
+pub(crate) fn shape_at_first_sight<T: DeserializeOwned>() -> Shape {
+    let mut tracer = Tracer::new(config());
+    let format = tracer.trace_type::<T>(&Samples::new()).map(|(format, _)| format);
+    shape_from::<T>(format.map(|format| (format, tracer.registry_unchecked())))
+}
+
+fn shape_from<T>(traced: serde_reflection::Result<(Format, Registry)>) -> Shape {
     let name = short_type_name::<T>();
-    match tracer.trace_type::<T>(&Samples::new()) {
-        Ok((format, _)) => {
-            let types = tracer.registry_unchecked();
+    match traced {
+        Ok((format, types)) => {
             let lists = |format: &Format| has_endless_list(format, &types);
             let endless = lists(&format) || types.values().any(|container| formats_in(container).iter().any(lists));
             Shape { text: format!("{name} {format:?} {types:?}"), endless }
         }
         Err(_) => Shape { text: name.to_owned(), endless: false },
     }
+}
+
+/// An entity can't be read from zero, so that is not what the tracer gives for a number of its size.
+fn config() -> TracerConfig {
+    TracerConfig::default().is_human_readable(false).default_u64_value(Entity::PLACEHOLDER.to_bits())
+}
+
+/// The variants of an enum that a pass goes by, by the enum's name: of that one it sees the variant behind them, of any other the first.
+type Passed = BTreeMap<String, Vec<String>>;
+
+/// An enum of which only the first variant has been seen.
+struct Opened {
+    name: String,
+    variants: u32,
+    /// The way on which it was met.
+    passed: Passed,
+}
+
+/// How many passes a type is worth. One with more variants in it is described as far as they reached.
+const PASSES_MAX: u32 = 1_024;
+
+/// The tracer gives variants that it has met by name numbers from the end; none has so many that they come down to here.
+const PROVISIONAL: u32 = 1 << 31;
+
+/// Where the variants stand that the tracer is told to have met, out of the way of both ends.
+const MET: u32 = 1 << 30;
+
+/// All that a type consists of: each variant of each enum that can be met in it.
+///
+/// The tracer follows one variant of each enum, and goes into an option or a list only the first time. So each pass begins with a new one, which is told
+/// which variants to go by. Each enum is gone through once, on the way on which it was first met, so there are as many passes as there are variants.
+fn traced<T: DeserializeOwned>() -> serde_reflection::Result<(Format, Registry)> {
+    let (format, found) = pass::<T>(&Passed::new());
+    let format = format?;
+    let (mut types, mut opened, mut passes) = (Registry::new(), Vec::new(), 0);
+    take_found(found, &Passed::new(), &mut types, &mut opened);
+    while let Some(Opened { name, variants, mut passed }) = opened.pop() {
+        for at in 1..variants {
+            let Some(ContainerFormat::Enum(known)) = types.get(&name) else { break };
+            let Some(last) = known.get(&(at - 1)).map(|variant| variant.name.clone()) else { break };
+            passed.entry(name.clone()).or_default().push(last);
+            if passes == PASSES_MAX {
+                return Ok((format, types));
+            }
+            passes += 1;
+            // A variant that checks its input is known as far as it let itself be traced; the others are not the worse for it.
+            let (_, found) = pass::<T>(&passed);
+            take_found(found, &passed, &mut types, &mut opened);
+        }
+    }
+    Ok((format, types))
+}
+
+/// Goes through a type once. What it met on the way is there also where it came to no end.
+fn pass<T: DeserializeOwned>(passed: &Passed) -> (serde_reflection::Result<Format>, Registry) {
+    let (mut tracer, mut samples) = (Tracer::new(config()), Samples::new());
+    for (name, variants) in passed {
+        for (place, variant) in (MET..).zip(variants) {
+            let met = Met { name: lasting(name), place, variant: lasting(variant) };
+            if let Err(error) = tracer.trace_value(&mut samples, &met) {
+                return (Err(error), tracer.registry_unchecked());
+            }
+        }
+    }
+    let format = tracer.trace_type_once::<T>(&samples).map(|(format, _)| format);
+    (format, tracer.registry_unchecked())
+}
+
+/// Adds what a pass found to what is known. Of enums that were not known yet the further variants are to be seen.
+fn take_found(found: Registry, passed: &Passed, types: &mut Registry, opened: &mut Vec<Opened>) {
+    for (name, container) in found {
+        match container {
+            ContainerFormat::Enum(variants) => {
+                let at = passed.get(&name).map_or(0, |passed| passed.len() as u32);
+                let Some((number, variant)) = variants.into_iter().find(|(number, _)| *number >= PROVISIONAL) else { continue };
+                let known = types.entry(name.clone()).or_insert_with(|| {
+                    // The first of them has the lowest number, the last one the highest there is.
+                    opened.push(Opened { name, variants: (u32::MAX - number).saturating_add(1), passed: passed.clone() });
+                    ContainerFormat::Enum(BTreeMap::new())
+                });
+                if let ContainerFormat::Enum(known) = known {
+                    known.entry(at).or_insert(variant);
+                }
+            }
+            other => {
+                types.entry(name).or_insert(other);
+            }
+        }
+    }
+}
+
+/// A variant that the tracer shall take for met: it goes by what it has seen a value of.
+struct Met {
+    name: &'static str,
+    place: u32,
+    variant: &'static str,
+}
+
+impl Serialize for Met {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit_variant(self.name, self.place, self.variant)
+    }
+}
+
+/// A name as serde wants it. They are those of the program's own enums and variants, each kept once, however many protocols are built.
+fn lasting(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name).copied() {
+        return known;
+    }
+    let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
+    names.insert(name);
+    name
 }
 
 /// What a variant consists of, as far as it is known.
@@ -242,6 +368,63 @@ mod tests {
         assert!(shape_of::<Which>().endless);
         assert!(!shape_of::<Fine>().endless);
         assert!(!shape_of::<(Vec<(u8, ())>, String, [(); 4], BTreeMap<(), u8>)>().endless);
+        assert!(shape_of::<hidden::Holder>().endless);
+    }
+
+    /// A type behind the last variant of an enum, which is in a list behind the last variant of another one.
+    macro_rules! behind_variants {
+        ($module:ident, $deep:ty) => {
+            #[expect(dead_code, reason = "only its shape matters")]
+            mod $module {
+                #[derive(serde::Deserialize)]
+                pub(super) enum Inner {
+                    Nothing,
+                    Checked(std::num::NonZeroU8),
+                    Deep { deep: $deep },
+                }
+                #[derive(serde::Deserialize)]
+                pub(super) enum Outer {
+                    Plain,
+                    Again(Box<Outer>),
+                    Inner(Vec<Option<Inner>>),
+                }
+                #[derive(serde::Deserialize)]
+                pub(super) struct Holder {
+                    pub(super) kept: Option<Outer>,
+                    pub(super) named: std::collections::BTreeMap<String, Outer>,
+                }
+            }
+        };
+    }
+    behind_variants!(bytes, u8);
+    behind_variants!(words, u16);
+    behind_variants!(hidden, Vec<()>);
+
+    #[test]
+    fn every_variant_of_every_enum_is_part_of_the_shape() {
+        let shape = shape_of::<bytes::Holder>().text;
+        assert_ne!(shape, shape_of::<words::Holder>().text);
+        assert_ne!(shape_of::<bytes::Outer>().text, shape_of::<words::Outer>().text);
+        for variant in [r#"0: Named { name: "Nothing""#, r#"1: Named { name: "Checked""#, r#"2: Named { name: "Deep""#] {
+            assert!(shape.contains(variant), "{variant} is not in {shape}");
+        }
+        assert!(shape.contains(r#"2: Named { name: "Inner", value: NewType(Seq(Option(TypeName("Inner"))))"#), "{shape}");
+        assert_eq!(shape, shape_of::<bytes::Holder>().text, "it is the same each time");
+        assert!(!shape.contains("42949672"), "the tracer's own numbers are not in {shape}");
+    }
+
+    #[test]
+    fn what_has_no_enum_within_it_is_described_as_at_first_sight() {
+        assert_eq!(shape_of::<One>().text, shape_at_first_sight::<One>().text);
+        assert_eq!(shape_of::<Which>().text, shape_at_first_sight::<Which>().text);
+        assert_eq!(shape_of::<Skipped>().text, shape_at_first_sight::<Skipped>().text);
+    }
+
+    #[test]
+    fn entities_within_a_type_are_traced_as_numbers() {
+        type Links = (Entity, Option<Entity>, Vec<Entity>, BTreeMap<Entity, Vec<Entity>>);
+        let shape = shape_of::<Links>().text;
+        assert!(shape.contains("U64, Option(U64), Seq(U64), Map { key: U64, value: Seq(U64) }"), "{shape}");
     }
 
     #[test]

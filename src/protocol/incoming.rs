@@ -100,10 +100,37 @@ pub struct Change {
     pub entity: String,
     /// The component's wire name.
     pub component: String,
-    /// The value before; nothing if the entity did not have it, or did not exist.
+    /// The value before; nothing if the entity did not have it, or did not exist. In JSON `{"$value": null}` is a value, `null` is nothing.
+    #[serde(default, with = "maybe_null")]
     pub before: Option<Value>,
-    /// The value after; nothing if the entity no longer has it, or no longer exists.
+    /// The value after; nothing if the entity no longer has it, or no longer exists. In JSON likewise.
+    #[serde(default, with = "maybe_null")]
     pub after: Option<Value>,
+}
+
+/// A value that may be null, as the values of components without fields are, or none at all.
+mod maybe_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::{Value, json};
+
+    /// What stands around a value that would otherwise be taken for another one.
+    const AROUND: &str = "$value";
+
+    fn within(value: &Value) -> Option<&Value> {
+        value.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.get(AROUND))
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) if value.is_null() || within(value).is_some() => json!({ AROUND: value }).serialize(serializer),
+            other => other.serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+        let value = Option::<Value>::deserialize(deserializer)?;
+        Ok(value.map(|value| within(&value).cloned().unwrap_or(value)))
+    }
 }
 
 /// What became of a command, a join, or another thing that a room can refuse.
@@ -249,5 +276,37 @@ fn read_reason(input: &mut Reader<'_>) -> Result<LeaveReason, CodecError> {
         1 => Ok(LeaveReason::Timeout),
         2 => Ok(LeaveReason::Kicked),
         reason => Err(CodecError::Unknown { what: "reason", value: u64::from(reason), at }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn change(before: Option<Value>, after: Option<Value>) -> Change {
+        Change { entity: "door".to_owned(), component: "marked".to_owned(), before, after }
+    }
+
+    #[test]
+    fn an_undoing_is_read_as_it_was_recorded_whatever_the_values_are() {
+        let values = [None, Some(Value::Null), Some(json!(7)), Some(json!({ "$value": null })), Some(json!({ "$value": 1, "b": 2 }))];
+        let changes: Vec<Change> = values.iter().map(|value| change(value.clone(), value.clone())).collect();
+        let taken = Taken { incoming: Incoming::Revert { seq: FactSeq(3), changes }, verdict: Some(Verdict::Accepted) };
+        let mut out = Vec::new();
+        taken.write(&mut out);
+        let mut reader = Reader::new(&out);
+        assert_eq!(Taken::read(&mut reader), Ok(taken));
+        assert_eq!(reader.finish(), Ok(()));
+    }
+
+    #[test]
+    fn a_change_of_a_component_without_fields_tells_a_value_from_none() {
+        let came = json!({ "entity": "door", "component": "marked", "before": null, "after": { "$value": null } });
+        assert_eq!(serde_json::to_value(change(None, Some(Value::Null))).unwrap(), came);
+        // What was recorded before, with what may be missing.
+        let old = json!({ "entity": "door", "component": "marked", "after": "Open" });
+        assert_eq!(serde_json::from_value::<Change>(old).unwrap(), change(None, Some("Open".into())));
     }
 }

@@ -263,6 +263,17 @@ impl<T: Quantity> StepLog<T> {
     }
 }
 
+/// What an error names if the component is not there of which a step is.
+const NOTHING_TO_STEP: &str = "component to step";
+
+impl CodecError {
+    /// True if a step was read to its end, and the component is not there of which it is.
+    #[cfg(feature = "client")]
+    pub(crate) fn is_nothing_to_step(&self) -> bool {
+        matches!(self, Self::Unknown { what: NOTHING_TO_STEP, .. })
+    }
+}
+
 /// What a column needs to know of a [`Quantity`], with its amount's type erased.
 pub(crate) struct QuantityHooks<T: Send + Sync + 'static> {
     /// The steps that led to exactly this value of an entity.
@@ -300,7 +311,7 @@ impl<T: Quantity> QuantityHooks<T> {
             apply: |world, entity, kind, reader| {
                 let at = reader.at();
                 let step = Step::<T::Amount>::decode(kind, reader)?;
-                let missing = CodecError::Unknown { what: "component to step", value: 0, at };
+                let missing = CodecError::Unknown { what: NOTHING_TO_STEP, value: 0, at };
                 let mut value = world.get_mut::<T>(entity).ok_or(missing)?;
                 let old = value.clone();
                 let amount = step.after(value.amount());

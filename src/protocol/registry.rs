@@ -10,10 +10,11 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::relationship::Relationship;
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::built_in::is_built_in;
 use super::codec::CodecError;
 use super::column::{Column, SyncComponent, TypedColumn, write_by_insert, write_in_place};
 use super::evolve::Evolution;
-use super::fingerprint::{Description, Fingerprint, Shape, shape_of};
+use super::fingerprint::{Description, Fingerprint, Shape, shape_at_first_sight, shape_of};
 use super::ids::{EntityId, NetId};
 use super::limits::{KINDS_MAX, NAME_BYTES_MAX};
 use super::payload::{CommandKind, FactKind};
@@ -383,8 +384,8 @@ impl ProtocolAppExt for App {
 
     fn sync_mapped<T: SyncComponent + Clone + Component<Mutability = Mutable>>(&mut self, name: &str) -> Synced<'_, T> {
         self.init_resource::<Protocol>();
-        self.world_mut().resource_mut::<Protocol>().take_shape("component", name, shape_of::<T>());
-        let shape = format!("mapped:{}", short_type_name::<T>());
+        let shape = self.world_mut().resource_mut::<Protocol>().take_shape("component", name, shape_of::<T>());
+        let shape = format!("mapped:{shape}");
         let index = add_column::<T, _>(self, name, ByMapping, write_in_place::<T>, shape);
         Synced { app: self, index, component: PhantomData }
     }
@@ -420,7 +421,8 @@ fn add_fact<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(app
     let mut protocol = app.world_mut().resource_mut::<Protocol>();
     let count = protocol.facts.len();
     protocol.claim("fact", name, count);
-    let shape = protocol.take_shape("fact", name, shape_of::<F>());
+    let shape = if is_built_in(TypeId::of::<F>()) { shape_at_first_sight::<F>() } else { shape_of::<F>() };
+    let shape = protocol.take_shape("fact", name, shape);
     protocol.facts.push(FactKind::new::<F>(name, shape, stateful));
 }
 
@@ -472,6 +474,43 @@ mod tests {
         let [command, fact, component] = endless.errors() else { panic!("{:?}", endless.errors()) };
         assert!(command.starts_with("command \"many\": a list in it has items that take no bytes"), "{command}");
         assert!(fact.starts_with("fact \"told\"") && component.starts_with("component \"marks\""), "{fact} {component}");
+    }
+
+    /// A component that refers to an entity, with something beside it.
+    macro_rules! pointing {
+        ($module:ident, $beside:ty) => {
+            mod $module {
+                use super::*;
+
+                #[derive(Component, Clone, Serialize, Deserialize)]
+                pub(super) struct Pointing {
+                    #[entities]
+                    at: Entity,
+                    beside: $beside,
+                }
+            }
+        };
+    }
+    pointing!(near, u8);
+    pointing!(far, u16);
+    pointing!(endless, Vec<()>);
+
+    #[test]
+    fn the_fields_of_a_mapped_component_are_part_of_the_fingerprint() {
+        let near = protocol(|app| {
+            let _ = app.sync_mapped::<near::Pointing>("pointing");
+        });
+        let far = protocol(|app| {
+            let _ = app.sync_mapped::<far::Pointing>("pointing");
+        });
+        let lines = near.describe().differences(&far.describe());
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert!(line.starts_with("component \"pointing\" differs"), "{line}");
+        let endless = protocol(|app| {
+            let _ = app.sync_mapped::<endless::Pointing>("pointing");
+        });
+        let [error] = endless.errors() else { panic!("{:?}", endless.errors()) };
+        assert!(error.starts_with("component \"pointing\": a list in it has items that take no bytes"), "{error}");
     }
 
     #[test]

@@ -350,6 +350,8 @@ struct Fold<'a> {
     protocol: &'a Protocol,
     state: &'a mut State,
     told: Vec<Operation>,
+    /// For each operation that the message has where it stands among the told ones: what is older than what is there is not told.
+    seen: Vec<Option<usize>>,
     facts: Vec<FactState>,
     causes: Vec<Option<FactSeq>>,
     /// The created entities, and where their operation stands.
@@ -362,8 +364,8 @@ struct Fold<'a> {
 
 impl<'a> Fold<'a> {
     fn new(protocol: &'a Protocol, state: &'a mut State, tick: RoomTick, versions: Option<&'a mut Versions>) -> Self {
-        let (told, facts, causes, created, dead) = Default::default();
-        Self { protocol, state, told, facts, causes, created, dead, tick, versions }
+        let (told, seen, facts, causes, created, dead) = Default::default();
+        Self { protocol, state, told, seen, facts, causes, created, dead, tick, versions }
     }
 
     /// All of a tick is in: the state is that of the tick, and what was deleted goes.
@@ -390,6 +392,7 @@ impl<'a> Fold<'a> {
     fn tell(&mut self, id: NetId, op: Op) -> Result<(), CodecError> {
         let identity = &self.entity(id)?.identity;
         let (id, name) = (identity.id(self.state.room), identity.display(self.state.room));
+        self.seen.push(Some(self.told.len()));
         self.told.push(Operation { note: None, id, name, op });
         Ok(())
     }
@@ -436,6 +439,7 @@ impl Visit for Fold<'_> {
         let start = input.at();
         let entry = self.protocol.component_at(component, start)?;
         if !self.is_in_order(component, id) {
+            self.seen.push(None);
             return entry.column.skip(input);
         }
         let name = entry.name.clone();
@@ -458,6 +462,7 @@ impl Visit for Fold<'_> {
     fn remove(&mut self, component: usize, id: NetId) -> Result<(), CodecError> {
         let component_name = self.protocol.component_at(component, 0)?.name.clone();
         if !self.is_in_order(component, id) {
+            self.seen.push(None);
             return Ok(());
         }
         if let Some(entity) = self.state.entities.get_mut(&id) {
@@ -480,10 +485,11 @@ impl Visit for Fold<'_> {
     }
 
     fn note(&mut self, operation_at: usize, fact: usize) -> Result<(), CodecError> {
-        if let (Some(operation), Some(fact)) = (self.told.get_mut(operation_at), self.facts.get(fact)) {
+        let Some(told_at) = self.seen.get(operation_at).copied().flatten() else { return Ok(()) };
+        if let (Some(operation), Some(fact)) = (self.told.get_mut(told_at), self.facts.get(fact)) {
             operation.note = Some(fact.name.clone());
-            self.causes.resize(self.causes.len().max(operation_at + 1), None);
-            if let Some(cause) = self.causes.get_mut(operation_at) {
+            self.causes.resize(self.causes.len().max(told_at + 1), None);
+            if let Some(cause) = self.causes.get_mut(told_at) {
                 *cause = Some(fact.head.seq);
             }
         }
@@ -511,4 +517,44 @@ impl VisitPart for Fold<'_> {
 /// If the snapshot is malformed.
 pub fn next_seq_of(snapshot: &[u8]) -> Result<FactSeq, CodecError> {
     Ok(SnapshotHead::read(&mut Reader::new(snapshot))?.next_seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use bevy_app::App;
+    use bevy_ecs::prelude::Component;
+    use serde::{Deserialize, Serialize};
+
+    use super::super::batch::Producer;
+    use super::*;
+    use crate::protocol::ProtocolAppExt;
+
+    #[derive(Component, Serialize, Deserialize)]
+    struct Place(u8);
+    #[derive(Component, Serialize, Deserialize)]
+    struct Amount(u8);
+
+    #[test]
+    fn a_note_is_of_the_operation_that_it_was_written_for_where_an_older_one_is_not_told() {
+        let mut app = App::new();
+        app.sync::<Place>("place").latest();
+        let _ = app.sync::<Amount>("amount");
+        let protocol = std::mem::take(&mut *app.world_mut().resource_mut::<Protocol>());
+        let (mut state, mut versions, id) = (State::new(RoomId::named("room")), Versions::default(), NetId(3));
+        state.insert(id, Identity::Named("thing".to_owned()));
+        assert!(versions.supersedes(0, id, RoomTick(5)), "a part came before the batch");
+        let mut fold = Fold::new(&protocol, &mut state, RoomTick(4), Some(&mut versions));
+        for component in [0, 1] {
+            fold.update(component, UpdateKind::Set, id, &mut Reader::new(&[7])).unwrap();
+        }
+        for (seq, name) in [(8, "moved"), (9, "paid")] {
+            let head = FactHead { seq: FactSeq(seq), kind: 0, producer: Producer::User, author: None, cause: None };
+            fold.facts.push(FactState { head, name: name.to_owned(), json: Value::Null });
+        }
+        fold.note(0, 0).unwrap();
+        fold.note(1, 1).unwrap();
+        let followed = fold.finish();
+        let [operation] = &followed.operations[..] else { panic!("{followed:?}") };
+        assert_eq!((operation.note.as_deref(), &followed.causes[..]), (Some("paid"), &[Some(FactSeq(9))][..]));
+    }
 }

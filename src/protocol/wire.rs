@@ -346,6 +346,10 @@ pub(crate) struct ByMapping;
 /// The key that stands for an entity in JSON: `{"$entity": "door123"}`.
 const ENTITY_KEY: &str = "$entity";
 
+/// What an entity that is itself a key of a map begins with in JSON: `{"$entity:door123": 5}`; nothing follows for nobody. A key of the game's own that
+/// begins with this, or is [`ENTITY_KEY`], has one more `$` in front.
+const KEY_PREFIX: &str = "$entity:";
+
 /// The generation that marks an entity as a net id in disguise. Such an entity never enters a world.
 const DISGUISE: u64 = 0x5eed_0e57_0000_0000;
 
@@ -382,6 +386,16 @@ impl EntityMapper for FromNet<'_> {
     fn set_mapped(&mut self, _: Entity, _: Entity) {}
 }
 
+/// Disguises nobody as well: as a number it is 1, which a game may mean by itself.
+struct MarkNobody;
+
+impl EntityMapper for MarkNobody {
+    fn get_mapped(&mut self, source: Entity) -> Entity {
+        if source == Entity::PLACEHOLDER { disguise(Some(NetId::UNASSIGNED)) } else { source }
+    }
+    fn set_mapped(&mut self, _: Entity, _: Entity) {}
+}
+
 impl<T: Component + Clone + Serialize + DeserializeOwned> Wire<T> for ByMapping {
     const REFERS: bool = true;
 
@@ -404,7 +418,9 @@ impl<T: Component + Clone + Serialize + DeserializeOwned> Wire<T> for ByMapping 
     }
 
     fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError> {
-        let mut value = serde_json::to_value(input.value::<T>()?).map_err(|error| json_error(&error))?;
+        let mut value = input.value::<T>()?;
+        T::map_entities(&mut value, &mut MarkNobody);
+        let mut value = serde_json::to_value(value).map_err(|error| json_error(&error))?;
         name_entities(&mut value, names);
         Ok(value)
     }
@@ -420,33 +436,69 @@ impl<T: Component + Clone + Serialize + DeserializeOwned> Wire<T> for ByMapping 
 fn name_entities(value: &mut Value, names: &dyn Names) {
     match value {
         Value::Number(number) => {
-            let bits = number.as_u64().unwrap_or_default();
-            if bits == Entity::PLACEHOLDER.to_bits() {
-                *value = json!({ ENTITY_KEY: null });
-            } else if let Some(id) = undisguise_bits(bits) {
+            if let Some(id) = number.as_u64().and_then(undisguise_bits) {
                 *value = json!({ ENTITY_KEY: names.name(id) });
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| name_entities(item, names)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| name_entities(field, names)),
+        Value::Object(fields) => {
+            let named = std::mem::take(fields).into_iter().map(|(key, mut field)| {
+                name_entities(&mut field, names);
+                (name_key(key, names), field)
+            });
+            *fields = named.collect();
+        }
         _ => {}
     }
+}
+
+fn name_key(key: String, names: &dyn Names) -> String {
+    if let Some(id) = key.parse::<u64>().ok().and_then(undisguise_bits) {
+        return format!("{KEY_PREFIX}{}", names.name(id).unwrap_or_default());
+    }
+    if looks_like_entity(&key) { format!("${key}") } else { key }
+}
+
+/// True for what begins as an entity that is a key, and for the key that stands for one, with any number of `$` in front.
+fn looks_like_entity(key: &str) -> bool {
+    let last = key.len() - key.trim_start_matches('$').len();
+    // The last of them belongs to the mark.
+    last.checked_sub(1).and_then(|at| key.get(at..)).is_some_and(|mark| mark == ENTITY_KEY || mark.starts_with(KEY_PREFIX))
 }
 
 fn unname_entities(value: &mut Value, names: &dyn Names) -> Result<(), CodecError> {
     match value {
         Value::Object(fields) if fields.len() == 1 && fields.contains_key(ENTITY_KEY) => {
-            let id = match fields.get(ENTITY_KEY) {
-                Some(Value::String(name)) => {
-                    Some(names.id(name).ok_or_else(|| CodecError::Encode { detail: format!("there is no entity named {name:?}") })?)
-                }
-                _ => None,
+            let bits = match fields.get(ENTITY_KEY) {
+                Some(Value::String(name)) => bits_of(name, names)?,
+                _ => Entity::PLACEHOLDER.to_bits(),
             };
-            *value = json!(disguise(id).to_bits());
+            *value = json!(bits);
         }
         Value::Array(items) => items.iter_mut().try_for_each(|item| unname_entities(item, names))?,
-        Value::Object(fields) => fields.values_mut().try_for_each(|field| unname_entities(field, names))?,
+        Value::Object(fields) => {
+            let unnamed = std::mem::take(fields).into_iter().map(|(key, mut field)| {
+                unname_entities(&mut field, names)?;
+                Ok::<_, CodecError>((unname_key(key, names)?, field))
+            });
+            *fields = unnamed.collect::<Result<_, CodecError>>()?;
+        }
         _ => {}
     }
     Ok(())
+}
+
+fn unname_key(key: String, names: &dyn Names) -> Result<String, CodecError> {
+    match key.strip_prefix(KEY_PREFIX) {
+        Some("") => Ok(Entity::PLACEHOLDER.to_bits().to_string()),
+        Some(name) => bits_of(name, names).map(|bits| bits.to_string()),
+        None if key.starts_with("$$") && looks_like_entity(&key) => Ok(key.replacen('$', "", 1)),
+        None => Ok(key),
+    }
+}
+
+/// The entity of that name in disguise.
+fn bits_of(name: &str, names: &dyn Names) -> Result<u64, CodecError> {
+    let id = names.id(name).ok_or_else(|| CodecError::Encode { detail: format!("there is no entity named {name:?}") })?;
+    Ok(disguise(Some(id)).to_bits())
 }

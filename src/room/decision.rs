@@ -222,6 +222,8 @@ pub trait RulesAppExt {
     /// Stores the [`Audience`](super::Audience) of each entity that has one with the entity, as a component `audience`: what a rule hid by hand is hidden
     /// after a restart and a reset too. Belongs to the game's protocol, as it is a part of what both sides agree on. Only the owner of an entity is told
     /// its audience, and the room is one with secrets from its beginning. A reset to a state that says nothing of an entity's audience leaves it as it is.
+    /// One that is stored stands, in a level and after a reset or a restart, whatever [`audience_by`](Self::audience_by) says, until what it would follow from
+    /// changes.
     ///
     /// ```
     /// use bevy_app::prelude::*;

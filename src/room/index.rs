@@ -70,8 +70,8 @@ pub struct EntityIndex {
     pub(crate) slots: Vec<Slot>,
     free: BinaryHeap<Reverse<u32>>,
     next_serial: u64,
-    /// The numbers that the next entities are to have: they had them in another process.
-    expected: VecDeque<NetId>,
+    /// The numbers that the next entities are to have, and who they are: so it was in another process.
+    expected: VecDeque<(NetId, Identity)>,
     pub(crate) born: Vec<NetId>,
     pub(crate) toggled: Vec<NetId>,
     pub(crate) deaths: Vec<Death>,
@@ -176,32 +176,41 @@ impl EntityIndex {
 
     /// Mints an id ahead of its entity, so that a fact can name what it will create. Spawn the entity with it.
     pub fn mint(&mut self) -> EntityId {
-        let serial = self.next_serial;
-        self.next_serial += 1;
+        let serial = self.next_free_serial();
         EntityId::minted(self.room, serial)
+    }
+
+    /// The next serial whose id nobody has. A level that was exported from a room of the same name, or a stored state, may have brought one that the
+    /// room has not come to yet.
+    fn next_free_serial(&mut self) -> u64 {
+        loop {
+            let serial = self.next_serial;
+            self.next_serial += 1;
+            if !self.by_id.contains_key(&EntityId::minted(self.room, serial)) {
+                return serial;
+            }
+        }
     }
 
     /// Gives an entity a number and, if it asks for none or for one that is taken, an id.
     fn enter(&mut self, entity: Entity, asked: EntityId, name: Option<&str>, born: Tick) -> (NetId, EntityId) {
+        let (number, known_as) = self.number();
         let taken = self.by_id.contains_key(&asked);
         if taken {
             tracing::error!(room = %self.room, id = %asked, "an entity was spawned with the id of another one; it is given a new id");
         }
         let (id, identity) = match asked.is_nil() || taken {
             true => {
-                let serial = self.next_serial;
-                self.next_serial += 1;
+                let serial = self.next_free_serial();
                 (EntityId::minted(self.room, serial), Identity::Minted(serial))
             }
-            false if asked.serial_in(self.room).is_some_and(|serial| serial < self.next_serial) => {
-                (asked, Identity::Minted(asked.serial_in(self.room).unwrap_or_default()))
-            }
+            // In batches an id of the room's own form is a foreign one if it came before the room had minted so far: as that it is stored, and as
+            // that it goes on, however far the room has come.
             false => {
-                let name = name.filter(|name| name.len() <= ENTITY_NAME_BYTES_MAX && EntityId::named(name) == asked);
-                (asked, name.map_or(Identity::Foreign(asked.as_uuid()), |name| Identity::Named(name.to_owned())))
+                let known_as = known_as.filter(|identity| identity.id(self.room) == asked);
+                (asked, known_as.unwrap_or_else(|| self.identity_of(asked, name)))
             }
         };
-        let number = self.number();
         let net_id = NetId(number);
         let slot = Slot { entity, id, identity, state: SlotState::Born, born, restricted: false };
         match self.slots.get_mut(number as usize) {
@@ -214,10 +223,19 @@ impl EntityIndex {
         (net_id, id)
     }
 
-    /// A free number: the one that is expected, or else the lowest.
-    fn number(&mut self) -> u32 {
-        let Some(NetId(number)) = self.expected.pop_front() else {
-            return self.free.pop().map_or(self.slots.len() as u32, |Reverse(number)| number);
+    /// Who an entity is that comes with an id.
+    fn identity_of(&self, id: EntityId, name: Option<&str>) -> Identity {
+        if let Some(serial) = id.serial_in(self.room).filter(|serial| *serial < self.next_serial) {
+            return Identity::Minted(serial);
+        }
+        let name = name.filter(|name| name.len() <= ENTITY_NAME_BYTES_MAX && EntityId::named(name) == id);
+        name.map_or(Identity::Foreign(id.as_uuid()), |name| Identity::Named(name.to_owned()))
+    }
+
+    /// A free number: the one that is expected, with who has it, or else the lowest.
+    fn number(&mut self) -> (u32, Option<Identity>) {
+        let Some((NetId(number), identity)) = self.expected.pop_front() else {
+            return (self.free.pop().map_or(self.slots.len() as u32, |Reverse(number)| number), None);
         };
         while self.slots.len() < number as usize {
             self.free.push(Reverse(self.slots.len() as u32));
@@ -225,12 +243,12 @@ impl EntityIndex {
             let (entity, born) = (Entity::PLACEHOLDER, Tick::new(0));
             self.slots.push(Slot { entity, id, identity, state: SlotState::Free, born, restricted: false });
         }
-        number
+        (number, Some(identity))
     }
 
-    /// Lets the next entities have these numbers, which ascend and are free. No other entity may come between them.
-    pub(crate) fn expect(&mut self, ids: &[NetId]) {
-        self.expected.extend(ids);
+    /// Lets the next entities have these numbers, which ascend and are free, and be those whom they name. No other entity may come between them.
+    pub(crate) fn expect(&mut self, entities: impl Iterator<Item = (NetId, Identity)>) {
+        self.expected.extend(entities);
     }
 
     /// Goes on minting from a serial number.

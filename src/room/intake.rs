@@ -13,12 +13,12 @@ use super::decision::{Decision, Issued, Join, Rules, reject};
 use super::event::event;
 use super::inbox::Inbox;
 use super::index::EntityIndex;
-use super::ledger::{Origin, record};
+use super::ledger::{Ledger, Origin, record};
 use super::meter::Meter;
 use super::outbox::{Answer, Outbox};
 use super::reset::{reset, revert};
 use super::rewind::RewindLimit;
-use crate::protocol::limits::{COMMAND_BYTES_MAX, COMMANDS_PER_TICK_MAX, USER_NAME_BYTES_MAX};
+use crate::protocol::limits::{COMMAND_BYTES_MAX, COMMANDS_PER_TICK_MAX, FACTS_PER_TICK_MAX, USER_NAME_BYTES_MAX};
 use crate::protocol::{
     CommandId, EntityId, Incoming, LeaveReason, OwnedBy, Payload, Producer, Protocol, Rejection, SeenTick, Taken, User, UserJoined,
     UserLeft, Verdict,
@@ -172,7 +172,9 @@ fn command(world: &mut World, user: EntityId, id: CommandId, asked: Asked<'_>) -
     }
     (member.last_command, member.is_silent) = (id, false);
     member.commands_this_tick += 1;
-    let decision = match member.commands_this_tick {
+    let nth = member.commands_this_tick;
+    let decision = match nth {
+        0..=COMMANDS_PER_TICK_MAX if is_busy(world, nth) => reject("room_is_busy"),
         0..=COMMANDS_PER_TICK_MAX => decide(world, user, id, asked),
         _ => reject("too_many_commands"),
     };
@@ -186,6 +188,15 @@ fn command(world: &mut World, user: EntityId, id: CommandId, asked: Asked<'_>) -
         }
         Err(rejection) => Verdict::Rejected(rejection.in_short()),
     })
+}
+
+/// True if the tick has so many facts that it can take no further command of a member, its `nth`. A tick that is full would end the room, and that is
+/// nothing that members may bring about together: half of it is left to what follows from commands, and once a quarter is used each member
+/// has only its share of the next quarter, so that none is left out because others are quicker.
+fn is_busy(world: &World, nth: usize) -> bool {
+    let facts = world.resource::<Ledger>().facts().len();
+    let share = FACTS_PER_TICK_MAX / 4 / world.resource::<Members>().by_id.len().max(1);
+    facts >= FACTS_PER_TICK_MAX / 2 || (facts >= FACTS_PER_TICK_MAX / 4 && nth > share.max(1))
 }
 
 pub(super) fn decide(world: &mut World, user: EntityId, id: CommandId, (kind, seen, payload): Asked<'_>) -> Decision {

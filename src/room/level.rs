@@ -1,11 +1,13 @@
 //! Level files: a snapshot in JSON, `{"door123": {"position": [1, 2], "door_state": "closed"}, ...}`.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 
 use bevy_ecs::prelude::*;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::audience::{Audience, put_as_stored};
 use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
 use crate::protocol::{EntityId, Names, NetId, NetMap, Places, Protocol, Reader, Staged, insert_staged};
 
@@ -71,6 +73,9 @@ pub enum LevelError {
     },
 }
 
+/// The components of an entity, by their wire names.
+type Components<'a> = BTreeMap<String, &'a RawValue>;
+
 /// A level: entities by readable names or UUIDs, with components by wire names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Level {
@@ -111,9 +116,12 @@ impl Level {
         1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
     }
 
-    fn parse(&self) -> Result<BTreeMap<String, BTreeMap<String, &RawValue>>, LevelError> {
-        let entities: BTreeMap<String, BTreeMap<String, &RawValue>> = serde_json::from_str(&self.text).map_err(|error| {
-            LevelError::Malformed { file: self.file.clone(), line: error.line(), column: error.column(), detail: error.to_string() }
+    fn parse(&self) -> Result<BTreeMap<String, Components<'_>>, LevelError> {
+        let entities: BTreeMap<String, Components<'_>> = serde_json::from_str(&self.text).map_err(|error| LevelError::Malformed {
+            file: self.file.clone(),
+            line: error.line(),
+            column: error.column(),
+            detail: error.to_string(),
         })?;
         let too_large = |detail| LevelError::TooLarge { file: self.file.clone(), detail };
         if entities.len() > ENTITIES_MAX {
@@ -148,28 +156,45 @@ impl Level {
         &self,
         world: &mut World,
         protocol: &mut Protocol,
-        entities: &BTreeMap<String, BTreeMap<String, &RawValue>>,
+        entities: &BTreeMap<String, Components<'_>>,
         names: &LevelNames<'_>,
         map: &NetMap,
     ) -> Result<(), LevelError> {
+        let audience = protocol.components.iter().find(|entry| entry.type_id == TypeId::of::<Audience>()).map(|entry| entry.name.clone());
         for ((_, entity), (name, components)) in map.iter().zip(entities) {
-            for (component, raw) in components {
-                let (file, line) = (self.file.clone(), self.line_of(raw.get()));
-                let Some(at) = protocol.component_index(component) else {
-                    let known = protocol.component_names().collect::<Vec<_>>().join(", ");
-                    return Err(LevelError::UnknownComponent { file, line, entity: name.clone(), component: component.clone(), known });
-                };
-                let Some(entry) = protocol.components.get(at) else { continue };
-                let mut bytes = Vec::new();
-                let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
-                let written = entry.column.encode_json(&value, names, &mut bytes);
-                let staged = written.and_then(|()| entry.column.stage(world, Places::All, 1, &mut Reader::new(&bytes), map));
-                match staged {
-                    Ok(staged) => insert_watched(world, protocol, entity, staged),
-                    Err(error) => {
-                        let detail = error.to_string();
-                        return Err(LevelError::BadValue { file, line, entity: name.clone(), component: component.clone(), detail });
-                    }
+            let mut fill = |world: &mut World| self.fill_entity(world, protocol, (entity, name.as_str(), components), names, map);
+            match audience.as_ref().is_some_and(|audience| components.contains_key(audience)) {
+                true => put_as_stored(world, entity, fill)?,
+                false => fill(world)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_entity(
+        &self,
+        world: &mut World,
+        protocol: &mut Protocol,
+        (entity, name, components): (Entity, &str, &Components<'_>),
+        names: &LevelNames<'_>,
+        map: &NetMap,
+    ) -> Result<(), LevelError> {
+        for (component, raw) in components {
+            let (file, line) = (self.file.clone(), self.line_of(raw.get()));
+            let Some(at) = protocol.component_index(component) else {
+                let known = protocol.component_names().collect::<Vec<_>>().join(", ");
+                return Err(LevelError::UnknownComponent { file, line, entity: name.to_owned(), component: component.clone(), known });
+            };
+            let Some(entry) = protocol.components.get(at) else { continue };
+            let mut bytes = Vec::new();
+            let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
+            let written = entry.column.encode_json(&value, names, &mut bytes);
+            let staged = written.and_then(|()| entry.column.stage(world, Places::All, 1, &mut Reader::new(&bytes), map));
+            match staged {
+                Ok(staged) => insert_watched(world, protocol, entity, staged),
+                Err(error) => {
+                    let detail = error.to_string();
+                    return Err(LevelError::BadValue { file, line, entity: name.to_owned(), component: component.clone(), detail });
                 }
             }
         }

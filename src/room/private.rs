@@ -9,7 +9,7 @@ use bevy_ecs::change_detection::Tick;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use super::audience::{ViewerId, Viewers};
+use super::audience::{Audience, ViewerId, Viewers};
 use super::history::History;
 use super::index::EntityIndex;
 use super::ledger::Ledger;
@@ -177,14 +177,19 @@ impl Private {
     fn audience(&self, component: usize) -> ComponentAudience {
         self.audiences.get(component).copied().unwrap_or_default()
     }
+
+    /// True if the tick created the entity with that number.
+    fn is_new(&self, id: u32) -> bool {
+        self.born.binary_search(&id).is_ok()
+    }
 }
 
 /// True if everybody may be told the name of an entity, and of a component of it, in a room whose facts say so: what is hidden, and what is gone
 /// where something may have been hidden, has none.
 pub(super) fn may_be_named(world: &World, id: EntityId, audience: ComponentAudience) -> bool {
-    let index = world.resource::<EntityIndex>();
-    let is_public = match index.net_id(id) {
-        Some(net_id) => !index.is_restricted(net_id),
+    let is_public = match world.resource::<EntityIndex>().entity(id) {
+        // Not as the index has it, which says what is public only once the viewers have been told: a run again has none, and records the same fact.
+        Some(entity) => !world.get::<Audience>(entity).is_some_and(Audience::is_restricted),
         None => !world.resource::<Private>().secretive && world.resource::<History>().known_after == RoomTick(0),
     };
     is_public && audience == ComponentAudience::Everyone
@@ -394,7 +399,7 @@ impl PrivateWriter {
             } else {
                 self.add_values(private, of_component, beholder);
             }
-            self.add_own(world, (protocol, component), private.audience(component), beholder);
+            self.add_own(world, (protocol, component), private.audience(component), beholder, told);
             self.rows.sort();
             self.picks.clear();
             self.picks.extend(self.rows.sorted());
@@ -446,13 +451,16 @@ impl PrivateWriter {
             let encoded = entity.and_then(|entity| entry.column.one(world, entity, None, &mut self.rows.bytes).ok().flatten());
             let value = self.rows.bytes.get(start..).unwrap_or_default();
             let key = (component as u16, id);
-            if !masked_at(id, &self.masked) {
-                told.values.remove(&key);
-            } else if told.values.get(&key).map(Vec::as_slice) == Some(value) {
+            // Of what has just been created it holds nothing. Who is told that a value is gone that it never had knows that there is one.
+            let held = told.values.get(&key).map(Vec::as_slice).or_else(|| private.is_new(id).then_some::<&[u8]>(&[]));
+            let same = held == Some(value);
+            match masked_at(id, &self.masked) {
+                true => drop(told.values.insert(key, value.to_vec())),
+                false => drop(told.values.remove(&key)),
+            }
+            if same {
                 self.rows.bytes.truncate(start);
                 continue;
-            } else {
-                told.values.insert(key, value.to_vec());
             }
             match encoded {
                 Some(tick) => self.rows.push(NetId(id), tick),
@@ -462,7 +470,14 @@ impl PrivateWriter {
     }
 
     /// What it may have or may not have any more because an entity changed hands.
-    fn add_own(&mut self, world: &World, (protocol, component): (&Protocol, usize), audience: ComponentAudience, beholder: Beholder<'_>) {
+    fn add_own(
+        &mut self,
+        world: &World,
+        (protocol, component): (&Protocol, usize),
+        audience: ComponentAudience,
+        beholder: Beholder<'_>,
+        told: &mut ToldReferences,
+    ) {
         let Beholder { viewers, viewer } = beholder;
         let Some(entry) = protocol.components.get(component).filter(|_| audience != ComponentAudience::Everyone) else { return };
         let index = world.resource::<EntityIndex>();
@@ -471,6 +486,8 @@ impl PrivateWriter {
             if !viewers.sees(viewer, *id) {
                 continue;
             }
+            // It is told anew, whatever it was told before.
+            told.values.remove(&(component as u16, id.get()));
             if !beholder.may_have(id.get(), audience) {
                 // Whether it is there or not: if it went in this tick too, that was told to those alone who may have it now.
                 self.removed.push(id.get());

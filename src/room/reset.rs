@@ -12,7 +12,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::relationship::RelationshipAccessor;
 use serde_json::Value;
 
-use super::audience::Audience;
+use super::audience::{Audience, put_as_stored};
 use super::clock::RoomClock;
 use super::index::{EntityIndex, Slot, SlotState};
 use super::intake::Members;
@@ -79,11 +79,17 @@ fn forget_within(value: &mut Value, has_left: &dyn Fn(&str) -> bool) {
     match value {
         Value::Object(fields) => {
             let alone = fields.len() == 1;
-            for (name, field) in fields {
+            for (name, field) in fields.iter_mut() {
                 match alone && name == "$entity" && field.as_str().is_some_and(has_left) {
                     true => *field = Value::Null,
                     false => forget_within(field, has_left),
                 }
+            }
+            // Entities that are keys: `{"$entity:door123": 5}`.
+            let left = |key: &str| key.strip_prefix("$entity:").is_some_and(has_left);
+            if fields.keys().any(|key| left(key)) {
+                let kept = std::mem::take(fields).into_iter();
+                *fields = kept.map(|(key, field)| (if left(&key) { "$entity:".to_owned() } else { key }, field)).collect();
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| forget_within(item, has_left)),
@@ -242,6 +248,20 @@ fn give(
     entity: Entity,
     components: &BTreeMap<String, Value>,
 ) -> Result<(), CodecError> {
+    let is_stored = |entry: &ComponentEntry| entry.type_id == TypeId::of::<Audience>() && components.contains_key(&entry.name);
+    if protocol.components.iter().any(is_stored) {
+        return put_as_stored(world, entity, |world| put_all(world, protocol, map, entity, components));
+    }
+    put_all(world, protocol, map, entity, components)
+}
+
+fn put_all(
+    world: &mut World,
+    protocol: &mut Protocol,
+    map: &NetMap,
+    entity: Entity,
+    components: &BTreeMap<String, Value>,
+) -> Result<(), CodecError> {
     for at in 0..protocol.components.len() {
         let entry = protocol.components.get(at);
         let value = entry.and_then(|entry| components.get(&entry.name));
@@ -357,7 +377,21 @@ fn undo_change(world: &mut World, change: &Change) -> Result<(), CodecError> {
     })?;
     // It came by that fact, and nothing is left of it.
     if bare && change.before.is_none() && !world.resource::<Members>().contains(id) {
-        world.despawn(entity);
+        despawn_alone(world, entity);
     }
     Ok(())
+}
+
+/// Despawns an entity, but nothing of what the room keeps synced with it: who sits in what one fact made came by another one.
+fn despawn_alone(world: &mut World, entity: Entity) {
+    let takes_along = |id: &ComponentId| {
+        let accessor = world.components().get_info(*id).and_then(ComponentInfo::relationship_accessor);
+        matches!(accessor, Some(RelationshipAccessor::RelationshipTarget { linked_spawn: true, .. }))
+    };
+    if world.get_entity(entity).is_ok_and(|entity| entity.archetype().components().iter().any(takes_along)) {
+        let live = |slot: &&Slot| slot.entity != entity && !matches!(slot.state, SlotState::Free | SlotState::Buried);
+        let stays: Vec<Entity> = world.resource::<EntityIndex>().slots.iter().filter(live).map(|slot| slot.entity).collect();
+        untie(world, &stays, &[entity]);
+    }
+    world.despawn(entity);
 }

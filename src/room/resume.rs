@@ -203,18 +203,20 @@ fn open_what_was_open(world: &mut World, entities: &[Entity], hiding: &[u32]) {
 impl Visit for Fill<'_> {
     fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError> {
         let (mut ids, mut named, mut names) = (Vec::with_capacity(roster.len()), Vec::new(), Vec::new());
+        let mut expected = Vec::with_capacity(roster.len());
         for (place, entry) in roster.into_iter().enumerate() {
             let entity = self.world.spawn_empty().id();
             self.map.set(entry.net_id, entity);
             self.entities.push(entity);
             ids.push(entry.identity.id(self.room));
             self.net_ids.push(entry.net_id);
-            if let Identity::Named(name) = entry.identity {
+            if let Identity::Named(name) = &entry.identity {
                 named.push(place as u32);
-                names.push(Name::new(name));
+                names.push(Name::new(name.clone()));
             }
+            expected.push((entry.net_id, entry.identity));
         }
-        self.world.resource_mut::<EntityIndex>().expect(&self.net_ids);
+        self.world.resource_mut::<EntityIndex>().expect(expected.into_iter());
         self.staged.push(stage(self.world, Places::All, self.net_ids.clone()));
         self.staged.push(stage(self.world, Places::All, ids));
         if !named.is_empty() {

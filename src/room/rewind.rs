@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bevy_app::App;
 use bevy_ecs::change_detection::ContiguousRef;
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::{RunSystemOnce, SystemParam};
 
@@ -178,7 +179,7 @@ impl PastHook {
         Self {
             component: TypeId::of::<T>(),
             begin: |world, tick| {
-                let mut values = world.query::<(Entity, &T)>();
+                let mut values = world.query_filtered::<(Entity, &T), DisabledToo>();
                 world.resource_scope(|world, mut pasts: Mut<Pasts<T>>| {
                     (pasts.first, pasts.newest) = (Some(tick), tick);
                     pasts.by_index.clear();
@@ -220,12 +221,16 @@ pub(crate) fn stood(world: &mut World, component: TypeId, entity: Entity, tick: 
     hook.into_iter().for_each(|hook| (hook.stood)(world, entity, tick));
 }
 
+/// Everything, disabled or not: who is disabled may be moved, and is to be found where it was once it is back. By naming [`Disabled`] it turns off
+/// Bevy's default filter as [`Allow`] does, but lets slices be read, which that does not.
+type DisabledToo = Or<(With<Disabled>, Without<Disabled>)>;
+
 /// Keeps what changed in the tick that ends.
 fn remember<T: Component + Clone>(
     clock: Res<RoomClock>,
     limit: Res<RewindLimit>,
     mut pasts: ResMut<Pasts<T>>,
-    values: Query<(Entity, Ref<T>)>,
+    values: Query<(Entity, Ref<T>), DisabledToo>,
 ) {
     let tick_now = clock.tick().0;
     pasts.first.get_or_insert(tick_now);

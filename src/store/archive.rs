@@ -12,7 +12,7 @@ use super::follow::{checkpoint_payload, rows_of};
 use super::frame::{HotTick, read_chunk, read_frame};
 use super::record::{Entities, Head, Item, KeptTick, RoomHeader, Snippet, StoredFact, StoredRefusal};
 use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, RoomKey, Seal, Store, StoredRoom, find_room};
-use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Protocol, RoomTick, Standing, State};
+use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Fingerprint, Protocol, RoomTick, Standing, State};
 
 /// How many chunks are read, copied or counted at once.
 const CHUNKS_A_PAGE: usize = 256;
@@ -70,6 +70,9 @@ pub struct Audited {
     pub refused: Option<String>,
 }
 
+/// Ticks of one protocol, up to the first of another one, and which tick and which protocol that is.
+pub(crate) type OwnPart = (Vec<KeptTick>, Option<(RoomTick, Fingerprint)>);
+
 impl Archive {
     /// Reads a store.
     pub fn new(store: Box<dyn Store>, protocol: Arc<Protocol>) -> Self {
@@ -116,7 +119,7 @@ impl Archive {
 
     /// The ticks of a room that stand in the journal only, and where what is sealed ends before them: later than `room` tells, if somebody
     /// seals it meanwhile. Asked for in the other order it would not fit what stands in the journal.
-    fn hot(&mut self, room: &StoredRoom) -> Result<(Vec<HotTick>, Option<Head>), StoreError> {
+    pub(super) fn hot(&mut self, room: &StoredRoom) -> Result<(Vec<HotTick>, Option<Head>), StoreError> {
         let mut ticks = Vec::new();
         for (number, frame, intact) in self.store.journal_of(room.key)? {
             if !intact {
@@ -240,18 +243,46 @@ impl Archive {
     }
 
     pub(crate) fn ticks_of(&mut self, room: &StoredRoom, from: RoomTick, to: RoomTick) -> Result<Vec<KeptTick>, StoreError> {
+        Ok(self.ticks_by(room, (from, to), None)?.0)
+    }
+
+    /// The same for who follows their batches: refused if another protocol wrote any of them, which this one would take for something else.
+    pub(crate) fn own_ticks_of(&mut self, room: &StoredRoom, from: RoomTick, to: RoomTick) -> Result<Vec<KeptTick>, StoreError> {
+        let (ticks, foreign) = self.own_part_of(room, from, to)?;
+        foreign.map_or(Ok(()), |(_, theirs)| self.check_fingerprint(room, theirs))?;
+        Ok(ticks)
+    }
+
+    /// The same up to the first tick that another protocol wrote, and which tick and which protocol that is.
+    pub(crate) fn own_part_of(&mut self, room: &StoredRoom, from: RoomTick, to: RoomTick) -> Result<OwnPart, StoreError> {
+        let ours = self.protocol.fingerprint();
+        self.ticks_by(room, (from, to), Some(ours))
+    }
+
+    /// The ticks of a room; of one protocol alone, if one is named.
+    fn ticks_by(&mut self, room: &StoredRoom, (from, to): (RoomTick, RoomTick), of: Option<Fingerprint>) -> Result<OwnPart, StoreError> {
+        let is_foreign = |theirs: Fingerprint| of.is_some_and(|ours| ours != theirs);
         let hot = if room.sealed.is_some_and(|head| to <= head.tick) { Vec::new() } else { self.hot(room)?.0 };
         let chunks = self.store.chunks(room.key, ChunkKind::Ticks, u64::from(from.0), u64::from(to.0), usize::MAX >> 1)?;
         let mut ticks = Vec::new();
         for chunk in &chunks {
+            if is_foreign(chunk.fingerprint) {
+                return Ok((ticks, Some((chunk.tick_from, chunk.fingerprint))));
+            }
             let read = read_chunk(&chunk.payload).map_err(|error| {
                 StoreError::damaged(&room.header.name, format!("the ticks {} to {}", chunk.from, chunk.to), error.to_string())
             })?;
             ticks.extend(read.into_iter().filter(|kept| (from..=to).contains(&kept.tick)));
         }
         let last = ticks.last().map(|kept| kept.tick);
-        ticks.extend(hot.into_iter().map(|hot| hot.tick).filter(|kept| (from..=to).contains(&kept.tick) && Some(kept.tick) > last));
-        Ok(ticks)
+        let hot = hot.into_iter().map(|hot| hot.tick).filter(|kept| (from..=to).contains(&kept.tick) && Some(kept.tick) > last);
+        let hot: Vec<KeptTick> = hot.collect();
+        // Whoever goes on with a room seals where it goes on, before anything stands in the journal.
+        if let Some(first) = hot.first().filter(|_| is_foreign(room.fingerprint)) {
+            return Ok((ticks, Some((first.tick, room.fingerprint))));
+        }
+        ticks.extend(hot);
+        Ok((ticks, None))
     }
 
     /// A snippet.

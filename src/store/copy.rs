@@ -4,27 +4,41 @@ use super::archive::Archive;
 use super::error::StoreError;
 use super::follow::rows_of;
 use super::record::Head;
-use super::tables::{ChunkKind, ComponentWrites, Flush, Seal, Store, StoredRoom, intact_room};
+use super::recovery::seal_of;
+use super::tables::{ChunkKind, ComponentWrites, Flush, RoomKey, Seal, Store, StoredRoom, intact_room};
 use crate::protocol::RoomTick;
 
-/// How often a copy begins anew because what it copies was compacted meanwhile.
+/// How often a copy begins anew because what it copies was sealed or compacted meanwhile.
 const TRIES: usize = 8;
 
-/// Copies a room with its whole history, as far as it is sealed, from one store into another, which must not have it. `progress` hears how
+/// Copies a room with its whole history, as far as it is durable, from one store into another, which must not have it. `progress` hears how
 /// many ticks are done.
 ///
 /// The other store has the room once all of it is there: a copy that was interrupted can be made again.
 ///
 /// # Errors
-/// If one can't be read, or the other not be written, or has the room.
+/// If one can't be read, or the other not be written, or has the room; or if nothing of it is stored.
 pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut progress: impl FnMut(RoomTick)) -> Result<(), StoreError> {
+    let unfit = |detail: &str| StoreError::Unfit { place: format!("room {name:?}"), detail: detail.to_owned() };
     if intact_room(into, name)?.is_some_and(|room| room.sealed.is_some()) {
-        return Err(StoreError::Unfit { place: format!("room {name:?}"), detail: "it is there already".to_owned() });
+        return Err(unfit("it is there already"));
     }
     for _ in 0..TRIES {
         let room = archive.room(name)?;
-        let Some(head) = room.sealed else { return Ok(()) };
-        if copy_up_to(archive, &room, head, into, &mut progress)? {
+        let (hot, sealed) = archive.hot(&room)?;
+        if sealed != room.sealed {
+            // It was sealed in between: what stands in the journal does not follow what was read of it.
+            continue;
+        }
+        // What is in the journal of a process that was killed is durable too: whoever opens the room seals it, as is done here.
+        let left = seal_of(&room, hot, &mut |found| tracing::warn!(found, "a room is copied as far as its journal is whole"));
+        if room.sealed.is_none() && left.is_none() {
+            if archive.room(name)?.sealed.is_none() {
+                return Err(unfit("nothing of it is stored"));
+            }
+            continue;
+        }
+        if copy_up_to(archive, &room, left, into, &mut progress)? {
             return into.settle();
         }
     }
@@ -37,17 +51,48 @@ pub(super) fn end_of(kind: ChunkKind, head: Head) -> u64 {
     end.min(u64::MAX >> 1)
 }
 
-/// Copies what is sealed up to a head, and that head last: before it, the other store has no such room. False if the chunks were put together
-/// anew or deleted meanwhile in such a way that the copy would have a gap, or more than its head says.
+/// Copies what is sealed, and what is left in the journal, and the end of both last: before it, the other store has no such room. False if the
+/// chunks were put together anew or deleted meanwhile in such a way that the copy would have a gap, or more than its head says.
 fn copy_up_to(
     archive: &mut Archive,
     room: &StoredRoom,
-    head: Head,
+    left: Option<Seal>,
     into: &mut dyn Store,
     progress: &mut impl FnMut(RoomTick),
 ) -> Result<bool, StoreError> {
     let description = archive.store().protocol(room.fingerprint)?.unwrap_or_else(|| archive.protocol().describe());
     let key = into.enter(&room.header, &description)?;
+    let mut seals = Vec::new();
+    if let Some(head) = room.sealed {
+        if !copy_sealed(archive, room, head, key, into, progress)? {
+            return Ok(false);
+        }
+        let components = components_of(archive, room, head)?;
+        let (chain, fingerprint) = (room.chain, room.fingerprint);
+        seals.push(Seal { key, head, chain, fingerprint, chunks: Vec::new(), components, checkpoint: None });
+    }
+    for (label, ..) in archive.store().snippets(room.key)? {
+        if let Some(snippet) = archive.store().snippet(room.key, &label)? {
+            into.save_snippet(key, &snippet)?;
+        }
+    }
+    seals.extend(left.map(|left| Seal { key, ..left }));
+    let end = seals.last().map(|seal| seal.head.tick);
+    let number = into.last_flush()? + 1;
+    into.commit(&Flush { number, seals, ..Flush::default() })?;
+    end.into_iter().for_each(progress);
+    Ok(true)
+}
+
+/// Copies the chunks and checkpoints of a room up to a head. False if the copy would have a gap, or more than the head says.
+fn copy_sealed(
+    archive: &mut Archive,
+    room: &StoredRoom,
+    head: Head,
+    key: RoomKey,
+    into: &mut dyn Store,
+    progress: &mut impl FnMut(RoomTick),
+) -> Result<bool, StoreError> {
     let begins = firsts(archive, room, head)?;
     for kind in ChunkKind::ALL {
         let (end, mut fits) = (end_of(kind, head), true);
@@ -69,31 +114,18 @@ fn copy_up_to(
             into.add_checkpoint(key, &checkpoint)?;
         }
     }
-    // Of a room that is made smaller the first chunks go before the first checkpoints.
-    if firsts(archive, room, head)? != begins {
-        return Ok(false);
-    }
-    for (label, ..) in archive.store().snippets(room.key)? {
-        if let Some(snippet) = archive.store().snippet(room.key, &label)? {
-            into.save_snippet(key, &snippet)?;
-        }
-    }
-    let components = components_of(archive, room, head)?;
-    let (chain, fingerprint) = (room.chain, room.fingerprint);
-    let seal = Seal { key, head, chain, fingerprint, chunks: Vec::new(), components, checkpoint: None };
-    let number = into.last_flush()? + 1;
-    into.commit(&Flush { number, seals: vec![seal], ..Flush::default() })?;
-    progress(head.tick);
-    Ok(true)
+    // A room that is made smaller begins with another checkpoint first, and then with other chunks.
+    Ok(firsts(archive, room, head)? == begins)
 }
 
-/// The numbers with which the chunks of each kind begin.
+/// The numbers with which the checkpoints begin, and the chunks of each kind.
 fn firsts(archive: &mut Archive, room: &StoredRoom, head: Head) -> Result<Vec<Option<u64>>, StoreError> {
-    let first = |kind: &ChunkKind| {
-        let chunks = archive.store().chunks(room.key, *kind, 0, end_of(*kind, head), 1)?;
-        Ok(chunks.first().map(|chunk| chunk.from))
-    };
-    ChunkKind::ALL.iter().map(first).collect()
+    let mut firsts = vec![archive.store().checkpoints(room.key)?.first().map(|(tick, _)| u64::from(tick.0))];
+    for kind in ChunkKind::ALL {
+        let chunks = archive.store().chunks(room.key, kind, 0, end_of(kind, head), 1)?;
+        firsts.push(chunks.first().map(|chunk| chunk.from));
+    }
+    Ok(firsts)
 }
 
 /// The table of components as of a tick that is copied. Where the host writes it meanwhile it is made of the ticks; if that can't be, it is left

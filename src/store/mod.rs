@@ -69,7 +69,7 @@ pub use self::verify::{Finding, Verified};
 pub use self::writer::{
     Asked, CursorKeeper, FreshFacts, Handle, Opening, Pressure, RoomFate, RoomNews, Writer, WriterOptions, WriterReport,
 };
-#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+#[cfg(all(any(test, fuzzing), feature = "admin"))]
 pub(crate) use self::{
     follow::{checkpoint_payload, read_checkpoint},
     frame::{HotTick, join_frame, pack, read_chunk, read_frame, read_tick, split_frame, unpack, write_kept, write_texts},

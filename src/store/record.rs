@@ -36,6 +36,15 @@ impl RoomHeader {
     pub fn id(&self) -> RoomId {
         RoomId::from_uuid(self.uid)
     }
+
+    /// The id by which its facts are told outside. A fork has the id of the room that it was made of, so that what its values name is found, and facts
+    /// of the same numbers, which are others: whoever knows facts by room and number is told another id, made of that one and of the fork's name.
+    pub fn told_id(&self) -> RoomId {
+        match self.forked_from {
+            None => self.id(),
+            Some(_) => RoomId::from_uuid(uuid::Uuid::new_v5(&self.uid, self.name.as_bytes())),
+        }
+    }
 }
 
 /// What a room hands over of one tick.

@@ -120,7 +120,7 @@ impl Archive {
         };
         let from = begin.as_ref().map(|checkpoint| RoomTick(checkpoint.tick.0.saturating_add(1))).unwrap_or_default();
         let protocol = self.shared_protocol();
-        for kept in self.ticks_of(room, from, tick)? {
+        for kept in self.own_ticks_of(room, from, tick)? {
             let mut facts = 0;
             if let Some(batch) = &kept.batch {
                 let folded = state.fold(&protocol, batch);

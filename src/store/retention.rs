@@ -12,10 +12,10 @@ use crate::protocol::RoomTick;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retention {
-    /// Ticks whose state can be told, and run again. Default: all.
+    /// Ticks whose state can be told, and run again. Of a fork the beginning of the chain of hashes goes with its first ticks. Default: all.
     pub ticks: Option<u32>,
     /// Ticks whose facts and refusals are kept. As long as no fact is so old that it is deleted, no refusal is either: the hashes of both are
-    /// one chain. Default: all.
+    /// one chain. What is left of a chain without its beginning can't be [checked](super::Verified::unchained) against it. Default: all.
     pub facts: Option<u32>,
     /// How many ticks are packed together once they are old. Default: 1,200, a minute.
     pub chunk_ticks: u32,
@@ -101,9 +101,10 @@ impl Archive {
             let fingerprint = self.protocol().fingerprint();
             self.store().add_checkpoint(room.key, &Checkpoint { tick: edge, resumed: false, fingerprint, payload })?;
         }
+        // The checkpoints first: from one whose ticks are gone a state would be told that there never was, by whoever reads what an interruption leaves.
+        let checkpoints = self.store().forget(room.key, edge, &[], true)?;
         let after = RoomTick(edge.0 + 1);
-        let chunks = self.store().forget(room.key, after, &[ChunkKind::Ticks], false)?;
-        Ok(chunks + self.store().forget(room.key, edge, &[], true)?)
+        Ok(checkpoints + self.store().forget(room.key, after, &[ChunkKind::Ticks], false)?)
     }
 
     /// Packs neighbours together that lie in the same stretch of `ticks` ticks.

@@ -80,7 +80,7 @@ impl Archive {
     /// The state of a room at a tick.
     ///
     /// # Errors
-    /// If the tick is not kept, or what is stored can't be read.
+    /// If the tick is not kept, another protocol wrote it, or what is stored can't be read.
     pub fn state_at(&mut self, name: &str, tick: RoomTick) -> Result<State, StoreError> {
         self.standing_at(name, tick).map(|(state, _)| state)
     }
@@ -136,7 +136,7 @@ impl Archive {
     /// Every write of an entity, or of one of its components, from one tick to another.
     ///
     /// # Errors
-    /// See [`state_at`](Self::state_at).
+    /// See [`state_at`](Self::state_at); also if another protocol wrote any of these ticks.
     pub fn history(
         &mut self,
         name: &str,
@@ -157,7 +157,7 @@ impl Archive {
         let (mut links, mut at) = (Vec::new(), from);
         while at <= to {
             let end = RoomTick(at.0.saturating_add(WINDOW - 1)).min(to);
-            for kept in self.ticks_of(&room, at, end)? {
+            for kept in self.own_ticks_of(&room, at, end)? {
                 let Some(batch) = &kept.batch else { continue };
                 self.links_of(&room, &mut state, kept.tick, batch, (id, component), &mut links)?;
             }
@@ -203,14 +203,19 @@ impl Archive {
     /// Why a component has the value that it has at a tick.
     ///
     /// # Errors
-    /// If the tick is not kept. Nothing if the component was not written up to it, as far as is kept.
+    /// If the tick is not kept; or if the component was not written since another protocol wrote the room. Nothing if it was not written up to the tick, as
+    /// far as is kept.
     pub fn why(&mut self, name: &str, entity: &str, component: &str, tick: RoomTick) -> Result<Option<Why>, StoreError> {
         let room = self.room(name)?;
         self.check_tick(&room, tick)?;
         let (first, _) = self.kept_ticks(&room)?;
+        let checkpoints = self.store().checkpoints(room.key)?;
         let mut end = tick;
         let link = loop {
-            let start = RoomTick(end.0.saturating_sub(WINDOW - 1)).max(first);
+            // Where a process went on, another protocol may have written what was before: that is looked at only if nothing is found since.
+            let resumed = checkpoints.iter().rev().find(|(tick, resumed)| *resumed && *tick < end);
+            let since = resumed.map(|(tick, _)| RoomTick(tick.0.saturating_add(1))).unwrap_or_default();
+            let start = RoomTick(end.0.saturating_sub(WINDOW - 1)).max(first).max(since);
             let mut links = self.history(name, entity, Some(component), start, end)?;
             match links.pop() {
                 Some(link) => break link,
@@ -235,7 +240,8 @@ impl Archive {
     /// The command that a fact came from, as it was taken in.
     fn command_of(&mut self, room: &StoredRoom, fact: &StoredFact) -> Result<Option<(String, Value)>, StoreError> {
         let (Some(author), Some(command)) = (fact.author, fact.command) else { return Ok(None) };
-        let ticks = self.ticks_of(room, fact.tick, fact.tick)?;
+        // Another protocol's commands have other numbers.
+        let (ticks, _) = self.own_part_of(room, fact.tick, fact.tick)?;
         let found = ticks.iter().flat_map(|kept| &kept.taken).find_map(|taken| match &taken.incoming {
             Incoming::Command { user, id, kind, payload, .. } if *user == author && *id == command => Some((*kind, payload)),
             _ => None,
@@ -252,7 +258,7 @@ impl Archive {
     /// plain values a batch has the last: what another kind of fact wrote before in the same tick is undone with it.
     ///
     /// # Errors
-    /// If the fact is not there, or its tick is not kept.
+    /// If the fact is not there, or its tick is not kept or was written by another protocol.
     pub fn changes_of(&mut self, name: &str, seq: FactSeq) -> Result<Vec<Change>, StoreError> {
         let room = self.room(name)?;
         let Some(fact) = self.fact(name, seq)? else { return Ok(Vec::new()) };
@@ -263,7 +269,7 @@ impl Archive {
         };
         let protocol = self.shared_protocol();
         let mut changes: BTreeMap<(String, String), Change> = BTreeMap::new();
-        for kept in self.ticks_of(&room, fact.tick, fact.tick)? {
+        for kept in self.own_ticks_of(&room, fact.tick, fact.tick)? {
             let Some(batch) = &kept.batch else { continue };
             let before = state.clone();
             let followed = state.follow(&protocol, batch);
@@ -396,14 +402,20 @@ impl Cursor<'_> {
     /// Goes one tick on, and tells what it did.
     ///
     /// # Errors
-    /// If there is none, or what is stored can't be read.
+    /// If there is none, another protocol wrote it, or what is stored can't be read.
     pub fn forward(&mut self) -> Result<Followed, StoreError> {
         let next = RoomTick(self.tick.0.saturating_add(1));
         if self.loaded.is_none_or(|(from, to)| !(from..=to).contains(&next)) {
             self.refresh()?;
             self.archive.check_tick(&self.room, next)?;
-            let end = RoomTick(next.0.saturating_add(WINDOW - 1)).min(self.archive.kept_ticks(&self.room)?.1);
-            let ticks = self.archive.ticks_of(&self.room, next, end)?;
+            let mut end = RoomTick(next.0.saturating_add(WINDOW - 1)).min(self.archive.kept_ticks(&self.room)?.1);
+            let (ticks, foreign) = self.archive.own_part_of(&self.room, next, end)?;
+            if let Some((first, theirs)) = foreign {
+                if first <= next {
+                    self.archive.check_fingerprint(&self.room, theirs)?;
+                }
+                end = RoomTick(first.0.saturating_sub(1));
+            }
             self.ahead = ticks.into_iter().filter_map(|kept| Some((kept.tick, kept.batch?))).collect();
             self.loaded = Some((next, end));
         }

@@ -35,10 +35,14 @@ pub struct Verified {
     pub facts: u64,
     /// How many refusals.
     pub refusals: u64,
+    /// How many of the facts and refusals could not be held against the chain of hashes, because its beginning is not kept.
+    pub unchained: u64,
     /// How many ticks.
     pub ticks: u64,
     /// How many of them carry a hash that the state was compared with.
     pub hashed: u64,
+    /// Up to this tick another protocol wrote the room. The version that wrote these ticks can check them; here they are not looked at.
+    pub foreign: Option<RoomTick>,
     /// The head of the chain of hashes, as hexadecimal digits: what to compare with a copy kept elsewhere.
     pub head: String,
     /// What is wrong.
@@ -54,6 +58,9 @@ impl Verified {
 impl Archive {
     /// Checks a room: checksums, numbers without gaps, the chain of hashes, that the batches follow each other, that the checkpoints, the
     /// table of components and the hashes that batches carry agree with them. `progress` hears the tick that is done.
+    ///
+    /// What can't be checked is told: [facts](Verified::unchained) and refusals of a chain that does not begin here any more, and
+    /// [ticks](Verified::foreign) of another protocol.
     ///
     /// # Errors
     /// If the store itself can't be read. What is damaged is found, not an error.
@@ -135,6 +142,7 @@ impl Archive {
         items.sort_by_key(|(tick, refusal, ..)| (*tick, *refusal));
         let mut chain = Chain::new(room.header.id());
         let mut broken = !whole;
+        verified.unchained = if whole { 0 } else { items.len() as u64 };
         for (_, _, place, text) in &items {
             let Some((body, mark)) = unmarked(text) else {
                 verified.find(place, "it carries no hash");
@@ -181,27 +189,90 @@ impl Archive {
         Ok(())
     }
 
+    /// Up to which tick another protocol wrote a room. What can't be read is found where it is checked.
+    fn foreign_until(&mut self, room: &StoredRoom, last: RoomTick) -> Result<Option<RoomTick>, StoreError> {
+        let ours = self.protocol().fingerprint();
+        let mut until: Option<RoomTick> = None;
+        let _ = self.each_page(room, ChunkKind::Ticks, u64::from(last.0), |page| {
+            let foreign = page.iter().filter(|chunk| chunk.fingerprint != ours).map(|chunk| chunk.tick_to.min(last));
+            until = until.max(foreign.max());
+            Ok(())
+        });
+        // A process in which nothing happened has no ticks in chunks, but went on from a state of its own form.
+        for (tick, _) in self.store().checkpoints(room.key)?.into_iter().filter(|(_, resumed)| *resumed) {
+            if let Ok(Some(checkpoint)) = self.store().checkpoint(room.key, tick, false)
+                && checkpoint.fingerprint != ours
+            {
+                until = until.max(Some(checkpoint.tick));
+            }
+        }
+        Ok(until)
+    }
+
+    /// With which state the check of the ticks begins, and the first tick after it. Nothing if that can't be told: then it is found.
+    fn begin_of_ticks(
+        &mut self,
+        room: &StoredRoom,
+        (first, last): (RoomTick, RoomTick),
+        checkpoints: &mut Vec<(RoomTick, bool)>,
+        verified: &mut Verified,
+    ) -> Result<Option<(State, RoomTick)>, StoreError> {
+        verified.foreign = self.foreign_until(room, last)?;
+        if let Some(until) = verified.foreign {
+            return Ok(self.begin_after(room, until, checkpoints, verified));
+        }
+        // Tick 0 is followed like any other, unless only the checkpoint that was made of it is left.
+        let has_start = !self.store().chunks(room.key, ChunkKind::Ticks, 0, 0, 1)?.is_empty();
+        let has_start = has_start || checkpoints.last().is_none_or(|(tick, _)| *tick > RoomTick(0));
+        if first == RoomTick(0) && has_start {
+            return Ok(Some((State::new(room.header.id()), RoomTick(0))));
+        }
+        match self.stand_at(room, first) {
+            Ok((state, _)) => Ok(Some((state, RoomTick(first.0.saturating_add(1))))),
+            Err(error) => {
+                verified.find(format!("tick {first}"), error.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    /// The state with which this protocol went on after another one, and the first tick after it. The checkpoints before are let go.
+    fn begin_after(
+        &mut self,
+        room: &StoredRoom,
+        until: RoomTick,
+        checkpoints: &mut Vec<(RoomTick, bool)>,
+        verified: &mut Verified,
+    ) -> Option<(State, RoomTick)> {
+        let ours = self.protocol().fingerprint();
+        while let Some((tick, _)) = checkpoints.last().copied() {
+            let found = if tick < until { Ok(None) } else { self.store().checkpoint(room.key, tick, false) };
+            let read = match found {
+                Ok(Some(found)) if found.tick == tick && found.fingerprint == ours => self.read_checkpoint(room, &found).map(Some),
+                Ok(_) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(Some((state, _))) => return Some((state, RoomTick(tick.0.saturating_add(1)))),
+                Ok(None) => {}
+                Err(error) => verified.find(format!("the checkpoint of tick {tick}"), error.to_string()),
+            }
+            checkpoints.pop();
+        }
+        let what = "another protocol wrote them, and this one has not gone on from there: the version that wrote them can check them";
+        verified.find(format!("the ticks up to {until}"), what);
+        None
+    }
+
     fn verify_ticks(&mut self, room: &StoredRoom, verified: &mut Verified, mut progress: impl FnMut(RoomTick)) -> Result<(), StoreError> {
         let protocol = self.shared_protocol();
         let (first, last) = self.kept_ticks(room)?;
         let mut checkpoints = self.store().checkpoints(room.key)?;
         checkpoints.reverse();
-        // Tick 0 is followed like any other, unless only the checkpoint that was made of it is left.
-        let has_start = !self.store().chunks(room.key, ChunkKind::Ticks, 0, 0, 1)?.is_empty();
-        let has_start = has_start || checkpoints.last().is_none_or(|(tick, _)| *tick > RoomTick(0));
-        let (mut state, mut at) = match first.0 {
-            0 if has_start => (State::new(room.header.id()), RoomTick(0)),
-            _ => match self.stand_at(room, first) {
-                Ok((state, _)) => (state, RoomTick(first.0.saturating_add(1))),
-                Err(error) => {
-                    verified.find(format!("tick {first}"), error.to_string());
-                    return Ok(());
-                }
-            },
-        };
+        let Some((mut state, mut at)) = self.begin_of_ticks(room, (first, last), &mut checkpoints, verified)? else { return Ok(()) };
         while at <= last {
             let end = RoomTick(at.0.saturating_add(599)).min(last);
-            let ticks = match self.ticks_of(room, at, end) {
+            let ticks = match self.own_ticks_of(room, at, end) {
                 Ok(ticks) => ticks,
                 Err(error) => {
                     verified.find(format!("ticks {at} to {end}"), error.to_string());

@@ -1,6 +1,8 @@
 //! A real server is killed again and again, at random moments and under load. Nothing that it reported as stored is missing, and players
 //! go on where they were.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+// In the end the server is told to stop by a signal.
+#![cfg(unix)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

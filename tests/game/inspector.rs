@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::browser::{Browser, program};
 use crate::{bot, protocol, rules, story, view};
 
-/// A host of one match, its admin server, and the bots, which are a process of their own.
+/// A host of a match and of a room in which nobody is, its admin server, and the bots, which are a process of their own.
 struct Match {
     admin: Option<Admin>,
     store: MemoryStore,
@@ -40,7 +40,9 @@ impl Match {
         host.keep_by(Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap());
         let blueprint = Blueprint::new(protocol::add, rules::add);
         let level = Level::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json")).unwrap();
-        host.open_room(&blueprint, RoomOptions { level: Some(level), notes: true, ..RoomOptions::named("main") }).unwrap();
+        for room in ["main", "second"] {
+            host.open_room(&blueprint, RoomOptions { level: Some(level.clone()), notes: true, ..RoomOptions::named(room) }).unwrap();
+        }
         let kinds = ["monster", "avatar", "item", "door", "fireball", "bullet", "wall"];
         let game =
             Game::new("inferno", protocol::add, rules::add).bot(bot::brain).narrator(story::narrate).view(view::view()).kinds(&kinds);
@@ -250,6 +252,9 @@ fn an_operator_sees_a_live_match_goes_back_asks_why_and_resets_it_in_a_browser()
     }
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 
+    // What is answered of a room that was left meanwhile is not shown.
+    go_before_it_is_answered(&mut browser);
+
     // A page that is closed asks for nothing.
     browser.leave();
     std::thread::sleep(Duration::from_millis(500));
@@ -290,6 +295,29 @@ fn say_no(browser: &mut Browser, tick: u32) {
     answer(browser, "#ask-no");
     assert_eq!(browser.ask("document.getElementById('live').ariaPressed"), Value::from("false"));
     assert_eq!(browser.ask("document.getElementById('stage').dataset.tick"), Value::from(tick.to_string()));
+}
+
+/// Asks why something has its value, and goes to another room before that is answered.
+fn go_before_it_is_answered(browser: &mut Browser) {
+    browser.screen(1_440, 900, false, false);
+    browser.ask("document.getElementById('tab-entities').click()");
+    browser.until("document.querySelectorAll('details.entity').length > 30");
+    browser.ask(
+        "(() => { const now = window.fetch.bind(window); window.late = 0; window.fetch = async (...asked) => { \
+         const isLate = String(asked[0]).includes('/why?'); if (isLate) await new Promise((done) => setTimeout(done, 1500)); \
+         const answer = await now(...asked); window.late += Number(isLate); return answer; }; })()",
+    );
+    browser.ask(
+        "(async () => { const item = document.querySelector('details.entity'); item.open = true; \
+         await new Promise((done) => setTimeout(done, 300)); item.querySelector('button.component').click(); })()",
+    );
+    browser.until("document.getElementById('why').textContent.includes('Looking')");
+    browser.ask("document.querySelector('#rooms [data-room=second] button').click()");
+    browser.until("window.late === 1");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(browser.ask("document.getElementById('room-name').textContent"), Value::from("second"));
+    let nothing = "document.querySelector('#why h2') === null && document.querySelector('#why ol.chain') === null";
+    assert_eq!(browser.ask(nothing), Value::from(true), "the second room's page tells why something in the first has its value");
 }
 
 fn go_back_and_save(browser: &mut Browser, played: &Match, tick: u32) {

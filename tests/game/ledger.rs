@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use roomkeeper::host::{KeepOptions, Keeper};
+use roomkeeper::prelude::EntityId;
+use roomkeeper::protocol::{CommandId, Incoming, Protocol};
 use roomkeeper::room::{Blueprint, Level, RoomOptions};
 use roomkeeper::store::data_file;
 use serde_json::Value;
@@ -205,4 +207,44 @@ fn of_operators_who_reset_to_the_same_at_about_the_same_time_none_is_told_anothe
     sure.sort_unstable();
     sure.dedup();
     assert_eq!(sure.len(), count, "{said:?} of {ticks:?}");
+}
+
+/// Five seconds of a room with ann, whose id is not made of her name. She fires once, by command 7.
+fn record_ann(data: &Path, ann: EntityId) {
+    let level = Level::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json")).unwrap();
+    let options = RoomOptions { level: Some(level), ..RoomOptions::named("main") };
+    let mut keeper = Keeper::open(&KeepOptions::in_folder(data)).unwrap();
+    let mut room = keeper.room(&Blueprint::new(protocol::add, rules::add), options).unwrap();
+    let kind = room.world().resource::<Protocol>().command_names().position(|name| name == "fire").unwrap();
+    let aim: Vec<u8> = [1.0_f32, 0.0].iter().flat_map(|part| part.to_le_bytes()).collect();
+    let handle = keeper.handle("main").unwrap();
+    for tick in 1..=100 {
+        let incoming = match tick {
+            5 => Some(Incoming::Join { user: ann, name: "ann".to_owned() }),
+            20 => Some(Incoming::Command { user: ann, id: CommandId(7), kind, seen: None, payload: aim.clone().into() }),
+            _ => None,
+        };
+        handle.record(room.tick(incoming).unwrap().into());
+    }
+    assert!(keeper.stop().given_up.is_none());
+}
+
+#[test]
+fn players_are_known_by_their_names_and_whoever_was_never_there_is_not_taken_for_one_who_did_nothing() {
+    let (data, id) = (folder("players_by_name"), "0f2b8d7e-6c1a-4e7b-9c55-1f60f1d3a8b2");
+    record_ann(&data, EntityId::parse(id));
+    let audit = |player: &str| said(verb("ledger", &data).args(["audit", "--player", player]));
+    let (well, told, errors) = audit("ann");
+    assert!(well && told.contains(" ann user_joined ") && told.contains(" ann command 7 bullet_fired "), "{told}{errors}");
+    assert_eq!(audit(id).1, told);
+    let (well, told, errors) = audit("bob");
+    assert!(!well && told.is_empty() && errors.contains("bob: nobody of that name or id was ever in main"), "{told}{errors}");
+
+    let replay = |dropped: &str| said(verb("ledger", &data).args(["replay", "--drop", dropped]));
+    let (well, told, errors) = replay("ann:7");
+    assert!(well && told.starts_with("the first difference is in tick 20 "), "{told}{errors}");
+    for none in ["ann:8", "bob:7"] {
+        let (well, told, errors) = replay(none);
+        assert!(!well && told.is_empty() && errors.contains(&format!("{none}: no such command was taken in")), "{told}{errors}");
+    }
 }

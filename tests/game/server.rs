@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 pub struct Server {
     pub process: Child,
     pub address: SocketAddr,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "what only `crash` asks"))]
     pub went_on_at: Option<u32>,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "what only `crash` asks"))]
     pub found: Vec<String>,
 }
 

@@ -1012,3 +1012,58 @@ fn a_ban_hits_who_is_called_so_and_says_whether_it_was_there() {
     assert_eq!((status, &told["player"], &told["was_connected"]), (201, &json!(EntityId::named("eve").to_string()), &json!(false)));
     assert_eq!(running.order("DELETE", &format!("/bans/{id}"), &Value::Null).status, 200);
 }
+
+#[test]
+fn who_is_called_as_somebody_else_is_put_out_by_its_id_and_nobody_by_a_name_that_several_have() {
+    let key = HostKey::random().unwrap();
+    let running = Running::start_for(Access::Tokens(key), false, |options, address| {
+        options.tokens = Some(Tokens::new(TokenIssuer { key, addresses: vec![address], expire_seconds: 30 }));
+    });
+    let join = |account: &str| {
+        let reply = running.order("POST", "/tokens", &json!({ "player": account, "name": "bob" }));
+        let token = BASE64_STANDARD.decode(json_of(&reply)["token"].as_str().unwrap()).unwrap();
+        let mut player = Player::by(&Credentials::Token(token), "main");
+        running.until("bob is in", Some(&mut player), |_, player| player.unwrap().state().is_in_room());
+        player
+    };
+    let (mut first, mut second) = (join("account 1"), join("account 2"));
+    let [one, two] = ["account 1", "account 2"].map(|account| EntityId::named(account).to_string());
+    let kick = |player: &str| running.order("POST", "/rooms/main/kick", &json!({ "player": player, "why": "enough" }));
+    let members = |running: &Running| running.json("/rooms/main/members").as_array().unwrap().len();
+
+    let several = kick("bob");
+    assert!(several.status == 409 && several.body.contains(&one) && several.body.contains(&two), "{several:?}");
+    assert_eq!(members(&running), 2, "both are there");
+    assert_eq!(kick(&two).status, 200);
+    let out = ConnectionState::Refused(Refusal::Kicked("enough".to_owned()), Vec::new());
+    running.until("the second is out", Some(&mut second), |_, second| second.unwrap().state() == out);
+    running.until("the first is alone", Some(&mut first), |running, _| members(running) == 1);
+    assert!(first.state().is_in_room());
+    // Now the name is enough.
+    let only = kick("bob");
+    assert_eq!((only.status, &json_of(&only)["player"]), (200, &json!(one)));
+    running.until("the first is out", Some(&mut first), |_, first| first.unwrap().state() == out);
+}
+
+#[test]
+fn of_a_kept_room_that_the_store_never_took_it_is_told_how_many_ticks_are_missing() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let store = crate::host::fails_while(&broken, Box::new(MemoryStore::default()));
+    let running = crate::host::Running::start(HostOptions::default(), None, |host| {
+        host.keep_by(Keeper::start(Box::new(store), WriterOptions::default()).unwrap());
+        host.open_room(&blueprint(), RoomOptions::named("main")).unwrap();
+    });
+    let admin = Admin::start(AdminOptions::at(([127, 0, 0, 1], 0).into()), game(), running.handle(), None).unwrap();
+    let get = |path: &str| send(admin.address(), &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+    let durable = || json_of(&get("/rooms/main"))["durable"].clone();
+    let missing = || {
+        let metrics = get("/metrics").body;
+        let value = metrics.lines().find_map(|line| line.strip_prefix("roomkeeper_room_unstored_ticks{room=\"main\"} "));
+        value.unwrap().parse::<f64>().unwrap()
+    };
+    crate::host::until("it has ticked for a while", &mut [], |_| missing() > 30.0);
+    assert_eq!(durable(), json!(0));
+    broken.store(false, Ordering::Relaxed);
+    crate::host::until("it is stored", &mut [], |_| missing() < 20.0 && durable().as_u64() > Some(0));
+    assert!(running.stop());
+}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::binary::{Process, inferno};
+use crate::binary::{Folder, Process, inferno};
 use roomkeeper::host::agones::public_address;
 use serde_json::{Value, json};
 
@@ -27,6 +27,9 @@ struct Book {
     wrong: Vec<String>,
     /// The fleet has no counters and no lists.
     is_bare: bool,
+    /// The pod has no place yet; and how often somebody asked for it.
+    is_nowhere: bool,
+    asked_where: usize,
 }
 
 impl Book {
@@ -49,7 +52,9 @@ impl Book {
                 (200, json!({}))
             }
             ("GET", "/gameserver") => {
-                let status = json!({ "state": self.state, "address": "127.0.0.1", "ports": [{ "name": "game", "port": self.game_port }] });
+                self.asked_where += 1;
+                let address = if self.is_nowhere { "" } else { "127.0.0.1" };
+                let status = json!({ "state": self.state, "address": address, "ports": [{ "name": "game", "port": self.game_port }] });
                 (200, json!({ "object_meta": { "name": "inferno-x" }, "status": status }))
             }
             ("PUT", "/metadata/label") => {
@@ -218,4 +223,31 @@ fn without_a_sidecar_there_is_no_fleet_and_one_that_is_named_and_not_there_is_to
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = public_address(nobody, Duration::ZERO).unwrap_err().to_string();
     assert!(error.contains(&format!("the Agones sidecar on port {nobody} does not answer /gameserver")), "{error}");
+}
+
+#[test]
+fn a_key_that_is_changed_while_the_server_still_starts_counts_once_it_has() {
+    let folder = Folder::new("early-key");
+    let key = folder.write("server.key", &"11".repeat(32));
+    let game_port = free_port();
+    let address = format!("127.0.0.1:{game_port}");
+    let file = folder.write("server.toml", &format!("[listen]\nbind = \"{address}\"\nkey = \"server.key\"\n[log]\nfilter = \"info\"\n"));
+    let sidecar = Sidecar::start(Book { state: "Scheduled".to_owned(), game_port, is_nowhere: true, ..Book::default() });
+    let mut server = start(&["serve", "--config", &file], Some(sidecar.port));
+    // It has read its keys by then, and waits.
+    sidecar.until("it asks where it is", |book| book.asked_where > 0);
+    folder.write("server.key", &"22".repeat(32));
+    server.signal("-HUP");
+    // Time to hear of it while it can do nothing about it. If it is too short for that, it only hears of it later.
+    std::thread::sleep(Duration::from_millis(500));
+    sidecar.book.lock().unwrap().is_nowhere = false;
+    server.until("the keys were read again");
+    let token = folder.0.join("ann.token").to_str().unwrap().to_owned();
+    let told = |arguments: &[&str]| {
+        let output = inferno().args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    told(&["token", "--key", &key, "--server", &address, "--player", "ann", "--out", &token]);
+    told(&["dump", "--server", &address, "--token", &token]);
+    server.stop();
 }

@@ -1,5 +1,4 @@
 //! A game in which something beats and marks add up, and who plays it over real sockets.
-#![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;

@@ -184,6 +184,8 @@ fn a_room_that_takes_long_is_run_apart_and_the_others_skip_nothing() {
     assert!(running.stop());
 }
 
+// Eight threads of the gateway share a port, as only Linux lets them.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_who_come_at_once_to_rooms_of_two_are_all_seated_and_no_room_has_three() {
     const MANY: usize = 1_000;
@@ -500,5 +502,23 @@ fn while_the_store_fails_a_room_that_rests_is_not_waited_for_and_the_others_go_o
     until("the store is back", &mut [&mut bob], |_| running.failing().is_none());
     let mut ann = Player::connect(running.address, "ann", "duel/blue");
     until("she is in", &mut [&mut ann, &mut bob], in_room);
+    assert!(running.stop());
+}
+
+#[test]
+fn a_room_that_an_operator_paused_stands_still_until_it_is_let_go_on_though_nobody_is_in_it() {
+    let rest_after = Duration::from_secs(2);
+    let options = HostOptions { rest_after: Some(rest_after), ..HostOptions::default() };
+    let running = Running::start(options, Some(MemoryStore::default()), |host| {
+        host.template("duel", on_demand(2));
+        host.open("duel/blue", "duel").unwrap();
+    });
+    running.handle.pause("duel/blue", true).unwrap();
+    // Longer than it takes to be noticed.
+    let long = rest_after + Duration::from_secs(2);
+    until("nobody was in it for long", &mut [], |_| running.status("duel/blue").status.empty_for > long);
+    assert!(running.status("duel/blue").status.is_paused);
+    running.handle.pause("duel/blue", false).unwrap();
+    until("it is at rest", &mut [], |_| running.status("duel/blue").is_resting);
     assert!(running.stop());
 }

@@ -9,7 +9,10 @@ mod capacity;
 mod host;
 mod listing;
 mod newcomers;
+#[cfg(unix)]
 mod play;
 mod serve;
 mod sharing;
+#[cfg(unix)]
 mod terminal;
+mod websocket;

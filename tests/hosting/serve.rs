@@ -233,6 +233,7 @@ fn the_example_is_in_order_has_every_key_and_tells_the_defaults() {
     assert!(well, "{errors}\n{full}");
     let chosen = [
         "listen.public_addresses",
+        "listen.websocket",
         "listen.key",
         "hosting.rest_after",
         "hosting.bans",

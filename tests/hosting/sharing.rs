@@ -409,3 +409,50 @@ fn a_room_whose_lease_ran_out_stands_still_though_its_host_has_it_again_for_anot
     assert!(again.iter().position(|tick| *tick == RoomTick(1)).is_some_and(|before| before <= 1), "{again:?}");
     assert!(running.stop());
 }
+
+#[test]
+fn a_host_that_stops_and_can_hand_nothing_over_because_the_store_fails_tells_its_players_so() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let (store, broken) = (MemoryStore::new(), Arc::new(AtomicBool::new(false)));
+    // Somebody who would take its rooms.
+    let (mut peer, is_over) = (directory.join("peer", "127.0.0.1:7"), Arc::new(AtomicBool::new(false)));
+    let has_place = Load { rooms: 0, rooms_max: 9, members: 0, members_max: 9 };
+    peer.renew(has_place).unwrap();
+    let ends = is_over.clone();
+    let peers = std::thread::spawn(move || {
+        while !ends.load(Ordering::Relaxed) {
+            peer.renew(has_place).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let running = Running::start(HostOptions::default(), None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        let failing = fails_while(&broken, Box::new(store.shared_by(&own)));
+        share_in(host, Box::new(failing), Box::new(own.clone()));
+        host.open("main", "default").unwrap();
+    });
+    let mut ann = Joiner::to(running.address, "ann", "main");
+    wait("she is in", &mut [&mut ann], |all| all[0].room.is_some());
+    broken.store(true, Ordering::Relaxed);
+    wait("the store fails", &mut [&mut ann], |_| running.failing().is_some());
+    let stops = std::thread::spawn(move || running.stop());
+    wait("she is told", &mut [&mut ann], |all| all[0].refused.is_some());
+    assert_eq!(ann.refused, Some(Refusal::ShuttingDown));
+    broken.store(false, Ordering::Relaxed);
+    is_over.store(true, Ordering::Relaxed);
+    stops.join().unwrap();
+    peers.join().unwrap();
+}
+
+#[test]
+fn a_room_that_is_to_be_opened_by_a_template_that_is_not_there_is_refused_and_can_be_asked_for_as_before() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let store = MemoryStore::new();
+    let running = with_main(&directory, &store);
+    let refused = running.handle().open("duel/blue", "chess").unwrap_err().to_string();
+    assert!(refused.contains("there is no template \"chess\""), "{refused}");
+    let mut ann = Joiner::to(running.address, "ann", "duel/blue");
+    wait("she knows where she is", &mut [&mut ann], |all| all[0].room.is_some() || all[0].refused.is_some());
+    assert_eq!((&ann.refused, ann.room.as_deref()), (&None, Some("duel/blue")));
+    assert!(running.stop());
+}

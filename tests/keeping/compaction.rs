@@ -83,3 +83,11 @@ fn refusals_stay_as_long_as_the_first_fact_does() {
     assert_eq!(archive.refusals("refusing", RoomTick(0)).unwrap().len(), 29);
     assert_eq!(archive.verify("refusing", |_| {}).unwrap().findings, []);
 }
+
+#[test]
+fn how_much_could_not_be_held_against_the_chain_of_hashes_is_told() {
+    let whole = refused([1, 55], 2..=30, 60).verify("refusing", |_| {}).unwrap();
+    assert!(whole.facts > 0 && whole.refusals > 0 && whole.unchained == 0, "{whole:?}");
+    let cut = refused([1, 2], 70..=95, 20).verify("refusing", |_| {}).unwrap();
+    assert!(cut.facts == 0 && cut.refusals > 0 && cut.unchained == cut.refusals, "{cut:?}");
+}

@@ -16,8 +16,8 @@ use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::room::RoomRng;
 use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{
-    Archive, Durability, MemoryStore, Opening, Pressure, Snippet, SqliteStore, Store, StoreError, Writer, WriterOptions, copy_room,
-    data_file,
+    Archive, Durability, MemoryStore, Opening, Pressure, Retention, Snippet, SqliteStore, Store, StoreError, StoredFact, Writer,
+    WriterOptions, copy_room, data_file,
 };
 
 /// What is wrong with a disk.
@@ -138,9 +138,12 @@ fn while_nothing_can_be_written_rooms_refuse_commands_then_stand_still_and_go_on
 
 #[test]
 fn a_disk_that_is_full_or_may_not_be_written_is_told_in_a_sentence() {
-    // Nobody may make a folder there.
-    let error = SqliteStore::open("/proc/rooms", Durability::PowerLoss).unwrap_err().to_string();
-    assert!(error.starts_with("the data folder /proc/rooms"), "{error}");
+    // Nobody can make a folder below a file.
+    let file = folder("no_folder").with_extension("txt");
+    std::fs::write(&file, "").unwrap();
+    let below = file.join("rooms");
+    let error = SqliteStore::open(&below, Durability::PowerLoss).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("the data folder {}", below.display())), "{error}");
     // A disk that is full, as SQLite says it: the file may have so many pages and no more.
     let data = folder("full");
     drop(SqliteStore::open(&data, Durability::PowerLoss).unwrap());
@@ -387,4 +390,90 @@ fn a_file_whose_process_ended_before_it_had_tables_is_taken_up() {
     assert!(std::fs::metadata(data_file(&data)).unwrap().len() > 0);
     assert!(matches!(SqliteStore::read(&data), Err(StoreError::Missing(_))));
     assert!(SqliteStore::open(&data, Durability::PowerLoss).unwrap().rooms().unwrap().is_empty());
+}
+
+#[test]
+fn a_compaction_that_fails_half_way_leaves_no_tick_that_is_told_wrongly() {
+    // The room has its beginning, or was made smaller before.
+    for kept_before in [None, Some(400)] {
+        for table in ["checkpoint", "tick_chunk"] {
+            let data = folder("half_compacted");
+            let store = SqliteStore::open(&data, Durability::ProcessCrash).unwrap();
+            let (_, hashes) = play(&start(Box::new(store)), &blueprint(), "arena", 600);
+            let mut archive = archive(&data);
+            let mut retention = Retention::default();
+            (retention.ticks, retention.chunk_ticks) = (kept_before, 50);
+            archive.compact("arena", retention, |_| {}).unwrap();
+            let file = rusqlite::Connection::open(data_file(&data)).unwrap();
+            let stop = format!("CREATE TRIGGER stop BEFORE DELETE ON {table} BEGIN SELECT RAISE(ABORT, 'stop'); END");
+            file.execute_batch(&stop).unwrap();
+            retention.ticks = Some(200);
+            let error = archive.compact("arena", retention, |_| {}).unwrap_err().to_string();
+            assert!(error.contains("stop"), "{table}: {error}");
+            file.execute_batch("DROP TRIGGER stop").unwrap();
+            let mut told = 0;
+            for tick in 0..=600 {
+                match archive.state_at("arena", RoomTick(tick)) {
+                    Ok(state) => {
+                        assert_eq!(state.hash(), hashes[tick as usize], "tick {tick}, without {table}, of {kept_before:?}");
+                        told += 1;
+                    }
+                    Err(error) => assert!(matches!(error, StoreError::NoTick { .. }), "tick {tick}: {error}"),
+                }
+            }
+            assert!(told > 200, "{told} ticks are told");
+            assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+            // Whoever tries again does what was not done.
+            archive.compact("arena", retention, |_| {}).unwrap();
+            assert!(archive.first_kept("arena").unwrap() > RoomTick(300));
+            assert_eq!(archive.state_at("arena", RoomTick(450)).unwrap().hash(), hashes[450]);
+            assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+        }
+    }
+}
+
+fn facts_of(archive: &mut Archive) -> Vec<serde_json::Value> {
+    archive.facts("arena", FactSeq(1), usize::MAX).unwrap().iter().map(StoredFact::to_json).collect()
+}
+
+/// A copy of a room has all that is durable of it.
+fn is_copied_whole(left: &mut Archive, ticks: u32) {
+    let mut copy = MemoryStore::new();
+    copy_room(left, "arena", &mut copy, |_| {}).unwrap();
+    let mut copy = reader(&copy);
+    assert_eq!(copy.head("arena").unwrap(), left.head("arena").unwrap());
+    assert_eq!(copy.head("arena").unwrap().map(|head| head.tick), Some(RoomTick(ticks)));
+    assert_eq!(facts_of(&mut copy), facts_of(left));
+    for tick in (0..=ticks).map(RoomTick) {
+        assert_eq!(copy.state_at("arena", tick).unwrap().hash(), left.state_at("arena", tick).unwrap().hash(), "tick {tick}");
+    }
+    assert_eq!(copy.verify("arena", |_| {}).unwrap().findings, []);
+}
+
+#[test]
+fn a_copy_has_what_stands_only_in_the_journal_of_a_process_that_was_killed() {
+    for (ticks, is_sealed) in [(5, false), (30, true)] {
+        let store = MemoryStore::new();
+        let writer = Writer::by_hand(Box::new(store.clone()), WriterOptions::default(), |finding| panic!("{finding}")).unwrap();
+        let mut room = blueprint().room(options("arena")).unwrap();
+        let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
+        handle.record(room.opening().clone().into());
+        for tick in 1..=ticks {
+            writer.step();
+            let incoming = script(&room, tick);
+            handle.record(room.tick(incoming).unwrap().into());
+        }
+        writer.step();
+        writer.abandon();
+        let mut left = reader(&store);
+        let sealed = left.room("arena").unwrap().sealed;
+        assert!(sealed.is_some() == is_sealed && sealed.is_none_or(|head| head.tick < RoomTick(ticks)), "{sealed:?}");
+        is_copied_whole(&mut left, ticks);
+    }
+    is_copied_whole(&mut archive(&crashed("left_in_the_journal", 40)), 40);
+    // Of a room of which there is nothing, that is said.
+    let mut store = MemoryStore::new();
+    store.enter(&header_of(&options("arena")), &blueprint().protocol().describe()).unwrap();
+    let error = copy_room(&mut reader(&store), "arena", &mut MemoryStore::new(), |_| {}).unwrap_err();
+    assert!(matches!(&error, StoreError::Unfit { detail, .. } if detail == "nothing of it is stored"), "{error}");
 }

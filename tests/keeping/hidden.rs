@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use roomkeeper::host::{ConnectionId, HostLimits, Keeper, Lobby, Visitor};
+use roomkeeper::host::{ConnectionId, HostLimits, Keeper, Lobby, Visitor, rerun};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{ClientMessage, Incoming, Protocol, RoomTick};
-use roomkeeper::room::{Blueprint, RoomClock, RoomOptions};
+use roomkeeper::protocol::{Change, ClientMessage, FactSeq, Incoming, Protocol, RoomTick};
+use roomkeeper::room::{Blueprint, Level, RoomClock, RoomOptions};
 use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
 use serde::{Deserialize, Serialize};
 
@@ -49,9 +49,13 @@ fn audiences(lobby: &mut Lobby) -> Vec<Option<Audience>> {
 
 /// The room, new or as it was stored.
 fn open(store: &MemoryStore, blueprint: &Blueprint) -> (Keeper, Lobby) {
+    open_with(store, blueprint, RoomOptions::named("arena"))
+}
+
+fn open_with(store: &MemoryStore, blueprint: &Blueprint, options: RoomOptions) -> (Keeper, Lobby) {
     let mut keeper = Keeper::by_hand(Box::new(store.clone()), WriterOptions::default()).unwrap();
     let mut lobby = Lobby::new(HostLimits::default(), true);
-    lobby.admit_room(keeper.room(blueprint, RoomOptions::named("arena")).unwrap()).unwrap();
+    lobby.admit_room(keeper.room(blueprint, options).unwrap()).unwrap();
     (keeper, lobby)
 }
 
@@ -170,6 +174,37 @@ fn an_audience_that_is_stored_is_there_after_a_restart_and_a_reset_though_it_was
     }
 }
 
+#[test]
+fn what_was_hidden_once_is_named_as_a_conflict_though_nobody_looks_when_it_is_run_again() {
+    let protocol = |app: &mut App| {
+        let _ = app.sync::<Kind>("kind");
+    };
+    let rules = |app: &mut App| {
+        app.add_systems(Startup, |mut commands: Commands| {
+            commands.spawn((EntityId::with_name("open"), Kind(OPEN), Audience::OWNER));
+        });
+        app.add_systems(FixedUpdate, |hidden: Query<Entity, With<Audience>>, clock: Res<RoomClock>, mut commands: Commands| {
+            for entity in hidden.iter().filter(|_| clock.tick().0 == 5) {
+                commands.entity(entity).remove::<Audience>();
+            }
+        });
+    };
+    let (store, blueprint) = (MemoryStore::new(), Blueprint::new(protocol, rules));
+    let (mut keeper, mut lobby) = open(&store, &blueprint);
+    assert_eq!(sent_to_newcomer(&mut lobby, &mut keeper, 1), (true, false));
+    let changed = Change { entity: "open".to_owned(), component: "kind".to_owned(), before: None, after: Some("something else".into()) };
+    assert!(lobby.push("arena", Incoming::Revert { seq: FactSeq(1), changes: vec![changed] }));
+    tick(&mut lobby, &mut keeper, 1);
+    let last = lobby.room("arena").unwrap().tick_now();
+    keeper.stop();
+    let mut archive = Archive::new(store.reader().unwrap(), blueprint.protocol());
+    let facts = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    let reverted = facts.iter().find(|fact| fact.kind == "reverted").unwrap();
+    assert_eq!(reverted.json()["conflicts"], serde_json::json!(["open.kind"]));
+    let run = rerun(&mut archive, &blueprint, "arena", (RoomTick(0), last), None, |_| {}).unwrap();
+    assert_eq!((run.ticks, run.difference), (last.0, None));
+}
+
 /// Hidden wherever it comes from, until somebody shows it.
 #[derive(Component, Serialize, Deserialize)]
 #[require(Audience = Audience::OWNER)]
@@ -214,4 +249,62 @@ fn what_was_shown_by_hand_is_shown_in_a_room_that_goes_on() {
     assert_eq!(all(&lobby), [Some(Audience::OWNER), None, Some(Audience::EVERYONE), None]);
     tick(&mut lobby, &mut keeper, 1);
     assert_eq!(all(&lobby), [Some(Audience::OWNER), None, Some(Audience::EVERYONE), None]);
+}
+
+fn flags(app: &mut App) {
+    let _ = app.sync::<Flag>("flag");
+    app.sync_audience();
+}
+
+/// The same in a later version, so that a stored state is loaded as JSON.
+fn newer_flags(app: &mut App) {
+    flags(app);
+    let _ = app.sync::<Kind>("kind");
+}
+
+#[test]
+fn a_stored_audience_stands_in_a_level_after_a_reset_and_in_a_newer_version_until_what_it_would_follow_from_changes() {
+    let rules = |app: &mut App| {
+        app.audience_by(|flag: &Flag| Audience::mask(flag.0));
+    };
+    let set = |lobby: &mut Lobby, side: u64| {
+        let room = lobby.room_mut("arena").unwrap();
+        let flag = room.entity(EntityId::named("flag")).unwrap();
+        room.world_mut().get_mut::<Flag>(flag).unwrap().0 = side;
+    };
+    let text = r#"{"flag": {"audience": {"everyone": true, "mask": 0, "near": false}, "flag": 1}}"#;
+    let options = RoomOptions { level: Some(Level::from_text("flags.json", text)), ..RoomOptions::named("arena") };
+    let (store, blueprint) = (MemoryStore::new(), Blueprint::new(flags, rules));
+    let (shown, hidden) = (Some(Audience::EVERYONE), Some(Audience::mask(BLUE)));
+
+    let (mut keeper, mut lobby) = open_with(&store, &blueprint, options.clone());
+    tick(&mut lobby, &mut keeper, 3);
+    assert_eq!(audience_of(&lobby, "flag"), shown);
+    let mut archive = Archive::new(store.reader().unwrap(), blueprint.protocol());
+    let reset = archive.save_snippet("arena", "then", RoomTick(3)).unwrap().reset();
+    for despawn in [false, true] {
+        set(&mut lobby, BLUE);
+        tick(&mut lobby, &mut keeper, 1);
+        assert_eq!(audience_of(&lobby, "flag"), hidden, "since it changed sides it follows again");
+        if despawn {
+            let room = lobby.room_mut("arena").unwrap();
+            let flag = room.entity(EntityId::named("flag")).unwrap();
+            room.world_mut().despawn(flag);
+            tick(&mut lobby, &mut keeper, 1);
+        }
+        assert!(lobby.push("arena", reset.clone()));
+        for _ in 0..2 {
+            tick(&mut lobby, &mut keeper, 1);
+            assert_eq!(audience_of(&lobby, "flag"), shown);
+        }
+    }
+    keeper.stop();
+    let (mut keeper, mut lobby) = open_with(&store, &Blueprint::new(newer_flags, rules), options);
+    for _ in 0..2 {
+        assert_eq!(audience_of(&lobby, "flag"), shown);
+        tick(&mut lobby, &mut keeper, 1);
+    }
+    set(&mut lobby, BLUE);
+    tick(&mut lobby, &mut keeper, 1);
+    assert_eq!(audience_of(&lobby, "flag"), hidden);
 }

@@ -12,7 +12,9 @@ use roomkeeper::host::{KeepOptions, Keeper, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{EvolveAppExt, FactSeq, RoomTick};
 use roomkeeper::room::{Blueprint, Incoming, Level, RoomOptions};
-use roomkeeper::store::{Archive, MemoryStore, Opening, RecoveredScene, SqliteStore, Writer, WriterOptions, copy_room, data_file};
+use roomkeeper::store::{
+    Archive, MemoryStore, Opening, RecoveredScene, SqliteStore, StoreError, Writer, WriterOptions, copy_room, data_file,
+};
 use serde::{Deserialize, Serialize};
 
 mod v1 {
@@ -176,6 +178,58 @@ fn a_newer_game_goes_on_with_it() {
     let hit = facts.iter().find(|fact| fact.kind == "hit").unwrap();
     let (kind, data) = archive.protocol().evolve_fact(&hit.kind, hit.json());
     assert_eq!((kind.as_str(), serde_json::from_value::<v2::Struck>(data).unwrap().by), ("struck", 1));
+    // What the older version wrote is not damaged, and is not followed as if this one had written it.
+    let verified = archive.verify("old", |_| {}).unwrap();
+    assert_eq!((verified.findings, verified.foreign, verified.unchained), (Vec::new(), Some(RoomTick(100)), 0));
+    let end = RoomTick(102);
+    assert!(matches!(archive.state_at("old", RoomTick(0)), Err(StoreError::Protocol { .. })));
+    assert!(matches!(archive.state_at("old", RoomTick(57)), Err(StoreError::Protocol { .. })));
+    assert!(matches!(archive.history("old", "imp", None, RoomTick(0), end), Err(StoreError::Protocol { .. })));
+    assert!(matches!(archive.changes_of("old", hit.seq), Err(StoreError::Protocol { .. })));
+    assert!(matches!(archive.why("old", "imp", "health", end), Err(StoreError::Protocol { .. })));
+    // From where this one went on, all is told.
+    assert_eq!(archive.history("old", "imp", Some("health"), RoomTick(101), end).unwrap().len(), 0);
+    let mut cursor = archive.cursor("old", RoomTick(100)).unwrap();
+    assert_eq!(cursor.advance(2).unwrap(), end);
+    assert!(matches!(cursor.seek(RoomTick(99)), Err(StoreError::Protocol { .. })));
+}
+
+#[test]
+fn the_older_version_follows_its_own_ticks_up_to_those_of_the_newer_one() {
+    let folder = data("old_and_newer");
+    let newer = Blueprint::new(
+        |app: &mut App| {
+            v2::protocol(app);
+            v2::evolution(app);
+        },
+        // Something happens in each tick.
+        |app: &mut App| {
+            app.add_systems(FixedUpdate, |mut things: Query<&mut v2::Position>| {
+                things.iter_mut().for_each(|mut position| position.0[0] += 0.25);
+            });
+        },
+    );
+    let mut keeper = Keeper::open(&KeepOptions::in_folder(&folder)).unwrap();
+    let mut room = keeper.room(&newer, RoomOptions::named("old")).unwrap();
+    for _ in 0..3 {
+        let outbox = room.tick([]).unwrap();
+        keeper.handle("old").unwrap().record(outbox.into());
+    }
+    assert!(keeper.stop().given_up.is_none());
+    let older = Blueprint::new(v1::protocol, v1::rules);
+    let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), older.protocol());
+    assert!(archive.state_at("old", RoomTick(60)).is_ok());
+    let mut cursor = archive.cursor("old", RoomTick(60)).unwrap();
+    (61..=99).for_each(|_| drop(cursor.forward().unwrap()));
+    assert_eq!(cursor.tick(), RoomTick(99));
+    assert!(matches!(archive.state_at("old", RoomTick(103)), Err(StoreError::Protocol { .. })));
+    // What the newer one wrote it can't check, and says so.
+    let findings = archive.verify("old", |_| {}).unwrap().findings;
+    assert!(findings.iter().any(|finding| finding.what.contains("another protocol wrote them")), "{findings:?}");
+    // The newer one can.
+    let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), newer.protocol());
+    assert_eq!(archive.verify("old", |_| {}).unwrap().findings, []);
+    assert!(archive.state_at("old", RoomTick(103)).is_ok());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::arena::{blueprint, options, script, state_of};
 use roomkeeper::host::{Keeper, rebuild, rerun};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{CommandId, FactSeq, LeaveReason, RoomTick};
+use roomkeeper::protocol::{CommandId, FactSeq, LeaveReason, RoomId, RoomTick};
 use roomkeeper::room::{Blueprint, Incoming, Level, Outbox, Resumed, Room, RoomOptions};
 use roomkeeper::store::{Archive, MemoryStore, Opening, RecoveredScene, Store, Writer, WriterOptions};
 
@@ -198,6 +198,32 @@ fn a_room_goes_on_though_a_lifetime_in_it_has_not_begun() {
         for _ in 0..10 {
             assert_eq!(first.tick([]).unwrap().batch, second.tick([]).unwrap().batch, "after {ticks}");
         }
+    }
+}
+
+#[test]
+fn an_id_of_the_rooms_own_form_that_its_level_brought_is_not_minted_again() {
+    let protocol = |app: &mut App| {
+        let _ = app.sync::<Fuse>("fuse");
+    };
+    let rules = |app: &mut App| {
+        app.add_systems(FixedUpdate, |mut commands: Commands| {
+            commands.spawn(Fuse(0));
+        });
+    };
+    // As it stands in what was exported from a room of the same name.
+    let brought = EntityId::minted(RoomId::named("arena"), 3);
+    let level = Level::from_text("arena.json", format!(r#"{{"{brought}": {{"fuse": 9}}}}"#));
+    let options = RoomOptions { level: Some(level), check: true, ..RoomOptions::named("arena") };
+    for ticks in [1, 2, 3, 5] {
+        let (mut first, mut second) = stop_and_go_on(&Blueprint::new(protocol, rules), &options, ticks);
+        for _ in 0..5 {
+            assert_eq!(first.tick([]).unwrap().batch, second.tick([]).unwrap().batch, "after {ticks}");
+        }
+        let state = second.state().unwrap();
+        let ids: BTreeSet<EntityId> = state.entities().values().map(|entity| entity.identity.id(state.room())).collect();
+        assert_eq!((ids.len(), state.entities().len()), (ticks as usize + 6, ticks as usize + 6), "each has its own");
+        assert!(ids.contains(&brought));
     }
 }
 

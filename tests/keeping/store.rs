@@ -300,6 +300,22 @@ fn facts_alone_give_what_changes_by_facts_alone() {
     assert!(rebuilt.otherwise.iter().any(|(component, _)| component == "position"), "{rebuilt:?}");
 }
 
+#[test]
+fn where_the_first_facts_are_not_kept_nothing_is_told_from_the_others_alone() {
+    let mut store = MemoryStore::new();
+    drop(play(&start(Box::new(store.clone())), &blueprint(), "arena", 300));
+    let mut archive = reader(&store);
+    fork(&mut archive, "arena", RoomTick(137), "what_if", &mut store).unwrap();
+    let mut retention = Retention::default();
+    retention.facts = Some(100);
+    archive.compact("arena", retention, |_| {}).unwrap();
+    assert!(archive.facts("arena", FactSeq(1), 1).unwrap()[0].seq > FactSeq(1));
+    for (room, tick) in [("what_if", 137), ("arena", 300)] {
+        let error = rebuild_from_facts(&mut archive, &blueprint(), room, RoomTick(tick)).unwrap_err().to_string();
+        assert!(error.contains("its first facts are not kept here"), "{room}: {error}");
+    }
+}
+
 /// Counts facts, and fails at one.
 #[derive(Default)]
 struct Count {
@@ -566,4 +582,57 @@ fn a_snippet_of_many_entities_is_of_one_tick_and_taken_beside_the_room() {
     };
     assert!(json.as_object().unwrap().iter().all(same));
     assert_ne!(archive.state_at("arena", RoomTick(22)).unwrap().hash(), state.hash(), "it went on");
+}
+
+/// The same game, with a mark that has no fields: as JSON its value is null.
+mod marks {
+    use bevy_app::prelude::*;
+    use bevy_ecs::prelude::*;
+    use roomkeeper::prelude::*;
+    use roomkeeper::room::Blueprint;
+
+    #[derive(Component, serde::Serialize, serde::Deserialize)]
+    struct Watched;
+
+    pub fn blueprint() -> Blueprint {
+        let protocol = |app: &mut App| {
+            crate::arena::protocol(app);
+            let _ = app.sync::<Watched>("watched");
+        };
+        let rules = |app: &mut App| {
+            crate::arena::rules(app);
+            app.add_systems(FixedUpdate, watch);
+        };
+        Blueprint::new(protocol, rules)
+    }
+
+    fn watch(doors: Query<(Entity, &Name)>, clock: Res<RoomClock>, mut commands: Commands) {
+        let door = doors.iter().find(|(_, name)| clock.tick().0 == 5 && name.as_str() == "door_a");
+        if let Some((door, _)) = door {
+            commands.entity(door).insert(Watched);
+        }
+    }
+}
+
+#[test]
+fn a_mark_that_was_undone_is_undone_the_same_when_it_is_run_again() {
+    use roomkeeper::protocol::Change;
+    use serde_json::Value;
+    let (store, blueprint) = (MemoryStore::new(), marks::blueprint());
+    let mut keeper = Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap();
+    let mut room = keeper.room(&blueprint, options("arena")).unwrap();
+    let change = |door: &str, before, after| Change { entity: door.to_owned(), component: "watched".to_owned(), before, after };
+    let changes = vec![change("door_a", None, Some(Value::Null)), change("door_b", Some(Value::Null), None)];
+    for tick in 1..=10 {
+        let undo = Incoming::Revert { seq: FactSeq(1), changes: changes.clone() };
+        let outbox = room.tick(if tick == 8 { vec![undo] } else { Vec::new() }).unwrap();
+        keeper.handle("arena").unwrap().record(outbox.into());
+    }
+    let (state, protocol) = (state_of(&mut room), blueprint.protocol());
+    let marked = ["door_a", "door_b"].map(|door| state.component(&protocol, EntityId::named(door), "watched"));
+    assert_eq!(marked, [None, Some(Value::Null)], "the one mark went, the other came");
+    drop(keeper.stop());
+    let mut archive = Archive::new(Box::new(store), protocol);
+    let run = rerun(&mut archive, &blueprint, "arena", (RoomTick(0), RoomTick(10)), None, |_| {}).unwrap();
+    assert_eq!((run.ticks, run.difference, run.end.hash()), (10, None, state.hash()));
 }

@@ -351,6 +351,30 @@ fn facts_and_references_tell_nobody_of_what_they_do_not_see() {
     assert!(sim.room().world().get::<OwnedBy>(crate_).is_some());
 }
 
+/// All that ben is sent while a crate belongs to a spy whom he does not see, or to nobody, until the spy ends.
+fn sent_to_ben(of_spy: bool) -> Vec<Vec<u8>> {
+    let mut sim = Sim::new(protocol, rules).client("ann").client("ben");
+    sim.give("ann", Senses::new().with_mask(RED));
+    sim.client_mut("ben").keep_packets();
+    let spy = sim.room_mut().world_mut().spawn((EntityId::named("spy"), Kind(*b"kind_of_spy_"), Audience::mask(RED))).id();
+    sim.run_ticks(2);
+    let aim = if of_spy { spy } else { Entity::PLACEHOLDER };
+    let mut crate_ = sim.room_mut().world_mut().spawn((EntityId::named("crate"), Kind(*b"kind_crate__"), Aim(aim)));
+    if of_spy {
+        crate_.insert(OwnedBy(spy));
+    }
+    sim.run_ticks(4);
+    sim.room_mut().world_mut().despawn(spy);
+    sim.run_ticks(4);
+    assert!(has(&sim, "ben", b"kind_crate__"));
+    sim.client_of("ben").packets().iter().map(|packet| packet.to_vec()).collect()
+}
+
+#[test]
+fn what_belongs_to_somebody_hidden_is_told_as_what_belongs_to_nobody_from_its_birth_to_the_end_of_its_owner() {
+    assert!(sent_to_ben(true) == sent_to_ben(false), "ben is sent other bytes");
+}
+
 #[test]
 fn what_refers_to_something_hidden_is_told_though_it_has_the_number_of_another_that_said_the_same() {
     let mut sim = Sim::new(protocol, rules).client("ann").client("ben");

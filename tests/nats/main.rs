@@ -11,7 +11,7 @@
 mod arena;
 #[path = "../binary/mod.rs"]
 mod binary;
-#[cfg(all(feature = "postgres", unix))]
+#[cfg(all(feature = "postgres", target_os = "linux"))]
 #[expect(dead_code, reason = "the tests of PostgreSQL take more of it")]
 #[path = "../postgres/server.rs"]
 mod database;
@@ -19,7 +19,7 @@ mod outside;
 #[cfg(unix)]
 mod served;
 mod server;
-#[cfg(all(feature = "postgres", unix))]
+#[cfg(all(feature = "postgres", target_os = "linux"))]
 mod shared;
 
 use std::collections::BTreeMap;
@@ -30,11 +30,11 @@ use arena::{blueprint, options, script};
 use async_nats::jetstream::stream::Config;
 use binary::{Folder, PATIENCE};
 use outside::Outside;
-use roomkeeper::host::{KeepOptions, Keeper};
+use roomkeeper::host::{KeepOptions, Keeper, fork};
 use roomkeeper::protocol::{FactSeq, RoomId, RoomTick};
 use roomkeeper::room::Room;
 use roomkeeper::store::nats::{NatsOptions, PublisherReport, ToldFact, named_by, subject_of};
-use roomkeeper::store::{Archive, Durability, Handle, Retention, StoredFact, reader_at};
+use roomkeeper::store::{Archive, Durability, Handle, Retention, SqliteStore, Store, StoredFact};
 use server::Server;
 use uuid::Uuid;
 
@@ -421,9 +421,49 @@ fn a_stream_that_is_full_holds_facts_up_and_loses_none() {
     stream_is_ledger(&server, &ledgers(&house, &["main", "other"]));
 }
 
+#[test]
+fn a_fork_that_is_served_beside_its_original_is_told_under_an_id_of_its_own_and_neither_loses_a_fact() {
+    // The stream knows doubles for two minutes, by room and number: both rooms go on with the same numbers well within that.
+    let Some(server) = Server::start() else { return };
+    let folder = Folder::new("forked");
+    let mut house = House::open(&folder.0, &["main"], &server.options());
+    house.play(150);
+    house.settle(&server);
+    house.keeper.stop();
+    let mut into = SqliteStore::open(&folder.0, Durability::ProcessCrash).unwrap();
+    let mut archive = Archive::new(into.reader().unwrap(), blueprint().protocol());
+    fork(&mut archive, "main", RoomTick(110), "again", &mut into).unwrap();
+    drop((archive, into));
+
+    let mut house = House::open(&folder.0, &["main", "again"], &server.options());
+    house.play(150);
+    house.settle(&server);
+    let (messages, mut ids) = (server.messages(), Vec::new());
+    for room in ["main", "again"] {
+        let told: Vec<&ToldFact> = messages.iter().map(|(_, _, fact)| fact).filter(|fact| fact.room == room).collect();
+        let kept = ledger(&house, room);
+        assert!(told.iter().map(|fact| fact.seq).eq(kept.iter().map(|fact| fact.seq.0)), "{room}: {told:?}");
+        assert!(told.iter().all(|fact| fact.id == told[0].id), "{room} has one id");
+        ids.push((told[0].id, told[0].seq));
+    }
+    assert_eq!(ids[0], (id_of("main"), 1));
+    assert!(ids[1].0 != id_of("main") && ids[1].1 > 1, "it goes on with the numbers, and not with the id: {ids:?}");
+    let report = house.report();
+    assert_eq!((report.doubles, report.missing, report.rooms_refused), (0, 0, 0), "{report:?}");
+    house.keeper.stop();
+
+    // It is known again in another process, too.
+    let mut house = House::open(&folder.0, &["main", "again"], &server.options());
+    house.play(50);
+    house.settle(&server);
+    let report = house.report();
+    assert_eq!((report.doubles, report.missing, report.rooms_refused), (0, 0, 0), "{report:?}");
+    house.keeper.stop();
+}
+
 /// The rooms in a folder, read beside whoever writes it.
 #[cfg(unix)]
 fn ledgers_in(folder: &Path, rooms: &[&str]) -> BTreeMap<String, Vec<StoredFact>> {
-    let mut archive = Archive::new(reader_at(folder).unwrap(), blueprint().protocol());
+    let mut archive = Archive::new(roomkeeper::store::reader_at(folder).unwrap(), blueprint().protocol());
     rooms.iter().map(|room| ((*room).to_owned(), archive.facts(room, FactSeq(1), usize::MAX).unwrap())).collect()
 }

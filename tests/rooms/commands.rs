@@ -7,6 +7,7 @@ use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use roomkeeper::prelude::*;
+use roomkeeper::protocol::limits::FACTS_PER_TICK_MAX;
 use roomkeeper::protocol::{CommandId, LeaveReason, Producer};
 use roomkeeper::room::{Answer, Incoming, Join, Room, RoomOptions, Verdict};
 use roomkeeper::sim::Sim;
@@ -315,6 +316,34 @@ fn a_flood_of_commands_is_cut_at_the_limit_of_a_tick() {
     let codes = codes(&mut room, flood);
     assert_eq!(codes.iter().filter(|code| *code == "accepted").count(), 32);
     assert_eq!(codes.iter().filter(|code| *code == "too_many_commands").count(), 68);
+}
+
+#[test]
+fn a_room_that_all_its_members_flood_at_once_goes_on_and_each_has_its_share() {
+    for by_turns in [false, true] {
+        let (mut room, _) = bare_room();
+        let users: Vec<EntityId> = (0..256).map(|n| EntityId::named(&format!("user{n}"))).collect();
+        room.tick(users.iter().map(|user| Incoming::Join { user: *user, name: "one of many".into() })).unwrap();
+        let mut flood: Vec<(u32, EntityId)> = users.iter().flat_map(|user| (1..=32).map(move |id| (id, *user))).collect();
+        if by_turns {
+            flood.sort_by_key(|(id, _)| *id);
+        }
+        let outbox = room.tick(flood.iter().map(|(id, user)| command(*user, *id, 1, &[0; 8]))).unwrap();
+        let mut obeyed = BTreeSet::new();
+        for answer in &outbox.answers {
+            match answer {
+                Answer::Command { user, verdict: Verdict::Accepted, .. } => {
+                    obeyed.insert(*user);
+                }
+                Answer::Command { verdict: Verdict::Rejected(rejection), .. } => assert_eq!(rejection.code, "room_is_busy"),
+                Answer::Join { .. } => {}
+            }
+        }
+        assert_eq!((outbox.answers.len(), obeyed.len()), (256 * 32, 256), "by turns: {by_turns}");
+        assert!(outbox.facts.len() <= FACTS_PER_TICK_MAX / 2, "{}", outbox.facts.len());
+        // Its number was used up all the same.
+        assert_eq!(codes(&mut room, vec![command(*users.last().unwrap(), 33, 1, &[0; 8])]), ["accepted"]);
+    }
 }
 
 #[test]

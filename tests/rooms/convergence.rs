@@ -349,3 +349,27 @@ fn a_replica_that_loses_a_component_or_an_entity_gets_it_back() {
     sim.run_ticks(3);
     assert_eq!(sim.client_of("ann").told().diverged.len(), before);
 }
+
+#[test]
+fn what_a_replica_lost_and_the_room_steps_comes_back_although_nothing_is_checked() {
+    let mut sim = Sim::new(protocol, |_| {}).options(|options| options.check = false).client("ann");
+    let ids = [EntityId::named("statue"), EntityId::named("lamp")];
+    let world = sim.room_mut().world_mut();
+    let entities = ids.map(|id| world.spawn((id, Health(7))).id());
+    sim.run_ticks(25);
+    let here = |sim: &Sim| ids.map(|id| sim.client_of("ann").world().resource::<roomkeeper::client::Replica>().entity(id).unwrap());
+    let [lost, gone] = here(&sim);
+    sim.client_mut("ann").world_mut().entity_mut(lost).remove::<Health>();
+    sim.client_mut("ann").world_mut().despawn(gone);
+    // What comes with the steps is not held up by them.
+    let world = sim.room_mut().world_mut();
+    world.run_system_once(move |mut health: Patch<Health>| entities.map(|entity| health.step(entity, Step::Dec(2)).is_some())).unwrap();
+    world.spawn((EntityId::named("newcomer"), Burning("hot".into())));
+    sim.run_ticks(5);
+    assert!(sim.client_of("ann").is_live());
+    let healths = here(&sim).map(|entity| sim.client_of("ann").world().get::<Health>(entity).cloned());
+    assert_eq!(healths, [Some(Health(5)), Some(Health(5))]);
+    assert_eq!(sim.lobby_mut().counters().resyncs, 1);
+    let (room, replica) = (sim.room_state(), sim.client_state("ann"));
+    assert_eq!(room.difference(sim.room().world().resource::<Protocol>(), &replica), None);
+}

@@ -9,7 +9,7 @@ use bevy_ecs::prelude::*;
 use roomkeeper::client::Receiver;
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{ClientMessage, Protocol, Refusal, ServerMessage};
+use roomkeeper::protocol::{ClientMessage, LeaveReason, Protocol, Refusal, ServerMessage};
 use roomkeeper::room::{Blueprint, Level, LevelError, Room, RoomError, RoomOptions};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,67 @@ fn a_room_that_failed_does_not_tick_again() {
     let fault = room.tick([]).unwrap_err();
     assert_eq!(room.tick([]).unwrap_err(), fault);
     assert_eq!(room.snapshot().unwrap_err(), fault);
+}
+
+/// Somebody connects, and asks to come into a room.
+fn come(lobby: &mut Lobby, connection: u64, name: &str) {
+    let fingerprint = lobby.room("calm").unwrap().world().resource::<Protocol>().fingerprint();
+    let hello = ClientMessage::Hello { fingerprint, room: "calm".into(), spectate: false, resume: None };
+    lobby.connected(ConnectionId(connection), Visitor { player: EntityId::named(name), name: name.into(), room: None });
+    lobby.message(ConnectionId(connection), &hello.encode());
+}
+
+fn is_in(lobby: &Lobby, name: &str) -> bool {
+    lobby.room("calm").unwrap().entity(EntityId::named(name)).is_some()
+}
+
+#[test]
+fn a_room_that_stood_still_goes_on_however_many_came_and_went_meanwhile() {
+    let mut lobby = Lobby::new(HostLimits::default(), true);
+    lobby.open_room(&Blueprint::new(protocol, rules), RoomOptions::named("calm")).unwrap();
+    for nth in 0..2_100_u64 {
+        let reason = if nth.is_multiple_of(2) { LeaveReason::Left } else { LeaveReason::Timeout };
+        come(&mut lobby, nth, "ann");
+        lobby.disconnected(ConnectionId(nth), reason);
+    }
+    come(&mut lobby, 3_000, "ben");
+    let report = lobby.tick_room("calm").unwrap();
+    assert!(report.fault.is_none(), "{:?}", report.fault);
+    assert!(report.taken.len() == 1 && report.facts.len() < 10, "{} taken, {} facts", report.taken.len(), report.facts.len());
+    assert!(is_in(&lobby, "ben") && !is_in(&lobby, "ann"));
+}
+
+#[test]
+fn what_waits_for_a_room_that_stands_still_does_not_grow_with_the_connections_of_its_members() {
+    let mut lobby = Lobby::new(HostLimits::default(), true);
+    lobby.open_room(&Blueprint::new(protocol, rules), RoomOptions::named("calm")).unwrap();
+    let [ann, ben] = [0, 10_000];
+    come(&mut lobby, ann, "ann");
+    come(&mut lobby, ben, "ben");
+    assert!(lobby.tick_room("calm").unwrap().fault.is_none());
+    for nth in 1..=1_000 {
+        // The one takes its own place over, the other has lost its connection.
+        come(&mut lobby, ann + nth, "ann");
+        lobby.disconnected(ConnectionId(ann + nth - 1), LeaveReason::Kicked);
+        lobby.disconnected(ConnectionId(ben + nth - 1), LeaveReason::Timeout);
+        come(&mut lobby, ben + nth, "ben");
+    }
+    let report = lobby.tick_room("calm").unwrap();
+    assert!(report.fault.is_none() && report.taken.len() < 10, "{} taken, {:?}", report.taken.len(), report.fault);
+    assert!(is_in(&lobby, "ann") && is_in(&lobby, "ben") && report.facts.is_empty());
+    // Both leave for good, and the one comes again and again.
+    lobby.disconnected(ConnectionId(ann + 1_000), LeaveReason::Left);
+    lobby.disconnected(ConnectionId(ben + 1_000), LeaveReason::Left);
+    for nth in 20_000..21_000 {
+        come(&mut lobby, nth, "ann");
+        lobby.disconnected(ConnectionId(nth), LeaveReason::Left);
+    }
+    come(&mut lobby, 30_000, "ann");
+    let report = lobby.tick_room("calm").unwrap();
+    assert!(report.fault.is_none() && report.taken.len() < 10, "{} taken, {:?}", report.taken.len(), report.fault);
+    assert!(is_in(&lobby, "ann") && !is_in(&lobby, "ben"));
+    let members: Vec<EntityId> = lobby.room("calm").unwrap().members().iter().collect();
+    assert_eq!(members, [EntityId::named("ann")]);
 }
 
 /// A row of dominoes: each that falls knocks the next one over.
@@ -273,7 +334,7 @@ fn churn(lobby: &mut Lobby, blueprint: &Blueprint, rooms: std::ops::Range<u64>) 
         (0..3).for_each(|_| drop(lobby.tick_room(&name)));
         lobby.pump(|_, _, _| ());
         lobby.close_room(&name, &Refusal::RoomClosed("it is over".to_owned()));
-        lobby.disconnected(connection, roomkeeper::protocol::LeaveReason::Left);
+        lobby.disconnected(connection, LeaveReason::Left);
     }
 }
 

@@ -11,8 +11,8 @@ use roomkeeper::client::{Connection, HeadlessReplica, Issue, Replica, ReplicaPlu
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::encode_operations;
 use roomkeeper::protocol::{
-    Accepted, ClientMessage, EntityAdded, EntityRemoved, Op, Operation, Producer, Protocol, RoomTick, ServerMessage, State, VerdictMessage,
-    batch_message, snapshot_messages,
+    Accepted, ClientMessage, EntityAdded, EntityRemoved, LeaveReason, Op, Operation, Producer, Protocol, RoomTick, ServerMessage, State,
+    VerdictMessage, batch_message, snapshot_messages,
 };
 use roomkeeper::room::{Answer, Incoming, Recorded, Room, RoomOptions, RoomRng, Verdict};
 use roomkeeper::sim::{LinkConditions, Sim};
@@ -446,6 +446,23 @@ fn a_fact_without_an_entity_is_kept_told_and_changes_nothing() {
             assert!(followed.operations.is_empty(), "in tick {tick}");
         }
     }
+}
+
+#[test]
+fn who_comes_back_to_a_body_that_the_game_kept_has_that_one_and_no_other() {
+    let rules = |app: &mut App| {
+        app.apply(|_: On<Happened<UserLeft>>| {});
+    };
+    let mut room = Room::new(RoomOptions::named("inn"), |_: &mut App| {}, rules).unwrap();
+    let (user, mut bodies) = (EntityId::named("ann"), Vec::new());
+    for _ in 0..3 {
+        room.tick([Incoming::Join { user, name: "ann".into() }]).unwrap();
+        bodies.push(room.entity(user).unwrap());
+        room.tick([Incoming::Leave { user, reason: LeaveReason::Left }]).unwrap();
+    }
+    let world = room.world_mut();
+    let all: Vec<Entity> = world.query_filtered::<Entity, With<roomkeeper::protocol::User>>().iter(world).collect();
+    assert!(all.len() == 1 && bodies.iter().all(|body| all.contains(body)), "{all:?}, {bodies:?}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Every operation, fact and snapshot has the JSON forms of people and tools, and comes back from them unchanged.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+
 use crate::arena::state_of;
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
@@ -142,6 +144,56 @@ fn five_hundred_movers_take_a_quarter_less_by_component_than_by_entity() {
     // The reference's envelope in the same encoding: operation, entity id, number of components, component, value.
     let by_entity = 500 * (1 + 1 + 1 + 1 + 6);
     assert!(by_component * 4 <= by_entity * 3, "{by_component} bytes, by entity {by_entity}");
+}
+
+/// Who stands by whom, with numbers and words of the game's own beside it.
+#[derive(Component, Serialize, Deserialize, Clone)]
+struct Allies {
+    #[entities]
+    of: BTreeMap<Entity, Vec<Entity>>,
+    ones: [u64; 2],
+    words: BTreeMap<String, u32>,
+}
+
+fn with_allies(app: &mut App) {
+    let _ = app.sync::<Position>("position");
+    let _ = app.sync_mapped::<Allies>("allies");
+}
+
+#[test]
+fn an_entity_that_is_a_key_is_told_by_its_name_and_a_number_stays_one() {
+    let mut room = Room::new(RoomOptions::named("allies"), with_allies, |_| {}).unwrap();
+    let world = room.world_mut();
+    let [door, guard] = ["door", "guard"].map(|name| world.spawn((EntityId::with_name(name), Position([0.0, 0.0]))).id());
+    let words = ["$entity", "$entity:door", "$$entity", "$entities", "1"].map(|word| (word.to_owned(), 1));
+    let of = BTreeMap::from([(door, vec![guard, Entity::PLACEHOLDER]), (Entity::PLACEHOLDER, vec![])]);
+    world.spawn((EntityId::with_name("lamp"), Allies { of, ones: [1, 2], words: BTreeMap::from(words) }));
+    room.tick([]).unwrap();
+    let of_lamp = |room: &mut Room| {
+        let state = state_of(room);
+        state.component(room.world().resource::<Protocol>(), EntityId::named("lamp"), "allies").unwrap()
+    };
+    let told = json!({
+        "of": {"$entity:door": [{"$entity": "guard"}, {"$entity": null}], "$entity:": []},
+        "ones": [1, 2],
+        "words": {"$$entity": 1, "$$entity:door": 1, "$$$entity": 1, "$entities": 1, "1": 1},
+    });
+    assert_eq!(of_lamp(&mut room), told);
+
+    // In another room the entities have other numbers.
+    let place = json!({"position": [0.0, 0.0]});
+    let scene = |allies: &Value| json!({"axe": place, "door": place, "guard": place, "lamp": {"allies": allies}}).to_string();
+    let level = |text: String| RoomOptions { level: Some(Level::from_text("level", text)), ..RoomOptions::named("again") };
+    let mut again = Room::new(level(scene(&told)), with_allies, |_| {}).unwrap();
+    assert_eq!(of_lamp(&mut again), told);
+    let lamp = entity(again.world(), "lamp");
+    let allies = again.world().get::<Allies>(lamp).unwrap();
+    let [door, guard] = ["door", "guard"].map(|name| entity(again.world(), name));
+    assert_eq!(allies.of, BTreeMap::from([(door, vec![guard, Entity::PLACEHOLDER]), (Entity::PLACEHOLDER, vec![])]));
+    assert_eq!(allies.words, BTreeMap::from(["$entity", "$entity:door", "$$entity", "$entities", "1"].map(|word| (word.to_owned(), 1))));
+    let stranger = json!({"of": {"$entity:stranger": []}, "ones": [1, 2], "words": {}});
+    let error = Room::new(level(scene(&stranger)), with_allies, |_| {}).err().unwrap().to_string();
+    assert!(error.contains("there is no entity named \"stranger\""), "{error}");
 }
 
 #[test]

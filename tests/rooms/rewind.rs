@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bevy_app::prelude::*;
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 use proptest::prelude::*;
 use roomkeeper::client::{InterpolateAppExt, Shown, issue};
@@ -238,6 +239,22 @@ fn a_thing_that_was_not_there_yet_is_not_found_and_one_that_was_replaced_is_not_
     assert!(outbox.facts.iter().all(|fact| fact.get::<Fired>().is_none()), "it came in tick 21");
     let outbox = room.tick([fire(2, Some(SeenTick::of(RoomTick(21))), [10.0, STEP])]).unwrap();
     assert!(fired(&outbox).hit);
+}
+
+#[test]
+fn who_was_moved_while_it_was_disabled_is_found_where_it_came_back() {
+    let mut room = room(&Blueprint::new(protocol, rules), 20);
+    let world = room.world_mut();
+    let target = world.query_filtered::<Entity, With<Strafes>>().single(world).unwrap();
+    world.entity_mut(target).insert(Disabled);
+    room.tick([]).unwrap();
+    // It died there, and waits here.
+    room.world_mut().get_mut::<Position>(target).unwrap().0 = [30.0, 0.0];
+    (22..=24).for_each(|_| drop(room.tick([]).unwrap()));
+    room.world_mut().entity_mut(target).remove::<Disabled>();
+    room.tick([]).unwrap();
+    let outbox = room.tick([fire(1, Some(SeenTick::of(RoomTick(24))), [30.0, 0.0])]).unwrap();
+    assert!(fired(&outbox).hit, "{:?}", fired(&outbox));
 }
 
 #[test]

@@ -130,6 +130,31 @@ fn who_sits_in_a_vehicle_that_goes_stays() {
     assert_eq!(sim.assert_converged(), 2);
 }
 
+#[test]
+fn who_sits_in_what_an_undone_fact_made_stays() {
+    let riding = |app: &mut App| {
+        protocol(app);
+        app.sync_relationship::<ChildOf>("rides_in");
+    };
+    let mut sim = Sim::new(riding, rules).client("ann");
+    sim.settle();
+    let ann = sim.room().entity(EntityId::named("ann")).unwrap();
+    let world = sim.room_mut().world_mut();
+    let cart = world.spawn((EntityId::with_name("cart"), DoorState::Closed)).id();
+    let wagon = world.spawn((EntityId::with_name("wagon"), DoorState::Open, ChildOf(cart))).id();
+    world.entity_mut(ann).insert(ChildOf(cart));
+    sim.settle();
+    let made = Change { entity: "cart".to_owned(), component: "door_state".to_owned(), before: None, after: Some("Closed".into()) };
+    sim.lobby_mut().push("sim", Incoming::Revert { seq: FactSeq(1), changes: vec![made] });
+    sim.tick();
+    assert_eq!(sim.facts_of::<Reverted>().iter().map(|reverted| reverted.undone).collect::<Vec<_>>(), [1]);
+    let at = |name: &str| sim.room().entity(EntityId::named(name));
+    assert_eq!([at("cart"), at("wagon"), at("ann")], [None, Some(wagon), Some(ann)]);
+    assert!([wagon, ann].iter().all(|rider| !sim.room().world().entity(*rider).contains::<ChildOf>()));
+    sim.settle();
+    assert_eq!(sim.assert_converged(), 1);
+}
+
 /// That a door came to be there.
 #[derive(Clone, Serialize, Deserialize)]
 struct Appeared {

@@ -123,17 +123,20 @@ fn crashing() -> Vec<Vec<u8>> {
 struct Cheat {
     netcode: NetcodeClient,
     socket: UdpSocket,
+    /// What it sent to get in.
+    said: Vec<Vec<u8>>,
 }
 
 impl Cheat {
     fn join(host: &mut Host, name: &str) -> Self {
         let connect_token = ConnectToken::read(&mut std::io::Cursor::new(host.token(name))).unwrap();
         let netcode = NetcodeClient::new(host.now, ClientAuthentication::Secure { connect_token }).unwrap();
-        let mut cheat = Self { netcode, socket: socket() };
+        let mut cheat = Self { netcode, socket: socket(), said: Vec::new() };
         cheat.socket.set_nonblocking(true).unwrap();
         for _ in 0..100 {
             if let Some((datagram, address)) = cheat.netcode.update(STEP) {
                 cheat.socket.send_to(datagram, address).unwrap();
+                cheat.said.push(datagram.to_vec());
             }
             host.tick(&mut []);
             let mut buffer = [0; 2_048];
@@ -226,6 +229,30 @@ fn packets_of_a_cheat_are_bounded_in_size_and_number_and_not_taken_twice() {
     host.throw(&cheat.socket, flood);
     assert!(host.counters().packets_in <= 64 && host.counters().rate_limited > 100, "{:?}", host.counters());
     host.tick(&mut [&mut ann]);
+    host.assert_unharmed(&mut ann, id);
+}
+
+#[test]
+fn what_others_send_from_a_players_address_takes_nothing_of_what_it_may_say() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    // For the host a datagram with a forged source looks as if it came from this socket.
+    let mut player = Cheat::join(&mut host, "player");
+    host.throw(&player.socket, (0..200).map(|n| [vec![0x15_u8, n], vec![0; 38]].concat()));
+    let own = player.seal(&[16, 1, 2, 3]);
+    host.throw(&player.socket, [own]);
+    assert_eq!((host.counters().packets_in, host.counters().rate_limited), (1, 0), "{:?}", host.counters());
+    host.assert_unharmed(&mut ann, id);
+}
+
+#[test]
+fn of_what_others_send_from_a_players_address_only_so_much_is_deciphered() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    let player = Cheat::join(&mut host, "player");
+    host.throw(&player.socket, (0..2_000).map(|_| [vec![0x15_u8, 200], vec![0; 38]].concat()));
+    let counters = host.counters();
+    assert!(counters.rate_limited >= 900 && counters.unusable >= 1_000, "{counters:?}");
     host.assert_unharmed(&mut ann, id);
 }
 
@@ -351,6 +378,47 @@ fn a_token_lets_in_from_one_address_only_and_an_identity_must_be_its_own() {
     gets_in(&mut host, bytes);
     assert_eq!(host.counters().forged, 1);
     assert_eq!(host.shard.connections().len(), 0, "ann was silent for 20 s meanwhile; eve never got in");
+}
+
+#[test]
+fn a_conversation_that_was_recorded_is_not_heard_a_second_time() {
+    let mut host = Host::new();
+    let (mut ann, id) = host.join("ann");
+    let mut player = Cheat::join(&mut host, "player");
+    let order = player.seal(&[16, 1, 2, 3]);
+    host.throw(&player.socket, [order.clone()]);
+    let goodbye = player.netcode.disconnect().unwrap().1.to_vec();
+    host.throw(&player.socket, [goodbye]);
+    assert_eq!((host.counters().packets_in, host.shard.connections().len()), (1, 1), "ann alone is there");
+    // From the address from which it was said: whoever is on the way can write it on a datagram.
+    host.throw(&player.socket, player.said.clone());
+    host.throw(&player.socket, [order]);
+    assert_eq!((host.counters().packets_in, host.shard.connections().len()), (1, 1), "{:?}", host.counters());
+    assert!(host.counters().duplicates >= 1, "{:?}", host.counters());
+    host.assert_unharmed(&mut ann, id);
+}
+
+#[test]
+fn a_token_lets_in_once_also_who_comes_again_from_the_same_address() {
+    let mut host = Host::new();
+    let credentials = Credentials::Token(host.token("ann"));
+    let mut ann = UdpLink::connect(&credentials, host.now).unwrap();
+    let connect = |host: &mut Host, ann: &mut UdpLink| {
+        for _ in 0..40 {
+            host.tick(&mut [&mut *ann]);
+        }
+        ann.status() == LinkStatus::Connected
+    };
+    assert!(connect(&mut host, &mut ann));
+    ann.disconnect();
+    host.tick(&mut []);
+    assert_eq!(host.shard.connections().len(), 0);
+    ann.restart(&credentials, host.now).unwrap();
+    assert!(!connect(&mut host, &mut ann));
+    assert_eq!((host.counters().connected, host.counters().duplicates > 0), (1, true), "{:?}", host.counters());
+    let another = Credentials::Token(host.token("ann"));
+    ann.restart(&another, host.now).unwrap();
+    assert!(connect(&mut host, &mut ann));
 }
 
 #[test]

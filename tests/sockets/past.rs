@@ -242,6 +242,21 @@ fn the_past_is_whole_over_a_lossy_way() {
 }
 
 #[test]
+fn who_watches_the_past_for_long_misses_nothing_once_more_was_sent_than_may_wait() {
+    let mut limits = HostLimits::default();
+    // What is sent in some seconds.
+    limits.queue_bytes_max = 1 << 10;
+    let mut host = Host::new(limits, true);
+    host.run(&mut [], 2 * SECOND);
+    let mut late = Watcher::over(host.address, "main@-1s", true, None);
+    host.run(&mut [&mut late], 10 * SECOND);
+    assert!(late.state().is_in_room());
+    late.assert_saw(&host);
+    let heard = late.heard();
+    assert!(heard.len() > 25 && heard.windows(2).all(|pair| pair[1] == pair[0] + 5), "{heard:?}");
+}
+
+#[test]
 fn who_watches_the_past_of_a_room_that_closes_sees_it_to_its_end() {
     let mut host = Host::new(HostLimits::default(), true);
     host.run(&mut [], 3 * SECOND);

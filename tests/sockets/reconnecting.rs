@@ -14,7 +14,7 @@ use roomkeeper::client::{
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{HostKey, HostLimits, Server, TokenIssuer};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Admission, CommandId, UserLeft};
+use roomkeeper::protocol::{Admission, CommandId, Refusal, UserLeft};
 use roomkeeper::room::{Blueprint, RoomInfo, RoomOptions};
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,8 @@ struct Told {
 /// A server, a client, and between them a network that can be cut.
 struct Stage {
     server: Server,
+    /// Another one, with which the client speaks directly.
+    other: Option<Server>,
     outside: UdpSocket,
     inside: UdpSocket,
     client: Option<SocketAddr>,
@@ -110,7 +112,7 @@ impl Stage {
         app.add_observer(|lost: On<Unanswered>, mut told: ResMut<Told>| told.unanswered.push((lost.id, lost.arrived)));
         app.add_observer(|_: On<Rejected>, mut told: ResMut<Told>| told.rejected += 1);
         app.add_observer(|diverged: On<Diverged>| panic!("{:?}", *diverged));
-        Self { server, outside, inside, client: None, is_cut: false, app }
+        Self { server, other: None, outside, inside, client: None, is_cut: false, app }
     }
 
     fn open() -> Self {
@@ -148,6 +150,9 @@ impl Stage {
     fn round(&mut self) {
         self.carry();
         self.server.round(&mut |_, _, _| {});
+        if let Some(other) = &mut self.other {
+            other.round(&mut |_, _, _| {});
+        }
         self.carry();
         self.app.update();
         std::thread::sleep(Duration::from_millis(4));
@@ -190,6 +195,11 @@ impl Stage {
     fn waves(&self) -> Option<u32> {
         let world = self.app.world();
         world.get::<Waves>(world.resource::<Replica>().user_entity()?).map(|waves| waves.0)
+    }
+
+    /// How many are in a room of the server.
+    fn members(&self, room: &str) -> usize {
+        self.server.lobby().member_count(room)
     }
 
     fn told(&self) -> &Told {
@@ -365,6 +375,103 @@ fn a_token_for_the_way_back_is_fetched_from_whoever_gives_them() {
     stage.cut(Duration::from_secs(6));
     stage.until_in();
     assert_eq!(stage.server.counters().0.resumed, 1);
+}
+
+/// A server with a hall, with which a client speaks directly.
+fn direct(key: HostKey) -> Server {
+    let config = ShardConfig {
+        bind: ([127, 0, 0, 1], 0).into(),
+        public_addresses: Vec::new(),
+        access: Access::Tokens(key),
+        limits: GatewayLimits::default(),
+    };
+    let mut server = Server::bind(&config, HostLimits::default()).unwrap();
+    server.open_room(&Blueprint::new(protocol, rules), RoomOptions::named("hall")).unwrap();
+    server
+}
+
+/// A client in the hall of the first of two servers, to both of which the tokens of its back end are a way; and the address of the second.
+fn in_the_first_of_two(expire_seconds: u64) -> (Stage, SocketAddr) {
+    let key = HostKey::random().unwrap();
+    let (first, second) = (direct(key), direct(key));
+    let [here, there] = [&first, &second].map(|server| server.local_address().unwrap());
+    let issuer = TokenIssuer { key, addresses: vec![here, there], expire_seconds };
+    let token = move || issuer.issue(EntityId::named("ann"), "ann", None, unix_time()).map(Credentials::Token);
+    let mut transport = UdpTransport::connect(&token().unwrap(), "hall", false).unwrap();
+    transport.renew_by(move || Poll::Ready(token().map_err(|error| error.to_string())));
+    let mut stage = Stage::new(Access::Tokens(key), HostLimits::default());
+    (stage.server, stage.other) = (first, Some(second));
+    stage.app.insert_resource(transport);
+    stage.until_in();
+    assert_eq!(stage.members("hall"), 1);
+    (stage, there)
+}
+
+#[test]
+fn whose_host_is_gone_comes_to_another_that_its_new_tokens_name() {
+    let (mut stage, _) = in_the_first_of_two(30);
+    // No goodbye: its socket is closed by the system, as after SIGKILL.
+    stage.server = stage.other.take().unwrap();
+    stage.until("it knows", |stage| matches!(stage.state(), ConnectionState::Reconnecting(_)));
+    stage.until_in();
+    assert_eq!(stage.members("hall"), 1);
+    stage.wave();
+    stage.until("a wave", |stage| stage.waves() == Some(1));
+}
+
+#[test]
+fn who_came_long_ago_follows_its_room_to_another_host_by_a_new_token() {
+    let (mut stage, there) = in_the_first_of_two(3);
+    // The token that let it in is good for nothing any more.
+    stage.pass(Duration::from_millis(3_500));
+    stage.server.lobby_mut().close_room("hall", &Refusal::Elsewhere(there.to_string()));
+    let is_there = |stage: &Stage| stage.other.as_ref().is_some_and(|other| other.lobby().member_count("hall") == 1);
+    stage.until("it is there", is_there);
+    stage.until_in();
+    assert_eq!(stage.told_states(), ["Connecting", "Joining", "Live", "Reconnecting", "Joining", "Live"]);
+    stage.wave();
+    stage.until("a wave", |stage| stage.waves() == Some(1));
+}
+
+#[test]
+fn a_transport_in_the_place_of_another_leaves_that_ones_room_at_once_and_it_can_be_gone_back_to() {
+    let mut stage = Stage::open();
+    stage.connect("hall", 1);
+    stage.until_in();
+    for (client_id, room, left) in [(2, "cellar", "hall"), (3, "hall", "cellar")] {
+        let at = unix_time();
+        stage.connect(room, client_id);
+        stage.round();
+        stage.until_in();
+        stage.until("nobody is in the other", |stage| stage.members(left) == 0);
+        // The silence of a link that is only forgotten counts for five seconds, and the seat is kept for ten more.
+        assert!(unix_time() - at < Duration::from_secs(4));
+        assert_eq!((stage.members(room), stage.marks()), (1, vec![room.to_owned()]));
+    }
+    assert!(!stage.told_states().contains(&"Refused".to_owned()), "{:?}", stage.told_states());
+}
+
+#[test]
+fn whose_transport_is_taken_away_has_left_and_can_ask_for_nothing() {
+    let mut stage = Stage::open();
+    // With a goodbye of its own, and without.
+    for (client_id, hangs_up) in [(1, true), (2, false)] {
+        stage.connect("hall", client_id);
+        stage.round();
+        stage.until_in();
+        if hangs_up {
+            stage.app.world_mut().resource_mut::<UdpTransport>().hang_up();
+        }
+        stage.wave();
+        assert!(stage.app.world_mut().remove_resource::<UdpTransport>().is_some());
+        stage.round();
+        assert_eq!(*stage.state(), ConnectionState::Idle);
+        assert!(issue(stage.app.world_mut(), &Wave).is_err());
+        assert_eq!(stage.app.world_mut().resource_mut::<Connection>().next_outgoing(), None);
+        let at = unix_time();
+        stage.until("the server knows", |stage| stage.members("hall") == 0);
+        assert!(unix_time() - at < Duration::from_secs(4));
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(super) fn agree(loaded: &mut Loaded, unread: &[String], wrong: &mut Vec<Conf
 /// Nobody is let in by mistake.
 fn access(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
     let listen = &loaded.config.listen;
-    if ["listen.bind", "listen.key", "listen.allow_unauthenticated"].into_iter().any(unread) {
+    if ["listen.bind", "listen.websocket", "listen.key", "listen.allow_unauthenticated"].into_iter().any(unread) {
         return;
     }
     match (&listen.key, listen.allow_unauthenticated) {
@@ -45,12 +45,16 @@ fn access(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<Confi
             );
             wrong.push(ConfigError { origin: loaded.origin("listen.allow_unauthenticated"), what });
         }
-        (None, false) if !listen.bind.ip().is_loopback() => {
-            let what = format!(
-                "listen.bind = \"{}\": it can be reached from outside, so listen.key is wanted, or listen.allow_unauthenticated = true",
-                listen.bind
-            );
-            wrong.push(ConfigError { origin: loaded.origin("listen.bind"), what });
+        (None, false) => {
+            let listens = [("listen.bind", Some(listen.bind)), ("listen.websocket", listen.websocket)];
+            for (path, address) in listens.into_iter().filter_map(|(path, address)| Some((path, address?))) {
+                if !address.ip().is_loopback() {
+                    let what = format!(
+                        "{path} = \"{address}\": it can be reached from outside, so listen.key is wanted, or listen.allow_unauthenticated = true"
+                    );
+                    wrong.push(ConfigError { origin: loaded.origin(path), what });
+                }
+            }
         }
         _ => {}
     }

@@ -49,6 +49,10 @@ pub(in crate::cli) struct ServeFlags {
     /// More than one needs Linux. Default: 0.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=16), value_name = "N")]
     gateway_threads: Option<u8>,
+    /// Listen here for WebSocket too, for players whose network lets no UDP through. They look for it at the address and port of UDP, if nobody tells them
+    /// otherwise.
+    #[arg(long, value_name = "ADDRESS")]
+    websocket: Option<SocketAddr>,
     /// Where it is looked into, and given orders, over HTTP: metrics, and a page for browsers. Other addresses than this machine's own want a key.
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
@@ -99,6 +103,7 @@ impl ServeFlags {
         let rows = [
             ("listen.bind", "--bind", self.bind.map(Given::plain)),
             ("listen.gateway_threads", "--gateway-threads", self.gateway_threads.map(Given::plain)),
+            ("listen.websocket", "--websocket", self.websocket.map(Given::plain)),
             ("listen.key", "--key", self.key.as_ref().map(Given::plain)),
             ("listen.allow_unauthenticated", "--allow-unauthenticated", on(self.allow_unauthenticated)),
             ("admin.bind", "--admin", self.admin.map(Given::plain)),

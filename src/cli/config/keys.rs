@@ -57,6 +57,7 @@ pub(super) const SECTIONS: &[Section] = &[
             key!("bind", Address, listen.bind),
             key!("public_addresses", Addresses(32), listen.public_addresses),
             key!("gateway_threads", Count(0, 16), listen.gateway_threads),
+            key!("websocket", Perhaps(Address), listen.websocket),
             key!(path "key", Path, listen.key),
             key!("allow_unauthenticated", Switch, listen.allow_unauthenticated),
         ],

@@ -6,7 +6,7 @@
 //! May use: host, room, store, protocol. Never: sockets, threads.
 
 mod agree;
-#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+#[cfg(all(any(test, fuzzing), feature = "admin"))]
 mod door;
 mod flags;
 mod form;
@@ -19,7 +19,7 @@ mod tests;
 
 use clap::Args;
 
-#[cfg(all(any(test, fuzzing), feature = "admin", unix))]
+#[cfg(all(any(test, fuzzing), feature = "admin"))]
 pub(crate) use self::door::config_door;
 pub(super) use self::flags::ServeFlags;
 pub(super) use self::form::Seed;

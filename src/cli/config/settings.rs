@@ -39,6 +39,7 @@ pub(crate) struct Listen {
     pub(crate) bind: SocketAddr,
     pub(crate) public_addresses: Vec<SocketAddr>,
     pub(crate) gateway_threads: u8,
+    pub(crate) websocket: Option<SocketAddr>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) allow_unauthenticated: bool,
 }
@@ -164,6 +165,7 @@ impl Config {
                 bind: SocketAddr::from(([127, 0, 0, 1], 5_000)),
                 public_addresses: Vec::new(),
                 gateway_threads: 0,
+                websocket: None,
                 key: None,
                 allow_unauthenticated: false,
             },

@@ -339,6 +339,7 @@ fn values(name: &str) -> BoxedStrategy<String> {
         "buffer" => (64_u64..1 << 24).prop_map(|kilobytes| format!("{kilobytes} KiB")).boxed(),
         "key" | "data" => path().prop_map(|path| path.map_or_else(String::new, |path| path.to_string_lossy().into_owned())).boxed(),
         "rest_after" | "ready_again_after" | "lease" => (1_000_u32..60_000).prop_map(|millis| format!("{millis} ms")).boxed(),
+        "websocket" => any::<u16>().prop_map(|port| format!("127.0.0.1:{port}")).boxed(),
         // Of an address that others reach a key would be wanted, but only by what starts it.
         "address" => any::<u16>().prop_map(|port| format!("203.0.113.7:{port}")).boxed(),
         // Rooms are shared by a database.

@@ -11,6 +11,7 @@ use super::super::options::{CliError, DumpBy};
 use super::super::serve::{room_time, say, stop_flag};
 use super::options::{PlaceArgument, TickArgument};
 use super::or_last;
+use super::working::whose;
 use crate::protocol::{EntityId, FactSeq, Op, RoomTick, State};
 use crate::store::{Archive, Link, Narration, Projection, Scoreboard, StoredFact, name_of};
 
@@ -254,8 +255,16 @@ pub(super) fn why(
 
 pub(super) fn audit(archive: &mut Archive, room: &str, player: Option<&str>, as_json: bool) -> Result<(), CliError> {
     let names = archive.names(room)?;
-    let of = player.map(EntityId::parse);
-    for audited in archive.audit(room, of)? {
+    // Without a player: what all of them did.
+    let of = whose(archive, room, player, true)?;
+    let all = archive.audit(room, of)?;
+    if let Some((player, id)) = player.zip(of)
+        && all.is_empty()
+        && !names.contains_key(&id)
+    {
+        return Err(CliError::Argument { what: player.to_owned(), detail: format!("nobody of that name or id was ever in {room}") });
+    }
+    for audited in all {
         let who = name_of(&names, &audited.author.to_string());
         let command = audited.command.map(|command| command.0);
         if as_json {

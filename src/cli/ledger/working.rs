@@ -1,5 +1,6 @@
 //! The verbs that work: run again, check, copy, make smaller, and ask the host for something.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -46,16 +47,30 @@ pub(super) fn replay(
     for text in drop {
         let bad = || CliError::Argument { what: text.clone(), detail: "say whose command: ann:17".to_owned() };
         let (player, command) = text.rsplit_once(':').ok_or_else(bad)?;
-        dropped.push((EntityId::parse(player), CommandId(command.parse().map_err(|_| bad())?)));
+        let command = CommandId(command.parse().map_err(|_| bad())?);
+        let player = whose(archive, room, Some(player), false)?.ok_or_else(bad)?;
+        dropped.push((player, command));
     }
     let bar = progress("replaying", to);
+    let mut came = BTreeSet::new();
     let mut edit = |_: RoomTick, incoming: &mut Vec<Incoming>| {
-        incoming.retain(|item| !matches!(item, Incoming::Command { user, id, .. } if dropped.contains(&(*user, *id))));
+        incoming.retain(|item| match item {
+            Incoming::Command { user, id, .. } if dropped.contains(&(*user, *id)) => {
+                came.insert((*user, *id));
+                false
+            }
+            _ => true,
+        });
     };
     let edit: Option<Edit<'_>> = if drop.is_empty() { None } else { Some(&mut edit) };
     let what_if = edit.is_some();
     let run = rerun(archive, &game.blueprint, room, (from, to), edit, |tick| bar.set_position(u64::from(tick.0)))?;
     bar.finish_and_clear();
+    // Nothing would differ without a command that there was not: that is no answer to what if.
+    if let Some((text, _)) = drop.iter().zip(&dropped).find(|(_, dropped)| !came.contains(*dropped)) {
+        let detail = "no such command was taken in during the ticks that were run again".to_owned();
+        return Err(CliError::Argument { what: text.clone(), detail });
+    }
     match &run.difference {
         None => say(&format!("{} ticks run again: all {} batches are the same, byte for byte", run.ticks, run.equal_batches)),
         Some(difference) if what_if => {
@@ -151,16 +166,25 @@ pub(super) fn verify(archive: &mut Archive, room: &str, as_json: bool) -> Result
     let findings: Vec<String> = file.into_iter().chain(verified.findings.iter().map(ToString::to_string)).collect();
     if as_json {
         let (facts, refusals, ticks, hashed) = (verified.facts, verified.refusals, verified.ticks, verified.hashed);
-        say(
-            &json!({ "facts": facts, "refusals": refusals, "ticks": ticks, "hashed": hashed, "head": verified.head, "findings": findings })
-                .to_string(),
-        );
+        let (unchained, foreign, head) = (verified.unchained, verified.foreign, verified.head);
+        let told = json!({
+            "facts": facts, "refusals": refusals, "unchained": unchained, "ticks": ticks, "hashed": hashed, "foreign": foreign,
+            "head": head, "findings": findings
+        });
+        say(&told.to_string());
     } else {
         say(&format!(
             "{} facts, {} refusals, {} ticks; {} states compared with their hash",
             verified.facts, verified.refusals, verified.ticks, verified.hashed
         ));
         say(&format!("the chain of hashes ends with {}", verified.head));
+        if verified.unchained > 0 {
+            let unchained = verified.unchained;
+            say(&format!("its beginning is not kept: {unchained} facts and refusals could not be held against it"));
+        }
+        if let Some(tick) = verified.foreign {
+            say(&format!("the ticks up to {tick} were written by another version of the game, which alone can check them"));
+        }
         findings.iter().for_each(|finding| say(&format!("WRONG: {finding}")));
     }
     if findings.is_empty() { Ok(()) } else { Err(CliError::Damaged(findings.len())) }

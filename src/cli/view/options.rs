@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::options::{ClientArguments, LinkArguments, RoomArguments};
+use super::super::options::{Carrier, ClientArguments, LinkArguments, RoomArguments};
 
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct PlayOptions {
@@ -18,6 +18,9 @@ pub(in crate::cli) struct PlayOptions {
     pub(super) room: RoomArguments,
     #[command(flatten)]
     pub(super) link: LinkArguments,
+    /// By what a server is reached.
+    #[arg(long, value_enum, default_value_t = Carrier::default(), requires = "address")]
+    pub(super) transport: Carrier,
     /// A file with a connect token, made by `token`; it says who you are.
     #[arg(long, value_name = "FILE", requires = "address")]
     pub(super) token: Option<PathBuf>,
@@ -32,6 +35,6 @@ pub(in crate::cli) struct PlayOptions {
 impl PlayOptions {
     /// How to get to a room on a server.
     pub(super) fn client(&self, server: String, room: String) -> ClientArguments {
-        ClientArguments { server, room, token: self.token.clone(), link: self.link.clone() }
+        ClientArguments { server, room, token: self.token.clone(), transport: self.transport, link: self.link.clone() }
     }
 }

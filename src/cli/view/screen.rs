@@ -137,8 +137,7 @@ fn is_struck(wait: Duration) -> std::io::Result<bool> {
     use std::os::fd::AsFd;
     let input = stdin();
     let mut looked_at = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
-    let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
-    match poll(&mut looked_at, wait) {
+    match poll(&mut looked_at, PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO)) {
         // A signal came: whoever waits for it looks.
         Err(nix::errno::Errno::EINTR) => return Ok(false),
         Err(error) => return Err(error.into()),
@@ -146,6 +145,10 @@ fn is_struck(wait: Duration) -> std::io::Result<bool> {
     }
     let [looked_at] = looked_at;
     let found = looked_at.revents().unwrap_or(PollFlags::empty());
+    // On macOS poll(2) takes no terminal that was opened as /dev/tty; the library looks in another way.
+    if cfg!(target_vendor = "apple") && found.contains(PollFlags::POLLNVAL) {
+        return crossterm::event::poll(wait);
+    }
     if found.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL) {
         return Err(closed());
     }

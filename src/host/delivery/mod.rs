@@ -243,8 +243,9 @@ impl Delivery {
         let late = |tick: RoomTick| now.0.saturating_sub(tick.0) >= NEEDS_TICKS;
         // After a snapshot it has as long to catch up with what happened meanwhile.
         let settled = self.snapshot_there.is_some_and(late);
-        // However large a snapshot is that goes out now, it is what the member needs.
-        let queued = self.snapshot_end.map_or(self.stream.queued_bytes(), |end| (self.stream.end() - end) as usize);
+        // However large a snapshot is that goes out now, it is what the member needs. Of who watches the past it stays noted after it is there.
+        let on_its_way = self.snapshot_end.filter(|end| self.stream.there() < *end);
+        let queued = on_its_way.map_or(self.stream.queued_bytes(), |end| (self.stream.end() - end) as usize);
         queued > max || (settled && self.stream.oldest_batch().is_some_and(late))
     }
 

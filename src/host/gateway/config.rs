@@ -8,6 +8,8 @@ use thiserror::Error;
 
 use super::counters::GatewayLimits;
 use crate::host::token::HostKey;
+#[cfg(feature = "websocket")]
+use crate::net::{Crowd, WebSocketListener};
 use crate::net::{DatagramSocket, SegmentedSocket};
 
 /// The receive buffer that a socket asks for. The default of Linux holds about 255 small datagrams: at 20 Hz, everything
@@ -54,6 +56,17 @@ pub enum BindError {
         /// What the system says.
         error: io::Error,
     },
+    /// The system refuses to listen for those who come by WebSocket.
+    #[error("can't listen on tcp {address} for WebSocket: {error}")]
+    WebSocket {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Datagrams over WebSocket are a feature.
+    #[error("can't listen on tcp {0} for WebSocket: this was built without the feature `websocket`")]
+    NoWebSocket(SocketAddr),
     /// The system gives no random numbers for a key.
     #[error("{0}")]
     Chance(String),
@@ -76,13 +89,41 @@ pub enum BindError {
 impl ShardConfig {
     /// Refuses what would let in anybody unasked, or more than the transport can hold.
     pub(super) fn check(&self) -> Result<(), BindError> {
-        if self.access == Access::Loopback && !self.bind.ip().is_loopback() {
-            return Err(BindError::Unauthenticated(self.bind));
-        }
+        self.guard(self.bind)?;
         if self.limits.clients_max > CLIENTS_MAX {
             return Err(BindError::TooManyClients(self.limits.clients_max));
         }
         Ok(())
+    }
+}
+
+impl ShardConfig {
+    /// Refuses an address at which anybody could come in unasked.
+    fn guard(&self, address: SocketAddr) -> Result<(), BindError> {
+        match self.access {
+            Access::Loopback if !address.ip().is_loopback() => Err(BindError::Unauthenticated(address)),
+            Access::Loopback | Access::Anybody | Access::Tokens(_) => Ok(()),
+        }
+    }
+
+    /// Opens a socket for those who come by WebSocket, with what a shard behind it is built from: tokens name the addresses by which clients come by UDP,
+    /// also where these come by another way. `udp` is where it listens for those.
+    #[cfg(feature = "websocket")]
+    pub(super) fn listen_by_websocket(&self, address: SocketAddr, udp: SocketAddr) -> Result<(Box<dyn DatagramSocket>, Self), BindError> {
+        self.guard(address)?;
+        // Each may be there a second time: by a connection that broke, of which nobody knows yet.
+        let most_of_one = self.limits.clients_per_address_max.saturating_mul(2);
+        let crowd = Crowd { most: self.limits.clients_max.saturating_add(self.limits.pending_max), most_of_one };
+        let listener = WebSocketListener::bind(address, crowd).map_err(|error| BindError::WebSocket { address, error })?;
+        let public_addresses = if self.public_addresses.is_empty() { vec![udp] } else { self.public_addresses.clone() };
+        Ok((Box::new(listener), Self { bind: address, public_addresses, ..self.clone() }))
+    }
+
+    /// As the feature `websocket` would.
+    #[cfg(not(feature = "websocket"))]
+    pub(super) fn listen_by_websocket(&self, address: SocketAddr, _udp: SocketAddr) -> Result<(Box<dyn DatagramSocket>, Self), BindError> {
+        self.guard(address)?;
+        Err(BindError::NoWebSocket(address))
     }
 }
 
@@ -137,6 +178,10 @@ fn open(address: SocketAddr, prepare: impl FnOnce(&Socket) -> io::Result<()>) ->
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(SocketProtocol::UDP))?;
     // The system may grant less (net.core.rmem_max); what it grants is better than its default.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    // Windows alone would hear at `[::]` only those who come by IPv6.
+    if cfg!(windows) && address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
     socket.set_nonblocking(true)?;
     prepare(&socket)?;
     socket.bind(&address.into())?;

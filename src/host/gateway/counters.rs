@@ -8,7 +8,8 @@ use super::config::CLIENTS_MAX;
 pub struct GatewayLimits {
     /// Most clients of one shard. Default and most: 256. More are refused by the transport.
     pub clients_max: usize,
-    /// Most datagrams of one client between two flushes. Default: 64. Counter: `rate_limited`.
+    /// Most datagrams of one client between two flushes. Default: 64. Those of which nothing comes, because somebody else sent them from its address for
+    /// instance, are not among them: of those 1,024 are looked at. Counter: `rate_limited`.
     pub datagrams_per_tick_max: u32,
     /// Most messages of one client between two flushes; the rest waits. Default: 64.
     pub messages_per_tick_max: u32,
@@ -33,6 +34,34 @@ impl Default for GatewayLimits {
             pending_max: 1_024,
             clients_per_address_max: 64,
         }
+    }
+}
+
+/// Most datagrams from a client's address between two flushes of which nothing comes. Anybody can write its address on theirs, so they take nothing of what
+/// it may say; but each is to be deciphered.
+const JUNK_MAX: u32 = 1_024;
+
+/// What one client has said since the last flush.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    round: u64,
+    /// Those that are proven to be its own.
+    pub(super) datagrams: u32,
+    pub(super) junk: u32,
+    pub(super) messages: u32,
+}
+
+impl Share {
+    /// What was counted in a round: each begins with nothing.
+    pub(super) fn of(&mut self, round: u64) -> &mut Self {
+        if self.round != round {
+            *self = Self { round, ..Self::default() };
+        }
+        self
+    }
+
+    pub(super) fn is_used_up(&self, limits: &GatewayLimits) -> bool {
+        self.datagrams >= limits.datagrams_per_tick_max || self.junk >= JUNK_MAX
     }
 }
 
@@ -68,11 +97,11 @@ pub struct GatewayCounters {
     pub packets_out: u64,
     /// Datagrams that came to another thread than their client's, and were passed on.
     pub forwarded: u64,
-    /// Datagrams of clients that sent too many.
+    /// Datagrams of clients that sent too many, or from whose addresses too many came of which nothing comes.
     pub rate_limited: u64,
     /// Connections whose token was not what it said.
     pub forged: u64,
-    /// Connections by a token that is in use.
+    /// Connections by a token that is in use, and requests by one that was used before.
     pub duplicates: u64,
     /// Panics of the transport. Each one is a hole in the gate.
     pub panics_caught: u64,

@@ -14,7 +14,7 @@ use crate::host::token::HostKey;
 use crate::net::DatagramSocket;
 use crate::protocol::LinkConditions;
 
-/// One UDP port with its clients.
+/// One UDP port with its clients, and those who come by WebSocket if there is a way for them.
 ///
 /// Without threads it is one [`Shard`], driven by who calls. With some, each thread has a socket on the same port, and a shard of its own; they hand
 /// over what came in and take what is to go out by bounded queues, so a host's round neither decrypts nor encrypts.
@@ -24,7 +24,14 @@ pub struct Gateway(Kind);
 #[derive(Debug)]
 enum Kind {
     Inline(Box<Shard>),
-    Threads(Box<Pool>, SocketAddr),
+    Threads(Box<Pool>, Addresses),
+}
+
+/// Where it listens.
+#[derive(Debug)]
+struct Addresses {
+    udp: SocketAddr,
+    websocket: Option<SocketAddr>,
 }
 
 impl Gateway {
@@ -36,8 +43,28 @@ impl Gateway {
         if threads == 0 {
             return Ok(Self(Kind::Inline(Box::new(Shard::bind(config, clock())?))));
         }
+        Self::bind_with(config, threads, None, clock)
+    }
+
+    /// Listens on as many threads of its own, at least one; and on one more for those who come by WebSocket, if an address is given for them.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind); and if that address can't be had, could be reached by anybody and that is not allowed, or the feature `websocket` is off.
+    pub fn bind_with(
+        config: &ShardConfig,
+        threads: usize,
+        websocket: Option<SocketAddr>,
+        clock: fn() -> Duration,
+    ) -> Result<Self, BindError> {
         config.check()?;
-        Self::over(listen_shared(config.bind, threads)?, config, clock)
+        let mut shards = Self::shards(listen_shared(config.bind, threads)?, config, clock)?;
+        let own = shards.first().and_then(|shard| shard.local_address().ok()).unwrap_or(config.bind);
+        let port = shards.len();
+        if let Some(address) = websocket {
+            let (socket, config) = config.listen_by_websocket(address, own)?;
+            shards.push(Shard::over(socket, &config, clock())?);
+        }
+        Self::start(shards, port, config, clock)
     }
 
     /// Listens on sockets of one address that were opened elsewhere, each with a thread of its own.
@@ -45,13 +72,25 @@ impl Gateway {
     /// # Errors
     /// If there are none or more than 16, or as [`bind`](Self::bind).
     pub fn over(sockets: Vec<Box<dyn DatagramSocket>>, config: &ShardConfig, clock: fn() -> Duration) -> Result<Self, BindError> {
+        let shards = Self::shards(sockets, config, clock)?;
+        let port = shards.len();
+        Self::start(shards, port, config, clock)
+    }
+
+    fn shards(sockets: Vec<Box<dyn DatagramSocket>>, config: &ShardConfig, clock: fn() -> Duration) -> Result<Vec<Shard>, BindError> {
         if !(1..=THREADS_MAX).contains(&sockets.len()) {
             return Err(BindError::TooManyThreads(sockets.len()));
         }
-        let shards = sockets.into_iter().map(|socket| Shard::over(socket, config, clock())).collect::<Result<Vec<_>, _>>()?;
-        let address = shards.first().and_then(|shard| shard.local_address().ok()).unwrap_or(config.bind);
-        let pool = Pool::start(shards, clock).map_err(|error| BindError::Socket { address, error })?;
-        Ok(Self(Kind::Threads(Box::new(pool), address)))
+        sockets.into_iter().map(|socket| Shard::over(socket, config, clock())).collect()
+    }
+
+    /// Starts a thread for each shard. The first `port` of them share a port.
+    fn start(shards: Vec<Shard>, port: usize, config: &ShardConfig, clock: fn() -> Duration) -> Result<Self, BindError> {
+        let address_of = |shard: &Shard| shard.local_address().ok();
+        let address = shards.first().and_then(address_of).unwrap_or(config.bind);
+        let websocket = shards.get(port).and_then(address_of);
+        let pool = Pool::start(shards, port, clock).map_err(|error| BindError::Socket { address, error })?;
+        Ok(Self(Kind::Threads(Box::new(pool), Addresses { udp: address, websocket })))
     }
 
     /// Where it listens.
@@ -61,7 +100,15 @@ impl Gateway {
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
         match &self.0 {
             Kind::Inline(shard) => shard.local_address(),
-            Kind::Threads(_, address) => Ok(*address),
+            Kind::Threads(_, addresses) => Ok(addresses.udp),
+        }
+    }
+
+    /// Where it listens for those who come by WebSocket, if it does.
+    pub fn websocket_address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Kind::Inline(_) => None,
+            Kind::Threads(_, addresses) => addresses.websocket,
         }
     }
 

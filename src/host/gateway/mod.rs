@@ -2,7 +2,7 @@
 //!
 //! One [`Shard`] is one socket with at most 256 clients. It receives at any time. What a host says leaves as packets of its own, several at once where the system takes them so;
 //! the transport's channel carries what clients ask for, and once per tick it is acknowledged. No clock inside: the time comes in. A [`Gateway`] is one shard on the host's thread, or several
-//! on threads of their own that share a port.
+//! on threads of their own that share a port; and one more for those who come by WebSocket.
 //!
 //! May use: protocol, net. The only place, with the client's own end, that knows the transport's crates.
 

@@ -37,16 +37,17 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts a thread for each shard.
-    pub(super) fn start(shards: Vec<Shard>, clock: fn() -> Duration) -> io::Result<Self> {
+    /// Starts a thread for each shard. The first `port` of them share a port, and pass on what belongs to another of them.
+    pub(super) fn start(shards: Vec<Shard>, port: usize, clock: fn() -> Duration) -> io::Result<Self> {
         let seats: Vec<Seat> = shards.iter().map(Seat::new).collect::<io::Result<_>>()?;
         let exchanges: Vec<Arc<Exchange>> = seats.iter().map(|seat| Arc::clone(&seat.exchange)).collect();
-        let offices: Vec<Post> = Post::offices(&exchanges).collect();
+        let offices: Vec<Post> = Post::offices(exchanges.get(..port).unwrap_or(&exchanges)).collect();
         let (clients, events, own) = Default::default();
         let mut pool = Self { threads: Vec::new(), clients, events, post: offices.first().cloned(), own };
-        for (number, ((seat, shard), post)) in seats.into_iter().zip(shards).zip(offices).enumerate() {
+        let mut offices = offices.into_iter();
+        for (number, (seat, shard)) in seats.into_iter().zip(shards).enumerate() {
             let exchange = Arc::clone(&seat.exchange);
-            let handle = Some(seat.start(number, shard, post, clock)?);
+            let handle = Some(seat.start(number, shard, offices.next(), clock)?);
             pool.threads.push(Thread { exchange, round: Round::default(), handle });
         }
         Ok(pool)

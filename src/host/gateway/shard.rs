@@ -11,7 +11,7 @@ use renet::RenetServer;
 use renetcode::{NetcodeServer, ServerAuthentication, ServerConfig, ServerResult};
 
 use super::config::{Access, BindError, ShardConfig, listen};
-use super::counters::{GatewayCounters, GatewayLimits};
+use super::counters::{GatewayCounters, GatewayLimits, Share};
 use super::event::{GatewayEvent, Gone};
 use super::exchange::Post;
 use super::keys::{KeyRing, run_out_by};
@@ -37,10 +37,7 @@ const KEEP_ALIVE: Duration = Duration::from_millis(250);
 struct Peer {
     address: SocketAddr,
     gate: PayloadGate,
-    /// In which round the two numbers that follow were counted.
-    round: u64,
-    datagrams: u32,
-    messages: u32,
+    share: Share,
     closing: bool,
     /// When it was last sent something.
     sent: Duration,
@@ -49,15 +46,6 @@ struct Peer {
     /// True once it sent a payload, so it knows that it is connected. Until then it is sent keep-alives alone: the transport
     /// sends none while payloads flow, and a client that lost the first would never learn.
     heard: bool,
-}
-
-impl Peer {
-    /// What it said in a round counts from nothing.
-    fn count_from(&mut self, round: u64) {
-        if self.round != round {
-            (self.round, self.datagrams, self.messages) = (round, 0, 0);
-        }
-    }
 }
 
 /// One socket with at most 256 clients.
@@ -227,7 +215,20 @@ impl Shard {
         }
         self.buffer = buffer;
         self.collect_messages();
+        while let Some(address) = self.socket.next_lost() {
+            self.lose(address);
+        }
         taken
+    }
+
+    /// Nothing comes from an address any more, as its connection tells: whoever had it is gone now, not after a silence.
+    fn lose(&mut self, address: SocketAddr) {
+        if let Some(id) = self.by_address.get(&address).copied() {
+            self.gone(id, Gone::Lost);
+            self.drop_from_transport(id);
+        } else if self.pending.remove(&address).is_some() {
+            self.own(address, false);
+        }
     }
 
     fn advance(&mut self, now: Duration) {
@@ -264,7 +265,13 @@ impl Shard {
             }
             (DatagramKind::Request, None) => {
                 let is_good = match &self.keys {
-                    Some(keys) => keys.reseal(datagram),
+                    Some(keys) => match keys.reseal(datagram) {
+                        Some(id) if keys.is_used(id) => {
+                            self.counters.duplicates += 1;
+                            return;
+                        }
+                        id => id.is_some(),
+                    },
                     None => run_out_by(datagram, (self.now + PENDING_MAX).as_secs()),
                 };
                 if !is_good {
@@ -279,9 +286,7 @@ impl Shard {
             (DatagramKind::Session, None) => {}
             (DatagramKind::Session, Some(id)) => {
                 let Some(peer) = self.peers.get_mut(&id) else { return };
-                peer.count_from(self.round);
-                peer.datagrams += 1;
-                if peer.datagrams > self.limits.datagrams_per_tick_max {
+                if peer.share.of(self.round).is_used_up(&self.limits) {
                     self.counters.rate_limited += 1;
                     return;
                 }
@@ -362,8 +367,14 @@ impl Shard {
             ServerResult::ClientDisconnected { client_id, .. } => Step::Disconnected(client_id),
         });
         match processed {
-            None => self.counters.panics_caught += 1,
-            Some(Step::Nothing) => self.counters.unusable += 1,
+            None => {
+                self.counters.panics_caught += 1;
+                self.count_junk(address);
+            }
+            Some(Step::Nothing) => {
+                self.counters.unusable += 1;
+                self.count_junk(address);
+            }
             Some(Step::Pending) => {
                 self.pending.insert(address, self.now);
                 self.own(address, true);
@@ -374,8 +385,15 @@ impl Shard {
         }
     }
 
+    /// Nothing came of a datagram: it was not a client's own, or asks for nothing.
+    fn count_junk(&mut self, address: SocketAddr) {
+        let peer = self.by_address.get(&address).and_then(|id| self.peers.get_mut(id));
+        peer.into_iter().for_each(|peer| peer.share.of(self.round).junk += 1);
+    }
+
     fn payload(&mut self, id: u64, payload: &[u8]) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.share.of(self.round).datagrams += 1;
         if !peer.gate.admits(payload) {
             self.counters.payloads_refused += 1;
             return;
@@ -414,12 +432,19 @@ impl Shard {
             self.drop_from_transport(id);
             return;
         }
+        if self.keys.as_mut().is_some_and(|keys| !keys.take(id, self.now)) {
+            // It was half-way in already when another one came in by its token, who is gone by now.
+            self.counters.duplicates += 1;
+            self.own(address, false);
+            self.drop_from_transport(id);
+            return;
+        }
         self.renet.add_connection(id);
         self.by_address.insert(address, id);
         self.own(address, true);
         let gate = PayloadGate::new(PayloadFrom::Client);
-        let (round, sent, look) = (self.round, self.now, self.now + KEEP_ALIVE);
-        let peer = Peer { address, gate, round, datagrams: 0, messages: 0, closing: false, sent, look, heard: false };
+        let (sent, look) = (self.now, self.now + KEEP_ALIVE);
+        let peer = Peer { address, gate, share: Share::default(), closing: false, sent, look, heard: false };
         self.peers.insert(id, peer);
         self.next_look = self.next_look.min(look);
         self.counters.connected += 1;
@@ -450,11 +475,10 @@ impl Shard {
         let unread = std::mem::take(&mut self.unread);
         for id in unread {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
-            peer.count_from(self.round);
-            let left = self.limits.messages_per_tick_max.saturating_sub(peer.messages);
+            let left = self.limits.messages_per_tick_max.saturating_sub(peer.share.of(self.round).messages);
             let taken = self.take_messages(id, left);
             if let Some(peer) = self.peers.get_mut(&id) {
-                peer.messages += taken;
+                peer.share.messages += taken;
             }
             if taken == left {
                 // There may be more, for the next round.
@@ -534,8 +558,9 @@ impl Shard {
         }
     }
 
-    /// Forgets strangers that asked to connect and never went on.
+    /// Forgets strangers that asked to connect and never went on, and who came in so long ago that its token lets in nobody any more.
     fn give_up_on_the_silent(&mut self) {
+        self.keys.iter_mut().for_each(|keys| keys.forget(self.now));
         let oldest = self.now.saturating_sub(SILENCE_MAX);
         let given_up: Vec<SocketAddr> = self.pending.iter().filter(|(_, since)| **since < oldest).map(|(address, _)| *address).collect();
         for address in given_up {

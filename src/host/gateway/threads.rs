@@ -34,9 +34,9 @@ impl Seat {
     }
 
     /// Starts the thread, with the shard that the place is for.
-    pub(super) fn start(self, number: usize, mut shard: Shard, post: Post, clock: fn() -> Duration) -> io::Result<JoinHandle<()>> {
+    pub(super) fn start(self, number: usize, mut shard: Shard, post: Option<Post>, clock: fn() -> Duration) -> io::Result<JoinHandle<()>> {
         let Self { waiter, exchange } = self;
-        shard.set_post(post);
+        post.into_iter().for_each(|post| shard.set_post(post));
         let worker = Worker { shard, exchange, events: Vec::new(), clock };
         std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || worker.work(waiter))
     }

@@ -67,39 +67,33 @@ mod by_system {
 #[cfg(any(not(unix), test))]
 mod by_glances {
     use std::io;
-    use std::sync::{Arc, Condvar, Mutex, PoisonError};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use super::super::shard::Shard;
     use super::GLANCE;
 
-    #[derive(Debug, Default)]
-    struct Bell {
-        is_rung: Mutex<bool>,
-        rings: Condvar,
-    }
-
-    /// What wakes the thread.
-    #[derive(Debug)]
-    pub(in crate::host::gateway) struct Waker(Arc<Bell>);
+    /// What wakes the thread: at its next glance.
+    #[derive(Clone, Debug, Default)]
+    pub(in crate::host::gateway) struct Waker(Arc<AtomicBool>);
 
     impl Waker {
         /// Wakes it, or lets it not wait when it next would.
         pub(in crate::host::gateway) fn wake(&self) -> io::Result<()> {
-            *self.0.is_rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            self.0.rings.notify_one();
+            self.0.store(true, Ordering::Release);
             Ok(())
         }
     }
 
     /// The thread's end.
-    pub(in crate::host::gateway) struct Waiter(Arc<Bell>);
+    pub(in crate::host::gateway) struct Waiter(Waker);
 
     impl Waiter {
         /// Who waits for a shard's socket, and what wakes it besides.
         pub(in crate::host::gateway) fn of(_: &Shard) -> io::Result<(Self, Waker)> {
-            let bell = Arc::<Bell>::default();
-            Ok((Self(Arc::clone(&bell)), Waker(bell)))
+            let waker = Waker::default();
+            Ok((Self(waker.clone()), waker))
         }
 
         /// How long it waits where nothing is due.
@@ -109,13 +103,11 @@ mod by_glances {
 
         /// Waits.
         pub(in crate::host::gateway) fn wait(&mut self, at_most: Duration) {
-            let mut is_rung = self.0.is_rung.lock().unwrap_or_else(PoisonError::into_inner);
             let glance = at_most.min(GLANCE);
-            if !*is_rung && !glance.is_zero() {
-                let waited = self.0.rings.wait_timeout(is_rung, glance);
-                is_rung = waited.map_or_else(|error| error.into_inner().0, |(is_rung, _)| is_rung);
+            // By sleep, not by a condition: Windows would wait for that until the clock's next step, 15 ms later.
+            if !self.0.0.swap(false, Ordering::AcqRel) && !glance.is_zero() {
+                std::thread::sleep(glance);
             }
-            *is_rung = false;
         }
     }
 }

@@ -23,15 +23,15 @@ impl Host {
         self.bans.add(ban, unix_time())
     }
 
-    /// Ends rooms that nobody has been in for long.
+    /// Ends rooms that nobody has been in for long, but for those that somebody lets stand still.
     pub(super) fn put_to_rest(&mut self) {
         let Some(after) = self.options.rest_after else { return };
         let is_kept = self.keeper.is_some();
         let may_rest = |place: &Place| {
             let can = !place.template_name.is_empty() && (is_kept || place.template.on_demand);
-            // How a room does takes longer to ask than who was led there.
-            let is_empty = |status: RoomStatus| status.members == 0 && status.away == 0 && status.empty_for >= after;
-            can && place.visitors == 0 && is_empty(place.berth.status())
+            // How a room does takes longer to ask than who was led there. One that is paused would wake without its pause.
+            let is_unused = |status: RoomStatus| status.members == 0 && status.away == 0 && !status.is_paused && status.empty_for >= after;
+            can && place.visitors == 0 && is_unused(place.berth.status())
         };
         let rest: Vec<String> = self.places.iter().filter(|(_, place)| may_rest(place)).map(|(name, _)| name.clone()).collect();
         let ending = if is_kept { Ending::Rest } else { Ending::Close };

@@ -54,16 +54,19 @@ impl Host {
         self.let_strangers_go();
         let begun = instant();
         // Where another host takes rooms over, they are written and given back first: players go on there.
-        let hands_over = self.keeper.is_some() && self.sharing.as_ref().is_some_and(|sharing| sharing.peer().is_some());
-        for place in self.places.values_mut().filter(|place| place.ending.is_none()) {
-            if hands_over {
-                place.berth.send(Mail::HandOver);
-            } else {
-                place.ending = Some(Ending::Close);
-                place.berth.send(Mail::End(Refusal::ShuttingDown));
-            }
+        let mut hands_over = self.keeper.is_some() && self.sharing.as_ref().is_some_and(|sharing| sharing.peer().is_some());
+        if hands_over {
+            let open = self.places.values().filter(|place| place.ending.is_none());
+            open.for_each(|place| place.berth.send(Mail::HandOver));
+        } else {
+            self.shut_down_rooms();
         }
         while !self.places.is_empty() && begun.elapsed() < within {
+            // Where the store or the directory fails a room is never given back, and who is in it would hear nothing at all.
+            if hands_over && begun.elapsed() >= within / 2 {
+                hands_over = false;
+                self.shut_down_rooms();
+            }
             self.round();
             std::thread::park_timeout(Duration::from_millis(5));
         }
@@ -71,6 +74,14 @@ impl Host {
         self.say_goodbye();
         self.weather.complaints.tell(Duration::MAX);
         all_ended
+    }
+
+    /// Ends the rooms that were not told to end yet. Those who are in them can go on nowhere: the rooms are still this host's.
+    fn shut_down_rooms(&mut self) {
+        for place in self.places.values_mut().filter(|place| place.ending.is_none()) {
+            place.ending = Some(Ending::Close);
+            place.berth.send(Mail::End(Refusal::ShuttingDown));
+        }
     }
 
     /// Tells those who are in no room that the host stops: who has not said yet which one it wants, and who waits for one.

@@ -72,7 +72,7 @@ impl Host {
         match room {
             Some((place, part)) => {
                 place.count_out(part);
-                place.berth.send(Mail::Disconnected(connection, reason));
+                place.berth.part(connection, reason);
             }
             None => self.foyer.disconnected(connection, reason),
         }

@@ -10,6 +10,7 @@ mod shared;
 use self::closing::Ending;
 pub use self::share::ShareOptions;
 use self::share::Sharing;
+use self::shared::{no_template, not_opened};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -83,6 +84,9 @@ pub struct HostOptions {
     /// does not start. 0 for as many as [`sessions_max`](HostLimits::sessions_max) needs: where they can't share a port that is one, and there is place for
     /// fewer, as a line of the log says.
     pub gateway_threads: usize,
+    /// Where it listens for those who come by WebSocket, for up to as many clients as one thread of the gateway has. Clients look for it at the address and port
+    /// at which the host has UDP, if nobody tells them otherwise. Wants the feature `websocket`.
+    pub websocket: Option<SocketAddr>,
     /// How many threads run rooms. 0 for as many as there are cores.
     pub room_threads: usize,
     /// After which time a room that nobody is in, and that is kept, goes to rest in the store; whoever asks for it wakes it. One that was created on
@@ -95,7 +99,8 @@ pub struct HostOptions {
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { limits: HostLimits::default(), gateway_threads: 1, room_threads: 0, rest_after: None, announce_stop: Duration::ZERO }
+        let limits = HostLimits::default();
+        Self { limits, gateway_threads: 1, websocket: None, room_threads: 0, rest_after: None, announce_stop: Duration::ZERO }
     }
 }
 
@@ -252,7 +257,7 @@ impl Host {
         let wanted = options.limits.sessions_max;
         let spread = spread(options.gateway_threads, wanted, config.limits.clients_max, can_share(config.bind))?;
         options.limits.sessions_max = spread.clients_max;
-        let gateway = Gateway::bind(config, spread.threads, unix_time)?;
+        let gateway = Gateway::bind_with(config, spread.threads, options.websocket, unix_time)?;
         if spread.clients_max < wanted {
             let clients_max = spread.clients_max;
             tracing::warn!(clients_max, wanted, "several threads can't share a port on this system: one has it, and no more clients");
@@ -348,23 +353,22 @@ impl Host {
     /// The same by a template that may have been guessed.
     fn open_by(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
         if self.draining {
-            let error = RoomError::Rules(vec!["the host is about to stop".to_owned()]);
-            return Err(ServerError::Room { name: room.to_owned(), error });
+            return Err(not_opened(room, "the host is about to stop".to_owned()));
         }
         if self.sharing.is_none() {
             return self.open_here(room, template);
         }
-        Self::check_name(room).map_err(|wanted| ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec![wanted]) })?;
+        Self::check_name(room).map_err(|wanted| not_opened(room, wanted))?;
+        // Once it is wanted by a template that is not there, nobody who asks for the room could have it opened.
+        if !self.templates.contains_key(template) {
+            return Err(no_template(room, template));
+        }
         self.wanted.insert(room.to_owned(), template.to_owned());
-        let full =
-            |_| ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec!["the directory has too much to do".to_owned()]) };
-        self.ask_where(room, true).map_err(full)
+        self.ask_where(room, true).map_err(|_| not_opened(room, "the directory has too much to do".to_owned()))
     }
 
     fn open_here(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
-        let unknown =
-            || ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec![format!("there is no template {template:?}")]) };
-        let found = self.templates.get(template).cloned().ok_or_else(unknown)?;
+        let found = self.templates.get(template).cloned().ok_or_else(|| no_template(room, template))?;
         self.open_place(room, template, found)
     }
 
@@ -495,6 +499,11 @@ impl Host {
     /// If the system does not say.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
         self.gateway.local_address()
+    }
+
+    /// Where it listens for those who come by WebSocket, if it does.
+    pub fn websocket_address(&self) -> Option<SocketAddr> {
+        self.gateway.websocket_address()
     }
 
     /// What it allows: what it was told, or less where the system can't do as much.

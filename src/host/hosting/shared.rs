@@ -9,6 +9,7 @@ use super::{Ending, Host, ShareOptions};
 use crate::host::clerk::{Led, News};
 use crate::host::server::ServerError;
 use crate::protocol::Refusal;
+use crate::room::RoomError;
 use crate::store::{Directory, Load, Store, StoreError};
 
 /// How long it opens rooms that it took over before it looks at what else there is.
@@ -309,6 +310,15 @@ impl Host {
         });
         sharing.has_lapsed()
     }
+}
+
+/// Why a room is not opened, in a sentence.
+pub(super) fn not_opened(room: &str, why: String) -> ServerError {
+    ServerError::Room { name: room.to_owned(), error: RoomError::Rules(vec![why]) }
+}
+
+pub(super) fn no_template(room: &str, template: &str) -> ServerError {
+    not_opened(room, format!("there is no template {template:?}"))
 }
 
 /// Rooms by name, not all if they are many.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{HostedRoom, Lobby};
 use crate::host::delivery::Delivery;
 use crate::host::session::{ConnectionId, Session, Visitor};
-use crate::protocol::{Fingerprint, LeaveReason, Moment, Refusal, Rejection, Resume, ServerMessage, Speed};
+use crate::protocol::{EntityId, Fingerprint, LeaveReason, Moment, Refusal, Rejection, Resume, ServerMessage, Speed};
 use crate::room::Incoming;
 
 impl HostedRoom {
@@ -16,6 +16,14 @@ impl HostedRoom {
         self.users.len()
             + self.vacant.values().filter(|until| **until > now).count()
             + self.members.iter().chain(&self.arriving).filter(watches).count()
+    }
+
+    /// Lets the room know that a user has another connection. Once a tick, however many it has had: a room that stands still may not tick for long.
+    fn returned(&mut self, user: EntityId) {
+        let is_known = self.inbox.iter().any(|item| matches!(item, Incoming::Return { user: other } if *other == user));
+        if !is_known {
+            self.inbox.push(Incoming::Return { user });
+        }
     }
 }
 
@@ -103,7 +111,7 @@ impl Lobby {
             None if hosted.vacant.remove(&user).is_some() => {
                 self.counters.returned += 1;
                 hosted.users.insert(user, connection);
-                hosted.inbox.push(Incoming::Return { user });
+                hosted.returned(user);
                 hosted.arriving.push(connection);
             }
             None => {
@@ -122,7 +130,7 @@ impl Lobby {
                 hosted.arriving.retain(|arriving| *arriving != older);
                 // Of one who is not in yet the room's answer decides.
                 if !hosted.asking.contains(&user) {
-                    hosted.inbox.push(Incoming::Return { user });
+                    hosted.returned(user);
                     hosted.arriving.push(connection);
                 }
                 let viewer = self.sessions.get_mut(&older).and_then(|older| older.viewer.take());

@@ -462,11 +462,11 @@ impl Lobby {
         // A user that came back by another connection has not left.
         if !session.spectator && hosted.users.get(&user) == Some(&connection) {
             hosted.users.remove(&user);
-            let is_kept = reason == LeaveReason::Timeout
-                && self.limits.grace_ticks > 0
-                && hosted.room.members().contains(user)
-                && !hosted.asking.contains(&user);
-            if is_kept {
+            let is_kept = reason == LeaveReason::Timeout && self.limits.grace_ticks > 0 && hosted.room.members().contains(user);
+            if hosted.asking.remove(&user) {
+                // The room has not heard of it yet: what waits for a room that stands still must not grow with those who come and go.
+                hosted.inbox.retain(|item| !matches!(item, Incoming::Join { user: other, .. } if *other == user));
+            } else if is_kept {
                 let until = hosted.room.tick_now().0.saturating_add(self.limits.grace_ticks);
                 hosted.vacant.insert(user, RoomTick(until));
             } else {

@@ -5,9 +5,12 @@
 
 use bevy_app::App;
 use bevy_ecs::archetype::{Archetype, ArchetypeId};
+use bevy_ecs::change_detection::Tick;
 use bevy_ecs::component::ComponentId;
+use bevy_ecs::entity::EntityHashMap;
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
+use bevy_ecs::system::SystemChangeTick;
 use bevy_ecs::world::DeferredWorld;
 
 use super::rule::{Audience, Senses};
@@ -25,6 +28,43 @@ pub(crate) trait Derived: Component + PartialEq {
 /// There while a room is filled with a state in which audiences stand: they are as they are stored, whatever follows from other components.
 #[derive(Resource)]
 pub(crate) struct AsStored;
+
+/// Which entities were given their components as a level or a reset has them, an audience among these: it stands, whatever follows from the others, until
+/// one of those changes. A resource of a room in which anything follows.
+#[derive(Resource, Debug, Default)]
+struct PutAsStored {
+    /// Who is being given them.
+    now: Option<Entity>,
+    /// Who was since the last tick ended, and when.
+    done: EntityHashMap<Tick>,
+}
+
+/// Gives an entity its components as they are stored, its audience among them.
+pub(crate) fn put_as_stored<T>(world: &mut World, entity: Entity, put: impl FnOnce(&mut World) -> T) -> T {
+    if let Some(mut stored) = world.get_resource_mut::<PutAsStored>() {
+        stored.now = Some(entity);
+    }
+    let done = put(world);
+    // What comes from here on is later.
+    let at = world.increment_change_tick();
+    if let Some(mut stored) = world.get_resource_mut::<PutAsStored>() {
+        stored.now = None;
+        stored.done.insert(entity, at);
+    }
+    done
+}
+
+/// What there is as it is stored.
+type Stored<'w> = (Option<Res<'w, AsStored>>, Res<'w, PutAsStored>);
+
+/// True if what an entity has of `D` is as it is stored, whatever comes to it now, or goes.
+fn stands<D: Derived>((filled, put): &Stored<'_>, entity: Entity) -> bool {
+    D::HIDES && (filled.is_some() || put.now == Some(entity))
+}
+
+/// What keeps components as others say, once a tick.
+#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Following;
 
 impl Derived for Audience {
     const HIDES: bool = true;
@@ -50,34 +90,45 @@ impl<D: Send + Sync + 'static> Default for Sources<D> {
 /// Keeps a component as another one of its entity says, disabled or not: as soon as that is there, with each tick in which it changed, and until it is
 /// removed.
 pub(crate) fn follow<T: Component, D: Derived>(app: &mut App, says: impl Fn(&T) -> D + Clone + Send + Sync + 'static) {
+    if !app.world().contains_resource::<PutAsStored>() {
+        app.init_resource::<PutAsStored>();
+        app.add_systems(RoomEnd, (|mut stored: ResMut<PutAsStored>| stored.done.clear()).after(Following));
+    }
     let world = app.world_mut();
     let component = world.register_component::<T>();
     let (at_once, of_value, of_removed) = (says.clone(), says.clone(), says.clone());
     let of_entity: Says<D> = Box::new(move |entity: EntityRef<'_>| entity.get::<T>().map(&of_value));
     world.get_resource_or_init::<Sources<D>>().0.push((component, of_entity));
-    type Filled<'w> = Option<Res<'w, AsStored>>;
-    world.add_observer(move |inserted: On<Insert<T>>, values: Query<&T, Allow<Disabled>>, filled: Filled<'_>, mut commands: Commands| {
+    world.add_observer(move |inserted: On<Insert<T>>, values: Query<&T, Allow<Disabled>>, stored: Stored<'_>, mut commands: Commands| {
         if let Ok(value) = values.get(inserted.entity)
-            && !(D::HIDES && filled.is_some())
+            && !stands::<D>(&stored, inserted.entity)
         {
             commands.entity(inserted.entity).insert(at_once(value));
         }
     });
-    world.add_observer(move |removed: On<Remove<T>>, values: Query<(&T, Option<&D>), Allow<Disabled>>, mut commands: Commands| {
-        let entity = removed.entity;
-        // What a rule hid by hand since stays hidden.
-        let is_by_hand = |(value, there): (&T, Option<&D>)| D::HIDES && there.is_some_and(|there| *there != of_removed(value));
-        if !values.get(entity).is_ok_and(is_by_hand) {
-            commands.queue(move |world: &mut World| take_back::<T, D>(world, entity));
-        }
-    });
-    let update = move |changed: Query<(Entity, &T), (Changed<T>, Allow<Disabled>)>, mut commands: Commands| {
+    world.add_observer(
+        move |removed: On<Remove<T>>, values: Query<(&T, Option<&D>), Allow<Disabled>>, stored: Stored<'_>, mut commands: Commands| {
+            let entity = removed.entity;
+            // What a rule hid by hand since stays hidden.
+            let is_by_hand = |(value, there): (&T, Option<&D>)| D::HIDES && there.is_some_and(|there| *there != of_removed(value));
+            if !values.get(entity).is_ok_and(is_by_hand) && !stands::<D>(&stored, entity) {
+                commands.queue(move |world: &mut World| take_back::<T, D>(world, entity));
+            }
+        },
+    );
+    let update = move |changed: Query<(Entity, Ref<T>), (Changed<T>, Allow<Disabled>)>,
+                       stored: Res<PutAsStored>,
+                       ticks: SystemChangeTick,
+                       mut commands: Commands| {
         for (entity, value) in &changed {
-            commands.entity(entity).insert(says(value));
+            let is_later = |at: &Tick| value.last_changed().is_newer_than(*at, ticks.this_run());
+            if !D::HIDES || stored.done.get(&entity).is_none_or(is_later) {
+                commands.entity(entity).insert(says(&value));
+            }
         }
     };
     // The last thing before the batch: what the end of a lifetime changes is in time too.
-    app.add_systems(RoomEnd, update.after(expire));
+    app.add_systems(RoomEnd, update.in_set(Following).after(expire));
 }
 
 /// Takes from an entity what it has by a component that it lost, unless another one says something too.

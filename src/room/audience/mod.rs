@@ -19,7 +19,7 @@ pub use self::rule::{Audience, REVEALED_MAX, Reach, RevealedTo, Senses, Spectato
 pub use self::viewers::{ViewerId, Viewers};
 
 pub(crate) use self::bits::Bits;
-pub(crate) use self::derived::{AsStored, follow, tell_of_hidden_by_hand};
+pub(crate) use self::derived::{AsStored, follow, put_as_stored, tell_of_hidden_by_hand};
 #[cfg(feature = "host")]
 pub(crate) use self::places::Vantage;
 pub(crate) use self::places::{NearerFirst, add_places};

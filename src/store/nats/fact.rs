@@ -15,7 +15,7 @@ use crate::protocol::RoomId;
 pub struct ToldFact {
     /// The room's name.
     pub room: String,
-    /// The room's id.
+    /// The room's id; that of a fork is made of its original's and of its own name.
     pub id: Uuid,
     /// Its number in the room's ledger: from 1 on, without gaps.
     pub seq: u64,

@@ -35,7 +35,10 @@ pub(super) enum Place {
 pub(super) struct Line {
     pub(super) key: RoomKey,
     pub(super) room: String,
+    /// By which its facts are told.
     pub(super) id: RoomId,
+    /// Its facts go on with the numbers of another room.
+    pub(super) is_fork: bool,
     pub(super) fate: RoomFate,
     pub(super) place: Place,
     /// The last durable fact.
@@ -53,7 +56,7 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn new(key: RoomKey, room: &str, id: RoomId, head: FactSeq, fate: RoomFate) -> Self {
         let (queue, room) = (VecDeque::new(), room.to_owned());
-        Self { key, room, id, fate, place: Place::Unknown, head: head.0, told: 0, kept: None, queue, why: None }
+        Self { key, room, id, is_fork: false, fate, place: Place::Unknown, head: head.0, told: 0, kept: None, queue, why: None }
     }
 
     /// Takes up what is new. Facts are taken into memory if they are the next ones, and there is place.
@@ -132,7 +135,8 @@ impl Line {
             Sealed::Gone { until } => {
                 self.told = until;
                 self.head = self.head.max(until);
-                Ok(until + 1 - next)
+                // What a fork has no facts of before its first is another room's, and told as that.
+                Ok(if self.is_fork && next == 1 { 0 } else { until + 1 - next })
             }
         }
     }

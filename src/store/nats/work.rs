@@ -103,8 +103,8 @@ impl Work {
                 self.lines.remove(&news.key);
                 continue;
             }
-            let line = self.lines.entry(news.key).or_insert_with(|| Line::new(news.key, &news.room, news.id, news.head, news.fate));
-            line.hear(&news);
+            let new = || Line { is_fork: news.is_fork, ..Line::new(news.key, &news.room, news.id, news.head, news.fate) };
+            self.lines.entry(news.key).or_insert_with(new).hear(&news);
         }
         let keeps = |line: &Line| line.fate == RoomFate::Open || (line.waits() > 0 && !line.is_refused());
         let done: Vec<RoomKey> = self.lines.iter().filter(|(_, line)| !keeps(line)).map(|(key, _)| *key).collect();
@@ -163,7 +163,7 @@ impl Work {
                 break;
             }
             left += 1;
-            self.lines.insert(room.key, Line::new(room.key, &room.header.name, room.header.id(), head.seq, RoomFate::Closed));
+            self.lines.insert(room.key, Line::new(room.key, &room.header.name, room.header.told_id(), head.seq, RoomFate::Closed));
         }
         // Where the store could not be read it is looked for again.
         self.look_for_left = is_more;

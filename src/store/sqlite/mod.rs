@@ -142,6 +142,10 @@ impl SqliteStore {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed("the data file can't be written"))?;
         let synchronous = if self.durability == Durability::PowerLoss { "FULL" } else { "NORMAL" };
         connection.pragma_update(None, "synchronous", synchronous).map_err(failed("synchronous"))?;
+        if self.durability == Durability::PowerLoss {
+            // On macOS what was synchronised may still be in the drive's cache, unless the drive too is asked. Elsewhere this does nothing.
+            connection.pragma_update(None, "fullfsync", true).map_err(failed("fullfsync"))?;
+        }
         connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(failed("journal_size_limit"))?;
         for (at, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(layout).unwrap_or(0)) {
             let transaction = connection.transaction().map_err(failed("a change of the layout"))?;

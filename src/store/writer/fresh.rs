@@ -33,8 +33,10 @@ pub struct RoomNews {
     pub key: RoomKey,
     /// Its name.
     pub room: String,
-    /// Its id.
+    /// The id by which its facts are told: see [`RoomHeader::told_id`].
     pub id: RoomId,
+    /// True if it was made of another room: its facts go on with that one's numbers.
+    pub is_fork: bool,
     /// Its last durable fact.
     pub head: FactSeq,
     /// What became of it.
@@ -72,7 +74,8 @@ impl Board {
         let new = || RoomNews {
             key,
             room: header.name.clone(),
-            id: header.id(),
+            id: header.told_id(),
+            is_fork: header.forked_from.is_some(),
             head,
             fate: RoomFate::Open,
             is_opened: false,
