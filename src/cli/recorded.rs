@@ -35,7 +35,7 @@ pub(super) fn parts(game: &Game, data: &Path, room: Option<&str>) -> Result<Vec<
     let (mut at, mut count) = (first.0, 0);
     while at <= last.0 && count < COMMANDS_MAX {
         let end = at.saturating_add(TICKS_AT_ONCE - 1).min(last.0);
-        for kept in archive.ticks_of(&stored, RoomTick(at), RoomTick(end))? {
+        for kept in archive.own_ticks_of(&stored, RoomTick(at), RoomTick(end))? {
             for taken in kept.taken {
                 let Incoming::Command { user, kind, payload, .. } = taken.incoming else { continue };
                 let nth = players.len();

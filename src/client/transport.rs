@@ -172,7 +172,7 @@ impl UdpTransport {
     }
 
     /// Says where credentials are from for coming back, and for following the room to another host. Without it a client that came with a token tries that one
-    /// again, which is of use only while it is valid; one that came unauthenticated needs none. A token is best a way to all hosts that may have the room.
+    /// again, which lets in only at a host where it was not used yet, and while it is valid; one that came unauthenticated needs none. A token is best a way to all hosts that may have the room.
     pub fn renew_by(&mut self, renew: impl FnMut() -> Poll<Result<Credentials, String>> + Send + Sync + 'static) {
         self.renew = Some(Box::new(renew));
     }

@@ -125,6 +125,8 @@ pub struct UdpLink {
     dial: Arc<dyn Dial>,
     /// The simulated link before the host, and its seed.
     conditions: Option<(LinkConditions, u64)>,
+    /// The last of the hosts to which the credentials are a way: the transport tries one after the other.
+    last: Option<SocketAddr>,
     netcode: NetcodeClient,
     renet: RenetClient,
     gate: PayloadGate,
@@ -163,7 +165,8 @@ impl UdpLink {
     pub fn connect_by(dial: impl Dial + 'static, credentials: &Credentials, now: Duration) -> Result<Self, LinkError> {
         let netcode = netcode_client(credentials, now)?;
         let socket = dial.dial(netcode.server_addr())?;
-        Ok(Self { probe: Some(Probe::default()), dial: Arc::new(dial), ..Self::new(socket, netcode, now) })
+        let last = credentials.hosts().last().copied();
+        Ok(Self { probe: Some(Probe::default()), dial: Arc::new(dial), last, ..Self::new(socket, netcode, now) })
     }
 
     /// Begins to connect over a socket that was opened elsewhere.
@@ -180,6 +183,7 @@ impl UdpLink {
             socket,
             dial: Arc::new(UdpDial),
             conditions: None,
+            last: None,
             netcode,
             renet,
             gate,
@@ -200,15 +204,21 @@ impl UdpLink {
     pub fn restart(&mut self, credentials: &Credentials, now: Duration) -> Result<(), LinkError> {
         let netcode = netcode_client(credentials, now)?;
         if !self.socket.reaches(netcode.server_addr()) {
-            self.socket = self.dial.dial(netcode.server_addr())?;
-            if let Some((conditions, seed)) = self.conditions {
-                LinkedSocket::wrap(&mut self.socket, conditions, seed);
-            }
+            self.dial_anew(netcode.server_addr())?;
         }
+        self.last = credentials.hosts().last().copied();
         (self.netcode, self.renet, self.gate) = (netcode, RenetClient::new(connection_config()), PayloadGate::new(PayloadFrom::Host));
         self.packets.clear();
         (self.now, self.silent, self.unheard, self.stood) = (now, false, false, false);
         self.probe = self.probe.take().map(|_| Probe::default());
+        Ok(())
+    }
+
+    fn dial_anew(&mut self, host: SocketAddr) -> std::io::Result<()> {
+        self.socket = self.dial.dial(host)?;
+        if let Some((conditions, seed)) = self.conditions {
+            LinkedSocket::wrap(&mut self.socket, conditions, seed);
+        }
         Ok(())
     }
 
@@ -271,13 +281,21 @@ impl UdpLink {
         let step = now.saturating_sub(self.now);
         self.now = self.now.max(now);
         self.renet.update(step);
+        let before = self.netcode.server_addr();
         if let Some((datagram, address)) = self.netcode.update(step) {
             let _ = self.socket.send(datagram, address);
+        }
+        let host = self.netcode.server_addr();
+        if host != before && !self.socket.reaches(host) {
+            // The next of those that stand in the token. Without a way there nothing comes of it, as of the one before.
+            let _ = self.dial_anew(host);
         }
         if self.netcode.is_connected() {
             self.renet.set_connected();
             self.stood = true;
         }
+        // What was said of UDP says nothing of another way.
+        self.unheard &= self.socket.is_udp();
         let doubts = self.socket.is_udp() && self.netcode.time_since_last_received_packet() > DOUBTS_AFTER;
         if let (Some(probe), true) = (&mut self.probe, doubts) {
             self.unheard |= probe.ask(self.now, self.netcode.server_addr());
@@ -349,7 +367,7 @@ impl UdpLink {
         if let Some(reason) = self.renet.disconnect_reason() {
             return LinkStatus::Disconnected(reason.to_string());
         }
-        if let Some(why) = self.socket.ended() {
+        if let Some(why) = self.socket.ended().filter(|_| self.stood || self.last.is_none_or(|last| last == self.host())) {
             return LinkStatus::Disconnected(why.to_owned());
         }
         if self.netcode.is_connected() { LinkStatus::Connected } else { LinkStatus::Connecting }

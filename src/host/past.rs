@@ -122,7 +122,17 @@ fn read_room(archive: &mut Archive, request: &PastRequest) -> Result<PastAnswer,
     answer.read_to = end;
     let mut bytes = 0;
     if after < end {
-        for kept in archive.ticks(name, RoomTick(after.0 + 1), end)? {
+        let room = archive.room(name)?;
+        // What another version of the game wrote would be read by this one's clients as something else.
+        let (ticks, foreign) = archive.own_part_of(&room, RoomTick(after.0 + 1), end)?;
+        if let Some((first, theirs)) = foreign {
+            let first = first.0.max(after.0 + 1);
+            if first == after.0 + 1 {
+                archive.check_fingerprint(&room, theirs)?;
+            }
+            answer.read_to = RoomTick(first - 1);
+        }
+        for kept in ticks {
             let Some(batch) = kept.batch else { continue };
             bytes += batch.len();
             answer.batches.push((kept.tick, batch));

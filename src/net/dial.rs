@@ -150,8 +150,15 @@ impl DatagramSocket for FallbackSocket {
         self.socket.ended()
     }
 
+    /// What the system says of UDP counts only where there is no other way to come: that nobody listens there is no news to who is about to come by
+    /// another.
     fn is_udp(&self) -> bool {
-        self.socket.is_udp()
+        let may_change = match &self.way {
+            Way::First { second: Some(second), .. } => second.ended().is_none(),
+            Way::First { since, second: None } => *since != Some(Duration::MAX),
+            Way::Known => false,
+        };
+        !may_change && self.socket.is_udp()
     }
 
     #[cfg(unix)]

@@ -24,6 +24,8 @@ pub use self::socket::DatagramSocket;
 pub(crate) use self::socket::is_passing;
 #[cfg(feature = "client")]
 pub(crate) use self::socket::is_refused;
+#[cfg(feature = "host")]
+pub(crate) use self::socket::neighbours;
 #[cfg(all(feature = "websocket", feature = "client"))]
 pub use self::websocket::WebSocketDial;
 #[cfg(all(feature = "websocket", feature = "host"))]

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 use std::io;
+#[cfg(feature = "host")]
+use std::net::{IpAddr, Ipv6Addr};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -149,4 +151,32 @@ pub(crate) fn is_passing(error: &io::Error) -> bool {
 /// True for an error that says that nobody listens where an earlier datagram went.
 pub(crate) fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+}
+
+/// The first and the last of the addresses that count as one: by IPv6 one customer has 2^64 of them.
+#[cfg(feature = "host")]
+pub(crate) fn neighbours(ip: IpAddr) -> (IpAddr, IpAddr) {
+    match ip {
+        IpAddr::V6(v6) if ip.to_canonical().is_ipv6() => {
+            let own = u128::from(u64::MAX);
+            (Ipv6Addr::from_bits(v6.to_bits() & !own).into(), Ipv6Addr::from_bits(v6.to_bits() | own).into())
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => (ip, ip),
+    }
+}
+
+#[cfg(all(test, feature = "host"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_customer_has_by_ipv6_counts_as_one_address() {
+        let of = |text: &str| neighbours(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:0:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        for alone in ["203.0.113.7", "::ffff:203.0.113.7"] {
+            let ip: IpAddr = alone.parse().unwrap();
+            assert_eq!(neighbours(ip), (ip, ip));
+        }
+    }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_reflection::{ContainerFormat, Format, Registry, Samples, Tracer, TracerConfig, VariantFormat};
 use twox_hash::XxHash3_64;
 
+use super::depth::Bounded;
 use super::registry::short_type_name;
 
 /// A hash of a whole protocol.
@@ -113,7 +114,8 @@ pub(crate) struct Shape {
     pub(crate) endless: bool,
 }
 
-/// The shape of a type. A type that serde can't be traced through (it checks its input) is described by its name alone.
+/// The shape of a type. A type that serde can't be traced through (it checks its input, or its first variants contain it without end) is described by its
+/// name alone.
 pub(crate) fn shape_of<T: DeserializeOwned>() -> Shape {
     shape_from::<T>(traced::<T>())
 }
@@ -181,7 +183,7 @@ fn traced<T: DeserializeOwned>() -> serde_reflection::Result<(Format, Registry)>
                 return Ok((format, types));
             }
             passes += 1;
-            // A variant that checks its input is known as far as it let itself be traced; the others are not the worse for it.
+            // A variant that checks its input, or leads round without end, is known as far as it let itself be traced; the others are not the worse for it.
             let (_, found) = pass::<T>(&passed);
             take_found(found, &passed, &mut types, &mut opened);
         }
@@ -190,6 +192,9 @@ fn traced<T: DeserializeOwned>() -> serde_reflection::Result<(Format, Registry)>
 }
 
 /// Goes through a type once. What it met on the way is there also where it came to no end.
+///
+/// An enum that is met within itself is gone through by its first variant, however often. If that contains the enum too, the tracer would go on until the
+/// stack is spent: so it goes to a certain depth only.
 fn pass<T: DeserializeOwned>(passed: &Passed) -> (serde_reflection::Result<Format>, Registry) {
     let (mut tracer, mut samples) = (Tracer::new(config()), Samples::new());
     for (name, variants) in passed {
@@ -200,7 +205,7 @@ fn pass<T: DeserializeOwned>(passed: &Passed) -> (serde_reflection::Result<Forma
             }
         }
     }
-    let format = tracer.trace_type_once::<T>(&samples).map(|(format, _)| format);
+    let format = tracer.trace_type_once::<Bounded<T>>(&samples).map(|(format, _)| format);
     (format, tracer.registry_unchecked())
 }
 
@@ -418,6 +423,74 @@ mod tests {
         assert_eq!(shape_of::<One>().text, shape_at_first_sight::<One>().text);
         assert_eq!(shape_of::<Which>().text, shape_at_first_sight::<Which>().text);
         assert_eq!(shape_of::<Skipped>().text, shape_at_first_sight::<Skipped>().text);
+    }
+
+    /// Types that contain themselves in the first variant.
+    #[expect(dead_code, reason = "only their shapes matter")]
+    mod winding {
+        use std::collections::BTreeMap;
+
+        use serde::Deserialize;
+
+        #[derive(Deserialize)]
+        pub(super) enum Node {
+            Sequence(Vec<Node>),
+            Act(u8),
+        }
+        #[derive(Deserialize)]
+        pub(super) enum Ai {
+            None,
+            Tree(Node),
+            Fixed { steps: u16 },
+        }
+        #[derive(Deserialize)]
+        pub(super) struct Brain {
+            pub(super) ai: Ai,
+        }
+        #[derive(Deserialize)]
+        pub(super) enum Twig {
+            Fork(Box<Twig>, Box<Twig>),
+            Named { twigs: BTreeMap<String, Twig>, last: Option<Box<Twig>> },
+        }
+        #[derive(Deserialize)]
+        pub(super) struct Ring(Box<Ring>);
+        #[derive(Deserialize)]
+        pub(super) struct Chain {
+            pub(super) next: Option<Box<Chain>>,
+            pub(super) links: Vec<Chain>,
+        }
+    }
+
+    #[test]
+    fn a_type_that_contains_itself_in_its_first_variant_is_traced_as_far_as_it_goes() {
+        let shape = shape_of::<winding::Brain>().text;
+        let ai = [r#"0: Named { name: "None", value: Unit"#, r#"1: Named { name: "Tree", value: NewType(TypeName("Node"))"#];
+        let node =
+            [r#"0: Named { name: "Sequence", value: NewType(Seq(TypeName("Node")))"#, r#"1: Named { name: "Act", value: NewType(U8)"#];
+        for variant in ai.into_iter().chain(node).chain([r#"2: Named { name: "Fixed""#]) {
+            assert!(shape.contains(variant), "{variant} is not in {shape}");
+        }
+        assert_eq!(shape, shape_of::<winding::Brain>().text, "it is the same each time");
+    }
+
+    #[test]
+    fn a_type_that_can_only_be_made_without_end_is_described_by_its_name() {
+        assert_eq!(shape_of::<winding::Node>().text, "Node");
+        assert_eq!(shape_of::<Vec<winding::Node>>().text, "Vec");
+        assert_eq!(shape_of::<winding::Twig>().text, "Twig");
+        assert_eq!(shape_of::<winding::Ring>().text, "Ring");
+    }
+
+    #[test]
+    fn a_deep_type_that_ends_is_traced_whole() {
+        type Four<T> = ((((T,),),),);
+        type Sixteen<T> = Four<Four<Four<Four<T>>>>;
+        let shape = shape_of::<Sixteen<Sixteen<Sixteen<u8>>>>().text;
+        assert_eq!(shape.matches("Tuple").count(), 48, "{shape}");
+        assert!(shape.contains("U8"), "{shape}");
+        let shape = shape_of::<winding::Chain>().text;
+        assert!(shape.contains(r#""next", value: Option(TypeName("Chain"))"#), "{shape}");
+        assert!(shape.contains(r#""links", value: Seq(TypeName("Chain"))"#), "{shape}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod check;
 mod chunk;
 mod codec;
 mod column;
+mod depth;
 #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "what only a replica reads"))]
 mod difference;
 mod envelope;

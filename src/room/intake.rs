@@ -31,12 +31,14 @@ pub(crate) struct Member {
     /// Nothing was taken of it since it came.
     is_silent: bool,
     commands_this_tick: usize,
+    /// How many facts its commands of this tick have led to.
+    facts_this_tick: usize,
 }
 
 impl Member {
     /// A user whose numbers go on after one: of whom nothing was taken since it came, or that one last.
     pub(crate) fn at(last_command: CommandId, is_silent: bool) -> Self {
-        Self { last_command, is_silent, commands_this_tick: 0 }
+        Self { last_command, is_silent, commands_this_tick: 0, facts_this_tick: 0 }
     }
 }
 
@@ -76,7 +78,7 @@ impl Members {
 pub(crate) fn intake(world: &mut World) {
     let items = std::mem::take(&mut world.resource_mut::<Inbox>().items);
     for member in world.resource_mut::<Members>().by_id.values_mut() {
-        member.commands_this_tick = 0;
+        (member.commands_this_tick, member.facts_this_tick) = (0, 0);
     }
     let mut events = 0;
     for item in items {
@@ -172,9 +174,10 @@ fn command(world: &mut World, user: EntityId, id: CommandId, asked: Asked<'_>) -
     }
     (member.last_command, member.is_silent) = (id, false);
     member.commands_this_tick += 1;
-    let nth = member.commands_this_tick;
+    let (nth, mine) = (member.commands_this_tick, member.facts_this_tick);
+    let before = world.resource::<Ledger>().facts().len();
     let decision = match nth {
-        0..=COMMANDS_PER_TICK_MAX if is_busy(world, nth) => reject("room_is_busy"),
+        0..=COMMANDS_PER_TICK_MAX if is_busy(world, mine) => reject("room_is_busy"),
         0..=COMMANDS_PER_TICK_MAX => decide(world, user, id, asked),
         _ => reject("too_many_commands"),
     };
@@ -184,19 +187,23 @@ fn command(world: &mut World, user: EntityId, id: CommandId, asked: Asked<'_>) -
                 let origin = Origin { author: Some(user), command: Some(id), ..Origin::new(Producer::User) };
                 record(world, fact, origin);
             }
+            let led_to = world.resource::<Ledger>().facts().len() - before;
+            if let Some(member) = world.resource_mut::<Members>().by_id.get_mut(&user) {
+                member.facts_this_tick += led_to;
+            }
             Verdict::Accepted
         }
         Err(rejection) => Verdict::Rejected(rejection.in_short()),
     })
 }
 
-/// True if the tick has so many facts that it can take no further command of a member, its `nth`. A tick that is full would end the room, and that is
-/// nothing that members may bring about together: half of it is left to what follows from commands, and once a quarter is used each member
-/// has only its share of the next quarter, so that none is left out because others are quicker.
-fn is_busy(world: &World, nth: usize) -> bool {
+/// True if the tick has so many facts that it can take no further command of a member, whose commands led to `mine` of them. A tick that is full would end the
+/// room, and that is nothing that members may bring about together: half of it is left to what follows from commands, and once a quarter is
+/// used each member has only its share of the next quarter, so that none is left out because others are quicker.
+fn is_busy(world: &World, mine: usize) -> bool {
     let facts = world.resource::<Ledger>().facts().len();
     let share = FACTS_PER_TICK_MAX / 4 / world.resource::<Members>().by_id.len().max(1);
-    facts >= FACTS_PER_TICK_MAX / 2 || (facts >= FACTS_PER_TICK_MAX / 4 && nth > share.max(1))
+    facts >= FACTS_PER_TICK_MAX / 2 || (facts >= FACTS_PER_TICK_MAX / 4 && mine >= share.max(1))
 }
 
 pub(super) fn decide(world: &mut World, user: EntityId, id: CommandId, (kind, seen, payload): Asked<'_>) -> Decision {

@@ -451,8 +451,11 @@ impl PrivateWriter {
             let encoded = entity.and_then(|entity| entry.column.one(world, entity, None, &mut self.rows.bytes).ok().flatten());
             let value = self.rows.bytes.get(start..).unwrap_or_default();
             let key = (component as u16, id);
-            // Of what has just been created it holds nothing. Who is told that a value is gone that it never had knows that there is one.
-            let held = told.values.get(&key).map(Vec::as_slice).or_else(|| private.is_new(id).then_some::<&[u8]>(&[]));
+            // Of what has just been created, or is its own only now, it holds nothing. Who is told that a value is gone that it never had knows that
+            // there is one.
+            let is_gained = audience != ComponentAudience::Everyone && beholder.viewers.gained(beholder.viewer).contains(&NetId(id));
+            let held = told.values.get(&key).map(Vec::as_slice);
+            let held = held.or_else(|| (is_gained || private.is_new(id)).then_some::<&[u8]>(&[]));
             let same = held == Some(value);
             match masked_at(id, &self.masked) {
                 true => drop(told.values.insert(key, value.to_vec())),
@@ -486,9 +489,9 @@ impl PrivateWriter {
             if !viewers.sees(viewer, *id) {
                 continue;
             }
-            // It is told anew, whatever it was told before.
-            told.values.remove(&(component as u16, id.get()));
             if !beholder.may_have(id.get(), audience) {
+                // Should it be its own once more, it is told anew.
+                told.values.remove(&(component as u16, id.get()));
                 // Whether it is there or not: if it went in this tick too, that was told to those alone who may have it now.
                 self.removed.push(id.get());
             } else if let Ok(Some(tick)) = entry.column.one(world, slot.entity, None, &mut self.rows.bytes) {

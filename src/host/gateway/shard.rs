@@ -18,7 +18,7 @@ use super::keys::{KeyRing, run_out_by};
 use super::together::{Together, transmit};
 use crate::host::session::ConnectionId;
 use crate::host::token::HostKey;
-use crate::net::{DatagramSocket, LinkedSocket, is_passing};
+use crate::net::{DatagramSocket, LinkedSocket, is_passing, neighbours};
 use crate::protocol::{
     Admission, CHANNEL, DatagramKind, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TIMEOUT_SECONDS, TRANSPORT_ID,
     connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
@@ -226,9 +226,8 @@ impl Shard {
         if let Some(id) = self.by_address.get(&address).copied() {
             self.gone(id, Gone::Lost);
             self.drop_from_transport(id);
-        } else if self.pending.remove(&address).is_some() {
-            self.own(address, false);
         }
+        // A stranger that was half-way in is remembered as long as one by UDP is, and as the transport does.
     }
 
     fn advance(&mut self, now: Duration) {
@@ -332,13 +331,14 @@ impl Shard {
         self.keys.iter_mut().for_each(|keys| keys.accept(accepted));
     }
 
-    /// True if as many clients have a stranger's IP address as may. Those of this machine are not counted.
+    /// True if as many clients have a stranger's IP address as may, or by IPv6 one of the same 2^64. Those of this machine are not counted.
     fn has_too_many(&self, address: SocketAddr) -> bool {
         let most = self.limits.clients_per_address_max;
-        if address.ip().is_loopback() || self.pending.contains_key(&address) {
+        if address.ip().to_canonical().is_loopback() || self.pending.contains_key(&address) {
             return false;
         }
-        let same = |other: &&SocketAddr| other.ip() == address.ip();
+        let own = neighbours(address.ip());
+        let same = |other: &&SocketAddr| neighbours(other.ip()) == own;
         self.by_address.keys().chain(self.pending.keys()).filter(same).take(most).count() >= most
     }
 

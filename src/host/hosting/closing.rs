@@ -59,13 +59,19 @@ impl Host {
             let open = self.places.values().filter(|place| place.ending.is_none());
             open.for_each(|place| place.berth.send(Mail::HandOver));
         } else {
-            self.shut_down_rooms();
+            self.shut_down_rooms(true);
         }
+        let mut are_told = !hands_over;
         while !self.places.is_empty() && begun.elapsed() < within {
             // Where the store or the directory fails a room is never given back, and who is in it would hear nothing at all.
             if hands_over && begun.elapsed() >= within / 2 {
                 hands_over = false;
-                self.shut_down_rooms();
+                self.shut_down_rooms(false);
+            }
+            // Those that are written may be another's at any moment, and then it is said where.
+            if !are_told && begun.elapsed() >= within / 4 * 3 {
+                are_told = true;
+                self.shut_down_rooms(true);
             }
             self.round();
             std::thread::park_timeout(Duration::from_millis(5));
@@ -76,9 +82,12 @@ impl Host {
         all_ended
     }
 
-    /// Ends the rooms that were not told to end yet. Those who are in them can go on nowhere: the rooms are still this host's.
-    fn shut_down_rooms(&mut self) {
-        for place in self.places.values_mut().filter(|place| place.ending.is_none()) {
+    /// Ends the rooms that were not told to end yet, those that are about to be given away too or not. Those who are in them can go on nowhere: the rooms are
+    /// still this host's.
+    fn shut_down_rooms(&mut self, given_too: bool) {
+        let given = self.sharing.as_ref().map(|sharing| &sharing.given).filter(|_| !given_too);
+        let is_kept = |name: &String| given.is_some_and(|given| given.contains(name));
+        for (_, place) in self.places.iter_mut().filter(|(name, place)| place.ending.is_none() && !is_kept(name)) {
             place.ending = Some(Ending::Close);
             place.berth.send(Mail::End(Refusal::ShuttingDown));
         }

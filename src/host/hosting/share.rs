@@ -50,6 +50,8 @@ pub(super) struct Sharing {
     news: Receiver<Heard>,
     /// The rooms that were asked for.
     pub(super) asked: BTreeSet<String>,
+    /// Of a host that stops: the rooms that are written, and may be another's at any moment.
+    pub(super) given: BTreeSet<String>,
     leases: Leases,
     board: Arc<Mutex<Board>>,
     pub(super) host: String,
@@ -77,7 +79,8 @@ impl Sharing {
         let (host, every) = (options.host.clone(), options.renew_every);
         let (clerk, shown) = (Clerk::new(directory, stored, &host, every), board.clone());
         let thread = std::thread::Builder::new().name("directory".to_owned()).spawn(move || work(clerk, &shown, &tell, &asked))?;
-        Ok(Self { asks: Some(asks), news, asked: BTreeSet::new(), leases, board, host, run: u32::from_le_bytes(run), thread: Some(thread) })
+        let (asked, given, run) = (BTreeSet::new(), BTreeSet::new(), u32::from_le_bytes(run));
+        Ok(Self { asks: Some(asks), news, asked, given, leases, board, host, run, thread: Some(thread) })
     }
 
     /// Asks where a room is. False if too many wait already.

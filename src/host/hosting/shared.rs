@@ -277,8 +277,11 @@ impl Host {
 
     /// All that there is of a room is stored, or nothing of it is open: another host may have it.
     pub(super) fn written(&mut self, room: &str) {
-        if let Some(sharing) = &self.sharing {
+        if let Some(sharing) = &mut self.sharing {
             sharing.ask(Ask::Release(room.to_owned()));
+            if self.draining {
+                sharing.given.insert(room.to_owned());
+            }
         }
     }
 

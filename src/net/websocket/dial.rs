@@ -9,7 +9,7 @@ use std::time::Duration;
 use tungstenite::http::Uri;
 use tungstenite::{HandshakeError, WebSocket};
 
-use super::tunnel::{Tunnel, config};
+use super::tunnel::{Sips, Tunnel, config};
 use crate::net::{DatagramSocket, Dial};
 
 /// For how long one address is tried, and each step of the greeting.
@@ -69,7 +69,7 @@ impl Dial for WebSocketDial {
 }
 
 /// Connects, agrees to speak WebSocket, and gives what never waits.
-fn open(url: &str) -> Result<WebSocket<TcpStream>, String> {
+fn open(url: &str) -> Result<WebSocket<Sips<TcpStream>>, String> {
     let uri: Uri = url.parse().map_err(|error| format!("it is no URL: {error}"))?;
     if uri.scheme_str() != Some("ws") {
         return Err("its scheme is not ws".to_owned());
@@ -86,16 +86,16 @@ fn open(url: &str) -> Result<WebSocket<TcpStream>, String> {
     let stream = stream?;
     let prepared = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(STEP_MAX)));
     prepared.and_then(|()| stream.set_write_timeout(Some(STEP_MAX))).map_err(|error| error.to_string())?;
-    let socket = match tungstenite::client::client_with_config(url, stream, Some(config())) {
+    let socket = match tungstenite::client::client_with_config(url, Sips::of(stream), Some(config())) {
         Ok((socket, _)) => socket,
         Err(HandshakeError::Interrupted(_)) => return Err(format!("no answer within {} s", STEP_MAX.as_secs())),
         Err(HandshakeError::Failure(error)) => return Err(error.to_string()),
     };
-    socket.get_ref().set_nonblocking(true).map_err(|error| error.to_string())?;
+    socket.get_ref().stream.set_nonblocking(true).map_err(|error| error.to_string())?;
     Ok(socket)
 }
 
-type Opened = Arc<Mutex<Option<Result<WebSocket<TcpStream>, String>>>>;
+type Opened = Arc<Mutex<Option<Result<WebSocket<Sips<TcpStream>>, String>>>>;
 
 #[derive(Debug)]
 enum Way {
@@ -178,8 +178,9 @@ impl DatagramSocket for WebSocketSocket {
         let _ = self.tunnel();
     }
 
-    fn reaches(&self, host: SocketAddr) -> bool {
-        host == self.host && self.ended().is_none()
+    /// Never: a connection that fell silent may be dead without the system knowing it, for a quarter of an hour.
+    fn reaches(&self, _host: SocketAddr) -> bool {
+        false
     }
 
     fn ended(&self) -> Option<&str> {

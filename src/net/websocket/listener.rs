@@ -13,8 +13,8 @@ use socket2::SockRef;
 use tungstenite::handshake::server::{NoCallback, ServerHandshake};
 use tungstenite::handshake::{HandshakeError, MidHandshake};
 
-use super::tunnel::{Tunnel, config};
-use crate::net::DatagramSocket;
+use super::tunnel::{Sips, Tunnel, config};
+use crate::net::{DatagramSocket, neighbours};
 
 /// A connection over which nothing was sent for so long goes. A gateway says something to its clients four times a second, and nothing to strangers.
 const UNSERVED_MAX: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Most connections that are taken in before it is looked after those that are there.
 const ACCEPTED_AT_ONCE: usize = 64;
 
-/// How many connections are looked at for one datagram. One that says other things keeps nobody from anything.
+/// How many connections that have nothing to say are looked at for one datagram.
 const LOOKS_MAX: usize = 64;
 
 /// Most datagrams that are handed to the system together.
@@ -42,7 +42,7 @@ const LISTENER: Token = Token(0);
 pub struct Crowd {
     /// Most connections.
     pub most: usize,
-    /// Most connections from one IP address other than this machine's.
+    /// Most connections from one IP address other than this machine's, or from the 2^64 of IPv6 that one customer has.
     pub most_of_one: usize,
 }
 
@@ -86,7 +86,8 @@ enum Stage {
     Over,
 }
 
-type Shaking = Box<MidHandshake<ServerHandshake<TcpStream, NoCallback>>>;
+type Shaken = ServerHandshake<Sips<TcpStream>, NoCallback>;
+type Shaking = Box<MidHandshake<Shaken>>;
 
 /// What looking at a connection came to.
 enum Seen {
@@ -104,7 +105,7 @@ impl std::fmt::Debug for WebSocketListener {
 
 impl Stage {
     /// It speaks WebSocket, does not yet, or never will.
-    fn of(shaken: Result<tungstenite::WebSocket<TcpStream>, HandshakeError<ServerHandshake<TcpStream, NoCallback>>>) -> Self {
+    fn of(shaken: Result<tungstenite::WebSocket<Sips<TcpStream>>, HandshakeError<Shaken>>) -> Self {
         match shaken {
             Ok(socket) => Self::Open(Box::new(Tunnel::new(socket))),
             Err(HandshakeError::Interrupted(shaking)) => Self::Shaking(Box::new(shaking)),
@@ -191,8 +192,10 @@ impl WebSocketListener {
     }
 
     fn welcome(&mut self, mut stream: TcpStream, address: SocketAddr) -> io::Result<()> {
-        let of_one = || self.peers.range(SocketAddr::new(address.ip(), 0)..=SocketAddr::new(address.ip(), u16::MAX)).count();
-        let are_too_many = self.peers.len() >= self.crowd.most || !address.ip().is_loopback() && of_one() >= self.crowd.most_of_one;
+        let (first, last) = neighbours(address.ip());
+        let of_one = || self.peers.range(SocketAddr::new(first, 0)..=SocketAddr::new(last, u16::MAX)).count();
+        let is_here = address.ip().to_canonical().is_loopback();
+        let are_too_many = self.peers.len() >= self.crowd.most || !is_here && of_one() >= self.crowd.most_of_one;
         if are_too_many || self.peers.contains_key(&address) {
             return Ok(());
         }
@@ -202,7 +205,7 @@ impl WebSocketListener {
         let token = Token(self.next_token);
         self.next_token += 1;
         self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let shaken = caught(|| Stage::of(tungstenite::accept_with_config(stream, Some(config()))));
+        let shaken = caught(|| Stage::of(tungstenite::accept_with_config(Sips::of(stream), Some(config()))));
         let Some(stage @ (Stage::Shaking(_) | Stage::Open(_))) = shaken else { return Ok(()) };
         self.by_token.insert(token, address);
         self.peers.insert(address, Peer { stage, token, is_due: false, served: self.now });
@@ -283,7 +286,11 @@ impl DatagramSocket for WebSocketListener {
                     }
                     return Ok((size, address));
                 }
-                Seen::Something => line_up(&mut self.due, &mut self.peers, address),
+                Seen::Something => {
+                    // Whoever asks counts it: one who says other things all the time gets no more than who sends datagrams.
+                    line_up(&mut self.due, &mut self.peers, address);
+                    return Err(ErrorKind::Interrupted.into());
+                }
                 Seen::Nothing => {}
                 Seen::End => self.end(address),
             }
@@ -340,8 +347,12 @@ mod tests {
         let began = Instant::now();
         let (mut came, mut buffer) = (Vec::new(), [0; 2_048]);
         loop {
-            while let Ok((size, _)) = listener.receive(&mut buffer) {
-                came.push(buffer[..size].to_vec());
+            loop {
+                match listener.receive(&mut buffer) {
+                    Ok((size, _)) => came.push(buffer[..size].to_vec()),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
             }
             if let Some(found) = is_so(listener, &came) {
                 return found;

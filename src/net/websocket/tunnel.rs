@@ -28,17 +28,57 @@ pub(super) fn config() -> WebSocketConfig {
         .max_frame_size(Some(MESSAGE_BYTES_MAX))
 }
 
+/// Longest greeting, in bytes.
+const GREETING_BYTES_MAX: usize = 8 << 10;
+
+/// A connection of which so much is read, and no more before somebody says so: the library reads on until it has a whole message, or nothing is there,
+/// which who sends fast enough could put off for ever.
+#[derive(Debug)]
+pub(super) struct Sips<S> {
+    pub(super) stream: S,
+    left: usize,
+}
+
+impl<S> Sips<S> {
+    /// One of which a greeting can be read.
+    pub(super) fn of(stream: S) -> Self {
+        Self { stream, left: GREETING_BYTES_MAX }
+    }
+}
+
+impl<S: Read> Read for Sips<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let most = self.left.min(buffer.len());
+        let size = self.stream.read(buffer.get_mut(..most).unwrap_or_default())?;
+        self.left -= size;
+        Ok(size)
+    }
+}
+
+impl<S: Write> Write for Sips<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 /// A WebSocket connection that neither waits nor knows the time.
 #[derive(Debug)]
 pub(super) struct Tunnel<S> {
-    socket: WebSocket<S>,
+    socket: WebSocket<Sips<S>>,
     /// Something waits until the system takes more.
     behind: bool,
 }
 
 impl<S: Read + Write> Tunnel<S> {
     /// One over a connection on which both have agreed to speak WebSocket, by what [`config`] says.
-    pub(super) fn new(socket: WebSocket<S>) -> Self {
+    pub(super) fn new(socket: WebSocket<Sips<S>>) -> Self {
         Self { socket, behind: false }
     }
 
@@ -82,11 +122,12 @@ impl<S: Read + Write> Tunnel<S> {
         }
     }
 
-    /// The next datagram that came, or `None` for something that is none and needs nothing.
+    /// The next datagram that came, or `None` for something that is none and needs nothing, or for a part of one: there may be more.
     ///
     /// # Errors
     /// `WouldBlock` if nothing is there. Others if the connection is over, also because what came is no datagram.
     pub(super) fn receive(&mut self) -> io::Result<Option<Bytes>> {
+        self.socket.get_mut().left = READ_BYTES;
         match self.socket.read() {
             Ok(Message::Binary(datagram)) => Ok(Some(datagram)),
             // The answer to a ping waits until something is read or sent; that to a goodbye, too.
@@ -160,12 +201,25 @@ mod tests {
 
     fn tunnels(takes: usize) -> (Tunnel<Pipe>, Tunnel<Pipe>) {
         let (client, host) = Pipe::pair(takes);
-        let tunnel = |pipe, role| Tunnel::new(WebSocket::from_raw_socket(pipe, role, Some(config())));
+        let tunnel = |pipe, role| Tunnel::new(WebSocket::from_raw_socket(Sips::of(pipe), role, Some(config())));
         (tunnel(client, Role::Client), tunnel(host, Role::Server))
     }
 
     fn all(tunnel: &mut Tunnel<Pipe>) -> Vec<Bytes> {
         std::iter::from_fn(|| tunnel.receive().ok()).flatten().collect()
+    }
+
+    #[test]
+    fn however_much_is_there_of_a_message_that_does_not_end_a_look_at_it_does() {
+        let (mut client, mut host) = tunnels(1 << 20);
+        let stream = &mut client.socket.get_mut().stream;
+        // A message of many frames: the first, and then some that go on with it by nothing, masked by zeros.
+        stream.write_all(&[0x02, 0x80, 0, 0, 0, 0]).unwrap();
+        let frames: Vec<u8> = [0x00, 0x80, 0, 0, 0, 0].repeat(100_000);
+        stream.write_all(&frames).unwrap();
+        let before = stream.there.lock().unwrap().len();
+        assert_eq!(host.receive().unwrap(), None);
+        assert!(before - client.socket.get_ref().stream.there.lock().unwrap().len() <= READ_BYTES);
     }
 
     #[test]
@@ -231,7 +285,7 @@ mod tests {
             for is_client in [true, false] {
                 let (mut client, mut host) = tunnels(1 << 20);
                 let (speaker, listener) = if is_client { (&mut client, &mut host) } else { (&mut host, &mut client) };
-                speaker.socket.get_mut().write_all(&bytes).unwrap();
+                speaker.socket.get_mut().stream.write_all(&bytes).unwrap();
                 for _ in 0..bytes.len() + 2 {
                     match listener.receive() {
                         Ok(Some(datagram)) => prop_assert!(datagram.len() <= bytes.len()),
