@@ -169,6 +169,8 @@ impl DatagramSocket for FallbackSocket {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::net::{MemoryNetwork, MemorySocket};
 
@@ -179,6 +181,16 @@ mod tests {
     impl Dial for Over {
         fn dial(&self, _: SocketAddr) -> io::Result<Box<dyn DatagramSocket>> {
             Ok(Box::new(self.0.bind(local(0))?))
+        }
+    }
+
+    /// No way at all; it counts how often it was asked for.
+    #[derive(Debug)]
+    struct Nowhere(Arc<AtomicU32>);
+    impl Dial for Nowhere {
+        fn dial(&self, _: SocketAddr) -> io::Result<Box<dyn DatagramSocket>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(io::ErrorKind::Unsupported.into())
         }
     }
 
@@ -240,18 +252,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_system_says_of_udp_counts_only_where_there_is_no_other_way_to_come() {
+        let network = MemoryNetwork::new();
+        let _host = network.bind(local(9)).unwrap();
+        let mut socket = FallbackDial::new(UdpDial, Over(network), seconds(2)).dial(local(9)).unwrap();
+        for second in 100..104 {
+            assert!(!socket.is_udp(), "{second}");
+            socket.advance(seconds(second));
+        }
+        socket.send(&[1], local(9)).unwrap();
+        assert!(!socket.is_udp(), "it is the other one");
+
+        let mut socket = FallbackDial::new(UdpDial, Nowhere(Arc::default()), seconds(2)).dial(local(9)).unwrap();
+        socket.advance(seconds(100));
+        assert!(!socket.is_udp());
+        socket.advance(seconds(102));
+        assert!(socket.is_udp(), "there is no other");
+    }
+
+    #[test]
     fn where_there_is_no_second_way_the_first_goes_on_and_the_other_is_asked_for_once() {
         let network = MemoryNetwork::new();
         let mut host = network.bind(local(9)).unwrap();
-
-        #[derive(Debug)]
-        struct Nowhere(Arc<std::sync::atomic::AtomicU32>);
-        impl Dial for Nowhere {
-            fn dial(&self, _: SocketAddr) -> io::Result<Box<dyn DatagramSocket>> {
-                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                Err(io::ErrorKind::Unsupported.into())
-            }
-        }
 
         let asked = Arc::default();
         let mut socket = FallbackDial::new(Over(network), Nowhere(Arc::clone(&asked)), seconds(2)).dial(local(9)).unwrap();
@@ -259,6 +281,6 @@ mod tests {
             socket.advance(seconds(second));
             socket.send(&[1], local(9)).unwrap();
         }
-        assert_eq!((came(&mut host).len(), asked.load(std::sync::atomic::Ordering::Relaxed)), (10, 1));
+        assert_eq!((came(&mut host).len(), asked.load(Ordering::Relaxed)), (10, 1));
     }
 }

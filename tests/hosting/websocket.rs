@@ -5,6 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -111,23 +112,25 @@ fn a_token_for_the_address_of_udp_lets_in_by_websocket_too_and_another_keys_does
     assert!(running.stop());
 }
 
-/// What lies between a client and a host, and can be cut.
+/// What lies between a client and a host, and can be cut, or stop to carry anything without a word.
 struct Relay {
     address: SocketAddr,
-    streams: Arc<Mutex<Vec<TcpStream>>>,
+    streams: Arc<Mutex<Vec<(TcpStream, Arc<AtomicBool>)>>>,
 }
 
 impl Relay {
     fn to(host: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, streams) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<TcpStream>>>::default());
+        let (address, streams) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<(TcpStream, Arc<AtomicBool>)>>>::default());
         let kept = Arc::clone(&streams);
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
                 let Ok(far) = TcpStream::connect(host) else { continue };
-                kept.lock().unwrap().extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
+                let is_dead = Arc::<AtomicBool>::default();
+                kept.lock().unwrap().extend([&near, &far].map(|stream| (stream.try_clone().unwrap(), Arc::clone(&is_dead))));
                 for (from, to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
-                    std::thread::spawn(move || carry(from, to));
+                    let is_dead = Arc::clone(&is_dead);
+                    std::thread::spawn(move || carry(from, to, &is_dead));
                 }
             }
         });
@@ -135,16 +138,25 @@ impl Relay {
     }
 
     fn cut(&self) {
-        for stream in self.streams.lock().unwrap().drain(..) {
+        for (stream, _) in self.streams.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
+
+    /// Nothing gets through any more by those that are open, and nobody is told so.
+    fn fall_silent(&self) {
+        self.streams.lock().unwrap().drain(..).for_each(|(stream, is_dead)| {
+            is_dead.store(true, Ordering::Relaxed);
+            // It stays open.
+            std::mem::forget(stream);
+        });
+    }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream) {
+fn carry(mut from: TcpStream, mut to: TcpStream, is_dead: &AtomicBool) {
     let mut bytes = [0; 4_096];
     while let Ok(size @ 1..) = from.read(&mut bytes) {
-        if to.write_all(bytes.get(..size).unwrap_or_default()).is_err() {
+        if !is_dead.load(Ordering::Relaxed) && to.write_all(bytes.get(..size).unwrap_or_default()).is_err() {
             break;
         }
     }
@@ -168,6 +180,20 @@ fn a_connection_that_breaks_is_known_at_once_on_both_sides_and_is_come_back_to()
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert_eq!((ann.sum(), running.status("main").status.members), (round, 1));
     }
+    assert!(running.stop());
+}
+
+#[test]
+fn a_connection_that_falls_silent_without_a_word_is_given_up_and_another_one_is_made() {
+    let (running, websocket) = host(Access::Loopback);
+    let relay = Relay::to(websocket);
+    let mut ann = player(dial(relay.address), &Credentials::unauthenticated(running.address, "ann"));
+    until("she is in", &mut [&mut ann], in_room);
+    relay.fall_silent();
+    until("she notices", &mut [&mut ann], |all| matches!(all[0].state(), ConnectionState::Reconnecting(_)));
+    until("she is back", &mut [&mut ann], in_room);
+    ann.mark(2);
+    until("she plays", &mut [&mut ann], |all| all[0].sum() == 2);
     assert!(running.stop());
 }
 
