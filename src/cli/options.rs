@@ -20,7 +20,7 @@ use super::soak::{BotsOptions, SoakOptions};
 use super::swarm::SwarmOptions;
 #[cfg(feature = "terminal")]
 use super::view::PlayOptions;
-use crate::client::{Credentials, LinkError, UdpTransport};
+use crate::client::{Credentials, LinkError, UdpLink, UdpTransport, unix_time};
 use crate::host::{KeepError, LogError, LogFormat, ServerError, TokenError, ViewError};
 use crate::net::{Dial, UdpDial};
 #[cfg(feature = "websocket")]
@@ -374,6 +374,15 @@ impl ClientArguments {
         // `split` gives something even of nothing.
         let first = servers.next().unwrap_or_else(|| resolve(&self.server))?;
         Ok((first, servers.collect::<Result<_, _>>()?))
+    }
+
+    /// The bare way to the server, with the simulated link before it that is asked for.
+    pub(super) fn link(&self, name: &str) -> Result<UdpLink, CliError> {
+        let mut link = UdpLink::connect_by(self.transport.dial(), &self.credentials(name)?, unix_time())?;
+        if let Some(conditions) = self.link.link {
+            link.set_link(conditions, self.link.link_seed);
+        }
+        Ok(link)
     }
 
     /// The way to a room, with the simulated link before it that is asked for, whose chance has this seed.

@@ -69,10 +69,7 @@ fn ask(game: &Game, options: &RoomsOptions) -> Result<RoomList, CliError> {
         return Err(CliError::Argument { what: "--prefix".to_owned(), detail });
     }
     let (stop, client) = (stop_flag(), options.client());
-    let mut link = UdpLink::connect_by(client.transport.dial(), &client.credentials("browser")?, unix_time())?;
-    if let Some(conditions) = client.link.link {
-        link.set_link(conditions, client.link.link_seed);
-    }
+    let mut link = client.link("browser")?;
     let (mut replica, mut asked) = (HeadlessReplica::new(game.protocol()), None);
     let list = loop {
         link.receive(unix_time());

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::game::Game;
 use super::options::{CliError, ClientArguments, DumpBy, DumpOptions, WatchFormat, WatchOptions};
 use super::serve::{joined, room_time, say, stop_flag};
-use crate::client::{HeadlessReplica, LinkStatus, Sight, UdpLink, unix_time};
+use crate::client::{HeadlessReplica, LinkStatus, Sight, unix_time};
 use crate::protocol::{ClientMessage, EntityId, Followed, Names, Operation, State};
 
 /// How often a spectator looks, well within a tick.
@@ -46,10 +46,7 @@ fn spectate(
     mut see: impl FnMut(&HeadlessReplica, Sight) -> Result<ControlFlow<()>, CliError>,
 ) -> Result<(), CliError> {
     let stop = stop_flag();
-    let mut link = UdpLink::connect_by(client.transport.dial(), &client.credentials("spectator")?, unix_time())?;
-    if let Some(conditions) = client.link.link {
-        link.set_link(conditions, client.link.link_seed);
-    }
+    let mut link = client.link("spectator")?;
     let mut replica = HeadlessReplica::new(game.protocol());
     let (mut greeted, mut enough) = (false, false);
     while !enough && !stop.load(Ordering::Relaxed) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::socket::{DatagramSocket, NoSocket, is_passing, one_by_one};
+use super::socket::{DatagramSocket, NoSocket, hand_out, is_passing, one_by_one};
 use crate::protocol::{Link, LinkConditions};
 
 /// Most remote addresses that have links of their own. For one more, the one that was silent for longest is forgotten, with what is on
@@ -148,11 +148,7 @@ impl DatagramSocket for LinkedSocket {
             return self.socket.receive(buffer);
         }
         let (address, datagram) = self.arrived.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        let size = datagram.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..size), datagram.get(..size)) {
-            to.copy_from_slice(from);
-        }
-        Ok((size, address))
+        Ok((hand_out(&datagram, buffer), address))
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::socket::DatagramSocket;
+use super::socket::{DatagramSocket, hand_out};
 
 /// Most datagrams that wait at a socket. More are lost, as the system's would be.
 const WAITING_MAX: usize = 8_192;
@@ -125,11 +125,7 @@ impl DatagramSocket for MemorySocket {
         let members = addresses.groups.get_mut(&self.address).map(|group| &mut group.members);
         let member = members.and_then(|members| members.iter_mut().find(|member| member.number == self.number));
         let (from, datagram) = member.and_then(|member| member.waiting.pop_front()).ok_or(io::ErrorKind::WouldBlock)?;
-        let size = datagram.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..size), datagram.get(..size)) {
-            to.copy_from_slice(from);
-        }
-        Ok((size, from))
+        Ok((hand_out(&datagram, buffer), from))
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {

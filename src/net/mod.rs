@@ -25,7 +25,7 @@ pub(crate) use self::socket::is_passing;
 #[cfg(feature = "client")]
 pub(crate) use self::socket::is_refused;
 #[cfg(feature = "host")]
-pub(crate) use self::socket::neighbours;
+pub(crate) use self::socket::{caught, neighbours};
 #[cfg(all(feature = "websocket", feature = "client"))]
 pub use self::websocket::WebSocketDial;
 #[cfg(all(feature = "websocket", feature = "host"))]

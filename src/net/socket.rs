@@ -5,6 +5,8 @@ use std::io;
 #[cfg(feature = "host")]
 use std::net::{IpAddr, Ipv6Addr};
 use std::net::{SocketAddr, UdpSocket};
+#[cfg(feature = "host")]
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// A socket that neither waits nor knows the time.
@@ -120,6 +122,15 @@ impl DatagramSocket for UdpSocket {
     }
 }
 
+/// Copies a datagram to where it is wanted, cut if it is longer than that. Gives how long it is then.
+pub(super) fn hand_out(datagram: &[u8], buffer: &mut [u8]) -> usize {
+    let size = datagram.len().min(buffer.len());
+    if let (Some(to), Some(from)) = (buffer.get_mut(..size), datagram.get(..size)) {
+        to.copy_from_slice(from);
+    }
+    size
+}
+
 /// What stands in for a socket that is being wrapped.
 #[derive(Debug)]
 pub(crate) struct NoSocket;
@@ -151,6 +162,12 @@ pub(crate) fn is_passing(error: &io::Error) -> bool {
 /// True for an error that says that nobody listens where an earlier datagram went.
 pub(crate) fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+}
+
+/// What a function returns, or `None` if it panics: what strangers say is read by libraries that know nothing of whom they would take along.
+#[cfg(feature = "host")]
+pub(crate) fn caught<T>(function: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(function)).ok()
 }
 
 /// The first and the last of the addresses that count as one: by IPv6 one customer has 2^64 of them.

@@ -95,9 +95,7 @@ impl ShardConfig {
         }
         Ok(())
     }
-}
 
-impl ShardConfig {
     /// Refuses an address at which anybody could come in unasked.
     fn guard(&self, address: SocketAddr) -> Result<(), BindError> {
         match self.access {

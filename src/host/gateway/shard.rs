@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bevy_platform::collections::HashMap;
@@ -18,7 +17,7 @@ use super::keys::{KeyRing, run_out_by};
 use super::together::{Together, transmit};
 use crate::host::session::ConnectionId;
 use crate::host::token::HostKey;
-use crate::net::{DatagramSocket, LinkedSocket, is_passing, neighbours};
+use crate::net::{DatagramSocket, LinkedSocket, caught, is_passing, neighbours};
 use crate::protocol::{
     Admission, CHANNEL, DatagramKind, LinkConditions, PayloadFrom, PayloadGate, RAW_BYTES_MAX, TIMEOUT_SECONDS, TRANSPORT_ID,
     connection_config, datagram_kind, is_acknowledgement, is_packet, is_raw,
@@ -615,11 +614,6 @@ impl Shard {
         }
         peer.look = (peer.sent + KEEP_ALIVE).max(self.now);
     }
-}
-
-/// What a function returns, or `None` if it panics.
-fn caught<T>(function: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(function)).ok()
 }
 
 enum Step<'a> {

@@ -10,6 +10,7 @@ use tungstenite::http::Uri;
 use tungstenite::{HandshakeError, WebSocket};
 
 use super::tunnel::{Sips, Tunnel, config};
+use crate::net::socket::hand_out;
 use crate::net::{DatagramSocket, Dial};
 
 /// For how long one address is tried, and each step of the greeting.
@@ -151,13 +152,7 @@ impl DatagramSocket for WebSocketSocket {
         for _ in 0..LOOKS_MAX {
             let tunnel = self.tunnel().ok_or(ErrorKind::WouldBlock)?;
             match tunnel.catch_up().and_then(|()| tunnel.receive()) {
-                Ok(Some(datagram)) => {
-                    let size = datagram.len().min(buffer.len());
-                    if let (Some(to), Some(from)) = (buffer.get_mut(..size), datagram.get(..size)) {
-                        to.copy_from_slice(from);
-                    }
-                    return Ok((size, host));
-                }
+                Ok(Some(datagram)) => return Ok((hand_out(&datagram, buffer), host)),
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,8 @@ use tungstenite::handshake::server::{NoCallback, ServerHandshake};
 use tungstenite::handshake::{HandshakeError, MidHandshake};
 
 use super::tunnel::{Sips, Tunnel, config};
-use crate::net::{DatagramSocket, neighbours};
+use crate::net::socket::hand_out;
+use crate::net::{DatagramSocket, caught, neighbours};
 
 /// A connection over which nothing was sent for so long goes. A gateway says something to its clients four times a second, and nothing to strangers.
 const UNSERVED_MAX: Duration = Duration::from_secs(10);
@@ -244,11 +244,6 @@ fn line_up(due: &mut VecDeque<SocketAddr>, peers: &mut BTreeMap<SocketAddr, Peer
     }
 }
 
-/// What a function returns, or `None` if it panics: what strangers say is read by a library that knows nothing of whom it would take along.
-fn caught<T>(function: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(function)).ok()
-}
-
 impl DatagramSocket for WebSocketListener {
     fn send(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         self.send_by(to, |tunnel| tunnel.queue(datagram).and_then(|()| tunnel.flush()))
@@ -280,11 +275,7 @@ impl DatagramSocket for WebSocketListener {
             match caught(|| peer.look()).unwrap_or(Seen::End) {
                 Seen::Datagram(datagram) => {
                     line_up(&mut self.due, &mut self.peers, address);
-                    let size = datagram.len().min(buffer.len());
-                    if let (Some(to), Some(from)) = (buffer.get_mut(..size), datagram.get(..size)) {
-                        to.copy_from_slice(from);
-                    }
-                    return Ok((size, address));
+                    return Ok((hand_out(&datagram, buffer), address));
                 }
                 Seen::Something => {
                     // Whoever asks counts it: one who says other things all the time gets no more than who sends datagrams.
