@@ -62,7 +62,7 @@
 //! ```
 //!
 //! A binary is `Game::new("shooter", protocol, rules).run()` (see [`cli`]), which gives it the verbs `play`, `serve`, `config`,
-//! `demo`, `capacity`, `rooms`, `watch`, `dump`, `bot`, `swarm`, `simulate`, `handlers`, `ledger`, `snippet` and `token`.
+//! `demo`, `capacity`, `rooms`, `watch`, `dump`, `bot`, `swarm`, `soak`, `simulate`, `handlers`, `ledger`, `snippet` and `token`.
 //!
 //! # What is promised
 //!

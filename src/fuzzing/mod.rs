@@ -39,8 +39,10 @@ const fn door(name: &'static str, open: fn(&[u8]), (bytes_per_byte, bytes_beside
 }
 
 /// All doors.
-pub const DOORS: [Door; 16] = [
+pub const DOORS: &[Door] = &[
     door("gate", wire::gate, (64, MIB), 8_192),
+    #[cfg(feature = "websocket")]
+    door("websocket", wire::websocket, (64, MIB), 8_192),
     door("envelope", wire::envelope, (256, 4 * MIB), 8_192),
     door("packet", wire::packet, (512, 4 * MIB), 1_201),
     door("batch", wire::batch, (4_096, 8 * MIB), 16_384),

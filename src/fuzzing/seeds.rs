@@ -21,6 +21,7 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     stores(&mut seeds);
     texts(&mut seeds);
     requests(&mut seeds);
+    connections(&mut seeds);
     seeds
 }
 
@@ -325,4 +326,50 @@ fn requests(seeds: &mut Seeds) {
     add(seeds, "http", 0, basic.as_bytes());
     let chunked = "PUT /log HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n13\r\n{\"filter\": \"warn\"} \r\n0\r\n\r\n";
     add(seeds, "http", 1, chunked.as_bytes());
+}
+
+/// What the other end of a WebSocket connection says; after it this end sends something, which the other takes.
+fn connections(seeds: &mut Seeds) {
+    let asks: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let grants: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let refuses: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+    // Of a client, masked by nothing: a datagram, a longer one, one in two parts with a ping between them, a pong, a text, a goodbye.
+    let short: &[u8] = &[0x82, 0x83, 0, 0, 0, 0, 1, 2, 3];
+    let long = [&[0x82, 0xfe, 0x01, 0x2c, 0, 0, 0, 0][..], &[7; 300]].concat();
+    let longer = [&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0x05, 0xdc, 0, 0, 0, 0][..], &[8; 1_500]].concat();
+    let parts: &[u8] = &[0x02, 0x81, 0, 0, 0, 0, 1, 0x89, 0x82, 0, 0, 0, 0, 5, 6, 0x80, 0x81, 0, 0, 0, 0, 2];
+    let pong: &[u8] = &[0x8a, 0x80, 0, 0, 0, 0];
+    let text: &[u8] = &[0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    let goodbye: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+    // The same of a host, which masks nothing.
+    let plain: &[u8] = &[0x82, 3, 1, 2, 3, 0x89, 1, 9, 0x02, 1, 1, 0x80, 1, 2];
+    let claims: &[u8] = &[0x82, 127, 0, 0, 0, 1, 0, 0, 0, 0];
+    let (begin, rest) = asks.split_at(40);
+    let (head, body) = short.split_at(4);
+    let said: [(u8, &[&[u8]]); 12] = [
+        (0, &[asks, short]),
+        (0, &[begin, rest, short, &long]),
+        (0, &[b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]),
+        (0, &[&[0xff; 64]]),
+        (1, &[short, &long, &longer]),
+        (1, &[parts, pong, short]),
+        (1, &[head, body, text]),
+        (1, &[short, goodbye, short]),
+        (2, &[plain, plain]),
+        (2, &[claims]),
+        (3, &[grants, plain]),
+        (3, &[refuses]),
+    ];
+    for (choice, pieces) in said {
+        let mut steps = Vec::new();
+        for piece in pieces {
+            step(0, piece, &mut steps);
+        }
+        step(2, &[5; 900], &mut steps);
+        step(3, &[0; 20], &mut steps);
+        for piece in pieces {
+            step(1, piece, &mut steps);
+        }
+        add(seeds, "websocket", choice, &steps);
+    }
 }

@@ -44,6 +44,13 @@ pub(super) fn gate(data: &[u8]) {
     }
 }
 
+/// What the other end of a WebSocket connection says and takes.
+#[cfg(feature = "websocket")]
+pub(super) fn websocket(data: &[u8]) {
+    let (choice, data) = chosen(data);
+    crate::net::websocket_door(choice, Steps(data));
+}
+
 /// Messages of clients and of hosts, and what stands in a token. What can be read is written and read as the same.
 pub(super) fn envelope(data: &[u8]) {
     let (choice, data) = chosen(data);

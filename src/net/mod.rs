@@ -28,5 +28,7 @@ pub(crate) use self::socket::is_refused;
 pub(crate) use self::socket::{caught, neighbours};
 #[cfg(all(feature = "websocket", feature = "client"))]
 pub use self::websocket::WebSocketDial;
+#[cfg(all(any(test, fuzzing), feature = "websocket", feature = "admin"))]
+pub(crate) use self::websocket::websocket_door;
 #[cfg(all(feature = "websocket", feature = "host"))]
 pub use self::websocket::{Crowd, WebSocketListener};

@@ -1,5 +1,6 @@
 //! What a protocol consists of, as a hash and as a list, so that two that differ can be told apart by name.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -106,7 +107,7 @@ impl Description {
 }
 
 /// A type as serde sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Shape {
     /// Its fields, variants and their types, as text.
     pub(crate) text: String,
@@ -116,16 +117,37 @@ pub(crate) struct Shape {
 
 /// The shape of a type. A type that serde can't be traced through (it checks its input, or its first variants contain it without end) is described by its
 /// name alone.
-pub(crate) fn shape_of<T: DeserializeOwned>() -> Shape {
-    shape_from::<T>(traced::<T>())
+pub(crate) fn shape_of<T: DeserializeOwned + 'static>() -> Shape {
+    once(TypeId::of::<T>(), Sight::Whole, || shape_from::<T>(traced::<T>()))
 }
 
 /// The shape of a fact of the library's own, with the first variant alone of an enum within it. It stood so in the fingerprint of every game before
 /// [`shape_of`] saw the others, and what is stored is read by its fingerprint. What these facts consist of changes with the version of the wire.
-pub(crate) fn shape_at_first_sight<T: DeserializeOwned>() -> Shape {
-    let mut tracer = Tracer::new(config());
-    let format = tracer.trace_type::<T>(&Samples::new()).map(|(format, _)| format);
-    shape_from::<T>(format.map(|format| (format, tracer.registry_unchecked())))
+pub(crate) fn shape_at_first_sight<T: DeserializeOwned + 'static>() -> Shape {
+    once(TypeId::of::<T>(), Sight::First, || {
+        let mut tracer = Tracer::new(config());
+        let format = tracer.trace_type::<T>(&Samples::new()).map(|(format, _)| format);
+        shape_from::<T>(format.map(|format| (format, tracer.registry_unchecked())))
+    })
+}
+
+/// How far a type is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sight {
+    Whole,
+    First,
+}
+
+/// What a type looks like does not change while the program runs: it is traced for the first room, and known for the thousands after it.
+fn once(of: TypeId, sight: Sight, trace: impl FnOnce() -> Shape) -> Shape {
+    static KNOWN: Mutex<BTreeMap<(TypeId, Sight), Shape>> = Mutex::new(BTreeMap::new());
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(shape) = known().get(&(of, sight)) {
+        return shape.clone();
+    }
+    // Not while it is locked: a type may read itself by code of the game's.
+    let shape = trace();
+    known().entry((of, sight)).or_insert(shape).clone()
 }
 
 fn shape_from<T>(traced: serde_reflection::Result<(Format, Registry)>) -> Shape {

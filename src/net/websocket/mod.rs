@@ -5,11 +5,15 @@
 
 #[cfg(feature = "client")]
 mod dial;
+#[cfg(all(any(test, fuzzing), feature = "admin"))]
+mod door;
 #[cfg(feature = "host")]
 mod listener;
 mod tunnel;
 
 #[cfg(feature = "client")]
 pub use self::dial::WebSocketDial;
+#[cfg(all(any(test, fuzzing), feature = "admin"))]
+pub(crate) use self::door::websocket_door;
 #[cfg(feature = "host")]
 pub use self::listener::{Crowd, WebSocketListener};

@@ -7,16 +7,16 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, Message, WebSocket};
 
 /// Longest message that is read, in bytes: what a datagram's buffer takes. A longer one ends the connection.
-const MESSAGE_BYTES_MAX: usize = 2_048;
+pub(super) const MESSAGE_BYTES_MAX: usize = 2_048;
 
 /// How many bytes are read at once.
-const READ_BYTES: usize = 4 << 10;
+pub(super) const READ_BYTES: usize = 4 << 10;
 
 /// Up to so many bytes are put together before the system is given them, unless they are flushed.
 const TOGETHER_BYTES: usize = 16 << 10;
 
 /// Most bytes that wait for a system that takes none. A datagram more is lost, as over UDP: what waits longer is of no use to anybody.
-const WAITING_BYTES_MAX: usize = 32 << 10;
+pub(super) const WAITING_BYTES_MAX: usize = 32 << 10;
 
 /// What both ends agree to expect of each other.
 pub(super) fn config() -> WebSocketConfig {

@@ -1,0 +1,2 @@
+#![no_main]
+roomkeeper_fuzz::target!("websocket");
