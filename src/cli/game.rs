@@ -145,7 +145,10 @@ impl Game {
                 return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
             }
         };
-        match self.verb(&cli) {
+        // A server has done what it is for also where nobody could be told of it.
+        let is_server = matches!(cli.verb, Verb::Serve(_));
+        let said = || if is_server { Ok(()) } else { serve::unsaid() };
+        match self.verb(&cli).and_then(|()| said()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 print_error(&error);

@@ -62,9 +62,22 @@ pub(super) fn joined(fact: &str, json: &Value) -> Option<UserJoined> {
     (fact == "user_joined").then(|| UserJoined::deserialize(json).ok()).flatten()
 }
 
-/// Prints a line. A reader that closed its end, `head` for instance, stops nothing.
+/// Why a line could not be printed, the first time.
+static UNSAID: Mutex<Option<std::io::Error>> = Mutex::new(None);
+
+/// Prints a line. A reader that closed its end, `head` for instance, stops nothing; what else keeps it from being written is [kept](unsaid).
 pub(super) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{line}")
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        UNSAID.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// An error if something was not printed since this was asked before: what a verb put out, into a file perhaps, is not whole then.
+pub(super) fn unsaid() -> Result<(), CliError> {
+    let error = UNSAID.lock().unwrap_or_else(PoisonError::into_inner).take();
+    error.map_or(Ok(()), |error| Err(CliError::Io { what: "what was put out is not whole".to_owned(), error }))
 }
 
 pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> Result<(), CliError> {

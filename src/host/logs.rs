@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, Layer as Lines, MakeWriter};
@@ -60,8 +60,18 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
 }
 
 /// The transport's own words are left out unless the filter names it: strangers could make it talk at will. That the log was changed is always told.
+///
+/// A word by itself is a level. `EnvFilter` takes one that is none for the name of a module, so that a slip of the pen would silence all others; and it does not
+/// fall back to errors here where the filter says nothing, since something is said before it.
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
-    let parsed = EnvFilter::try_new(format!("renet=off,renetcode=off,{CHANGES}=info,{filter}"));
+    let parts: Vec<&str> = filter.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let slip = parts.iter().find(|part| !part.contains(['=', '[', ']', '{', '}']) && part.parse::<LevelFilter>().is_err());
+    let said = match slip {
+        Some(slip) => format!("all={slip}"),
+        None if parts.is_empty() => "error".to_owned(),
+        None => parts.join(","),
+    };
+    let parsed = EnvFilter::try_new(format!("renet=off,renetcode=off,{CHANGES}=info,{said}"));
     parsed.map_err(|error| LogError::Filter { filter: filter.to_owned(), error })
 }
 
@@ -205,7 +215,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_no_filter_is_refused_and_the_transport_stays_quiet() {
-        for wrong in ["roomkeeper=loud", "warn,roomkeeper::host=infos"] {
+        for wrong in ["roomkeeper=loud", "warn,roomkeeper::host=infos", "wran", "verbose", "info,roomkeeper"] {
             let error = check_filter(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
         }
@@ -213,5 +223,14 @@ pub(super) mod tests {
         assert!(filter.contains("renet=off") && filter.contains("renetcode=off"), "{filter}");
         let asked = parse("renetcode=trace").unwrap().to_string();
         assert!(asked.contains("renetcode=trace") && !asked.contains("renetcode=off"), "{asked}");
+    }
+
+    #[test]
+    fn blanks_around_levels_mean_nothing_and_of_a_filter_that_says_nothing_errors_are_told() {
+        for (said, level) in [(" info", "info"), ("warn ,roomkeeper::host=debug ", "warn"), ("", "error"), (" , ", "error"), ("OFF", "off")]
+        {
+            let filter = parse(said).unwrap().to_string();
+            assert!(filter.split(',').any(|part| part == level), "{said:?}: {filter}");
+        }
     }
 }

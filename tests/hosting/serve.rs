@@ -188,6 +188,17 @@ fn what_is_wrong_is_told_with_file_and_line_all_of_it() {
     assert!(!well && errors.contains("/nowhere/server.toml: No such file"), "{errors}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_full_disk_does_not_take_is_an_error() {
+    for arguments in [&["config"][..], &["handlers"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = inferno().args(arguments).stdout(full).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && errors.contains("what was put out is not whole: No space left"), "{arguments:?}: {errors}");
+    }
+}
+
 #[test]
 fn what_is_printed_is_a_file_that_says_the_same() {
     let folder = Folder::new("again");
