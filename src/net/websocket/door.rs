@@ -119,9 +119,8 @@ pub(crate) fn websocket_door<'a>(choice: u8, steps: impl Iterator<Item = (u8, &'
 
 /// Reads all that is there. False if the connection is over then.
 fn listen(line: &Line, tunnel: &mut Tunnel<Line>) -> bool {
-    let there = |line: &Line| line.0.borrow().pieces.iter().map(Vec::len).sum::<usize>();
     // Each piece ends a look, and each frame has two bytes at the least; what a look before this one read is less than a look's worth.
-    let looks = there(line) + line.0.borrow().pieces.len() + READ_BYTES;
+    let looks = line.0.borrow().pieces.iter().map(|piece| piece.len() + 1).sum::<usize>() + READ_BYTES;
     for _ in 0..looks {
         let before = line.0.borrow().read;
         let looked = tunnel.receive();
