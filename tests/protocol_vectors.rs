@@ -9,13 +9,14 @@ use std::time::Duration;
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
+use renet::{RenetClient, RenetServer};
 use roomkeeper::client::Receiver;
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor, header_of};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{
-    Admission, Angles, Availability, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, LeaveReason, ListedRoom,
-    Protocol, Quantised, Ranged, Refusal, Rejection, Resume, RoomId, RoomList, RoomTick, SeenTick, ServerMessage, SmallestThree, Speed,
-    write_varint,
+    Admission, Angles, Availability, CHANNEL, ClientMessage, Codec, CommandId, Description, Fingerprint, Incoming, LeaveReason, ListedRoom,
+    Protocol, Quantised, Ranged, Refusal, Rejection, Resume, RoomId, RoomList, RoomTick, SeenTick, ServerMessage, SmallestThree,
+    SnapshotAssembly, Speed, State, connection_config, snapshot_messages, write_varint,
 };
 use roomkeeper::room::{Blueprint, Level, Room, RoomOptions};
 use roomkeeper::store::{ChunkKind, Durability, Opening, SqliteStore, Store, TickRecord, Writer, WriterOptions, data_file};
@@ -117,9 +118,13 @@ fn hex(bytes: &[u8]) -> String {
 fn every_vector_is_what_is_made() {
     let mut built = Built::new();
     primitives(&mut built);
+    transport(&mut built);
     values(&mut built);
     codecs(&mut built);
     messages(&mut built);
+    steps(&mut built);
+    pieces_and_reports(&mut built);
+    echo_alone(&mut built);
     match_of_three_ticks(&mut built);
     stored(&mut built);
     let written = written();
@@ -145,6 +150,27 @@ fn primitives(built: &mut Built) {
     let user_data = admission.encode().unwrap();
     assert!(user_data[64..].iter().all(|byte| *byte == 0));
     built.insert("user-data", user_data[..64].to_vec());
+}
+
+/// What renet makes of a client's messages, and of those of its packets that came.
+fn transport(built: &mut Built) {
+    let mut client = RenetClient::new(connection_config());
+    client.set_connected();
+    client.send_message(CHANNEL, ClientMessage::ListRooms { prefix: "moo".into() }.encode());
+    client.send_message(CHANNEL, ClientMessage::Leave.encode());
+    let mut packets = client.get_packets_to_send();
+    assert_eq!(packets.len(), 1, "both go in one");
+    built.insert("renet-messages", packets[0].clone());
+    for _ in 1..7 {
+        client.send_message(CHANNEL, ClientMessage::Leave.encode());
+        packets.append(&mut client.get_packets_to_send());
+    }
+    let mut host = RenetServer::new(connection_config());
+    host.add_connection(1);
+    for came in [0, 1, 2, 5, 6] {
+        host.process_packet_from(&packets[came], 1).unwrap();
+    }
+    built.insert("renet-acknowledgement", host.get_packets_to_send(1).unwrap().remove(0));
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,8 +233,9 @@ fn values(built: &mut Built) {
     };
     let world = room.world_mut();
     let target = world.spawn(sample).id();
-    world.spawn((Aim { at: target }, OwnedBy(target)));
+    let second = world.spawn((Aim { at: target }, OwnedBy(target))).id();
     world.spawn(Aim { at: Entity::PLACEHOLDER });
+    world.spawn(Aim { at: second });
     room.tick([]).unwrap();
     let state = room.state().unwrap();
     let value = |id: usize, component| state.entities().values().nth(id).unwrap().components[&component].clone();
@@ -216,6 +243,7 @@ fn values(built: &mut Built) {
     built.insert("value-sample", value(0, 0));
     built.insert("value-mapped", value(1, 1));
     built.insert("value-mapped-nobody", value(2, 1));
+    built.insert("value-mapped-1", value(3, 1));
     built.insert("value-relationship", value(1, 2));
 }
 
@@ -250,6 +278,7 @@ fn messages(built: &mut Built) {
     let refusals = [
         ("refused-no-room", Refusal::NoSuchRoom("attic".into())),
         ("refused-rejected", Refusal::Rejected(Rejection::new("room_full"))),
+        ("refused-detail", Refusal::Rejected(Rejection::new("too_close").because("ask for moor@-5s"))),
         ("refused-closed", Refusal::RoomClosed("its game failed in tick 4".into())),
         ("refused-kicked", Refusal::Kicked("bye".into())),
         ("refused-full", Refusal::HostFull),
@@ -259,6 +288,75 @@ fn messages(built: &mut Built) {
     for (name, refusal) in refusals {
         built.insert(name, ServerMessage::Refused(refusal).encode().unwrap().to_vec());
     }
+}
+
+/// A batch of all kinds of steps that the match has not.
+fn steps(built: &mut Built) {
+    let protocol = |app: &mut App| {
+        app.sync::<moor::Health>("health").quantity();
+    };
+    let rules = |app: &mut App| {
+        app.add_systems(Startup, |mut commands: Commands| {
+            commands.spawn(moor::Health(50));
+            commands.spawn(moor::Health(15));
+        });
+        app.add_systems(FixedUpdate, |all: Query<Entity, With<moor::Health>>, mut health: Patch<moor::Health>| {
+            let [first, second] = [0, 1].map(|nth| all.iter().nth(nth).unwrap());
+            health.inc(first, 5);
+            health.dec(first, 2);
+            health.dec_min(second, 30, 10);
+        });
+    };
+    let mut room = Room::new(RoomOptions::named("steps"), protocol, rules).unwrap();
+    built.insert("batch-steps", room.tick([]).unwrap().batch.unwrap().to_vec());
+}
+
+fn pieces_and_reports(built: &mut Built) {
+    let piece = Bytes::from(b"moor".repeat(20));
+    let chunks = snapshot_messages(&piece);
+    let ServerMessage::Chunk(chunk) = ServerMessage::decode(&chunks[0]).unwrap() else { panic!("{chunks:?}") };
+    assert_eq!((chunks.len(), chunk.packed), (1, piece.len()));
+    assert_eq!(SnapshotAssembly::default().add(&chunk), Ok(Some(piece)));
+    built.insert("message-chunk-packed", chunks[0].to_vec());
+
+    let (mut receiver, came) = (Receiver::default(), Duration::from_secs(1));
+    for number in [1_024_u16, 1_025, 1_027] {
+        let [low, high] = number.to_le_bytes();
+        assert!(receiver.take(came, &Bytes::from(vec![16, low, high, 0])).unwrap().is_empty());
+    }
+    built.insert("report-bits", receiver.next_report(came + Duration::from_millis(10)).unwrap().to_vec());
+}
+
+/// A packet with something in it is lost, and nothing else happens: the next one asks whether it came, and echoes a report.
+fn echo_alone(built: &mut Built) {
+    let mut table = Table::new();
+    let fingerprint = table.description().fingerprint();
+    table.hello(fingerprint);
+    table.tick();
+    let mut users = table.world().query::<&mut moor::Health>();
+    users.iter_mut(table.world()).for_each(|mut health| health.0 += 1);
+    table.now += Duration::from_millis(50);
+    table.lobby.advance(table.now);
+    table.lobby.tick_room("moor").unwrap();
+    let mut lost = 0;
+    table.lobby.pump(|_, _, _| lost += 1);
+    assert_eq!(lost, 1);
+    table.report();
+    let (packet, messages) = table.tick();
+    assert!(messages.is_empty());
+    built.insert("packet-echo", packet);
+}
+
+/// The hash of a state, as PROTOCOL.md says that it is made, over the components that count.
+fn hash_of(state: &State, counts: impl Fn(usize) -> bool) -> [u8; 8] {
+    let mut sum = 0_u64;
+    for (net_id, entity) in state.entities() {
+        for (component, value) in entity.components.iter().filter(|(component, _)| counts(**component)) {
+            let seed = (*component as u64) << 32 | u64::from(net_id.get());
+            sum = sum.wrapping_add(XxHash3_64::oneshot_with_seed(seed, value));
+        }
+    }
+    sum.to_le_bytes()
 }
 
 /// A host with one room and one client, without a network.
@@ -336,6 +434,8 @@ fn match_of_three_ticks(built: &mut Built) {
 
     let mut table = Table::new();
     built.insert("message-hello", table.hello(description.fingerprint()));
+    let past = ClientMessage::Hello { fingerprint: description.fingerprint(), room: "moor@-30s".into(), spectate: true, resume: None };
+    built.insert("message-hello-past", past.encode().to_vec());
     let (packet, messages) = table.tick();
     let head = 4;
     let padded = [&packet[..head], &[6; 3], &packet[head..]].concat();
@@ -363,6 +463,8 @@ fn match_of_three_ticks(built: &mut Built) {
     built.insert("packet-batch", packet);
     built.insert("message-verdicts", messages[0].to_vec());
     built.insert("message-batch", messages[1].to_vec());
+    let state = table.lobby.room_mut("moor").unwrap().state().unwrap();
+    assert!(messages[1].ends_with(&hash_of(&state, |component| component != 0)), "all but positions, which are `latest`");
 
     // Three things move: what was created lately needs its batch.
     let mut things = table.world().query::<&mut moor::Position>();
@@ -427,6 +529,8 @@ fn stored(built: &mut Built) {
     room.world_mut().get_mut::<moor::Position>(user).unwrap().0[0] += 0.25;
     let outbox = room.tick([]).unwrap();
     assert!(outbox.ordered.is_none(), "what the members are sent of it is a part");
+    let state = room.state().unwrap();
+    assert!(outbox.batch.as_ref().unwrap().ends_with(&hash_of(&state, |_| true)), "in the store all components count");
     record(outbox.into());
     let mut reader = SqliteStore::read(&folder).unwrap();
     let journal = reader.journal().unwrap();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::lobby::{Lobby, PastAnswer, PastRequest};
 use super::priority::{Priority, give_way};
-use crate::protocol::{Protocol, RoomTick, snapshot_messages};
+use crate::protocol::{Protocol, RoomTick, snapshot_messages, without_hash};
 use crate::store::{Archive, Store, StoreError};
 
 /// How many ticks are read at once.
@@ -135,7 +135,7 @@ fn read_room(archive: &mut Archive, request: &PastRequest) -> Result<PastAnswer,
         for kept in ticks {
             let Some(batch) = kept.batch else { continue };
             bytes += batch.len();
-            answer.batches.push((kept.tick, batch));
+            answer.batches.push((kept.tick, without_hash(&batch)));
             if bytes >= BYTES_AT_ONCE {
                 answer.read_to = kept.tick;
                 break;
@@ -150,8 +150,40 @@ fn read_room(archive: &mut Archive, request: &PastRequest) -> Result<PastAnswer,
 mod tests {
     use super::*;
     use crate::host::Keeper;
+    use crate::protocol::{BatchHead, HASH, ProtocolAppExt, Reader};
     use crate::room::{Blueprint, RoomOptions};
     use crate::store::{MemoryStore, WriterOptions};
+
+    #[derive(bevy_ecs::prelude::Component, serde::Serialize, serde::Deserialize)]
+    struct Place(u32);
+
+    fn protocol(app: &mut bevy_app::App) {
+        app.sync::<Place>("place").latest();
+    }
+
+    #[test]
+    fn what_is_shown_of_a_room_that_checks_itself_has_no_hash_which_no_replica_could_have() {
+        let (store, blueprint) = (MemoryStore::new(), Blueprint::new(protocol, |_| {}));
+        let mut keeper = Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap();
+        let mut room = keeper.room(&blueprint, RoomOptions { check: true, ..RoomOptions::named("main") }).unwrap();
+        room.world_mut().spawn(Place(7));
+        let outbox = room.tick([]).unwrap();
+        let stored = outbox.batch.clone().unwrap();
+        keeper.handle("main").unwrap().record(outbox.into());
+        drop(keeper.stop());
+        let request = PastRequest { serial: 0, room: "main".to_owned(), after: RoomTick(0), snapshot: None };
+        let answer = read(&store, &mut VecDeque::new(), &request, blueprint.protocol()).unwrap();
+        let [(tick, shown)] = answer.batches.as_slice() else { panic!("{answer:?}") };
+        let split = |batch: &Bytes| {
+            let mut reader = Reader::new(batch);
+            let head = BatchHead::read(&mut reader).unwrap();
+            (head, reader.rest().to_vec())
+        };
+        let ((stored, all), (shown, rest)) = (split(&stored), split(shown));
+        assert_eq!((*tick, shown.tick, shown.after), (RoomTick(1), stored.tick, stored.after));
+        assert_eq!((stored.flags & HASH, shown.flags), (HASH, stored.flags & !HASH));
+        assert_eq!(rest, all.get(..all.len() - 8).unwrap(), "and all else is there");
+    }
 
     #[test]
     fn however_many_rooms_are_watched_few_ways_to_the_store_stay_open() {

@@ -251,6 +251,18 @@ impl BatchHead {
     }
 }
 
+/// A batch without its hash. That of a stored one is over more than members are sent beside the batches: a replica would compare it with something else.
+#[cfg(feature = "host")]
+pub(crate) fn without_hash(batch: &bytes::Bytes) -> bytes::Bytes {
+    let mut reader = Reader::new(batch);
+    let head = BatchHead::read(&mut reader).ok().filter(|head| head.flags & HASH != 0);
+    let Some((head, (body, _))) = head.zip(reader.rest().split_last_chunk::<8>()) else { return batch.clone() };
+    let mut out = Vec::with_capacity(batch.len());
+    BatchHead { flags: head.flags & !HASH, ..head }.write(&mut out);
+    out.extend_from_slice(body);
+    out.into()
+}
+
 /// Appends the head of what one member is told of a tick beside the batch for all: the same operations, facts with their numbers.
 ///
 /// ```text

@@ -9,6 +9,7 @@ use super::fingerprint::{Description, Fingerprint};
 use super::ids::{CommandId, EntityId, RoomId, RoomTick, SeenTick};
 use super::limits::{COMMAND_BYTES_MAX, NAME_BYTES_MAX};
 use super::listing::RoomList;
+use super::moment::Moment;
 use super::rejection::Rejection;
 use super::roster::read_uuid;
 use super::speed::Speed;
@@ -18,6 +19,9 @@ pub const WIRE_VERSION: u64 = 8;
 
 /// The first byte of [`ServerMessage::Private`].
 pub(crate) const PRIVATE_MESSAGE: u8 = 7;
+
+/// Most bytes of a name with a moment of a room's past: the longest that a host gives one, `@-` and seconds behind the room's own name, is shorter.
+const PAST_NAME_BYTES_MAX: usize = NAME_BYTES_MAX + 32;
 
 /// What a client that comes back still holds of a room: a state that the host can bring up to date without a whole snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +125,7 @@ impl ClientMessage {
             1 => {
                 check_version(&mut reader)?;
                 let fingerprint = Fingerprint(read_u64(&mut reader)?);
-                let room = reader.text("room", NAME_BYTES_MAX)?.to_owned();
+                let room = read_room(&mut reader)?;
                 let spectate = reader.byte()? != 0;
                 let resume = if reader.byte()? == 0 { None } else { Some(read_resume(&mut reader)?) };
                 Self::Hello { fingerprint, room, spectate, resume }
@@ -157,6 +161,17 @@ impl ClientMessage {
 fn check_version(reader: &mut Reader<'_>) -> Result<(), CodecError> {
     let (at, value) = (reader.at(), reader.varint()?);
     if value == WIRE_VERSION { Ok(()) } else { Err(CodecError::Unknown { what: "wire version", value, at }) }
+}
+
+/// Reads the name of a room, or of its past: then the moment stands behind the room's own name.
+fn read_room(reader: &mut Reader<'_>) -> Result<String, CodecError> {
+    let at = reader.at();
+    let name = reader.text("room", PAST_NAME_BYTES_MAX)?;
+    let room = Moment::parse(name).map_or(name, |moment| moment.room);
+    if name.len() > NAME_BYTES_MAX && room.len() > NAME_BYTES_MAX {
+        return Err(CodecError::TooLarge { what: "room", value: name.len() as u64, max: NAME_BYTES_MAX as u64, at });
+    }
+    Ok(name.to_owned())
 }
 
 fn read_resume(reader: &mut Reader<'_>) -> Result<Resume, CodecError> {
@@ -324,7 +339,7 @@ impl ServerMessage {
                 let (epoch, resumed) = (read_u64(&mut reader)?, reader.byte()? != 0);
                 let room = RoomId::from_uuid(read_uuid(&mut reader)?);
                 let user = EntityId::from_uuid(read_uuid(&mut reader)?);
-                let name = reader.text("room", NAME_BYTES_MAX)?.to_owned();
+                let name = read_room(&mut reader)?;
                 Self::Welcome { room, epoch, resumed, name, user, last_command }
             }
             2 => Self::Refused(reader.value()?),
@@ -358,6 +373,7 @@ pub fn batch_message(batch: &Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::limits::TICKS_PER_SECOND;
     use proptest::prelude::*;
 
     #[test]
@@ -398,6 +414,25 @@ mod tests {
         ];
         for message in client {
             assert_eq!(ClientMessage::decode(&message.encode()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn the_past_of_a_room_with_the_longest_name_can_be_asked_for_and_shown() {
+        let named = |name: String| {
+            let (room, user) = (RoomId::named("a"), EntityId::NIL);
+            let hello = ClientMessage::Hello { fingerprint: Fingerprint(7), room: name.clone(), spectate: true, resume: None };
+            let welcome = ServerMessage::Welcome { room, epoch: 0, resumed: false, name, user, last_command: CommandId(0) };
+            let welcome_read = ServerMessage::decode(&welcome.encode().unwrap()) == Ok(welcome);
+            [ClientMessage::decode(&hello.encode()) == Ok(hello), welcome_read]
+        };
+        let longest = "r".repeat(NAME_BYTES_MAX);
+        // The seconds of the last tick that there can be.
+        let seconds = f64::from(u32::MAX) / f64::from(TICKS_PER_SECOND);
+        assert_eq!(named(format!("{longest}@-{seconds}s")), [true; 2]);
+        assert_eq!(named(longest.clone()), [true; 2]);
+        for name in [format!("{longest}r"), format!("{longest}r@-1s"), format!("{longest}@-{}1s", "0".repeat(32))] {
+            assert_eq!(named(name), [false; 2]);
         }
     }
 

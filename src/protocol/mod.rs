@@ -96,6 +96,8 @@ pub use self::wire::{Codec, Via};
 
 #[cfg(feature = "client")]
 pub(crate) use self::batch::read_batch;
+#[cfg(feature = "host")]
+pub(crate) use self::batch::without_hash;
 pub(crate) use self::batch::{CREATES, DELETES, FACTS, HASH, LEFT, NOTES, UPDATES, write_column, write_removals, write_updates};
 pub(crate) use self::batch::{Visit, read_snapshot, write_private_head};
 #[cfg(feature = "client")]

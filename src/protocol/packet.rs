@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! packet  := 16, seq (2 bytes, little-endian), tick, frames
-//! frame   := kind * 2 + last, [size, unless last], body          the last frame reaches to the end of the packet
+//! frame   := kind * 2 + open, [size, unless open], body          one that is open reaches to the end of the packet
 //! body    := 0 ordered: offset, bytes                            a piece of the stream of messages
 //!          | 1 part: values of `latest` components as of the packet's tick
 //!          | 2 echo: seq (2 bytes) of the newest report, milliseconds since it came, the tick as of which all `latest` values are there
@@ -51,7 +51,7 @@ pub(crate) fn write_packet_head(seq: u64, tick: RoomTick, out: &mut Vec<u8>) {
     write_varint(u64::from(tick.0), out);
 }
 
-/// Appends the head of a piece of the stream; the bytes follow. The last frame of a packet tells no size.
+/// Appends the head of a piece of the stream; the bytes follow. One that reaches to the end of its packet may tell no size.
 pub(crate) fn write_ordered_head(offset: u64, size: Option<usize>, out: &mut Vec<u8>) {
     out.push(ORDERED * 2 + u8::from(size.is_none()));
     if let Some(size) = size {
@@ -65,7 +65,7 @@ pub(crate) fn write_part_head(out: &mut Vec<u8>) {
     out.push(PART * 2 + 1);
 }
 
-/// Appends an echo, which is never the last frame.
+/// Appends an echo, which always tells its size.
 pub(crate) fn write_echo(seq: u16, hold_millis: u32, complete: RoomTick, out: &mut Vec<u8>) {
     let numbers = [hold_millis, complete.0].map(u64::from);
     out.push(ECHO * 2);

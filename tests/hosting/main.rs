@@ -16,3 +16,4 @@ mod sharing;
 #[cfg(unix)]
 mod terminal;
 mod websocket;
+mod wire;

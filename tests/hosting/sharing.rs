@@ -9,7 +9,7 @@ use bytes::Bytes;
 use roomkeeper::client::Replica;
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{Host, HostOptions, Keeper, Lobby, ShareOptions, Template, TickReport};
-use roomkeeper::protocol::{Refusal, RoomTick};
+use roomkeeper::protocol::{ClientMessage, Refusal, RoomTick};
 use roomkeeper::room::RoomOptions;
 use roomkeeper::store::{
     Archive, Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, MemoryStore, Owner, RoomEntry, Store, StoreError, Token,
@@ -454,5 +454,26 @@ fn a_room_that_is_to_be_opened_by_a_template_that_is_not_there_is_refused_and_ca
     let mut ann = Joiner::to(running.address, "ann", "duel/blue");
     wait("she knows where she is", &mut [&mut ann], |all| all[0].room.is_some() || all[0].refused.is_some());
     assert_eq!((&ann.refused, ann.room.as_deref()), (&None, Some("duel/blue")));
+    assert!(running.stop());
+}
+
+#[test]
+fn who_leaves_while_the_directory_is_asked_for_its_room_is_let_go_and_takes_no_seat_there() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let running = Running::start(HostOptions::default(), None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        let asked = Lapsed(own, |leases| leases, Duration::from_millis(500));
+        let options = ShareOptions { host: "this".to_owned(), renew_every: Duration::from_millis(100) };
+        host.share(Box::new(asked), None, &options).unwrap();
+        host.template("duel", on_demand(1));
+    });
+    let mut ann = Joiner::to(running.address, "ann", "duel/x");
+    ann.say(ClientMessage::Leave.encode());
+    wait("she is connected", &mut [&mut ann], |all| all[0].is_connected());
+    wait("she is let go", &mut [&mut ann], |all| !all[0].is_connected());
+    assert_eq!((ann.refused, ann.room), (None, None));
+    let mut bob = Joiner::to(running.address, "bob", "duel/x");
+    wait("bob knows where he is", &mut [&mut bob], |all| all[0].room.is_some() || all[0].refused.is_some());
+    assert_eq!((bob.refused, bob.room.as_deref()), (None, Some("duel/x")), "the only seat is free");
     assert!(running.stop());
 }

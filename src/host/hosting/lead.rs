@@ -82,8 +82,12 @@ impl Host {
     pub(super) fn knock(&mut self, connection: ConnectionId, message: Bytes) {
         let Some(route) = self.routes.get(&connection) else { return };
         if route.waits.is_some() {
-            // It has said which one it wants. What has arrived of what it was told before counts all the same.
-            if message.first() == Some(&REPORT) {
+            // It has said which one it wants. What has arrived of what it was told before counts all the same, and that it wants none any more.
+            let leaves = matches!(ClientMessage::decode(&message), Ok(ClientMessage::Leave));
+            if let Some(route) = self.routes.get_mut(&connection).filter(|_| leaves) {
+                route.waits = None;
+            }
+            if leaves || message.first() == Some(&REPORT) {
                 self.foyer.message(connection, &message);
             }
             return;

@@ -18,6 +18,21 @@ impl HostedRoom {
             + self.members.iter().chain(&self.arriving).filter(watches).count()
     }
 
+    /// Whether a client speaks the room's protocol. One that does not hears the names of it, if there are no more than can be said.
+    pub(super) fn check_protocol(&self, theirs: Fingerprint) -> Result<(), Refusal> {
+        if self.description.fingerprint() == theirs {
+            return Ok(());
+        }
+        let told = ServerMessage::Refused(Refusal::ProtocolDiffers(self.description.clone()));
+        match (told.encode(), told) {
+            (Ok(_), ServerMessage::Refused(why)) => Err(why),
+            _ => {
+                let why = Rejection::new("protocol_differs").because("the server speaks another protocol, of very many names");
+                Err(Refusal::Rejected(why))
+            }
+        }
+    }
+
     /// Lets the room know that a user has another connection. Once a tick, however many it has had: a room that stands still may not tick for long.
     fn returned(&mut self, user: EntityId) {
         let is_known = self.inbox.iter().any(|item| matches!(item, Incoming::Return { user: other } if *other == user));
@@ -60,6 +75,12 @@ impl Lobby {
         self.sessions.remove(&connection).map(|session| session.delivery)
     }
 
+    fn check_way_in(&self, name: &str, fingerprint: Fingerprint, spectate: bool) -> Result<(), Refusal> {
+        let hosted = self.rooms.get(name).ok_or_else(|| Refusal::NoSuchRoom(name.to_owned()))?;
+        hosted.check_protocol(fingerprint)?;
+        if spectate { Self::check_present(&self.limits, name) } else { Ok(()) }
+    }
+
     /// Somebody says which room it wants.
     pub(super) fn hello(
         &mut self,
@@ -68,28 +89,19 @@ impl Lobby {
         room: String,
         (spectate, resume): (bool, Option<Resume>),
     ) {
-        let Some(session) = self.sessions.get_mut(&connection) else { return };
-        let bound = session.visitor.room.clone();
+        let Some(session) = self.sessions.get(&connection) else { return };
+        let (bound, user) = (session.visitor.room.clone(), session.visitor.player);
         // Who may come into a room may look back at it.
         let moment = Moment::parse(&room).filter(|moment| bound.as_ref().is_none_or(|bound| bound == moment.room));
         if let Some(moment) = moment.filter(|_| !self.rooms.contains_key(&room)) {
             return self.hello_past(connection, fingerprint, moment, spectate);
         }
         let name = bound.unwrap_or(room);
-        let Some(hosted) = self.rooms.get_mut(&name) else {
-            self.counters.refused += 1;
-            return self.refuse(connection, &Refusal::NoSuchRoom(name));
-        };
-        if hosted.description.fingerprint() != fingerprint {
-            let refusal = Refusal::ProtocolDiffers(hosted.description.clone());
-            self.counters.refused += 1;
-            return self.refuse(connection, &refusal);
-        }
-        if let Err(why) = if spectate { Self::check_present(&self.limits, &name) } else { Ok(()) } {
+        if let Err(why) = self.check_way_in(&name, fingerprint, spectate) {
             self.counters.refused += 1;
             return self.refuse(connection, &why);
         }
-        let user = session.visitor.player;
+        let Some(hosted) = self.rooms.get_mut(&name) else { return };
         let has_seat = !spectate
             && (hosted.vacant.get(&user).is_some_and(|until| *until > hosted.room.tick_now()) || hosted.users.contains_key(&user));
         if !has_seat && hosted.seats(&self.sessions) >= hosted.capacity {
@@ -138,5 +150,40 @@ impl Lobby {
                 self.refuse(older, &Refusal::Kicked("you joined from elsewhere".to_owned()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::limits::HostLimits;
+    use crate::protocol::{ClientMessage, DescribedName};
+    use crate::room::{Blueprint, RoomOptions};
+
+    /// What somebody of another game is sent by a room whose protocol has so many names.
+    fn refused_by(names: usize) -> Vec<u8> {
+        let mut lobby = Lobby::new(HostLimits::default(), false);
+        lobby.open_room(&Blueprint::new(|_| {}, |_| {}), RoomOptions::named("main")).unwrap();
+        let name = |nth: usize| DescribedName { what: "fact".to_owned(), name: format!("{nth:064}"), shape: 7 };
+        lobby.rooms.get_mut("main").unwrap().description.names = (0..names).map(name).collect();
+        let stranger = ConnectionId(1);
+        lobby.connected(stranger, Visitor { player: EntityId::named("ann"), name: "ann".to_owned(), room: None });
+        let hello = ClientMessage::Hello { fingerprint: Fingerprint(1), room: "main".to_owned(), spectate: false, resume: None };
+        lobby.message(stranger, &hello.encode());
+        lobby.advance(Duration::from_secs(1));
+        let mut said = Vec::new();
+        lobby.pump(|_, own, shared| said.extend([own, shared].concat()));
+        assert_eq!(lobby.counters().refused, 1);
+        said
+    }
+
+    #[test]
+    fn who_speaks_another_protocol_hears_so_however_many_names_it_has() {
+        let tells = |said: &[u8], what: &[u8]| said.windows(what.len()).any(|window| window == what);
+        let few = refused_by(3);
+        assert!(tells(&few, format!("{:064}", 2).as_bytes()) && !tells(&few, b"protocol_differs"));
+        assert!(tells(&refused_by(3_000), b"protocol_differs"));
     }
 }

@@ -38,7 +38,7 @@ pub struct PastRequest {
 #[derive(Clone, Debug, Default)]
 pub struct PastAnswer {
     pub(crate) serial: u64,
-    /// The batches, as they went out.
+    /// The batches, as they went out, but without hashes.
     pub(crate) batches: Vec<(RoomTick, Bytes)>,
     /// The state, as messages, and its tick: the first that is kept, if the one that was asked for is not.
     pub(crate) snapshot: Option<(RoomTick, Vec<Bytes>)>,
@@ -177,9 +177,7 @@ impl Lobby {
     fn watch(&mut self, connection: ConnectionId, fingerprint: Fingerprint, moment: Moment<'_>, spectate: bool) -> Result<(), Refusal> {
         let name = moment.room;
         let hosted = self.rooms.get(name).ok_or_else(|| Refusal::NoSuchRoom(name.to_owned()))?;
-        if hosted.description.fingerprint() != fingerprint {
-            return Err(Refusal::ProtocolDiffers(hosted.description.clone()));
-        }
+        hosted.check_protocol(fingerprint)?;
         let now = hosted.room.tick_now();
         let behind = match moment.when {
             When::Ago(ticks) => ticks,
