@@ -103,8 +103,8 @@ impl InterpolateAppExt for App {
             }
         });
         // What is issued in between is predicted after it.
-        self.add_systems(PostUpdate, show_newest::<T>.in_set(ReplicaSystems::Show));
-        self.add_systems(PreUpdate, (show::<T>, show_newest::<T>).in_set(ReplicaSystems::Show))
+        self.add_systems(PostUpdate, (agree::<T>, show_newest::<T>).chain().in_set(ReplicaSystems::Show));
+        self.add_systems(PreUpdate, (agree::<T>, show::<T>, show_newest::<T>).chain().in_set(ReplicaSystems::Show))
     }
 
     fn interpolation_delay(&mut self, bounds: RangeInclusive<Duration>) -> &mut Self {
@@ -158,6 +158,20 @@ fn take<T: SyncComponent + Clone>(world: &mut World, entities: &[Entity], tick: 
     }
     if !new.is_empty() {
         world.insert_batch(new);
+    }
+}
+
+/// Shows nothing of what a prediction took away, and again what it gave back: of which no message tells.
+fn agree<T: SyncComponent + Clone>(
+    gone: Query<Entity, (With<Shown<T>>, Without<T>, Without<NotInterpolated>)>,
+    back: Query<(Entity, &T), (With<Track<T>>, Without<Shown<T>>, Without<NotInterpolated>)>,
+    mut commands: Commands,
+) {
+    for entity in &gone {
+        commands.entity(entity).try_remove::<Shown<T>>();
+    }
+    for (entity, value) in &back {
+        commands.entity(entity).try_insert(Shown(value.clone()));
     }
 }
 

@@ -6,10 +6,15 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 
+/// Who has not looked for so long was away: longer than any frame takes.
+const AWAY_MIN: Duration = Duration::from_secs(5);
+
 /// A connection that broke.
 #[derive(Clone, Debug)]
 pub(super) struct Broken {
     since: Duration,
+    /// When somebody was there last to try.
+    looked: Duration,
     /// Why, as of the last try.
     pub(super) reason: String,
     tried: u32,
@@ -30,7 +35,16 @@ pub(super) enum Remedy {
 impl Broken {
     /// It broke now.
     pub(super) fn new(now: Duration, reason: String) -> Self {
-        Self { since: now, reason, tried: 0, due: now }
+        Self { since: now, looked: now, reason, tried: 0, due: now }
+    }
+
+    /// Somebody is there to try. To be told more often than once in [`AWAY_MIN`]: what is longer is no time in which anything could be tried, as where the computer
+    /// slept, and does not count.
+    pub(super) fn look(&mut self, now: Duration) {
+        let away = now.saturating_sub(std::mem::replace(&mut self.looked, now));
+        if away > AWAY_MIN {
+            (self.since, self.due) = (self.since.saturating_add(away), now);
+        }
     }
 
     /// How many tries failed.
@@ -73,6 +87,31 @@ mod tests {
             (broken.due - now).as_millis()
         });
         assert_eq!(pauses, [0, 0, 250, 0, 0, 500, 0, 0, 1_000]);
+    }
+
+    #[test]
+    fn while_the_computer_sleeps_no_patience_is_lost() {
+        let patience = Duration::from_secs(60);
+        let mut now = Duration::from_secs(100);
+        let mut broken = Broken::new(now, "cut".to_owned());
+        for _ in 0..30 {
+            now += Duration::from_millis(100);
+            broken.look(now);
+            if broken.remedy(now, patience) == Remedy::Try {
+                broken.failed(now, "no network".to_owned(), 1);
+            }
+        }
+        now += Duration::from_secs(9 * 3_600);
+        broken.look(now);
+        assert_eq!(broken.remedy(now, patience), Remedy::Try, "at once, as if it had just broken");
+        for _ in 0..57 {
+            now += Duration::from_secs(1);
+            broken.look(now);
+            assert_ne!(broken.remedy(now, patience), Remedy::GiveUp);
+        }
+        now += Duration::from_secs(1);
+        broken.look(now);
+        assert_eq!(broken.remedy(now, patience), Remedy::GiveUp, "with what it had tried for before");
     }
 
     #[test]

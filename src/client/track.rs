@@ -111,8 +111,8 @@ impl<T: Clone + Send + Sync + 'static> Track<T> {
             let step = (time - self.at).min(next.since - self.at).min(left).max(0.0);
             (self.at, left) = (self.at + step, left - step);
             if next.since - self.at > 1e-6 {
-                let share = (self.at - now.until) / (next.since - now.until);
-                return Some(by.blend(&now.value, &next.value, share as f32));
+                let ticks = next.since - now.until;
+                return Some(by.blend_over(ticks as f32, &now.value, &next.value, ((self.at - now.until) / ticks) as f32));
             }
             self.at = self.at.max(next.since);
             self.values.pop_front();
@@ -190,6 +190,20 @@ mod tests {
         let mut track = Track::new(10, 0.0);
         track.push(11, 500.0, WHOLE);
         assert_eq!(frames(&mut track, 10.0, 11.0), [0.0, 0.0, 500.0]);
+    }
+
+    #[test]
+    fn what_is_as_quick_as_nothing_else_does_not_leap_where_values_were_lost() {
+        let quick = Interpolation::linear(|x: &f32| [*x], |[x]| x).teleport_beyond(1.5);
+        let mut track = Track::new(10, 0.0);
+        track.push(11, 1.0, WHOLE);
+        // 12 and 13 were lost, which 14 tells.
+        track.push(14, 4.0, Gaps { whole_since: 14, before: (0, 11) });
+        let shown: Vec<f32> = (1..=12).map(|n| track.advance(10.0 + f64::from(n) / 3.0, 1.0 / 3.0, false, &quick).unwrap()).collect();
+        assert!(shown.windows(2).all(|pair| (pair[1] - pair[0] - 1.0 / 3.0).abs() < 1e-4), "{shown:?}");
+        track.push(15, 6.0, WHOLE);
+        let shown = [1, 2, 3].map(|n| track.advance(14.0 + f64::from(n) / 3.0, 1.0 / 3.0, false, &quick).unwrap());
+        assert_eq!(shown, [4.0, 4.0, 6.0], "and what is further apart in a tick is a teleport still");
     }
 
     #[test]

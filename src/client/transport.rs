@@ -406,6 +406,9 @@ fn take_in(mut transport: ResMut<UdpTransport>, mut connection: ResMut<Connectio
     let transport = &mut *transport;
     let now = unix_time();
     connection.set_now(now);
+    if let Some(broken) = &mut transport.broken {
+        broken.look(now);
+    }
     transport.link.receive(now);
     while let Some(packet) = transport.link.next_packet() {
         connection.deliver(packet);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use bevy_ecs::entity::EntityHashMap;
+use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
 
 use crate::client::{Replica, Touches};
@@ -183,8 +184,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// Despawns what came in the shadow and what is gone from the replica. Whatever else died in the shadow, by itself or with one of those, is
-    /// noted to be taken in again, if the replica has it; gives whether there is any such.
+    /// Despawns what came in the shadow and what is gone from the replica, and enables what was disabled. Whatever else died in the shadow, by itself or with one of those, is
+    /// noted to be taken in again, if the replica has it. Gives whether anything is back.
     fn bury(&mut self, shadow: &mut World, touches: &mut Touches, touched: &Touched) -> bool {
         for birth in &touched.born {
             self.to_replica.unset(birth.net_id);
@@ -203,7 +204,13 @@ impl Mirror {
         for entity in &dead {
             self.part(*entity);
         }
-        let revived = !dead.is_empty();
+        // The replica has nobody who is disabled.
+        let toggled = index.toggled.iter().filter_map(|id| index.slot(*id)).map(|slot| slot.entity);
+        let disabled: Vec<Entity> = toggled.filter(|twin| shadow.get::<Disabled>(*twin).is_some()).collect();
+        let revived = !dead.is_empty() || !disabled.is_empty();
+        for twin in disabled {
+            shadow.entity_mut(twin).remove::<Disabled>();
+        }
         touches.added.extend(dead);
         revived
     }

@@ -4,7 +4,8 @@ use std::fmt;
 
 type Between<T> = Box<dyn Fn(&T, &T, f32) -> T + Send + Sync>;
 type Distance<T> = Box<dyn Fn(&T, &T) -> f32 + Send + Sync>;
-type Jumps<T> = Box<dyn Fn(&T, &T) -> bool + Send + Sync>;
+/// Of two values, and how many ticks lie between them.
+type Jumps<T> = Box<dyn Fn(&T, &T, f32) -> bool + Send + Sync>;
 
 /// How a value goes over into the next one. A game tells it once and gives it to both sides: what a client shows is then what a room finds
 /// when it looks back.
@@ -82,28 +83,37 @@ impl<T: Clone + 'static> Interpolation<T> {
         Self { distance: Some(Box::new(distance)), ..Self::by(between) }
     }
 
-    /// Takes two values that are further apart for a teleport, with nothing between them.
+    /// Takes two values that are further apart in a tick for a teleport, with nothing between them. Where values between two were lost, they may be
+    /// further apart by as much for each tick.
     ///
     /// # Panics
     /// If it is a function of the game's own, or `hold`, of which no distance is known: see [`teleport_if`](Self::teleport_if).
     #[must_use]
     pub fn teleport_beyond(mut self, most: f32) -> Self {
         let Some(distance) = self.distance.take() else { panic!("no distance is known between such values: use `teleport_if`") };
-        self.teleport_if(move |from, to| distance(from, to) > most)
+        self.jumps = Some(Box::new(move |from, to, ticks| distance(from, to) > most * ticks));
+        self
     }
 
     /// Takes it for a teleport, with nothing between the two values, where the function says so.
     #[must_use]
     pub fn teleport_if(mut self, jumps: impl Fn(&T, &T) -> bool + Send + Sync + 'static) -> Self {
-        self.jumps = Some(Box::new(jumps));
+        self.jumps = Some(Box::new(move |from, to, _| jumps(from, to)));
         self
     }
 
-    /// The value at a share of the way.
+    /// The value at a share of the way between those of two ticks that follow each other.
     pub fn blend(&self, from: &T, to: &T, share: f32) -> T {
+        self.blend_over(1.0, from, to, share)
+    }
+
+    /// The same of two values between which there are so many ticks.
+    pub(crate) fn blend_over(&self, ticks: f32, from: &T, to: &T, share: f32) -> T {
         match share {
             share if share >= 1.0 => to.clone(),
-            share if share > 0.0 && !self.jumps.as_ref().is_some_and(|jumps| jumps(from, to)) => (self.between)(from, to, share),
+            share if share > 0.0 && !self.jumps.as_ref().is_some_and(|jumps| jumps(from, to, ticks.max(1.0))) => {
+                (self.between)(from, to, share)
+            }
             _ => from.clone(),
         }
     }

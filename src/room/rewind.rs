@@ -75,6 +75,13 @@ impl RewindAppExt for App {
             #[cfg(feature = "client")]
             self.world_mut().get_resource_or_init::<PastHooks>().0.push(PastHook::of::<T>());
             self.add_systems(RoomEnd, remember::<T>.after(expire));
+            self.world_mut().add_observer(
+                |gone: On<Remove<T>>, clock: Res<RoomClock>, limit: Res<RewindLimit>, mut pasts: ResMut<Pasts<T>>| {
+                    // What was kept of a tick stands: what happens after its end is of the next one.
+                    let tick = clock.tick().0.max(pasts.newest.saturating_add(1));
+                    pasts.push(gone.entity, None, tick, tick.saturating_sub(limit.ticks()));
+                },
+            );
             // It can only fail to get what has just been inserted.
             let at_once = |world: &mut World| drop(world.run_system_once(remember::<T>));
             self.world_mut().get_resource_or_init::<Recollections>().0.push(at_once);
@@ -98,10 +105,10 @@ pub(super) fn recollect(world: &mut World) {
     notes.into_iter().for_each(|note| note(world));
 }
 
-/// The last values of one component of one entity, oldest first, each with the tick in which it came about.
+/// The last values of one component of one entity, oldest first, each with the tick in which it came about. `None` where it had none.
 struct Past<T> {
     entity: Option<Entity>,
-    values: VecDeque<(u32, T)>,
+    values: VecDeque<(u32, Option<T>)>,
 }
 
 impl<T> Default for Past<T> {
@@ -122,7 +129,7 @@ pub(crate) struct Pasts<T: Send + Sync + 'static> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Pasts<T> {
-    fn push(&mut self, (entity, value): (Entity, &T), tick: u32, oldest: u32) {
+    fn push(&mut self, entity: Entity, value: Option<&T>, tick: u32, oldest: u32) {
         let past = place(&mut self.by_index, entity.index_u32() as usize);
         if past.entity.replace(entity) != Some(entity) {
             past.values.clear();
@@ -131,11 +138,15 @@ impl<T: Clone + Send + Sync + 'static> Pasts<T> {
         if past.values.back().is_some_and(|(since, _)| *since > tick) {
             return;
         }
+        if let Some((_, last)) = past.values.back_mut().filter(|(since, _)| *since == tick) {
+            *last = value.cloned();
+            return;
+        }
         // One that is older than all that is asked for says what it was then.
         while past.values.get(1).is_some_and(|(tick, _)| *tick <= oldest) {
             past.values.pop_front();
         }
-        past.values.push_back((tick, value.clone()));
+        past.values.push_back((tick, value.cloned()));
     }
 
     /// Forgets what an entity had from a tick on.
@@ -154,7 +165,7 @@ impl<T: Clone + Send + Sync + 'static> Pasts<T> {
         let values = &past?.values;
         let then = values.iter().rev().find(|(since, _)| *since <= tick);
         let (_, value) = then.or_else(|| values.front().filter(|(since, _)| Some(*since) == self.first))?;
-        Some(value)
+        value.as_ref()
     }
 }
 
@@ -183,7 +194,7 @@ impl PastHook {
                 world.resource_scope(|world, mut pasts: Mut<Pasts<T>>| {
                     (pasts.first, pasts.newest) = (Some(tick), tick);
                     pasts.by_index.clear();
-                    values.iter(world).for_each(|(entity, value)| pasts.push((entity, value), tick, tick));
+                    values.iter(world).for_each(|(entity, value)| pasts.push(entity, Some(value), tick, tick));
                 });
             },
             go_back: |world, tick| world.resource_mut::<Pasts<T>>().newest = tick,
@@ -192,7 +203,7 @@ impl PastHook {
                 let oldest = tick.saturating_sub(world.resource::<RewindLimit>().ticks());
                 let mut pasts = world.resource_mut::<Pasts<T>>();
                 pasts.cut(entity, tick);
-                value.iter().for_each(|value| pasts.push((entity, value), tick, oldest));
+                pasts.push(entity, value.as_ref(), tick, oldest);
             },
         }
     }
@@ -238,7 +249,7 @@ fn remember<T: Component + Clone>(
     let oldest = tick_now.saturating_sub(limit.ticks());
     let Ok(tables) = values.contiguous_iter() else {
         for (entity, value) in values.iter().filter(|(_, value)| value.is_changed()) {
-            pasts.push((entity, &value), tick_now, oldest);
+            pasts.push(entity, Some(&*value), tick_now, oldest);
         }
         return;
     };
@@ -254,7 +265,7 @@ fn remember<T: Component + Clone>(
             }
             for ((entity, value), tick) in entities.iter().zip(values.iter()).skip(n * 64).zip(block) {
                 if now.get().wrapping_sub(tick.get()) < age_max {
-                    pasts.push((*entity, value), tick_now, oldest);
+                    pasts.push(*entity, Some(value), tick_now, oldest);
                 }
             }
         }
@@ -297,7 +308,7 @@ pub struct Rewind<'w, T: Component + Clone> {
 }
 
 impl<T: Component + Clone> Rewind<'_, T> {
-    /// The value of an entity's component at a moment, where it is `now` in the tick that runs. `None` if the entity did not have it yet.
+    /// The value of an entity's component at a moment, where it is `now` in the tick that runs. `None` if the entity did not have it then.
     /// Further back than the room [looks](RewindAppExt::rewind_limit) it may be a newer one.
     pub fn at(&self, entity: Entity, moment: SeenTick, now: &T) -> Option<T> {
         let past = self.pasts.by_index.get(entity.index_u32() as usize).filter(|past| past.entity == Some(entity));

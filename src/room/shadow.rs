@@ -229,10 +229,10 @@ impl Shadow {
         self.world.clear_trackers();
     }
 
-    /// True if entities came or went, or lost components, since the changes were forgotten.
+    /// True if entities came or went, were disabled or enabled, or lost components, since the changes were forgotten.
     pub(crate) fn is_reshaped(&self) -> bool {
         let index = self.world.resource::<EntityIndex>();
-        !index.born.is_empty() || !index.deaths.is_empty() || !self.world.resource::<Lost>().rows.is_empty()
+        !index.born.is_empty() || !index.deaths.is_empty() || !index.toggled.is_empty() || !self.world.resource::<Lost>().rows.is_empty()
     }
 
     /// How many entities came since the changes were forgotten.
@@ -245,14 +245,17 @@ impl Shadow {
         born_after(self.world.resource::<EntityIndex>(), known)
     }
 
-    /// Births and deaths since the changes were forgotten.
+    /// Births and deaths since the changes were forgotten. Who was disabled is dead, as in the room.
     pub(crate) fn came_and_went(&self) -> Touched {
         let index = self.world.resource::<EntityIndex>();
         let born = born_after(index, 0);
-        let dead = index.deaths.iter().filter_map(|death| index.slot(death.id));
+        let despawned = index.deaths.iter().filter_map(|death| index.slot(death.id));
+        let toggled = index.toggled.iter().filter_map(|id| index.slot(*id));
+        let disabled = toggled.filter(|slot| self.world.get::<Disabled>(slot.entity).is_some());
         let new: EntityHashSet = born.iter().map(|birth| birth.entity).collect();
-        let dead = dead.filter(|slot| !new.contains(&slot.entity)).map(|slot| (slot.id, slot.entity));
-        Touched { dead: dead.collect(), born, ..Touched::default() }
+        let dead = despawned.chain(disabled).filter(|slot| !new.contains(&slot.entity)).map(|slot| (slot.id, slot.entity));
+        let dead: BTreeMap<EntityId, Entity> = dead.collect();
+        Touched { dead: dead.into_iter().collect(), born, ..Touched::default() }
     }
 
     /// Everything that changed after a change tick, but for what the room alone moves; births and deaths since the changes were forgotten.

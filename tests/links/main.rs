@@ -4,6 +4,7 @@ mod audiences;
 mod budget;
 mod ends;
 mod foreseen;
+mod hiding;
 mod interpolation;
 mod joining;
 mod networks;

@@ -242,6 +242,22 @@ fn a_thing_that_was_not_there_yet_is_not_found_and_one_that_was_replaced_is_not_
 }
 
 #[test]
+fn who_comes_back_is_not_found_where_it_died() {
+    let mut room = room(&Blueprint::new(protocol, rules), 20);
+    let world = room.world_mut();
+    let target = world.query_filtered::<Entity, With<Strafes>>().single(world).unwrap();
+    world.entity_mut(target).remove::<Position>();
+    (21..=24).for_each(|_| drop(room.tick([]).unwrap()));
+    room.world_mut().entity_mut(target).insert(Position([30.0, 0.0]));
+    room.tick([]).unwrap();
+    let seen = [22 * 256, 24 * 256, 24 * 256 + 128, 25 * 256, 26 * 256];
+    let shots = (1..).zip(seen).map(|(id, seen)| fire(id, Some(SeenTick(seen)), [30.0, 0.0]));
+    let outbox = room.tick(shots).unwrap();
+    let found = outbox.facts.iter().filter_map(|fact| fact.get::<Fired>()).map(|fired| fired.seen.0);
+    assert_eq!(found.collect::<Vec<_>>(), [25 * 256, 26 * 256], "it died in tick 21, and came back in tick 25");
+}
+
+#[test]
 fn who_was_moved_while_it_was_disabled_is_found_where_it_came_back() {
     let mut room = room(&Blueprint::new(protocol, rules), 20);
     let world = room.world_mut();

@@ -146,6 +146,11 @@ impl Bot {
         if !scene.alive || !scene.playing {
             return Vec::new();
         }
+        if self.think_at > scene.tick + THINK_EVERY_TICKS {
+            // The room began anew.
+            (self.think_at, self.act_at) = (0, 0);
+            self.steps.clear();
+        }
         if self.ways.as_ref().is_none_or(|ways| ways.solids != scene.solids) {
             self.ways = Some(Ways::of(&scene.solids));
             self.think_at = 0;
@@ -343,4 +348,39 @@ fn evade(scene: &Scene, place: Point) -> Option<Point> {
     let side = scale(left, if miss < 0.0 { -1.0 } else { 1.0 });
     let fits = |side: Point| scene.solids.has_room(add(place, scale(side, PLAYER_STEP)), PLAYER_RADIUS);
     if fits(side) { Some(side) } else { Some(scale(side, -1.0)).filter(|side| fits(*side)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bot_goes_on_fighting_in_a_room_that_begins_anew() {
+        let mut scene = Scene {
+            tick: 72_000,
+            playing: true,
+            alive: true,
+            at: [0.0; 2],
+            health: HEALTH_MAX,
+            ammo: 20,
+            weapon: WeaponKind::Pistol,
+            ready_at: 0,
+            weapons: Vec::new(),
+            keys: Vec::new(),
+            solids: Solids::default(),
+            doors: Vec::new(),
+            items: Vec::new(),
+            monsters: vec![([5.0, 0.0], MonsterState::Idle)],
+            fireballs: Vec::new(),
+            mates: Vec::new(),
+            exits: Vec::new(),
+        };
+        let mut bot = Bot::new(7);
+        let mut fires = |tick| {
+            scene.tick = tick;
+            bot.think(&scene).iter().any(|wish| matches!(wish, Wish::Fire(_)))
+        };
+        assert!(fires(72_000) && !fires(72_001), "it reloads");
+        assert!(fires(1) && !fires(2));
+    }
 }

@@ -1,0 +1,120 @@
+//! What a prediction hides, or takes a component from, is hidden at once, and back where the room says otherwise.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bevy_app::prelude::*;
+use bevy_ecs::entity_disabling::Disabled;
+use bevy_ecs::prelude::*;
+use roomkeeper::client::{InterpolateAppExt, Replica, Shown};
+use roomkeeper::prelude::*;
+use roomkeeper::protocol::Interpolation;
+use roomkeeper::sim::{LinkConditions, Sim};
+use serde::{Deserialize, Serialize};
+
+use crate::foreseen::{assert_clean, id};
+
+#[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+struct Place(f32);
+#[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+struct Score(u32);
+/// Known to the room alone: nobody can pick it up.
+#[derive(Component)]
+struct Stuck;
+
+#[derive(Serialize, Deserialize)]
+struct Step;
+/// Picks a thing up: it is put away, or carried.
+#[derive(Serialize, Deserialize)]
+struct Pick {
+    away: bool,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Stepped {
+    who: EntityId,
+}
+#[derive(Clone, Serialize, Deserialize)]
+struct Picked {
+    who: EntityId,
+    away: bool,
+}
+
+fn protocol(app: &mut App) {
+    app.sync::<Place>("place").latest();
+    let _ = app.sync::<Score>("score");
+    app.command::<Step>("step").command::<Pick>("pick").fact::<Stepped>("stepped").fact::<Picked>("picked");
+}
+
+fn rules(app: &mut App) {
+    app.apply(|joined: On<Happened<UserJoined>>, mut commands: Commands| {
+        commands.spawn((joined.user, Place(0.0), Score(0)));
+    });
+    app.decide(|step: In<Issued<Step>>| -> Decision { accept(Stepped { who: step.author_id }) });
+    app.apply(|stepped: On<Happened<Stepped>>, index: Res<EntityIndex>, mut places: Query<&mut Place>, mut commands: Commands| {
+        index.entity(stepped.who).and_then(|who| places.get_mut(who).ok()).into_iter().for_each(|mut place| place.0 += 1.0);
+        // Something comes with each step, so that what is on its way is applied again.
+        commands.spawn(Ttl::millis(100));
+    });
+    app.decide(|pick: In<Issued<Pick>>, index: Res<EntityIndex>, things: Query<Has<Stuck>, With<Place>>| -> Decision {
+        let Some(thing) = index.entity(id("kit")) else { return reject("none") };
+        match things.get(thing) {
+            Ok(false) => accept(Picked { who: pick.author_id, away: pick.command.away }),
+            Ok(true) => reject("stuck"),
+            Err(_) => reject("away"),
+        }
+    });
+    app.apply(|picked: On<Happened<Picked>>, index: Res<EntityIndex>, mut scores: Query<&mut Score>, mut commands: Commands| {
+        index.entity(picked.who).and_then(|who| scores.get_mut(who).ok()).into_iter().for_each(|mut score| score.0 += 1);
+        let Some(mut thing) = index.entity(id("kit")).and_then(|thing| commands.get_entity(thing).ok()) else { return };
+        match picked.away {
+            true => drop(thing.insert(Disabled)),
+            false => drop(thing.remove::<Place>()),
+        }
+    });
+    app.add_systems(Startup, |mut commands: Commands| {
+        commands.spawn((id("kit"), Place(5.0), Stuck));
+    });
+}
+
+fn sim() -> Sim {
+    let link = LinkConditions { delay_millis: 75, ..LinkConditions::PERFECT };
+    let mut sim = Sim::new(protocol, rules).seed(1).link(link).predicting();
+    let app = sim.connect("ann", false).client_mut("ann").app_mut();
+    app.interpolate(Interpolation::linear(|place: &Place| [place.0], |[at]| Place(at)));
+    sim.join("bob").run_ticks(20);
+    sim
+}
+
+/// What ann sees of the thing: the component, and what is drawn of it; and her score.
+fn seen(sim: &Sim) -> (Option<Place>, Option<Place>, u32) {
+    let world = sim.client_of("ann").world();
+    let replica = world.resource::<Replica>();
+    let thing = replica.entity(id("kit")).filter(|thing| world.get::<Disabled>(*thing).is_none());
+    let place = thing.and_then(|thing| world.get::<Place>(thing)).copied();
+    let shown = thing.and_then(|thing| world.get::<Shown<Place>>(thing)).map(|shown| shown.0);
+    (place, shown, world.get::<Score>(replica.entity(id("ann")).unwrap()).unwrap().0)
+}
+
+#[test]
+fn what_is_picked_up_ahead_of_the_room_is_gone_until_the_room_rejects_it_and_for_good_if_it_does_not() {
+    for away in [true, false] {
+        let there = Some(Place(5.0));
+        let mut sim = sim();
+        assert_eq!(seen(&sim), (there, there, 0), "away: {away}");
+        sim.issue("ann", &Pick { away }).tick();
+        while sim.rejections("ann").is_empty() {
+            assert_eq!(seen(&sim), (None, None, 1), "away: {away}");
+            sim.issue("bob", &Step).tick();
+        }
+        assert_eq!((sim.rejections("ann")[0], seen(&sim)), ("stuck", (there, there, 0)), "away: {away}");
+        let thing = sim.room().entity(id("kit")).unwrap();
+        sim.room_mut().world_mut().entity_mut(thing).remove::<Stuck>();
+        sim.issue("ann", &Pick { away }).tick();
+        for n in 0..20 {
+            assert_eq!(seen(&sim), (None, None, 1), "away: {away}, {n}");
+            sim.issue("bob", &Step).tick();
+        }
+        let prediction = sim.client_of("ann").prediction();
+        assert_eq!((prediction.confirmed, prediction.rejected), (1, (1, 0)), "away: {away}: {prediction:?}");
+        assert_clean(&mut sim, 2);
+    }
+}
