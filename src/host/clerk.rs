@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::store::{Claim, Directory, HostEntry, Load, Store, StoreError};
+use crate::store::{Claim, Directory, HostEntry, Load, Owner, Store, StoreError};
 
 /// How many rooms of hosts that are gone are taken at once. Others may take the rest.
 const LAPSED_AT_ONCE: usize = 16;
@@ -56,12 +56,14 @@ pub(crate) struct Clerk {
     has_failed: bool,
     /// That it fails was told.
     is_told: bool,
+    /// Rooms that could not be given back yet.
+    owed: Vec<String>,
 }
 
 impl Clerk {
     pub(crate) fn new(directory: Box<dyn Directory>, stored: Option<Box<dyn Store>>, host: &str, every: Duration) -> Self {
-        let (peer, here, is_ousted, failures, has_failed, is_told) = Default::default();
-        Self { directory, stored, host: host.to_owned(), every, peer, here, is_ousted, failures, has_failed, is_told }
+        let (peer, here, is_ousted, failures, has_failed, is_told, owed) = Default::default();
+        Self { directory, stored, host: host.to_owned(), every, peer, here, is_ousted, failures, has_failed, is_told, owed }
     }
 
     /// Notes if the directory does not answer.
@@ -116,7 +118,7 @@ impl Clerk {
     /// Where a room is that this host may not take. Nothing if it may.
     fn find(&mut self, room: &str, may_create: bool) -> Result<Option<Led>, StoreError> {
         if let Some(owner) = self.directory.find(room)?.filter(|owner| owner.host != self.host) {
-            return Ok(Some(Led::There(owner.address)));
+            return Ok(Some(there(owner)));
         }
         if !may_create && !self.is_stored(room)? {
             return Ok(Some(Led::Nowhere));
@@ -130,7 +132,7 @@ impl Clerk {
         }
         Ok(match self.directory.claim(room)? {
             Claim::Granted(_) => Led::Here,
-            Claim::Taken(owner) => Led::There(owner.address),
+            Claim::Taken(owner) => there(owner),
         })
     }
 
@@ -143,16 +145,15 @@ impl Clerk {
         Ok(found?.is_some_and(|room| room.header.forked_from.is_none()))
     }
 
-    /// Gives a room back.
-    pub(crate) fn release(&mut self, room: String) -> News {
+    /// Gives a room back. One that can't be given back now is with the next renewal, unless its lease has run out by then.
+    pub(crate) fn release(&mut self, room: String) -> Option<News> {
         let released = self.directory.release(&room);
-        // Its lease runs out by itself.
-        if let Err(error) = self.heard(released)
-            && self.is_news()
-        {
-            tracing::warn!(room, %error, "a room can't be given back");
+        let Err(error) = self.heard(released) else { return Some(News::Released(room)) };
+        if self.is_news() {
+            tracing::warn!(room, %error, "a room can't be given back yet");
         }
-        News::Released(room)
+        self.owed.push(room);
+        None
     }
 
     /// Renews the leases, says how full this host is, and takes rooms whose host is gone.
@@ -160,10 +161,12 @@ impl Clerk {
         let mut news = Vec::new();
         let renewed = self.directory.renew(load);
         let lost = self.heard(renewed)?;
+        let owed = std::mem::take(&mut self.owed);
+        news.extend(owed.into_iter().filter_map(|room| self.release(room)));
         if !lost.is_empty() {
             let place = |room: String| {
                 let owner = self.directory.find(&room).ok().flatten().filter(|owner| owner.host != self.host);
-                (room, owner.map(|owner| owner.address))
+                (room, owner.map(|owner| owner.address).filter(|address| !address.is_empty()))
             };
             news.push(News::Lost(lost.into_iter().map(place).collect()));
         }
@@ -221,10 +224,18 @@ impl Clerk {
     }
 }
 
+/// Where another host has a room. One that has left is nowhere, until its leases have run out.
+fn there(owner: Owner) -> Led {
+    if owner.address.is_empty() { Led::Unknown } else { Led::There(owner.address) }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
-    use crate::store::{Lease, Leases, MemoryDirectory, Owner, RoomEntry};
+    use crate::store::{Lease, Leases, MemoryDirectory, RoomEntry};
 
     /// It says which rooms are lost, and then no more.
     struct Breaks(MemoryDirectory);
@@ -257,6 +268,65 @@ mod tests {
         fn leave(&mut self) -> Result<(), StoreError> {
             self.0.leave()
         }
+    }
+
+    /// It does not take rooms back as long as it fails.
+    struct Keeps(MemoryDirectory, Arc<AtomicBool>);
+
+    impl Directory for Keeps {
+        fn leases(&self) -> Leases {
+            self.0.leases()
+        }
+        fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
+            self.0.claim(room)
+        }
+        fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
+            self.0.claim_lapsed(most)
+        }
+        fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
+            self.0.renew(load)
+        }
+        fn release(&mut self, room: &str) -> Result<(), StoreError> {
+            if self.1.load(Ordering::Relaxed) { Err(StoreError::Stopped) } else { self.0.release(room) }
+        }
+        fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {
+            self.0.find(room)
+        }
+        fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
+            self.0.hosts()
+        }
+        fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError> {
+            self.0.rooms()
+        }
+        fn leave(&mut self) -> Result<(), StoreError> {
+            self.0.leave()
+        }
+    }
+
+    #[test]
+    fn a_room_counts_as_given_back_once_it_is_and_is_tried_again_until_then() {
+        let ttl = Duration::from_secs(3_600);
+        let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+        let (mut theirs, fails) = (ours.join("b", "10.0.0.2:5000"), Arc::new(AtomicBool::new(true)));
+        let mut clerk = Clerk::new(Box::new(Keeps(ours, fails.clone())), None, "a", ttl / 4);
+        clerk.directory.claim("duel").unwrap();
+        assert!(clerk.release("duel".to_owned()).is_none());
+        assert!(clerk.renew(Load::default()).unwrap().is_empty());
+        assert!(matches!(theirs.claim("duel").unwrap(), Claim::Taken(_)));
+        fails.store(false, Ordering::Relaxed);
+        let news = clerk.renew(Load::default()).unwrap();
+        assert!(matches!(&news[..], [News::Released(room)] if room == "duel"), "{news:?}");
+        assert!(matches!(theirs.claim("duel").unwrap(), Claim::Granted(_)));
+        assert!(clerk.renew(Load::default()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn nobody_is_sent_to_where_nothing_is_known_to_be() {
+        let ttl = Duration::from_secs(3_600);
+        let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+        assert!(matches!(ours.join("b", "").claim("hall").unwrap(), Claim::Granted(_)));
+        let mut clerk = Clerk::new(Box::new(ours), None, "a", ttl / 4);
+        assert!(matches!(clerk.lead("hall".to_owned(), true), News::Led(_, Led::Unknown)));
     }
 
     #[test]
@@ -324,7 +394,7 @@ mod tests {
         assert!(clerk.is_told, "it can't say which hosts there are");
         for _ in 0..3 {
             clerk.renew(Load::default()).unwrap();
-            clerk.release("duel".to_owned());
+            assert!(clerk.release("duel".to_owned()).is_some());
             assert!(!clerk.is_news());
         }
         assert_eq!(clerk.failures, 4);

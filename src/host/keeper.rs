@@ -89,6 +89,7 @@ pub(super) struct KeptRoom {
     /// The tick of which the members were told that it is stored.
     told: Option<RoomTick>,
     pub(super) protocol: Arc<Protocol>,
+    is_closed: bool,
 }
 
 impl KeptRoom {
@@ -129,8 +130,19 @@ impl KeptRoom {
     }
 
     /// Nothing more comes of it.
-    pub(super) fn close(self) {
-        self.handle.close();
+    pub(super) fn close(&mut self) {
+        if !std::mem::replace(&mut self.is_closed, true) {
+            self.handle.close();
+        }
+    }
+
+    /// True once all that came of it is stored, up to this tick, and the store is done with it. Nothing more may come.
+    pub(super) fn is_settled(&mut self, last: Option<RoomTick>) -> bool {
+        let is_written = self.handle.durable() >= last;
+        if is_written {
+            self.close();
+        }
+        is_written && self.handle.is_over()
     }
 }
 
@@ -301,7 +313,7 @@ impl Keeper {
         };
         let name = &room.info().name;
         self.protocols.insert(name.clone(), blueprint.protocol());
-        self.rooms.insert(name.clone(), KeptRoom { handle, told: None, protocol: blueprint.protocol() });
+        self.rooms.insert(name.clone(), KeptRoom { handle, told: None, protocol: blueprint.protocol(), is_closed: false });
         Ok(room)
     }
 
@@ -346,7 +358,7 @@ impl Keeper {
 
     /// Forgets a room that is gone.
     pub fn close(&mut self, room: &str) {
-        self.rooms.remove(room).into_iter().for_each(KeptRoom::close);
+        self.rooms.remove(room).into_iter().for_each(|mut kept| kept.close());
     }
 
     /// The rooms that became another host's since this was last asked; nothing more of them is written, and they are forgotten here.

@@ -432,9 +432,10 @@ impl Task {
         self.note_status(now);
     }
 
-    /// True if all that happened is stored, or nothing is kept.
-    fn is_written(&self) -> bool {
-        self.kept.as_ref().is_none_or(|kept| kept.durable() >= self.recorded)
+    /// True if all that happened is stored and the store is left in order, so that another host may have the room; or nothing is kept. To be asked once nothing
+    /// ticks any more.
+    fn is_settled(&mut self) -> bool {
+        self.kept.as_mut().is_none_or(|kept| kept.is_settled(self.recorded))
     }
 
     fn feel_the_weather(&mut self) {
@@ -540,7 +541,7 @@ impl Task {
 
     /// False once all who were in a room that ends know why, and all of it is stored.
     fn goes_on(&mut self, now: Duration) -> bool {
-        if self.handing == Some(false) && self.is_written() {
+        if self.handing == Some(false) && self.is_settled() {
             self.handing = Some(true);
             self.tell(TaskNews::Written(self.berth.name.clone()));
         }
@@ -556,11 +557,11 @@ impl Task {
             self.lobby.turn_all_away(&Refusal::RoomClosed("that was the end of it".to_owned()));
         }
         let all_know = !self.lobby.has_sessions() || now > since + ENDING_MAX + LAST_WORDS_MAX;
-        let is_written = !self.is_lost && self.is_written();
+        let is_written = !self.is_lost && self.is_settled();
         if all_know && (is_written || self.is_lost || now > since + WRITING_MAX) {
             // What it counted outlives it.
             self.note_status(now);
-            self.kept.take().into_iter().for_each(KeptRoom::close);
+            self.kept.take().into_iter().for_each(|mut kept| kept.close());
             self.tell(TaskNews::Over(self.berth.name.clone(), is_written));
             return false;
         }
@@ -569,7 +570,7 @@ impl Task {
 
     /// The host failed at it.
     pub(super) fn lost(&mut self) {
-        self.kept.take().into_iter().for_each(KeptRoom::close);
+        self.kept.take().into_iter().for_each(|mut kept| kept.close());
         self.tell(TaskNews::Over(self.berth.name.clone(), false));
     }
 

@@ -1,5 +1,7 @@
 //! What a store is: tables that are written by one transaction at a time, and read while that goes on.
 
+use std::time::Duration;
+
 use super::chain::Chain;
 use super::error::{CHECKSUM, StoreError};
 use super::record::{Entities, Head, RoomHeader, Snippet};
@@ -253,6 +255,12 @@ pub trait Store: Send {
     fn reopen(&mut self) -> Result<(), StoreError>;
     /// Another way to read the same data, for another thread.
     fn reader(&self) -> Result<Box<dyn Store>, StoreError>;
+    /// The same, which waits for answers no longer than so long, where the store may have to.
+    fn reader_within(&self, _patience: Duration) -> Result<Box<dyn Store>, StoreError> {
+        self.reader()
+    }
+    /// The last flush was the last that has anything of a room, until it is [entered](Self::enter) again.
+    fn leave(&mut self, _room: RoomKey) {}
     /// Waits until everything that was committed is in its final place, where the store has several.
     fn settle(&mut self) -> Result<(), StoreError>;
 }

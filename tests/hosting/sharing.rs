@@ -5,18 +5,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bevy_app::prelude::*;
+use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use roomkeeper::client::Replica;
 use roomkeeper::host::gateway::{Access, GatewayLimits, ShardConfig};
 use roomkeeper::host::{Host, HostOptions, Keeper, Lobby, ShareOptions, Template, TickReport};
+use roomkeeper::prelude::*;
 use roomkeeper::protocol::{ClientMessage, Refusal, RoomTick};
-use roomkeeper::room::RoomOptions;
+use roomkeeper::room::{Blueprint, RoomOptions};
 use roomkeeper::store::{
     Archive, Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, MemoryStore, Owner, RoomEntry, Store, StoreError, Token,
     WriterOptions,
 };
 
-use crate::beats::Player;
+use serde::{Deserialize, Serialize};
+
+use crate::beats::{Player, protocol};
 use crate::host::{Running, blueprint, fails_while, in_room, on_demand, until};
 use crate::newcomers::{Joiner, seat_all, wait};
 
@@ -476,4 +481,39 @@ fn who_leaves_while_the_directory_is_asked_for_its_room_is_let_go_and_takes_no_s
     wait("bob knows where he is", &mut [&mut bob], |all| all[0].room.is_some() || all[0].refused.is_some());
     assert_eq!((bob.refused, bob.room.as_deref()), (None, Some("duel/x")), "the only seat is free");
     assert!(running.stop());
+}
+
+#[derive(Component, Serialize, Deserialize)]
+struct Mood(u8);
+
+/// The same game as a later version has it.
+fn later() -> Blueprint {
+    let protocol = |app: &mut App| {
+        protocol(app);
+        let _ = app.sync::<Mood>("mood");
+    };
+    Blueprint::new(protocol, |_| {})
+}
+
+#[test]
+fn what_a_host_hands_over_another_version_of_the_game_can_open() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let store = MemoryStore::new();
+    let running = with_main(&directory, &store);
+    let other = Running::start(HostOptions::default(), None, |host| {
+        let own = directory.join("other", &host.local_address().unwrap().to_string());
+        share_as("other", host, Some(Box::new(store.shared_by(&own))), Box::new(own.clone()));
+    });
+    let mut ann = Player::connect(running.address, "ann", "main");
+    until("it is played", &mut [&mut ann], |all| in_room(all) && stored(&store, "main") > RoomTick(130));
+    // Whose version does not matter: nobody asks for the room before all of it is looked at.
+    drop(ann);
+    let handle = other.handle();
+    until("each knows of the other", &mut [], |_| handle.overview().is_ok() && directory.clone().hosts().unwrap().len() > 1);
+    assert!(running.stop());
+    assert!(directory.clone().find("main").unwrap().is_none(), "it was given back");
+    let mut archive = Archive::new(store.reader().unwrap(), later().protocol());
+    let recovered = archive.recover("main").unwrap();
+    assert_eq!(Some(recovered.standing.tick), archive.head("main").unwrap().map(|head| head.tick));
+    assert!(other.stop());
 }

@@ -184,7 +184,7 @@ fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<Heard>, asked: &Re
         match asked.recv_timeout(renews.min(looks).saturating_duration_since(instant())) {
             Ok(Ask::Lead { room, may_create, has_place: true }) => say(clerk.lead(room, may_create)),
             Ok(Ask::Lead { room, may_create, .. }) => say(clerk.lead_elsewhere(room, may_create)),
-            Ok(Ask::Release(room)) => say(clerk.release(room)),
+            Ok(Ask::Release(room)) => clerk.release(room).into_iter().for_each(say),
             Ok(Ask::Renew) => renews = now,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

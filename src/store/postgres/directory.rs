@@ -1,5 +1,6 @@
 //! The directory in PostgreSQL. Each question is one statement, and all times are the database's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_postgres::Row;
@@ -33,6 +34,8 @@ pub struct PostgresDirectory {
     run: Option<String>,
     ttl: Duration,
     leases: Leases,
+    /// What could not be given back, by the tokens that it was held by.
+    owed: BTreeMap<String, Token>,
     connection: Option<Connection>,
 }
 
@@ -74,7 +77,7 @@ impl PostgresDirectory {
         let mut connection = options.connect(options.patience)?;
         options.prepare(&mut connection)?;
         let (options, host, address, leases) = (options.clone(), host.to_owned(), address.to_owned(), Leases::default());
-        Ok(Self { options, host, address, run: None, ttl, leases, connection: Some(connection) })
+        Ok(Self { options, host, address, run: None, ttl, leases, owed: BTreeMap::new(), connection: Some(connection) })
     }
 
     /// Notes the host, whose store this process has opened. From now on, this included, it is asked whether another process has opened that since.
@@ -221,12 +224,15 @@ impl Directory for PostgresDirectory {
     }
 
     fn release(&mut self, room: &str) -> Result<(), StoreError> {
-        let Some(token) = self.leases.token(room) else { return Ok(()) };
+        let Some(token) = self.leases.token(room).or_else(|| self.owed.get(room).copied()) else { return Ok(()) };
         // First: one that can't be given back now is not renewed any more, and runs out.
         self.leases.drop(room);
+        self.owed.insert(room.to_owned(), token);
         let host = self.host.clone();
         let sql = "UPDATE lease SET host = NULL, expires = clock_timestamp() WHERE room = $1 AND host = $2 AND token = $3";
-        self.query("a room can't be given back", sql, &[&text(room), &host, &token.0.cast_signed()]).map(drop)
+        self.query("a room can't be given back", sql, &[&text(room), &host, &token.0.cast_signed()])?;
+        self.owed.remove(room);
+        Ok(())
     }
 
     fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {
@@ -266,8 +272,9 @@ impl Directory for PostgresDirectory {
         let what = "the host can't be forgotten";
         // What another process of the name has not claimed yet is not given away from under it.
         self.ask(what, " SELECT ours FROM named", &[])?;
-        for lease in self.leases.held() {
-            self.release(&lease.room)?;
+        let held = self.leases.held().into_iter().map(|lease| lease.room);
+        for room in held.chain(self.owed.keys().cloned()).collect::<Vec<_>>() {
+            self.release(&room)?;
         }
         let sql = ", gone AS (DELETE FROM host WHERE id = $1 AND (SELECT ours FROM named)) SELECT ours FROM named";
         self.ask(what, sql, &[]).map(drop)

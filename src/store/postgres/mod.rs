@@ -209,6 +209,8 @@ pub struct PostgresStore {
     opened: BTreeMap<RoomKey, (String, Token)>,
     /// Those of them that were found to be another host's.
     lost: BTreeSet<RoomKey>,
+    /// Those of which nothing more comes, and the last flush that had anything of them: they are named as long as something of them may be in the journal.
+    left: BTreeMap<RoomKey, u64>,
     /// It has no connection because another process had the host's name when it was last asked for.
     is_taken: bool,
     connection: Option<Connection>,
@@ -235,8 +237,8 @@ impl PostgresStore {
     fn start(options: &PostgresOptions, host: &str, leases: Option<Leases>) -> Result<Self, StoreError> {
         let role = Role::Writes { run: None, stored: 0 };
         let (options, host) = (options.clone(), host.to_owned());
-        let (opened, lost) = Default::default();
-        let mut store = Self { options, host, leases, role, opened, lost, is_taken: false, connection: None };
+        let (opened, lost, left) = Default::default();
+        let mut store = Self { options, host, leases, role, opened, lost, left, is_taken: false, connection: None };
         store.connect()?;
         Ok(store)
     }
@@ -251,8 +253,8 @@ impl PostgresStore {
 
     fn read_as(options: &PostgresOptions, host: &str, leases: Option<Leases>) -> Result<Self, StoreError> {
         let (options, host) = (options.clone(), host.to_owned());
-        let (opened, lost) = Default::default();
-        let mut store = Self { options, host, leases, role: Role::Reads, opened, lost, is_taken: false, connection: None };
+        let (opened, lost, left) = Default::default();
+        let mut store = Self { options, host, leases, role: Role::Reads, opened, lost, left, is_taken: false, connection: None };
         store.connect()?;
         Ok(store)
     }

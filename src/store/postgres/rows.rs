@@ -1,6 +1,7 @@
 //! The rows of the database: how each is read, and what is written beside the flushes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
@@ -17,7 +18,7 @@ use super::super::sums::{
 use super::super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Request, RoomKey, Store, StoredRoom, possible};
 use super::connection::{Connection, Parameters, refused};
 use super::write::{check_leases, sum_of_journal, write_checkpoint, write_chunks, write_seals};
-use super::{PostgresStore, Role, text};
+use super::{PostgresOptions, PostgresStore, Role, text};
 use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
 
 /// A column of a row.
@@ -244,6 +245,7 @@ impl Store for PostgresStore {
         if token.is_some() {
             self.opened.insert(key, opened);
             self.lost.remove(&key);
+            self.left.remove(&key);
         }
         Ok(key)
     }
@@ -487,7 +489,19 @@ impl Store for PostgresStore {
     }
 
     fn reader(&self) -> Result<Box<dyn Store>, StoreError> {
-        Ok(Box::new(Self::read_as(&self.options, &self.host, self.leases.clone())?))
+        self.reader_within(self.options.reading_patience)
+    }
+
+    fn reader_within(&self, patience: Duration) -> Result<Box<dyn Store>, StoreError> {
+        let reading_patience = self.options.reading_patience.min(patience);
+        let options = PostgresOptions { reading_patience, ..self.options.clone() };
+        Ok(Box::new(Self::read_as(&options, &self.host, self.leases.clone())?))
+    }
+
+    fn leave(&mut self, room: RoomKey) {
+        if let (Role::Writes { stored, .. }, true) = (&self.role, self.opened.contains_key(&room)) {
+            self.left.insert(room, *stored);
+        }
     }
 
     fn settle(&mut self) -> Result<(), StoreError> {

@@ -65,6 +65,10 @@ impl PostgresStore {
             tracing::debug!(number, "a flush was stored before, and its answer lost");
         }
         self.role = Role::Writes { run: Some(run), stored: flush.number };
+        for (key, _) in self.left.extract_if(.., |_, last| *last <= flush.journal_done) {
+            self.opened.remove(&key);
+            self.lost.remove(&key);
+        }
         Ok(())
     }
 

@@ -17,7 +17,7 @@ impl Work {
         let closed: Vec<String> = self.rooms.values().filter(|room| room.closed).map(|room| room.follower.header.name.clone()).collect();
         let keys = self.rooms.values().filter(|room| lost(&room.follower.header.name)).map(|room| room.follower.key).collect();
         self.tell_lost(rooms);
-        self.rooms.retain(|_, room| !lost(&room.follower.header.name));
+        self.leave(|room| lost(&room.follower.header.name));
         let (count, first) = (rooms.len(), rooms.get(..NAMED_MAX).unwrap_or(rooms).join(", "));
         tracing::warn!(count, first, "these rooms are not leased to this host any more; they are given up");
         let mut done = self.shared.done();
@@ -64,6 +64,6 @@ impl Work {
             self.number += 1;
             self.commit(flush);
         }
-        self.rooms.retain(|_, room| room.follower.header.name != name);
+        self.leave(|room| room.follower.header.name == name);
     }
 }

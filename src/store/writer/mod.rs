@@ -3,18 +3,20 @@
 mod audit;
 mod by_hand;
 mod fresh;
+mod gauge;
 mod lost;
 mod options;
 mod requests;
 mod waiting;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use self::fresh::Board;
+use self::gauge::{Gauge, Own};
 pub use self::fresh::{FreshFacts, RoomFate, RoomNews};
 pub use self::options::{Pressure, WriterOptions, WriterReport};
 use self::requests::thread_time;
@@ -69,14 +71,7 @@ struct Opened {
     header: RoomHeader,
     protocol: Arc<Protocol>,
     opening: Opening,
-    gauge: Arc<Gauge>,
-}
-
-/// What a room's thread and the writer both see.
-#[derive(Debug, Default)]
-struct Gauge {
-    /// One more than the last durable tick; 0 as long as there is none.
-    durable: AtomicU32,
+    gauge: Own,
 }
 
 #[derive(Default)]
@@ -175,12 +170,17 @@ impl Handle {
 
     /// The last tick that would survive; nothing as long as there is none.
     pub fn durable(&self) -> Option<RoomTick> {
-        self.gauge.durable.load(Ordering::Acquire).checked_sub(1).map(RoomTick)
+        self.gauge.durable()
     }
 
     /// Says that nothing more will come.
     pub fn close(&self) {
         self.shared.waiting().closed.push(self.number);
+    }
+
+    /// True once the writer has nothing more of a room that was closed: all of it is stored and in order, or was lost or given up.
+    pub fn is_over(&self) -> bool {
+        self.gauge.is_over()
     }
 }
 
@@ -203,10 +203,10 @@ impl Writer {
         let number = self.shared.next_room.fetch_add(1, Ordering::Relaxed);
         let gauge = Arc::new(Gauge::default());
         if let Opening::Resumed { standing, .. } = &opening {
-            gauge.durable.store(standing.tick.0.saturating_add(1), Ordering::Release);
+            gauge.reached(standing.tick);
         }
         self.shared.done().lost.retain(|lost| *lost != header.name);
-        self.shared.waiting().opened.push(Opened { number, header, protocol, opening, gauge: gauge.clone() });
+        self.shared.waiting().opened.push(Opened { number, header, protocol, opening, gauge: Own(gauge.clone()) });
         Handle { shared: self.shared.clone(), gauge, number }
     }
 
@@ -335,7 +335,7 @@ impl Drop for Writer {
 /// A room, as the writer's thread has it.
 struct Room {
     follower: Follower,
-    gauge: Arc<Gauge>,
+    gauge: Own,
     journal: Vec<u8>,
     /// What the flush makes durable.
     reached: Option<RoomTick>,
@@ -539,6 +539,7 @@ impl Work {
         if idle {
             self.number -= 1;
             self.tell_fresh();
+            self.leave(|room| room.closed);
             return true;
         }
         let began = instant();
@@ -568,14 +569,21 @@ impl Work {
         }
         for room in self.rooms.values_mut() {
             if let Some(reached) = room.reached.take() {
-                room.gauge.durable.store(reached.0.saturating_add(1), Ordering::Release);
+                room.gauge.reached(reached);
             }
         }
         self.tell_fresh();
-        self.rooms.retain(|_, room| !room.closed);
+        self.leave(|room| room.closed);
         // As long as it gets on it has time.
         self.stopping_since = self.stopping_since.map(|_| instant());
         true
+    }
+
+    /// Nothing more comes of some rooms.
+    fn leave(&mut self, which: impl Fn(&Room) -> bool) {
+        for (_, room) in self.rooms.extract_if(.., |_, room| which(room)) {
+            self.store.leave(room.follower.key);
+        }
     }
 
     /// Waits a little after an error and starts the store over. False if it is time to give up.
