@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
+use twox_hash::XxHash3_64;
 
 use self::host::{BUFFER_BYTES, Common, SimHost};
 use self::plan::Whose;
@@ -118,6 +119,8 @@ pub struct Tally {
     pub facts: u64,
     /// Replicas that were compared with their rooms.
     pub compared: u64,
+    /// A hash over all that the ledgers say, and the states that they come to: another one where anything at all was otherwise.
+    pub hash: u64,
 }
 
 impl Tally {
@@ -135,6 +138,7 @@ impl Tally {
         self.stored_commands += other.stored_commands;
         self.facts += other.facts;
         self.compared += other.compared;
+        self.hash = XxHash3_64::oneshot_with_seed(self.hash, &other.hash.to_le_bytes());
     }
 }
 
@@ -439,10 +443,12 @@ impl<'a> Run<'a> {
             if self.common.durable.get(&name).is_some_and(|durable| head < *durable) {
                 return Err(format!("{name} is stored up to tick {head}, but more was said to be"));
             }
+            let folded = archive.state_at(&name, head).map_err(failed)?;
+            self.tally.hash = XxHash3_64::oneshot_with_seed(self.tally.hash, verified.head.as_bytes());
+            self.tally.hash = XxHash3_64::oneshot_with_seed(self.tally.hash, &folded.hash().to_le_bytes());
             let here = self.hosts.iter_mut().filter_map(|host| host.process.as_mut()?.lobby.room_mut(&name)).next();
             if let Some(room) = here.filter(|room| room.tick_now() == head) {
                 let state = room.state().map_err(|fault| fault.to_string())?;
-                let folded = archive.state_at(&name, head).map_err(failed)?;
                 if let Some(difference) = state.difference(&protocol, &folded) {
                     return Err(format!("the batches of {name} give another state than it has: {difference}"));
                 }
