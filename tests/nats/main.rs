@@ -30,11 +30,11 @@ use arena::{blueprint, options, script};
 use async_nats::jetstream::stream::Config;
 use binary::{Folder, PATIENCE};
 use outside::Outside;
-use roomkeeper::host::{KeepOptions, Keeper, fork};
+use roomkeeper::host::{KeepOptions, Keeper, fork, header_of};
 use roomkeeper::protocol::{FactSeq, RoomId, RoomTick};
 use roomkeeper::room::Room;
 use roomkeeper::store::nats::{NatsOptions, PublisherReport, ToldFact, named_by, subject_of};
-use roomkeeper::store::{Archive, Durability, Handle, Retention, SqliteStore, Store, StoredFact};
+use roomkeeper::store::{Archive, Durability, Flush, Handle, Head, Retention, Seal, SqliteStore, Store, StoredFact};
 use server::Server;
 use uuid::Uuid;
 
@@ -381,6 +381,90 @@ fn a_stream_with_the_facts_of_another_ledger_is_left_alone() {
     let wanted = ledger(&house, "main").len() + fresh;
     let report = house.until("all is told", |report| report.published == wanted as u64);
     assert_eq!(report.rooms_refused, 0);
+}
+
+/// No server is there: what is published waits.
+fn nowhere() -> NatsOptions {
+    let mut nats = NatsOptions::at("nats://127.0.0.1:1");
+    nats.last_words = Duration::ZERO;
+    nats
+}
+
+/// Lets a room live in a folder for some ticks while nothing is published, and ends it. Returns how many facts it has.
+fn leave_behind(folder: &Path, room: &str, ticks: u32) -> usize {
+    let mut house = House::open(folder, &[room], &nowhere());
+    house.is_empty = true;
+    house.play(ticks);
+    house.keeper.writer().sync().unwrap();
+    let facts = ledger(&house, room).len();
+    house.keeper.stop();
+    facts
+}
+
+#[test]
+fn a_room_that_nobody_has_open_is_refused_for_as_long_as_the_stream_has_the_facts_of_another_ledger() {
+    let Some(server) = Server::start() else { return };
+    server.make_stream(WINDOW);
+    let (first, second) = (Folder::new("closed-first"), Folder::new("closed-second"));
+    let mut house = House::open(&first.0, &["longer", "shorter"], &server.options());
+    house.play(100);
+    house.settle(&server);
+    let before = ["longer", "shorter"].map(|room| ledger(&house, room).len());
+    house.keeper.stop();
+    // The data is deleted, the stream is not: rooms of these names begin anew while NATS is away, and end.
+    let (longer, shorter) = (leave_behind(&second.0, "longer", 600), leave_behind(&second.0, "shorter", 20));
+    assert!(longer > before[0] && (1..before[1]).contains(&shorter), "{longer} and {shorter} facts, where the stream has {before:?}");
+    let mut house = House::open(&second.0, &["another"], &server.options());
+    house.play(20);
+    house.settle(&server);
+    house.until("both are refused", |report| report.rooms_refused == 2);
+    // They are counted for as long as they are refused, and not for a moment.
+    std::thread::sleep(Duration::from_millis(500));
+    let report = house.report();
+    assert_eq!((report.rooms_refused, report.waiting, report.failing), (2, (longer + shorter) as u64, None));
+    let told = server.messages();
+    assert_eq!(told.iter().filter(|(_, _, fact)| fact.room != "another").count(), before[0] + before[1], "nothing was mixed");
+    for room in ["longer", "shorter"] {
+        let subject = format!("roomkeeper.facts.{room}.*");
+        server.with_stream(async |_, stream| assert!(stream.purge().filter(subject).await.unwrap().success));
+    }
+    house.until("they are told", |report| (report.rooms_refused, report.waiting) == (0, 0));
+    stream_is_ledger(&server, &ledgers(&house, &["longer", "shorter", "another"]));
+    house.keeper.stop();
+}
+
+#[test]
+fn many_rooms_that_are_refused_keep_none_that_was_left_from_its_turn() {
+    const REFUSED: usize = 1_100;
+    let Some(server) = Server::start() else { return };
+    server.make_stream(WINDOW);
+    let folder = Folder::new("many");
+    let (protocol, mut flush) = (blueprint().protocol().describe(), Flush { number: 1, ..Flush::default() });
+    let mut store = SqliteStore::open(&folder.0, Durability::ProcessCrash).unwrap();
+    let rooms: Vec<String> = (0..REFUSED).map(|number| format!("duel-{number}")).collect();
+    for room in &rooms {
+        let key = store.enter(&header_of(&options(room)), &protocol).unwrap();
+        let stored = store.room(room).unwrap().unwrap();
+        let (chain, fingerprint, head) = (stored.chain, stored.fingerprint, Head { tick: RoomTick(1), seq: FactSeq(1) });
+        flush.seals.push(Seal { key, head, chain, fingerprint, chunks: Vec::new(), components: None, checkpoint: None });
+    }
+    store.commit(&flush).unwrap();
+    drop(store);
+    server.ask(async |jetstream| {
+        for room in &rooms {
+            let subject = subject_of("roomkeeper.facts", room, "door_opened");
+            jetstream.publish(subject, "no fact".into()).await.unwrap().await.unwrap();
+        }
+    });
+    // It was created after all of them.
+    let facts = leave_behind(&folder.0, "last", 20);
+    assert!(facts > 0);
+    let mut house = House::open(&folder.0, &["open"], &server.options());
+    house.play(20);
+    house.settle(&server);
+    let wanted = ((facts + ledger(&house, "open").len()) as u64, REFUSED as u64, REFUSED as u64);
+    house.until("all others are told", |report| (report.published, report.rooms_refused, report.waiting) == wanted);
+    house.keeper.stop();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::super::error::StoreError;
 use super::super::record::StoredFact;
 use super::super::tables::{ChunkKind, RoomKey, Store, StoredRoom, find_room};
 use super::super::writer::{RoomFate, RoomNews};
+use super::fact::ToldFact;
 use crate::protocol::{FactSeq, RoomId};
 
 /// How many facts of a room are had in memory; the ledger has the others.
@@ -17,7 +18,7 @@ const QUEUE_MAX: usize = 512;
 const CHUNKS_AT_ONCE: usize = 8;
 
 /// After which time it is tried again where a room's facts can't be told.
-const REFUSED_FOR: Duration = Duration::from_secs(10);
+pub(super) const PUT_OFF_FOR: Duration = Duration::from_secs(10);
 
 /// What is known of how far the stream has come.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) enum Place {
     Unknown,
     /// As far as the line says.
     Known,
+    /// The stream has facts that are not sealed in the ledger: another host may have the room, and is about to seal them.
+    Ahead(Instant),
     /// The stream, or the ledger, has what it should not.
     Refused(Instant),
 }
@@ -51,12 +54,15 @@ pub(super) struct Line {
     pub(super) queue: VecDeque<StoredFact>,
     /// Why it was refused last.
     pub(super) why: Option<String>,
+    /// The last fact that the stream had when it was found to have more than is sealed.
+    pub(super) ahead: Option<Box<ToldFact>>,
 }
 
 impl Line {
     pub(super) fn new(key: RoomKey, room: &str, id: RoomId, head: FactSeq, fate: RoomFate) -> Self {
         let (queue, room) = (VecDeque::new(), room.to_owned());
-        Self { key, room, id, is_fork: false, fate, place: Place::Unknown, head: head.0, told: 0, kept: None, queue, why: None }
+        let (is_fork, place, head, told, kept, why, ahead) = (false, Place::Unknown, head.0, 0, None, None, None);
+        Self { key, room, id, is_fork, fate, place, head, told, kept, queue, why, ahead }
     }
 
     /// Takes up what is new. Facts are taken into memory if they are the next ones, and there is place.
@@ -78,8 +84,8 @@ impl Line {
 
     /// The stream is to be asked again before anything is told.
     pub(super) fn forget(&mut self) {
-        self.queue = VecDeque::new();
-        if matches!(self.place, Place::Known) {
+        (self.queue, self.ahead) = (VecDeque::new(), None);
+        if matches!(self.place, Place::Known | Place::Ahead(_)) {
             self.place = Place::Unknown;
         }
     }
@@ -90,11 +96,24 @@ impl Line {
     }
 
     /// True if there is something to do for it.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self) -> bool {
+        self.waits() > 0 && !self.is_put_off()
+    }
+
+    /// Since when it waits to be looked at again, if it does.
+    pub(super) fn put_off(&self) -> Option<Instant> {
         match self.place {
-            Place::Refused(since) => now.duration_since(since) > REFUSED_FOR,
-            Place::Known | Place::Unknown => self.waits() > 0,
+            Place::Ahead(since) | Place::Refused(since) => Some(since),
+            Place::Known | Place::Unknown => None,
         }
+    }
+
+    pub(super) fn is_put_off(&self) -> bool {
+        self.put_off().is_some()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.fate != RoomFate::Open
     }
 
     pub(super) fn is_refused(&self) -> bool {

@@ -13,7 +13,7 @@ use super::super::tables::{RoomKey, Store};
 use super::super::writer::{CursorKeeper, FreshFacts, RoomFate};
 use super::fact::ToldFact;
 use super::failure::NatsError;
-use super::line::{Line, Place, Sealed};
+use super::line::{Line, PUT_OFF_FOR, Place, Sealed};
 use super::options::Target;
 use super::publisher::Shared;
 use super::session::{Last, Message, Run, Session};
@@ -34,6 +34,12 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// How many rooms that are closed, with facts left, are looked after at a time.
 const CLOSED_MAX: usize = 1_024;
+
+/// How many of those whose facts can't be told are known beside them: with more, others that were left are not looked for until some of these are mended.
+const PUT_OFF_MAX: usize = 16_384;
+
+/// How many of them are looked at again at once.
+const PUT_OFF_AT_ONCE: usize = 16;
 
 /// How long it waits after a failure, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -91,7 +97,7 @@ impl Work {
     /// True if it is to stop, and nothing is left that could be told in time.
     fn is_over(&self) -> bool {
         let Some(until) = self.shared.stops_at() else { return false };
-        let is_idle = self.lines.values().all(|line| line.waits() == 0 || line.is_refused());
+        let is_idle = !self.lines.values().any(Line::is_due);
         self.session.is_none() || is_idle || instant() >= until
     }
 
@@ -106,18 +112,19 @@ impl Work {
             let new = || Line { is_fork: news.is_fork, ..Line::new(news.key, &news.room, news.id, news.head, news.fate) };
             self.lines.entry(news.key).or_insert_with(new).hear(&news);
         }
-        let keeps = |line: &Line| line.fate == RoomFate::Open || (line.waits() > 0 && !line.is_refused());
-        let done: Vec<RoomKey> = self.lines.iter().filter(|(_, line)| !keeps(line)).map(|(key, _)| *key).collect();
+        let done: Vec<RoomKey> = self.lines.iter().filter(|(_, line)| line.is_closed() && line.waits() == 0).map(|(key, _)| *key).collect();
         for key in done {
             self.keep_position(key, true);
             self.lines.remove(&key);
         }
         // The ledger remembers those for which there is no place here.
-        let closed: Vec<RoomKey> = self.lines.iter().filter(|(_, line)| line.fate != RoomFate::Open).map(|(key, _)| *key).collect();
-        for key in closed.iter().skip(CLOSED_MAX) {
-            self.lines.remove(key);
-            self.look_for_left = true;
-        }
+        let (before, mut going, mut put_off) = (self.lines.len(), 0, 0);
+        self.lines.retain(|_, line| {
+            let (count, most) = if line.is_put_off() { (&mut put_off, PUT_OFF_MAX) } else { (&mut going, CLOSED_MAX) };
+            *count += usize::from(line.is_closed());
+            !line.is_closed() || *count <= most
+        });
+        self.look_for_left |= self.lines.len() < before;
     }
 
     fn round(&mut self) -> Result<(), NatsError> {
@@ -127,7 +134,8 @@ impl Work {
             self.shared.is_connected.store(true, Ordering::Relaxed);
             tracing::info!(servers = self.target.shown, stream = self.target.options.stream, "facts are published");
         }
-        if self.look_for_left && self.lines.values().filter(|line| line.fate != RoomFate::Open).count() == 0 {
+        // Those that are put off would otherwise keep all that were created after them from their turn.
+        if self.look_for_left && !self.lines.values().any(|line| line.is_closed() && !line.is_put_off()) {
             self.find_left()?;
         }
         let due = self.due();
@@ -144,6 +152,11 @@ impl Work {
     /// Finds rooms with facts left that nobody has open here: they were closed, or their process ended, while there was no NATS. Several hosts may find
     /// the same: what they tell twice is let fall.
     fn find_left(&mut self) -> Result<(), StoreError> {
+        let put_off = self.lines.values().filter(|line| line.is_closed() && line.is_put_off()).count();
+        let most = CLOSED_MAX.min(PUT_OFF_MAX.saturating_sub(put_off));
+        if most == 0 {
+            return Ok(());
+        }
         let name = self.target.options.position_name();
         let (mut left, mut is_more) = (0, false);
         for room in self.store.rooms()? {
@@ -158,7 +171,7 @@ impl Work {
             if is_told || head.seq == FactSeq(0) {
                 continue;
             }
-            if left == CLOSED_MAX {
+            if left == most {
                 is_more = true;
                 break;
             }
@@ -170,13 +183,17 @@ impl Work {
         Ok(())
     }
 
-    /// The rooms whose turn it is.
+    /// The rooms whose turn it is, and those that were put off for long enough: a few, so that they hold nobody up.
     fn due(&mut self) -> Vec<RoomKey> {
-        let now = instant();
         let after = self.lines.range((Bound::Excluded(self.turn), Bound::Unbounded));
         let turns = after.chain(self.lines.range(..=self.turn));
-        let due: Vec<RoomKey> = turns.filter(|(_, line)| line.is_due(now)).map(|(key, _)| *key).take(ROOMS_AT_ONCE).collect();
+        let mut due: Vec<RoomKey> = turns.filter(|(_, line)| line.is_due()).map(|(key, _)| *key).take(ROOMS_AT_ONCE).collect();
         self.turn = due.last().copied().unwrap_or(self.turn);
+        let now = instant();
+        let again = self.lines.iter().filter_map(|(key, line)| Some((line.put_off()?, *key)));
+        let mut again: Vec<(Instant, RoomKey)> = again.filter(|(since, _)| now.duration_since(*since) > PUT_OFF_FOR).collect();
+        again.sort_unstable();
+        due.extend(again.into_iter().map(|(_, key)| key).take(PUT_OFF_AT_ONCE));
         due
     }
 
@@ -336,6 +353,8 @@ fn place(line: &mut Line, store: &mut dyn Store, last: Last, kept: u64) -> Resul
         let why = format!("{what}; name another nats.prefix or nats.stream, or purge the room's subject");
         line.refuse(instant(), why);
     };
+    let longer =
+        |seq, head| format!("the stream has the facts of another ledger, or of what this one lost: up to {seq}, and this one has {head}");
     let told = match last {
         Last::Nothing => {
             line.stands_at(kept);
@@ -347,25 +366,34 @@ fn place(line: &mut Line, store: &mut dyn Store, last: Last, kept: u64) -> Resul
         }
         Last::Fact(told) => told,
     };
+    // What another host tells is sealed a little later, and it may always have told more by then: the ledger is to have what the stream had at first.
+    let (is_new, earlier) = (line.ahead.is_none(), line.ahead.take());
+    let told = earlier.filter(|earlier| earlier.seq <= told.seq && line.is_closed()).unwrap_or(told);
     let seq = told.seq;
     // Before forks had ids of their own they were told by their originals': what follows tells whether it is this one's ledger all the same.
     if told.id != line.id.as_uuid() && !line.is_fork {
         foreign(line, format!("the stream has facts of another room of this name, {}", told.id));
-    } else if seq > line.head && line.fate == RoomFate::Open {
-        foreign(
-            line,
-            format!("the stream has the facts of another ledger, or of what this one lost: up to {seq}, and this one has {}", line.head),
-        );
-    } else if seq > line.head {
-        // Another host has the room by now.
-        line.stands_at(line.head);
+    } else if seq > line.head && !line.is_closed() {
+        foreign(line, longer(seq, line.head));
     } else {
+        // Where the room is not open here another host may have gone on with it: the ledger says whether what the stream has is its own.
         match Sealed::read(store, &line.room, seq)? {
-            Sealed::NotYet => {}
+            Sealed::NotYet if seq <= line.head => {}
+            Sealed::NotYet => {
+                if is_new {
+                    line.place = Place::Ahead(instant());
+                } else {
+                    foreign(line, longer(seq, line.head));
+                }
+                line.ahead = Some(told);
+            }
             Sealed::Facts(facts) if facts.first().is_some_and(|fact| !told.is(fact)) => {
                 foreign(line, format!("the stream has the facts of another ledger: its fact {seq} is not this one's"));
             }
-            Sealed::Facts(_) | Sealed::Gone { .. } => line.stands_at(kept.max(seq)),
+            Sealed::Facts(_) | Sealed::Gone { .. } => {
+                line.head = line.head.max(seq);
+                line.stands_at(kept.max(seq));
+            }
         }
     }
     Ok(())
