@@ -28,7 +28,7 @@ const THINK_EVERY: Duration = Duration::from_millis(TICK_MILLIS);
 /// A bot whose turn comes so little before it is to think thinks then, not a turn later: who has one turn a tick would think every other tick.
 const EARLY: Duration = Duration::from_millis(5);
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct SwarmOptions {
     #[command(flatten)]
     client: ClientArguments,
@@ -113,6 +113,7 @@ pub(super) fn swarm(game: &Game, options: &SwarmOptions) -> Result<(), CliError>
 pub(super) fn live(game: &Game, options: &SwarmOptions, manner: Manner, stop: &AtomicBool) -> Result<(), CliError> {
     // Each takes a socket, and another one while it is not sure that anybody is there.
     raise_files();
+    let options = &SwarmOptions { client: by_address(&options.client)?, ..options.clone() };
     let parts = match &options.from {
         Some(data) => parts(game, data, options.recorded.as_deref())?,
         None => Vec::new(),
@@ -122,11 +123,20 @@ pub(super) fn live(game: &Game, options: &SwarmOptions, manner: Manner, stop: &A
     let bot = |number| Bot::new((number, part(number)), options.seed, started);
     let mut bots: Vec<Bot> = (0..options.bots).map(bot).collect();
     let (mut felt, mut beat, mut gives_way) = (Felt::default(), Beat::begin_by_turns(), manner.gives_way);
+    let mut began = false;
     let length = Duration::from_secs(options.seconds);
     while !stop.load(Ordering::Relaxed) && started.elapsed() < length {
         let now = instant();
         for bot in beat.turns(&mut bots, manner.turn_beats) {
-            bot.turn(game, options, (now, &mut beat), &mut felt)?;
+            if let Err(error) = bot.turn(game, options, (now, &mut beat), &mut felt) {
+                // What is wrong from the beginning is said at once. Later it is one bot's, and the others go on.
+                if !began {
+                    return Err(error);
+                }
+                *felt.lost.entry(error.to_string()).or_default() += 1;
+                bot.comes_again(now, options);
+            }
+            began |= bot.player.is_some();
         }
         if gives_way && bots.iter().all(|bot| bot.tried) {
             gives_way = false;
@@ -143,6 +153,23 @@ pub(super) fn live(game: &Game, options: &SwarmOptions, manner: Manner, stop: &A
         0 => Err(CliError::Connection(felt.lost.into_keys().next().unwrap_or_else(|| "no bot came into the room".to_owned()))),
         _ => Ok(()),
     }
+}
+
+/// The same way in, with the servers' addresses in place of their names: a name that is looked up whenever a bot comes holds all of them up, or fails.
+fn by_address(client: &ClientArguments) -> Result<ClientArguments, CliError> {
+    // A token has the addresses in it.
+    if client.token.is_some() {
+        return Ok(client.clone());
+    }
+    let of = |server: &str| {
+        let hosts = ClientArguments { server: server.to_owned(), ..client.clone() }.credentials("")?.hosts();
+        Ok::<_, CliError>(hosts.into_iter().map(|host| host.to_string()))
+    };
+    let mut addresses = Vec::new();
+    for server in client.server.split(',') {
+        addresses.extend(of(server)?);
+    }
+    Ok(ClientArguments { server: addresses.join(","), ..client.clone() })
 }
 
 impl Bot {
@@ -170,9 +197,8 @@ impl Bot {
         let Some(player) = &self.player else { return Ok(()) };
         if player.state().is_over() {
             *felt.lost.entry(player.state().to_string()).or_default() += 1;
-            self.tried = true;
             self.go(felt);
-            self.since = now + self.about(options.away.max(1));
+            self.comes_again(now, options);
         } else if player.state().is_in_room() && !self.joined {
             (self.joined, self.tried) = (true, true);
             felt.joins.record(now - self.since);
@@ -183,6 +209,12 @@ impl Bot {
             self.since = now + self.about(options.away);
         }
         Ok(())
+    }
+
+    /// Was turned away, and tries once more after a time.
+    fn comes_again(&mut self, now: Instant, options: &SwarmOptions) {
+        self.tried = true;
+        self.since = now + self.about(options.away.max(1));
     }
 
     fn come(&mut self, game: &Game, options: &SwarmOptions, now: Instant) -> Result<(), CliError> {

@@ -103,7 +103,8 @@ fn a_soak_says_draws_and_writes_what_it_measured_and_leaves_nothing_else() {
     assert!(output.status.success(), "{told}{errors}");
     assert!(told.lines().filter(|line| line.matches(" | ").count() == 5).count() >= 2, "a heading and samples: {told}");
     // So little is not judged, but for what needs no time.
-    assert!(told.contains("memory: not judged, there are ") && told.contains("rooms: none failed"), "{told}");
+    assert!(told.contains("memory: not judged, there are ") && told.contains("load: not judged"), "{told}");
+    assert!(told.contains("rooms: none failed"), "{told}");
     // They came in and went over real links, and tell of it.
     assert!(told.contains("the bots of soak1 say:") && told.contains("time to join") && !told.contains("\n0 joins"), "{told}");
     assert_eq!(predicted(&told), 0, "{told}");
@@ -114,7 +115,7 @@ fn a_soak_says_draws_and_writes_what_it_measured_and_leaves_nothing_else() {
     assert!(of("joined").last() >= Some(&6.0), "{:?}", of("joined"));
     assert!(of("members").iter().any(|members| *members > 0.0), "{:?}", of("members"));
     assert!(of("rooms").iter().all(|rooms| *rooms >= 2.0), "{:?}", of("rooms"));
-    for field in ["memory_bytes", "handles", "threads", "disk_bytes", "cores", "late_max_ms"] {
+    for field in ["memory_bytes", "handles", "threads", "disk_bytes", "cores", "late_max_ms", "ticks"] {
         assert!(of(field).iter().all(|value| *value > 0.0), "{field}: {:?}", of(field));
     }
     let drawn = std::fs::read_to_string(folder.join("soak.svg")).unwrap();
@@ -171,6 +172,18 @@ fn when_the_bots_die_it_says_so_and_ends_in_failure() {
     // What was measured until then is there.
     assert!(said.iter().any(|line| line == "rooms: none failed"), "{said:?}");
     assert_eq!(left_in(&folder), ["soak.csv", "soak.svg"]);
+}
+
+#[test]
+fn a_soak_into_which_no_bot_ever_came_ends_in_failure() {
+    let folder = folder("soak_alone");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inferno"));
+    command.args(["soak", "--rooms", "1", "--bots", "2", "--every", "1", "--seconds", "4", "--link", "loss=100%", "--no-store"]);
+    let output = command.arg("--out").arg(folder.join("soak.svg")).output().unwrap();
+    let (told, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(!output.status.success(), "{told}{errors}");
+    assert!(told.contains("\n0 joins"), "{told}");
+    assert!(errors.contains("error: the process with the bots of soak1 ended in failure (exit status: 1)"), "{errors}");
 }
 
 #[test]

@@ -30,6 +30,30 @@ fn the_players_of_a_recorded_match_play_again_as_many_as_one_likes() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_bot_that_can_not_come_is_told_of_in_the_end_and_the_others_play_on() {
+    let server = serve(None);
+    // So few open files that not all of them get a socket.
+    let swarm = Command::new("sh")
+        .args(["-c", "ulimit -n 24 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_inferno")])
+        .args(["swarm", "--bots", "60", "--whole", "0", "--seconds", "4", "--away", "1", "--server", &server.address.to_string()])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(swarm.stdout).unwrap();
+    assert!(swarm.status.success(), "{told}{}", String::from_utf8_lossy(&swarm.stderr));
+    assert!(measured(&told, "time to join") > 0, "{told}");
+    assert!(told.lines().any(|line| line.starts_with("lost ") && line.contains("no socket: ")), "{told}");
+}
+
+#[test]
+fn a_swarm_that_can_not_begin_says_so_at_once() {
+    let nowhere = ["swarm", "--server", "127.0.0.1:nowhere", "--seconds", "3600"];
+    let swarm = Command::new(env!("CARGO_BIN_EXE_inferno")).args(nowhere).output().unwrap();
+    let errors = String::from_utf8(swarm.stderr).unwrap();
+    assert!(!swarm.status.success() && errors.contains("the server \"127.0.0.1:nowhere\""), "{errors}");
+}
+
+#[test]
 fn a_swarm_comes_and_goes_and_says_what_players_would_feel() {
     let server = serve(None);
     let swarm = Command::new(env!("CARGO_BIN_EXE_inferno"))

@@ -48,6 +48,19 @@ fn a_trial_names_a_number_of_members_and_draws_it() {
 }
 
 #[test]
+fn as_many_rooms_as_are_asked_for_may_not_have_more_members_than_are_tried() {
+    for (arguments, wanted) in [
+        (&["--quick", "--rooms", "500"][..], "500 rooms of 4 are 2000 members; at most 8, as many as are tried"),
+        (&["--rooms", "10", "--members-per-room", "2", "--members-max", "19"], "10 rooms of 2 are 20 members; at most 19, as asked"),
+    ] {
+        let output = inferno().arg("capacity").args(arguments).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && errors.contains("--rooms") && errors.contains(wanted), "{errors}");
+        assert!(output.stdout.is_empty(), "nothing is measured");
+    }
+}
+
+#[test]
 fn the_clients_end_with_whoever_started_them() {
     let clients = ["capacity-clients", "--server", "127.0.0.1:9", "--rooms", "1", "--members", "2", "--bot-every", "0"];
     let mut process = inferno().args(clients).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();

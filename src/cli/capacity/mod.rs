@@ -118,8 +118,9 @@ pub(super) fn capacity(game: &Game, options: &CapacityOptions) -> Result<(), Cli
         stop: &stop,
     };
     let members = if options.quick { 4 } else { options.members_per_room.min(bounds.members_max) };
-    if let Some(rooms) = options.rooms.filter(|rooms| !can_share && rooms * members > CLIENTS_MAX as u32) {
-        let detail = format!("{rooms} rooms of {members} are {} members; at most {CLIENTS_MAX}, {ONE_THREAD}", rooms * members);
+    if let Some(rooms) = options.rooms.filter(|rooms| rooms * members > bounds.members_max) {
+        let (all, max, why) = (rooms * members, bounds.members_max, bounds.why_max);
+        let detail = format!("{rooms} rooms of {members} are {all} members; at most {max}, {why}");
         return Err(CliError::Argument { what: "--rooms".to_owned(), detail });
     }
     let mut preface = preface(&bench, &bounds);

@@ -39,16 +39,35 @@ impl Bounds {
     }
 }
 
+/// Why a load grew no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// More of it was not held.
+    NotHeld,
+    /// It may not.
+    Most,
+    /// No other was asked for.
+    Asked,
+    /// Somebody stopped it.
+    Stopped,
+}
+
 /// What came of a load that grew.
 pub(super) struct Sweep {
     pub(super) title: String,
     /// The steps by size; of one that was measured twice, the second run.
     pub(super) steps: Vec<Step>,
-    /// True if it ended because it may grow no further.
-    pub(super) at_end: bool,
+    pub(super) end: End,
 }
 
 impl Sweep {
+    /// Notes that somebody stopped it, if so, unless it had come as far as it may by then.
+    fn stop_with(&mut self, bench: &Bench) {
+        if self.end != End::Most && bench.stop.load(Ordering::Relaxed) {
+            self.end = End::Stopped;
+        }
+    }
+
     /// The largest step that was held.
     pub(super) fn held(&self, bounds: &Bounds) -> Option<&Step> {
         self.steps.iter().rev().find(|step| bounds.complaint(step).is_none())
@@ -58,19 +77,24 @@ impl Sweep {
     pub(super) fn sentence(&self, bounds: &Bounds) -> String {
         let Some(step) = self.held(bounds) else {
             return match self.steps.first().map(|step| step.plan.total()) {
-                Some(smallest) => format!("{}: this machine does not hold the smallest step, of {smallest} members", self.title),
-                None => format!("{}: stopped before the first step was measured", self.title),
+                Some(smallest) if self.end != End::Stopped => {
+                    format!("{}: this machine does not hold the smallest step, of {smallest} members", self.title)
+                }
+                _ => format!("{}: stopped before a step was held", self.title),
             };
         };
         let Plan { rooms, members } = step.plan;
-        let (least, room) = (if self.at_end { "at least " } else { "" }, if rooms == 1 { "room" } else { "rooms" });
+        let (least, room) = (if self.end == End::NotHeld { "" } else { "at least " }, if rooms == 1 { "room" } else { "rooms" });
         let late = millis(step.pace.late.quantile(0.99));
         let mut sentence = format!(
             "this machine holds {least}{rooms} {room} of {members} members ({} in all) at 20 Hz; p99 of the tick's start {late:.2} ms",
             step.plan.total()
         );
-        if self.at_end {
-            sentence.push_str(&format!("; not tried beyond {}: {}", bounds.members_max, bounds.why_max));
+        match self.end {
+            End::NotHeld => {}
+            End::Most => sentence.push_str(&format!("; not tried beyond {}: {}", bounds.members_max, bounds.why_max)),
+            End::Asked => sentence.push_str("; no more were asked for"),
+            End::Stopped => sentence.push_str("; stopped before more were tried"),
         }
         if self.steps.iter().any(|step| step.clients_cpu.is_some_and(|cpu| cpu > 0.9)) {
             sentence.push_str("; the clients' thread had no time left in some step, so it may hold more");
@@ -82,14 +106,14 @@ impl Sweep {
 /// Measures steps of growing size, twice as large each, then between the last that was held and the first that was not.
 pub(super) fn sweep(bench: &Bench, bounds: &Bounds, title: &str, first: u32, plan: &dyn Fn(u32) -> Plan) -> Result<Sweep, CliError> {
     say(&format!("\n{title}\n{}", heading()));
-    let mut sweep = Sweep { title: title.to_owned(), steps: Vec::new(), at_end: false };
+    let mut sweep = Sweep { title: title.to_owned(), steps: Vec::new(), end: End::NotHeld };
     let max = (1..=bounds.members_max).take_while(|size| plan(*size).total() <= bounds.members_max).last().unwrap_or(1);
     let (mut held, mut size, mut failed) = (0, first.min(max), None);
     while failed.is_none() && !bench.stop.load(Ordering::Relaxed) {
         if measure(bench, bounds, plan(size), &mut sweep)? {
             held = size;
             if size == max {
-                sweep.at_end = true;
+                sweep.end = End::Most;
                 break;
             }
             size = size.saturating_mul(2).min(max);
@@ -109,14 +133,16 @@ pub(super) fn sweep(bench: &Bench, bounds: &Bounds, title: &str, first: u32, pla
         }
     }
     sweep.steps.sort_by_key(|step| step.plan.total());
+    sweep.stop_with(bench);
     Ok(sweep)
 }
 
 /// Measures one load.
 pub(super) fn single(bench: &Bench, bounds: &Bounds, title: &str, plan: Plan) -> Result<Sweep, CliError> {
     say(&format!("\n{title}\n{}", heading()));
-    let mut sweep = Sweep { title: title.to_owned(), steps: Vec::new(), at_end: false };
+    let mut sweep = Sweep { title: title.to_owned(), steps: Vec::new(), end: End::Asked };
     measure(bench, bounds, plan, &mut sweep)?;
+    sweep.stop_with(bench);
     Ok(sweep)
 }
 
@@ -187,4 +213,46 @@ fn row(step: &Step, complaint: Option<&str>) -> String {
         percent(step.host_cpu),
         percent(step.clients_cpu),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Pace;
+
+    /// What is said of steps of rooms of 16, of which some were not held.
+    fn said(steps: &[(u32, bool)], end: End) -> String {
+        let step = |(rooms, is_held): &(u32, bool)| {
+            let plan = Plan { rooms: *rooms, members: 16 };
+            let live = if *is_held { plan.total() } else { 1 };
+            let (why, pace) = (String::new(), Pace::default());
+            Step { plan, threads: 1, pace, live, why, bytes: 0.0, host_cpu: None, clients_cpu: None }
+        };
+        let bounds = Bounds { members_max: 500, why_max: "as asked", late: Duration::from_millis(5), judged: true };
+        Sweep { title: "rooms".to_owned(), steps: steps.iter().map(step).collect(), end }.sentence(&bounds)
+    }
+
+    #[test]
+    fn only_a_load_that_grew_until_it_was_too_much_is_said_to_be_all_that_is_held() {
+        let two = "2 rooms of 16 members (32 in all) at 20 Hz; p99 of the tick's start 0.00 ms";
+        let steps = [(1, true), (2, true), (4, false)];
+        assert_eq!(said(&steps, End::NotHeld), format!("this machine holds {two}"));
+        for (end, why) in [
+            (End::Most, "not tried beyond 500: as asked"),
+            (End::Asked, "no more were asked for"),
+            (End::Stopped, "stopped before more were tried"),
+        ] {
+            assert_eq!(said(&steps[..2], end), format!("this machine holds at least {two}; {why}"));
+        }
+    }
+
+    #[test]
+    fn of_nothing_that_was_held_it_is_said_why() {
+        let smallest = "rooms: this machine does not hold the smallest step, of 16 members";
+        assert_eq!(said(&[(1, false)], End::NotHeld), smallest);
+        assert_eq!(said(&[(1, false)], End::Asked), smallest);
+        for steps in [&[(1, false)][..], &[]] {
+            assert_eq!(said(steps, End::Stopped), "rooms: stopped before a step was held");
+        }
+    }
 }

@@ -99,16 +99,28 @@ impl Bots {
     pub(super) fn check(&mut self) -> Result<(), CliError> {
         match self.process.try_wait() {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(CliError::Connection(self.obituary(status))),
+            Ok(Some(status)) => Err(CliError::Connection(self.obituary("ended before its time", status))),
             Err(error) => Err(CliError::Io { what: format!("the process with the bots of {}", self.template), error }),
         }
     }
 
-    fn obituary(&mut self, status: ExitStatus) -> String {
+    /// Looks whether the process, which was told to end, has anything to complain of.
+    ///
+    /// # Errors
+    /// If it ended in failure, as it does if no bot ever came into a room, with its last words.
+    pub(super) fn ended_well(&mut self) -> Result<(), CliError> {
+        match self.process.try_wait() {
+            Ok(Some(status)) if !status.success() => Err(CliError::Connection(self.obituary("ended in failure", status))),
+            // One that has no time to hang up says nothing of the server.
+            _ => Ok(()),
+        }
+    }
+
+    fn obituary(&mut self, how: &str, status: ExitStatus) -> String {
         let words = self.words();
         let last: Vec<&str> = words.iter().skip(words.len().saturating_sub(LAST_WORDS)).map(String::as_str).collect();
         let said = if last.is_empty() { "it said nothing".to_owned() } else { format!("it said last: {}", last.join(" / ")) };
-        format!("the process with the bots of {} ended before its time ({status}); {said}", self.template)
+        format!("the process with the bots of {} {how} ({status}); {said}", self.template)
     }
 
     pub(super) fn is_there(&mut self) -> bool {

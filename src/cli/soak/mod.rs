@@ -296,13 +296,19 @@ impl Soak<'_> {
             self.rooms.round();
             std::thread::park_timeout(NAP_MAX);
         }
+        let (is_stopped, mut well) = (self.is_stopped(), Ok(()));
         for bots in &mut self.bots {
             say(&format!("\nthe bots of {} say:", bots.template()));
             bots.words().iter().for_each(|line| say(line));
+            // Who stops it may do so before anybody has come in.
+            if !is_stopped {
+                well = well.and(bots.ended_well());
+            }
         }
         // Ends those that have not by now.
         self.bots.clear();
-        self.rooms.end()
+        let stored = self.rooms.end();
+        well.and(stored)
     }
 }
 

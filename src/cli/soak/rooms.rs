@@ -129,6 +129,7 @@ impl Rooms {
             opened: self.opened.load(Ordering::Relaxed),
             joined: totals.counters.joined,
             skipped: totals.pace.skipped,
+            ticks: late.count(),
             ..Sample::default()
         };
         for members in self.host.rooms().iter().map(|room| room.status.members) {

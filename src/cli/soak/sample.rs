@@ -11,7 +11,7 @@ const KEPT_MAX: usize = 2_048;
 
 /// The fields of a line of the file with all samples.
 const FIELDS: &str = "seconds,memory_bytes,handles,threads,late_p50_ms,late_p99_ms,late_max_ms,cores,rooms,rooms_played,rooms_opened,members,\
-                      joined,ticks_skipped,disk_bytes";
+                      joined,ticks_skipped,disk_bytes,ticks";
 
 /// How the server did, as of a moment or since the sample before.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -39,6 +39,8 @@ pub(super) struct Sample {
     /// Ticks that were given up so far.
     pub(super) skipped: u64,
     pub(super) disk_bytes: u64,
+    /// Ticks that ran since the sample before, of all rooms.
+    pub(super) ticks: u64,
 }
 
 pub(super) fn megabytes(bytes: u64) -> f64 {
@@ -78,6 +80,7 @@ impl Sample {
             p99_millis: self.p99_millis.max(later.p99_millis),
             max_millis: self.max_millis.max(later.max_millis),
             cores: self.cores.max(later.cores),
+            ticks: self.ticks + later.ticks,
             ..*later
         }
     }
@@ -107,7 +110,7 @@ impl Sample {
     /// For programs.
     fn line(&self) -> String {
         format!(
-            "{:.3},{},{},{},{:.3},{:.3},{:.3},{:.3},{},{},{},{},{},{},{}\n",
+            "{:.3},{},{},{},{:.3},{:.3},{:.3},{:.3},{},{},{},{},{},{},{},{}\n",
             self.seconds,
             self.memory_bytes,
             self.handles,
@@ -123,6 +126,7 @@ impl Sample {
             self.joined,
             self.skipped,
             self.disk_bytes,
+            self.ticks,
         )
     }
 }
@@ -236,8 +240,10 @@ mod tests {
         let mut series = Series::of(8);
         for number in 1..=1_024 {
             let odd = Sample { handles: 99, p99_millis: 40.0, memory_bytes: 7_000, ..sample(number) };
-            series.add(if number == 333 { odd } else { sample(number) });
+            series.add(Sample { ticks: 3, ..if number == 333 { odd } else { sample(number) } });
         }
+        let each = u64::from(series.each);
+        assert!(series.samples().iter().all(|sample| sample.ticks == 3 * each), "{:?}", series.samples());
         let with_peak: Vec<&Sample> = series.samples().iter().filter(|sample| sample.handles == 99).collect();
         assert_eq!(with_peak.len(), 1, "{:?}", series.samples());
         assert_eq!((with_peak[0].p99_millis, with_peak[0].memory_bytes), (40.0, 7_000));
