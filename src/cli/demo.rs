@@ -114,6 +114,8 @@ struct Outcome {
     gateway: GatewayCounters,
     late: Duration,
     skipped: u64,
+    /// Why what happened could not be kept, if it was to be.
+    given_up: Option<String>,
 }
 
 pub(super) fn demo(game: &Game, options: &DemoOptions) -> Result<(), CliError> {
@@ -150,7 +152,8 @@ pub(super) fn demo(game: &Game, options: &DemoOptions) -> Result<(), CliError> {
             say(&line);
         }
         let (mut players, end, facts) = played?;
-        summarize(&mut players, end, &facts, &outcome, options.limit)
+        let limit = (!stop.load(Ordering::Relaxed)).then_some(options.limit);
+        summarize(&mut players, end, &facts, &outcome, limit)
     })
 }
 
@@ -179,10 +182,10 @@ fn host(game: &Game, room: &str, mut server: Server, json: bool, over: &AtomicBo
     }
     let settled = server.settle(CATCH_UP);
     let state = what_they_hold(server.lobby_mut(), room);
-    drop(server.stop_keeping());
+    let given_up = server.stop_keeping().and_then(|kept| kept.given_up);
     let (host, gateway) = server.counters();
     let (late, skipped) = server.lateness();
-    Outcome { settled, state, host, gateway, late, skipped }
+    Outcome { settled, state, host, gateway, late, skipped, given_up }
 }
 
 type Played = (Vec<Player>, Option<(RoomTick, String)>, BTreeMap<String, u32>);
@@ -230,13 +233,13 @@ fn play(
     Ok((players, end, facts))
 }
 
-/// Says how it ended, and whether every replica equals the room.
+/// Says how it ended, and whether every replica equals the room. `limit` is how long it was waited, in seconds; nothing if it was stopped.
 fn summarize(
     players: &mut [Player],
     end: Option<(RoomTick, String)>,
     facts: &BTreeMap<String, u32>,
     outcome: &Outcome,
-    limit: u64,
+    limit: Option<u64>,
 ) -> Result<(), CliError> {
     let mut equal = 0;
     for player in players.iter_mut() {
@@ -271,13 +274,25 @@ fn summarize(
         say(&format!("some had not come that far {} s after the end", CATCH_UP.as_secs()));
     }
     players.iter_mut().for_each(Player::hang_up);
-    match end {
-        Some(_) if equal < players.len() => Err(CliError::Differ { differ: players.len() - equal, of: players.len() }),
-        Some((tick, fact)) => {
-            say(&format!("the match ended with {fact} at {}", room_time(tick.0)));
-            Ok(())
-        }
-        None => Err(CliError::TimeUp(limit)),
+    say(&how_it_ended(end, (equal, players.len()), outcome.given_up.as_deref(), limit)?);
+    Ok(())
+}
+
+/// How it ended, in words, if all is well.
+fn how_it_ended(
+    end: Option<(RoomTick, String)>,
+    (equal, of): (usize, usize),
+    given_up: Option<&str>,
+    limit: Option<u64>,
+) -> Result<String, CliError> {
+    if let Some(why) = given_up {
+        return Err(CliError::Lost(why.to_owned()));
+    }
+    match (end, limit) {
+        (Some(_), _) if equal < of => Err(CliError::Differ { differ: of - equal, of }),
+        (Some((tick, fact)), _) => Ok(format!("the match ended with {fact} at {}", room_time(tick.0))),
+        (None, Some(limit)) => Err(CliError::TimeUp(limit)),
+        (None, None) => Err(CliError::Connection("it was stopped before the match had ended".to_owned())),
     }
 }
 
@@ -310,4 +325,21 @@ pub(super) fn bot(game: &Game, options: &BotOptions) -> Result<(), CliError> {
     }
     players.iter_mut().for_each(Player::hang_up);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_match_that_could_not_be_kept_or_was_stopped_has_not_ended_well() {
+        let said = |ended: bool, given_up: Option<&str>, limit: Option<u64>| {
+            let end = ended.then(|| (RoomTick(200), "level_won".to_owned()));
+            how_it_ended(end, (3, 3), given_up, limit).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(true, None, Some(300)).as_deref(), Ok("the match ended with level_won at 00:10.0"));
+        assert_eq!(said(true, Some("no disk"), Some(300)).unwrap_err(), "what happened last could not be stored: no disk");
+        assert_eq!(said(false, None, None).unwrap_err(), "it was stopped before the match had ended");
+        assert_eq!(said(false, None, Some(300)).unwrap_err(), CliError::TimeUp(300).to_string());
+    }
 }

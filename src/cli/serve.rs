@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +16,7 @@ use super::fleet::Fleet;
 use super::game::{Game, start_log};
 use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives, TokenOptions};
 use super::signals;
+use super::system::instant;
 #[cfg(feature = "admin")]
 use crate::admin::{Admin, AdminKey, AdminOptions, KeyError, Tokens};
 use crate::client::unix_time;
@@ -27,7 +29,7 @@ use crate::protocol::{EntityId, LinkConditions, LinkParseError, User, UserJoined
 use crate::room::{EntityIndex, Level, Recorded, RoomOptions};
 #[cfg(feature = "nats")]
 use crate::store::nats::NatsOptions;
-use crate::store::{Durability, place_for_people, share_at};
+use crate::store::{Durability, RoomHeader, place_for_people, share_at};
 
 /// For how long a token lets in that nobody said it of, in seconds.
 const TOKEN_SECONDS: u64 = 30;
@@ -48,12 +50,23 @@ type Looking = Option<Box<dyn Any>>;
 /// Takes the key by which tokens are made.
 type KeyOfTokens = Box<dyn Fn(HostKey) + Send + Sync>;
 
-/// A flag that Ctrl-C, SIGTERM and SIGHUP set.
+/// With how much between them two signals are no longer one: who closes a terminal may send several.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// A flag that Ctrl-C, SIGTERM and SIGHUP set. When one of them comes once more, later, the process ends at once, whatever hangs.
 pub(super) fn stop_flag() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
-    let set = stop.clone();
+    let (set, mut first) = (stop.clone(), None);
+    let asked = move || {
+        let now = instant();
+        if now.duration_since(*first.get_or_insert(now)) > AGAIN_AFTER {
+            // As a shell tells of who was interrupted.
+            std::process::exit(130);
+        }
+        set.store(true, Ordering::Relaxed);
+    };
     // It fails where it was set before, by an earlier verb in the same process; that one then keeps its own.
-    let _ = ctrlc::set_handler(move || set.store(true, Ordering::Relaxed));
+    let _ = ctrlc::set_handler(asked);
     stop
 }
 
@@ -65,13 +78,24 @@ pub(super) fn joined(fact: &str, json: &Value) -> Option<UserJoined> {
 /// Why a line could not be printed, the first time.
 static UNSAID: Mutex<Option<std::io::Error>> = Mutex::new(None);
 
-/// Prints a line. A reader that closed its end, `head` for instance, stops nothing; what else keeps it from being written is [kept](unsaid).
+/// Set once whoever read what is printed has closed its end.
+static UNHEARD: AtomicBool = AtomicBool::new(false);
+
+/// Prints a line. That its reader [closed its end](is_heard) stops nothing by itself; what else keeps it from being written is [kept](unsaid).
 pub(super) fn say(line: &str) {
-    if let Err(error) = writeln!(std::io::stdout().lock(), "{line}")
-        && error.kind() != std::io::ErrorKind::BrokenPipe
-    {
-        UNSAID.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    let written = writeln!(std::io::stdout().lock(), "{line}");
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => UNHEARD.store(true, Ordering::Relaxed),
+        Err(error) => {
+            UNSAID.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+        Ok(()) => {}
     }
+}
+
+/// False once nobody reads any more what is printed, after `head` for instance: a verb that goes on only to print ends then.
+pub(super) fn is_heard() -> bool {
+    !UNHEARD.load(Ordering::Relaxed)
 }
 
 /// An error if something was not printed since this was asked before: what a verb put out, into a file perhaps, is not whole then.
@@ -184,16 +208,24 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
         share(config, host, name, address)?;
     } else if let Some(keep) = keep_options(config) {
         let keeper = host.keep(&keep)?;
-        keeper.found().iter().for_each(|finding| say(&format!("found: {finding}")));
-        let names = keeper.stored()?.into_iter().filter(|header| header.forked_from.is_none()).map(|header| header.name);
-        stored = names.filter(|name| !rooms.iter().any(|(known, _)| known == name)).collect();
+        keeper.found().iter().for_each(|finding| tell_found(finding));
+        let unnamed = keeper.stored()?.into_iter().filter(|header| !rooms.iter().any(|(known, _)| *known == header.name));
+        let (forks, others): (Vec<RoomHeader>, Vec<RoomHeader>) = unnamed.partition(|header| header.forked_from.is_some());
+        stored = others.into_iter().map(|header| header.name).collect();
+        if !forks.is_empty() {
+            let names: Vec<&str> = forks.iter().map(|header| header.name.as_str()).collect();
+            say(&format!("forks are not served unless they are named: {}", names.join(", ")));
+        }
     }
     publish(config, host)?;
+    let mut unserved = Vec::new();
     for (name, template) in &rooms {
         match host.open(name, template) {
-            // One room whose data is damaged keeps no other from being served.
+            // One room whose data is damaged keeps no other from being served. Its name is its own: who asks for it has it tried again.
             Err(ServerError::Keep(error)) if rooms.len() + stored.len() > 1 => {
-                say(&format!("{name} is not served: {error}"));
+                tell_not_served(name, &error);
+                host.rest(name, template.clone());
+                unserved.push(error);
                 continue;
             }
             opened => opened?,
@@ -209,7 +241,7 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
         // Nobody asked for it here: whatever is wrong with it, or if there is no place for it, the others are served.
         match host.take_up(name) {
             Err(ServerError::Keep(error)) if rooms.is_empty() && stored.len() == 1 => return Err(ServerError::Keep(error).into()),
-            Err(error) => say(&format!("{name} is not served: {error}")),
+            Err(error) => tell_not_served(name, &error),
             Ok(()) => host.room(name).iter().for_each(tell_where_it_goes_on),
         }
     }
@@ -217,10 +249,26 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
     if !resting.is_empty() {
         say(&format!("{} stored rooms rest until somebody asks for them", resting.len()));
     }
+    // Nobody finds a server healthy that has none of its rooms.
+    let has_none = open.is_empty() && unserved.len() == rooms.len() && !config.templates.values().any(|template| template.on_demand);
+    if let Some(error) = unserved.pop().filter(|_| has_none) {
+        return Err(ServerError::Keep(error).into());
+    }
     let open: Vec<String> = open.into_iter().map(|room| room.name).collect();
     // The place may be a database's address, with a password in it.
     let shared = || format!("what it is given of the rooms in {}", config.store.data.as_deref().map(place_for_people).unwrap_or_default());
     Ok(if config.share.host.is_some() { shared() } else { open.join(", ") })
+}
+
+/// Tells it the log too: that is what is looked at where nobody has the server before him.
+fn tell_found(finding: &str) {
+    tracing::warn!(finding, "found");
+    say(&format!("found: {finding}"));
+}
+
+fn tell_not_served(room: &str, error: &dyn std::error::Error) {
+    tracing::error!(room, %error, "a room is not served");
+    say(&format!("{room} is not served: {error}"));
 }
 
 fn tell_where_it_goes_on(room: &RoomInfo) {
@@ -297,9 +345,10 @@ fn share(config: &Config, host: &mut Host, name: &str, address: SocketAddr) -> R
     let listen = &config.listen;
     let reached = config.share.address.or_else(|| listen.public_addresses.first().copied()).unwrap_or(address);
     let (store, directory) = share_at(&keep.folder, name, &reached.to_string(), config.share.lease)?;
-    let stored = store.reader()?;
+    // The thread that renews the leases asks it too.
+    let stored = store.reader_within(config.share.lease / 4)?;
     let keeper = host.keep_by(Keeper::start(store, keep.writer)?);
-    keeper.found().iter().for_each(|finding| say(&format!("found: {finding}")));
+    keeper.found().iter().for_each(|finding| tell_found(finding));
     let options = ShareOptions { host: name.to_owned(), renew_every: config.share.lease / 4 };
     Ok(host.share(directory, Some(stored), &options)?)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::game::Game;
 use super::options::{CliError, ClientArguments, DumpBy, DumpOptions, WatchFormat, WatchOptions};
-use super::serve::{joined, room_time, say, stop_flag};
+use super::serve::{is_heard, joined, room_time, say, stop_flag};
 use crate::client::{HeadlessReplica, LinkStatus, Sight, unix_time};
 use crate::protocol::{ClientMessage, EntityId, Followed, Names, Operation, State};
 
@@ -18,7 +18,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(super) fn watch(game: &Game, options: &WatchOptions) -> Result<(), CliError> {
     let mut watcher = Watcher { game, format: options.format, names: BTreeMap::new() };
-    spectate(game, &options.client(), |replica, sight| watcher.see(replica, sight).map(|()| ControlFlow::Continue(())))
+    spectate(game, &options.client(), |replica, sight| {
+        watcher.see(replica, sight)?;
+        Ok(if is_heard() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })
 }
 
 /// Prints the state of a room once.

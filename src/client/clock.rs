@@ -196,7 +196,22 @@ mod tests {
             }
         }
         assert!(worst < 0.5, "{worst} ticks");
-        assert!(clock.rtt().unwrap() < Duration::from_millis(160));
+        // The mean is 130.
+        let trip = clock.rtt().unwrap();
+        assert!((Duration::from_millis(115)..Duration::from_millis(145)).contains(&trip), "{trip:?}");
+    }
+
+    #[test]
+    fn the_round_trip_follows_a_way_that_got_longer_and_not_one_packet() {
+        let (mut clock, millis) = (ServerClock::default(), Duration::from_millis);
+        assert_eq!(clock.rtt(), None);
+        clock.round_trip(millis(80));
+        assert_eq!(clock.rtt(), Some(millis(80)));
+        clock.round_trip(millis(880));
+        assert_eq!(clock.rtt(), Some(millis(180)), "seven eighths of 80, one of 880");
+        (0..40).for_each(|_| clock.round_trip(millis(300)));
+        let trip = clock.rtt().unwrap();
+        assert!(trip.abs_diff(millis(300)) < millis(5), "{trip:?}");
     }
 
     #[test]

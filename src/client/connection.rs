@@ -517,9 +517,11 @@ fn take_batch(world: &mut World, batch: Bytes) -> Result<(), ApplyError> {
 #[cfg(test)]
 mod tests {
     use bevy_app::App;
+    use bevy_ecs::system::SystemState;
 
+    use super::super::issuing::{Issue, IssueError};
     use super::*;
-    use crate::protocol::{FactSeq, State};
+    use crate::protocol::{EntityId, FactSeq, ProtocolAppExt, State};
 
     /// A snapshot of an empty room.
     fn snapshot(world: &World, tick: u32) -> SnapshotChunk {
@@ -566,5 +568,45 @@ mod tests {
         let first = snapshot(world, 80);
         take_chunk(world, &first).unwrap();
         assert_eq!(said(world), [asks(90)]);
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Wave;
+
+    /// A client that is in a room in which one can wave.
+    fn waving() -> App {
+        let mut app = App::new();
+        app.add_plugins(super::super::ReplicaPlugin).command::<Wave>("wave");
+        app.world_mut().resource_mut::<Replica>().user = EntityId::named("ann");
+        app.world_mut().resource_mut::<Connection>().state = ConnectionState::Live;
+        app
+    }
+
+    #[test]
+    fn of_commands_that_a_host_never_confirms_or_never_answers_the_last_4096_are_remembered() {
+        let mut app = waving();
+        let world = app.world_mut();
+        let verdicts = (1..=5_000).map(|id| VerdictMessage { id: CommandId(id), rejection: None }).collect();
+        handle(world, ServerMessage::Verdicts { tick: RoomTick(9), verdicts }).unwrap();
+        let mut state = SystemState::<Issue>::new(world);
+        let mut issue = state.get_mut(world).unwrap();
+        for _ in 0..5_000 {
+            issue.send(&Wave).unwrap();
+        }
+        let connection = world.resource::<Connection>();
+        assert_eq!((connection.accepted.len(), connection.accepted.front()), (4_096, Some(&(CommandId(905), RoomTick(9)))));
+        assert_eq!((connection.unanswered.len(), connection.unanswered.front()), (4_096, Some(&CommandId(905))));
+    }
+
+    #[test]
+    fn a_command_of_1024_bytes_is_sent_and_a_larger_one_is_not() {
+        let mut app = waving();
+        let world = app.world_mut();
+        let mut state = SystemState::<Issue>::new(world);
+        let mut issue = state.get_mut(world).unwrap();
+        assert_eq!(issue.send_encoded(0, vec![0_u8; 1_024].into()), Ok(CommandId(1)));
+        let refused = issue.send_encoded(0, vec![0_u8; 1_025].into());
+        assert!(matches!(refused, Err(IssueError::Codec(CodecError::Encode { .. }))), "{refused:?}");
+        assert_eq!((said(world).len(), world.resource::<Connection>().last_command), (1, 1));
     }
 }

@@ -569,6 +569,24 @@ mod tests {
     }
 
     #[test]
+    fn reports_are_remembered_for_so_long_only_and_their_numbers_may_come_again() {
+        let (mut inflow, mut now) = (Inflow::default(), Duration::ZERO);
+        for seq in 0..70_000_u64 {
+            now += REPORT_CALM_EVERY;
+            let mut packet = Vec::new();
+            write_packet_head(seq, RoomTick(1), &mut packet);
+            inflow.take(now, &packet.into(), &mut VecDeque::new()).unwrap();
+            assert!(inflow.report(now).is_some(), "{seq}");
+        }
+        assert_eq!(inflow.reports_sent.len(), 64);
+        let (newest, sent) = *inflow.reports_sent.back().unwrap();
+        // 70,000 less 65,536.
+        assert_eq!((newest, sent), (4_464, now));
+        inflow.echo(sent + Duration::from_millis(40), newest, 15);
+        assert_eq!(inflow.clock.rtt(), Some(Duration::from_millis(25)));
+    }
+
+    #[test]
     fn parts_that_are_too_many_to_wait_are_missing_until_all_is_there_as_of_the_newest_of_them() {
         let mut inflow = Inflow::default();
         let newest = WAITING_PARTS_MAX as u32;

@@ -102,4 +102,18 @@ mod tests {
         assert!(Admission::decode(&bytes).is_err());
         assert!(Admission::decode(&[0; USER_DATA_BYTES]).is_err());
     }
+
+    #[test]
+    fn names_that_are_as_long_as_they_may_be_fit_a_token_and_longer_ones_are_refused() {
+        let named = |name: usize, room: usize| Admission {
+            client_id: 7,
+            player: EntityId::named("ann"),
+            name: "n".repeat(name),
+            room: Some("r".repeat(room)),
+        };
+        let longest = named(32, 64);
+        assert_eq!(Admission::decode(&longest.encode().unwrap()), Ok(longest));
+        assert!(matches!(named(33, 64).encode(), Err(AdmissionError::TooLong { what: "user name", max: 32, .. })));
+        assert!(matches!(named(32, 65).encode(), Err(AdmissionError::TooLong { what: "room name", max: 64, .. })));
+    }
 }

@@ -418,6 +418,14 @@ mod tests {
     }
 
     #[test]
+    fn a_command_has_1024_bytes_at_most() {
+        let command = |size| ClientMessage::Command { id: CommandId(1), kind: 2, seen: None, payload: vec![7_u8; size].into() };
+        assert_eq!(ClientMessage::decode(&command(1_024).encode()), Ok(command(1_024)));
+        let refused = ClientMessage::decode(&command(1_025).encode());
+        assert!(matches!(refused, Err(CodecError::TooLarge { what: "command size", value: 1_025, max: 1_024, .. })), "{refused:?}");
+    }
+
+    #[test]
     fn the_past_of_a_room_with_the_longest_name_can_be_asked_for_and_shown() {
         let named = |name: String| {
             let (room, user) = (RoomId::named("a"), EntityId::NIL);

@@ -170,8 +170,11 @@ impl Octets<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use proptest::prelude::*;
+    use proptest::test_runner::TestRunner;
     use renet::RenetClient;
 
     #[test]
@@ -223,17 +226,131 @@ mod tests {
         assert!(!gate.admits(&[]));
     }
 
+    #[test]
+    fn a_number_of_a_datagram_has_eight_bytes_at_most_and_there_is_a_whole_tag_behind_it() {
+        let kind = |bytes: u8, size: usize| {
+            let mut datagram = vec![0_u8; size];
+            datagram[0] = bytes << 4 | 5;
+            datagram_kind(&datagram)
+        };
+        for bytes in 0..=15 {
+            assert_eq!(kind(bytes, 60).is_some(), bytes <= 8, "{bytes}");
+        }
+        // Shorter ones are below what any datagram has.
+        for bytes in 2..=8_u8 {
+            let size = usize::from(bytes) + TAG_BYTES;
+            assert_eq!([kind(bytes, size), kind(bytes, size + 1)], [None, Some(DatagramKind::Session)], "{bytes}");
+        }
+        let mut datagram = vec![0_u8; 60];
+        (datagram[0], datagram[6]) = (0x85, 1);
+        assert!(datagram_kind(&datagram).is_some());
+        for byte in [7, 8] {
+            let mut datagram = datagram.clone();
+            datagram[byte] = 1;
+            assert!(datagram_kind(&datagram).is_none(), "2^48 or more: {byte}");
+        }
+    }
+
+    #[test]
+    fn a_packet_number_is_near_the_newest_and_one_that_is_late_does_not_take_that_back() {
+        let packet = |sequence: u64| [vec![ACKNOWLEDGEMENT], varints([sequence, 1, 0, 0])].concat();
+        assert!(!PayloadGate::new(From::Host).admits(&packet(1_025)));
+        let mut gate = PayloadGate::new(From::Host);
+        for sequence in [1_024, 2_000, 1_000, 3_024] {
+            assert!(gate.admits(&packet(sequence)), "{sequence}");
+        }
+        assert!(!gate.admits(&packet(4_049)) && !gate.admits(&packet(1_999)));
+        assert!(gate.admits(&packet(2_000)) && gate.admits(&packet(4_048)));
+        // What is refused for something else moves nothing.
+        let mut gate = PayloadGate::new(From::Host);
+        assert!(!gate.admits(&[packet(1_000), vec![0]].concat()) && !gate.admits(&packet(1_500)));
+    }
+
+    #[test]
+    fn a_packet_has_a_message_and_no_more_than_fit_one() {
+        let packet = |count: u16| {
+            let mut out = vec![0, 1, CHANNEL];
+            out.extend(count.to_be_bytes());
+            (0..count).for_each(|_| out.extend([0, 1, 7]));
+            out
+        };
+        for (count, passes) in [(0, false), (1, true), (600, true), (601, false)] {
+            assert_eq!(PayloadGate::new(From::Client).admits(&packet(count)), passes, "{count}");
+        }
+        assert!(!PayloadGate::new(From::Host).admits(&packet(1)), "a host sends none");
+    }
+
+    /// Integers of the transport, each below 2^14 and in two bytes.
+    fn varints(values: impl IntoIterator<Item = u64>) -> Vec<u8> {
+        values.into_iter().flat_map(|value| (0x4000 | value as u16).to_be_bytes()).collect()
+    }
+
+    /// Payloads that are formed as the transport's are, with numbers that may not go together; in half of them one byte is another one.
+    fn payload() -> impl Strategy<Value = Vec<u8>> {
+        let ranges = prop::collection::vec((0..40_u64, 0..40_u64), 0..4);
+        let acknowledgement = (0..1_500_u64, 0..1_600_u64, 0..1_600_u64, ranges).prop_map(|(sequence, end, size, more)| {
+            let head = [sequence, end, size, more.len() as u64];
+            let more = more.into_iter().flat_map(|(gap, size)| [gap, size]);
+            [vec![ACKNOWLEDGEMENT], varints(head.into_iter().chain(more))].concat()
+        });
+        let messages = prop::collection::vec((0..100_u64, prop::collection::vec(any::<u8>(), 1..40)), 1..4);
+        let messages = (0..1_500_u64, messages).prop_map(|(sequence, messages)| {
+            let mut out = [vec![0], varints([sequence]), vec![CHANNEL, 0, messages.len() as u8]].concat();
+            for (number, message) in messages {
+                out.extend(varints([number, message.len() as u64]));
+                out.extend(message);
+            }
+            out
+        });
+        let broken = prop::option::of((any::<prop::sample::Index>(), any::<u8>()));
+        (prop_oneof![acknowledgement, messages], broken).prop_map(|(mut payload, broken)| {
+            if let Some((at, byte)) = broken {
+                let at = at.index(payload.len());
+                payload[at] = byte;
+            }
+            payload
+        })
+    }
+
+    #[test]
+    fn what_passes_does_no_harm() {
+        let [to_client, to_host] = [Cell::new(0), Cell::new(0)];
+        let config = ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() };
+        let checked = TestRunner::new(config).run(&prop::collection::vec(payload(), 1..40), |payloads| {
+            let config = super::super::channel::connection_config();
+            let (mut client, mut host) = (RenetClient::new(config.clone()), renet::RenetServer::new(config));
+            client.set_connected();
+            host.add_connection(1);
+            let (mut from_client, mut from_host) = (PayloadGate::new(From::Client), PayloadGate::new(From::Host));
+            for payload in payloads.iter().filter(|payload| !is_raw(payload)) {
+                // There is something to acknowledge.
+                client.send_message(CHANNEL, vec![1]);
+                drop((client.get_packets_to_send(), host.get_packets_to_send(1).unwrap()));
+                if from_host.admits(payload) {
+                    client.process_packet(payload);
+                    to_client.set(to_client.get() + 1);
+                }
+                if from_client.admits(payload) {
+                    host.process_packet_from(payload, 1).unwrap();
+                    to_host.set(to_host.get() + 1);
+                }
+                let reasons = [client.disconnect_reason(), host.disconnect_reason(1)];
+                prop_assert!(reasons.iter().all(Option::is_none), "{payload:?}: {reasons:?}");
+                while host.receive_message(1, CHANNEL).is_some() {}
+            }
+            Ok(())
+        });
+        checked.unwrap();
+        // Of some 5,000: else it was not tried at all.
+        assert!(to_client.get() > 100 && to_host.get() > 500, "{to_client:?} and {to_host:?} passed");
+    }
+
     proptest! {
         #[test]
-        fn what_passes_does_no_harm(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40)) {
-            let mut client = RenetClient::new(super::super::channel::connection_config());
-            client.set_connected();
-            let mut gate = PayloadGate::new(From::Host);
-            for payload in payloads {
-                if gate.admits(&payload) && !is_raw(&payload) {
-                    client.process_packet(&payload);
-                }
-                let _ = datagram_kind(&payload);
+        fn any_bytes_are_looked_at_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = datagram_kind(&bytes);
+            for from in [From::Client, From::Host] {
+                let _ = PayloadGate::new(from).admits(&bytes);
             }
         }
     }

@@ -302,6 +302,24 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_was_too_large_is_too_large_when_it_is_read_again() {
+        for (size, kept) in [(1_024, 1_024), (1_025, 1_025), (5_000, 1_025)] {
+            let command = |size| Incoming::Command {
+                user: EntityId::named("ann"),
+                id: CommandId(3),
+                kind: 1,
+                seen: None,
+                payload: Bytes::from(vec![7_u8; size]),
+            };
+            let mut out = Vec::new();
+            Taken { incoming: command(size), verdict: None }.write(&mut out);
+            let mut reader = Reader::new(&out);
+            assert_eq!(Taken::read(&mut reader), Ok(Taken { incoming: command(kept), verdict: None }), "{size}");
+            assert_eq!(reader.finish(), Ok(()));
+        }
+    }
+
+    #[test]
     fn a_change_of_a_component_without_fields_tells_a_value_from_none() {
         let came = json!({ "entity": "door", "component": "marked", "before": null, "after": { "$value": null } });
         assert_eq!(serde_json::to_value(change(None, Some(Value::Null))).unwrap(), came);

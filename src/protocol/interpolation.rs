@@ -162,7 +162,22 @@ mod tests {
         assert!((angles.blend(&3.0, &-3.0, 0.5) - std::f32::consts::PI).abs() < 1e-5);
         assert!((angles.blend(&0.5, &1.5, 0.5) - 1.0).abs() < 1e-6);
         let careful = Interpolation::angle(|angle: &f32| *angle, |angle| angle).teleport_beyond(1.0);
-        assert_eq!(careful.blend(&0.0, &1.5, 0.5), 0.0);
+        // Left, right, and more than half a turn, which is 2.28 the other way.
+        for to in [1.5, -1.5, 4.0] {
+            assert_eq!(careful.blend(&0.0, &to, 0.5), 0.0, "{to}");
+        }
+        assert!(careful.blend(&0.0, &-0.8, 0.5) < 0.0 && careful.blend(&0.0, &0.8, 0.5) > 0.0);
+    }
+
+    #[test]
+    fn a_rotation_by_more_than_the_angle_is_a_teleport_whichever_quaternion_tells_it() {
+        let turns = |most| Interpolation::spherical(|q: &[f32; 4]| *q, |q| q).teleport_beyond(most);
+        // A quarter of a turn is 1.57.
+        let (still, quarter) = ([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.5_f32.sqrt(), 0.5_f32.sqrt()]);
+        for to in [quarter, quarter.map(|part| -part)] {
+            assert_eq!(turns(1.5).blend(&still, &to, 0.5), still);
+            assert_ne!(turns(1.6).blend(&still, &to, 0.5), still);
+        }
     }
 
     #[test]

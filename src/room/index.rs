@@ -345,3 +345,19 @@ fn on_end(mut world: DeferredWorld<'_>, context: HookContext) {
     index.last_values.append(&mut last);
     index.bury(net_id, now);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_is_full_with_the_first_entity_whose_number_no_batch_can_name() {
+        let mut index = EntityIndex::new(RoomId::named("crowd"));
+        let last = ENTITIES_MAX as u32 - 1;
+        for (number, is_full) in [(last, false), (last + 1, true)] {
+            index.expect([(NetId(number), Identity::Minted(0))].into_iter());
+            let (given, _) = index.enter(Entity::PLACEHOLDER, EntityId::NIL, None, Tick::new(0));
+            assert_eq!((given.get(), index.full), (number, is_full));
+        }
+    }
+}

@@ -109,6 +109,9 @@ fn join(world: &mut World, user: EntityId, name: &str) -> Verdict {
         reject("already_joined")
     } else if user.is_nil() || name.len() > USER_NAME_BYTES_MAX {
         reject("bad_user")
+    } else if name.chars().any(char::is_control) {
+        // It comes before people's eyes in terminals and in files of lines.
+        Err(Rejection::new("bad_user").because("a name has no control characters"))
     } else if is_another_entitys(world, user) {
         Err(Rejection::new("bad_user").because("an entity of the room has that id, or may get it"))
     } else {
@@ -252,4 +255,29 @@ fn may_name(world: &World, user: EntityId, author: Entity, named: EntityId, othe
         return Err(Rejection::new("not_yours").because(named.to_string()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::{Blueprint, RoomOptions};
+
+    #[test]
+    fn nobody_joins_by_a_name_that_a_terminal_would_obey() {
+        let mut room = Blueprint::new(|_| {}, |_| {}).room(RoomOptions::named("hall")).unwrap();
+        let mut is_let_in = |name: &str| {
+            let outbox = room.tick([Incoming::Join { user: EntityId::named(name), name: name.to_owned() }]).unwrap();
+            match &outbox.taken[..] {
+                [Taken { verdict: Some(Verdict::Rejected(why)), .. }] => {
+                    assert_eq!(why.code, "bad_user", "{name:?}");
+                    false
+                }
+                taken => matches!(taken, [Taken { verdict: Some(Verdict::Accepted), .. }]),
+            }
+        };
+        assert!(is_let_in("ann") && is_let_in("Zoë 🦊"));
+        for name in ["\u{1b}[2J", "a\n00:09.0 bob cheats", "\u{9b}2J", "\u{7f}"] {
+            assert!(!is_let_in(name), "{name:?}");
+        }
+    }
 }

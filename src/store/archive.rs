@@ -70,6 +70,24 @@ pub struct Audited {
     pub refused: Option<String>,
 }
 
+/// What stands in the journal only, of one room.
+pub(super) struct Hot {
+    /// The ticks, as far as the journal is whole.
+    pub(super) ticks: Vec<HotTick>,
+    /// Where what is sealed ends before them.
+    pub(super) sealed: Option<Head>,
+    /// Where the journal is damaged, and how. Recovery cuts it off there.
+    pub(super) damage: Option<(String, String)>,
+}
+
+impl Hot {
+    /// An error if more was there than can be read.
+    fn check_whole(&self, room: &StoredRoom) -> Result<(), StoreError> {
+        let damaged = |(place, what): &(String, String)| StoreError::damaged(&room.header.name, place.as_str(), what.as_str());
+        self.damage.as_ref().map_or(Ok(()), |damage| Err(damaged(damage)))
+    }
+}
+
 /// Ticks of one protocol, up to the first of another one, and which tick and which protocol that is.
 pub(crate) type OwnPart = (Vec<KeptTick>, Option<(RoomTick, Fingerprint)>);
 
@@ -101,7 +119,7 @@ impl Archive {
         find_room(&mut *self.store, name)
     }
 
-    /// Where a room's ledger ends; nothing if no tick of it was stored.
+    /// Where a room's ledger ends, as far as its journal is whole; nothing if no tick of it was stored.
     ///
     /// # Errors
     /// If it can't be read.
@@ -110,26 +128,33 @@ impl Archive {
         self.head_of(&room)
     }
 
+    /// The same: as far as the journal is whole, as whoever opens the room goes on from there.
     pub(crate) fn head_of(&mut self, room: &StoredRoom) -> Result<Option<Head>, StoreError> {
-        let (hot, sealed) = self.hot(room)?;
-        let Some(last) = hot.last() else { return Ok(sealed) };
-        let seq = sealed.map_or(0, |head| head.seq.0) + hot.iter().map(|hot| hot.facts.len() as u64).sum::<u64>();
+        let Hot { ticks, sealed, .. } = self.hot(room)?;
+        let Some(last) = ticks.last() else { return Ok(sealed) };
+        let seq = sealed.map_or(0, |head| head.seq.0) + ticks.iter().map(|hot| hot.facts.len() as u64).sum::<u64>();
         Ok(Some(Head { tick: last.tick.tick, seq: FactSeq(seq) }))
     }
 
     /// The ticks of a room that stand in the journal only, and where what is sealed ends before them: later than `room` tells, if somebody
     /// seals it meanwhile. Asked for in the other order it would not fit what stands in the journal.
-    pub(super) fn hot(&mut self, room: &StoredRoom) -> Result<(Vec<HotTick>, Option<Head>), StoreError> {
-        let mut ticks = Vec::new();
+    pub(super) fn hot(&mut self, room: &StoredRoom) -> Result<Hot, StoreError> {
+        let (mut ticks, mut damage) = (Vec::new(), None);
         for (number, frame, intact) in self.store.journal_of(room.key)? {
-            if !intact {
-                return Err(StoreError::damaged(&room.header.name, format!("the journal of flush {number}"), CHECKSUM));
+            let read =
+                if intact { read_frame(&frame, Some(room.key)).map_err(|error| error.to_string()) } else { Err(CHECKSUM.to_owned()) };
+            match read {
+                Ok(rooms) => ticks.extend(rooms.into_iter().flat_map(|(_, ticks)| ticks)),
+                // Ticks follow from the ones before.
+                Err(detail) => {
+                    damage = Some((format!("the journal of flush {number}"), detail));
+                    break;
+                }
             }
-            ticks.extend(read_frame(&frame, Some(room.key))?.into_iter().flat_map(|(_, ticks)| ticks));
         }
         let sealed = if ticks.is_empty() { room.sealed } else { self.store.sealed(room.key)? };
-        ticks.retain(|hot| sealed.is_none_or(|head| hot.tick.tick > head.tick));
-        Ok((ticks, sealed))
+        ticks.retain(|hot: &HotTick| sealed.is_none_or(|head| hot.tick.tick > head.tick));
+        Ok(Hot { ticks, sealed, damage })
     }
 
     /// Facts of a room from one on, in order, at most `limit`.
@@ -143,7 +168,7 @@ impl Archive {
 
     pub(crate) fn facts_of(&mut self, room: &StoredRoom, from: FactSeq, limit: usize) -> Result<Vec<StoredFact>, StoreError> {
         // The journal first: what is sealed meanwhile is then seen twice, not missed.
-        let (hot, sealed) = self.hot(room)?;
+        let hot = self.hot(room)?;
         let (mut facts, mut from) = (Vec::new(), from.0.max(1));
         while facts.len() < limit {
             let chunks = self.store.chunks(room.key, ChunkKind::Facts, from, u64::MAX >> 1, CHUNKS_A_PAGE.min(limit))?;
@@ -156,14 +181,17 @@ impl Archive {
             }
             from = last + 1;
         }
-        let mut seq = sealed.map_or(0, |head| head.seq.0);
-        for text in hot.iter().flat_map(|hot| &hot.facts) {
+        let mut seq = hot.sealed.map_or(0, |head| head.seq.0);
+        for text in hot.ticks.iter().flat_map(|hot| &hot.facts) {
             seq += 1;
             if seq >= from && facts.len() < limit {
                 facts.push(item(text)?.into_fact(FactSeq(seq)));
             }
         }
         facts.truncate(limit);
+        if facts.len() < limit {
+            hot.check_whole(room)?;
+        }
         Ok(facts)
     }
 
@@ -198,7 +226,8 @@ impl Archive {
     /// If it can't be read.
     pub fn refusals(&mut self, name: &str, from: RoomTick) -> Result<Vec<StoredRefusal>, StoreError> {
         let room = self.room(name)?;
-        let (hot, _) = self.hot(&room)?;
+        let hot = self.hot(&room)?;
+        hot.check_whole(&room)?;
         let chunks = self.store.chunks(room.key, ChunkKind::Refusals, u64::from(from.0), u64::MAX >> 1, usize::MAX >> 1)?;
         let mut refusals = Vec::new();
         for chunk in &chunks {
@@ -207,7 +236,8 @@ impl Archive {
         }
         // What was sealed meanwhile is in both.
         let last = refusals.last().map(|refusal: &StoredRefusal| refusal.tick);
-        for text in hot.iter().filter(|hot| hot.tick.tick >= from && Some(hot.tick.tick) > last).flat_map(|hot| &hot.refusals) {
+        let hot = hot.ticks.iter().filter(|hot| hot.tick.tick >= from && Some(hot.tick.tick) > last);
+        for text in hot.flat_map(|hot| &hot.refusals) {
             refusals.push(item(text)?.into_refusal());
         }
         Ok(refusals)
@@ -259,10 +289,20 @@ impl Archive {
         self.ticks_by(room, (from, to), Some(ours))
     }
 
+    /// What stands in the journal only. A damage is none to whom wants no more than is before it.
+    fn hot_up_to(&mut self, room: &StoredRoom, to: RoomTick) -> Result<Vec<HotTick>, StoreError> {
+        let hot = self.hot(room)?;
+        let last = hot.ticks.last().map(|hot| hot.tick.tick).or(hot.sealed.map(|head| head.tick));
+        if last.is_none_or(|last| last < to) {
+            hot.check_whole(room)?;
+        }
+        Ok(hot.ticks)
+    }
+
     /// The ticks of a room; of one protocol alone, if one is named.
     fn ticks_by(&mut self, room: &StoredRoom, (from, to): (RoomTick, RoomTick), of: Option<Fingerprint>) -> Result<OwnPart, StoreError> {
         let is_foreign = |theirs: Fingerprint| of.is_some_and(|ours| ours != theirs);
-        let hot = if room.sealed.is_some_and(|head| to <= head.tick) { Vec::new() } else { self.hot(room)?.0 };
+        let hot = if room.sealed.is_some_and(|head| to <= head.tick) { Vec::new() } else { self.hot_up_to(room, to)? };
         let chunks = self.store.chunks(room.key, ChunkKind::Ticks, u64::from(from.0), u64::from(to.0), usize::MAX >> 1)?;
         let mut ticks = Vec::new();
         for chunk in &chunks {
@@ -377,9 +417,10 @@ impl Archive {
     }
 }
 
-/// How people call whom an id names; the id itself where nobody knows.
+/// How people call whom an id names; the id itself where nobody knows. Names that were stored before control characters were refused are told without them.
 pub(crate) fn name_of(names: &BTreeMap<EntityId, String>, id: &str) -> String {
-    names.get(&EntityId::parse(id)).cloned().unwrap_or_else(|| id.to_owned())
+    let name = names.get(&EntityId::parse(id)).map(|name| name.replace(char::is_control, "\u{fffd}"));
+    name.unwrap_or_else(|| id.to_owned())
 }
 
 fn json_error(error: &serde_json::Error) -> CodecError {

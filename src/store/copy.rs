@@ -1,6 +1,6 @@
 //! Copies a room with its whole history from one store into another, also while its host goes on with it.
 
-use super::archive::Archive;
+use super::archive::{Archive, Hot};
 use super::error::StoreError;
 use super::follow::rows_of;
 use super::record::Head;
@@ -25,13 +25,15 @@ pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut pr
     }
     for _ in 0..TRIES {
         let room = archive.room(name)?;
-        let (hot, sealed) = archive.hot(&room)?;
+        let Hot { ticks, sealed, damage } = archive.hot(&room)?;
         if sealed != room.sealed {
             // It was sealed in between: what stands in the journal does not follow what was read of it.
             continue;
         }
         // What is in the journal of a process that was killed is durable too: whoever opens the room seals it, as is done here.
-        let left = seal_of(&room, hot, &mut |found| tracing::warn!(found, "a room is copied as far as its journal is whole"));
+        let mut report = |found: String| tracing::warn!(found, "a room is copied as far as its journal is whole");
+        damage.into_iter().for_each(|(place, what)| report(format!("{place} is damaged: {what}")));
+        let left = seal_of(&room, ticks, &mut report);
         if room.sealed.is_none() && left.is_none() {
             if archive.room(name)?.sealed.is_none() {
                 return Err(unfit("nothing of it is stored"));

@@ -69,6 +69,9 @@ impl Archive {
         let mut verified = Verified::default();
         self.verify_ledger(&room, &mut verified)?;
         self.verify_end(&room, &mut verified)?;
+        if let Some((place, what)) = self.hot(&room)?.damage {
+            verified.find(place, format!("{what}; it and what follows can't be read, and is cut off by who opens the data next"));
+        }
         self.verify_ticks(&room, &mut verified, progress)?;
         self.verify_components(name, &mut verified)?;
         Ok(verified)

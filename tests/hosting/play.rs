@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use crate::terminal::Terminal;
+use bevy_app::{App, FixedUpdate};
+use bevy_ecs::prelude::Local;
 use roomkeeper::cli::{Game, Picture, View};
 
 const INFERNO: &str = env!("CARGO_BIN_EXE_inferno");
@@ -210,6 +212,16 @@ fn who_watches_goes_back_in_time_and_on_again_where_the_server_keeps_it() {
         spectator.wait_for("the present", |screen| !screen.contains("late") && place(screen) > 3.5);
         spectator.keys("q");
         assert_eq!(spectator.end(), 0);
+        if kept {
+            // So does who has named the moment by its tick.
+            let mut spectator = inferno(&["watch", "--view", &server.1, "--room", "main@20"]);
+            spectator.wait_for("the tick", |screen| screen.contains("from tick 20") && screen.contains("EXIT"));
+            spectator.keys("[");
+            let screen = spectator.wait_for("a tick before", |screen| screen.contains("from tick 0") && screen.contains("EXIT"));
+            assert!(!screen.contains("not let in"), "{screen}");
+            spectator.keys("q");
+            assert_eq!(spectator.end(), 0);
+        }
         player.keys("qq");
         assert_eq!(player.end(), 0);
     }
@@ -381,6 +393,42 @@ fn a_panic_gives_the_terminal_back_and_is_read_there() {
     let mut terminal = Terminal::start(&program, &arguments, &[(PART, "bad")], true);
     terminal.wait_for_text("drawn badly");
     assert_ne!(terminal.end(), 0);
+}
+
+/// As above.
+#[test]
+fn a_game_that_hangs_plays_its_part() {
+    if std::env::var(PART).is_err() {
+        return;
+    }
+    let rules = |app: &mut App| {
+        app.add_systems(FixedUpdate, |mut ticks: Local<u32>| {
+            *ticks += 1;
+            if *ticks > 3 {
+                loop {
+                    std::thread::sleep(std::time::Duration::from_secs(1));
+                }
+            }
+        });
+    };
+    let view = View { draw: |_, _| Picture::default(), pilot: || Box::new(|_, _| {}), client: |_| {}, keys: &[] };
+    let _ = Game::new("hangs", |_| {}, rules).view(view).run_with(["hangs", "play"]);
+}
+
+#[test]
+fn a_game_that_hangs_leaves_the_terminal_usable_and_is_ended_by_asking_again() {
+    let program = std::env::current_exe().unwrap().display().to_string();
+    let arguments = ["--exact", "play::a_game_that_hangs_plays_its_part", "--nocapture"];
+    let mut terminal = Terminal::start(&program, &arguments, &[(PART, "hangs")], true);
+    terminal.wait_for_text("q leave");
+    // By now it hangs.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    terminal.keys("qq");
+    terminal.wait_for("the screen is left", |screen| !screen.contains("q leave"));
+    terminal.keys("\x03");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    terminal.keys("\x03");
+    assert_eq!(terminal.end(), 130);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use crate::binary::{Folder, PATIENCE, inferno, signal, tell_lines};
 use bevy_app::App;
@@ -20,6 +20,7 @@ use roomkeeper::client::{Connection, ConnectionState, ReplicaPlugin};
 use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::protocol::{EntityId, Protocol, Refusal};
 use roomkeeper::room::{Blueprint, RoomOptions};
+use roomkeeper::store::{Durability, SqliteStore};
 use serde_json::Value;
 
 /// What a command says, and whether it ended well.
@@ -355,6 +356,118 @@ fn a_stop_is_told_to_who_is_there_and_all_is_kept() {
     assert!(well, "{out}{errors}");
     let (_server, _, begin) = serve(&arguments);
     assert!(begin.len() == 2 && begin[0].starts_with("main goes on at "), "{begin:?}");
+}
+
+#[test]
+fn beside_a_server_a_compaction_does_not_write_the_whole_file_anew_for_which_all_rooms_would_wait() {
+    let folder = Folder::new("compact");
+    let data = folder.0.join("data");
+    let stopped = |mut server: Process| {
+        server.signal("-TERM");
+        assert!(server.ended().0.success());
+    };
+    let arguments = ["--bind", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    let (server, address, _) = serve(&arguments);
+    look_in(&address, "main");
+    stopped(server);
+    let (server, ..) = serve(&arguments);
+    let compact = || said(inferno().args(["ledger", "--data", data.to_str().unwrap(), "compact", "--keep-ticks", "1"]));
+    let is_put_off = |out: &str| out.contains("once nobody serves it");
+    let (well, out, errors) = compact();
+    assert!(well && is_put_off(&out), "{out}{errors}");
+    stopped(server);
+    let (well, out, errors) = compact();
+    assert!(well && !is_put_off(&out), "{out}{errors}");
+}
+
+#[test]
+fn a_room_that_cannot_be_opened_is_told_hides_no_other_and_who_asks_for_it_has_it_tried_again() {
+    let folder = Folder::new("damaged");
+    let data = folder.0.join("data");
+    let config = folder.write("server.toml", FILE);
+    let arguments = ["--config", &config, "--data", data.to_str().unwrap()];
+    let (mut server, address, _) = serve(&arguments);
+    look_in(&address, "north");
+    server.signal("-TERM");
+    assert!(server.ended().0.success());
+    let damage = |room: &str| {
+        let file = rusqlite::Connection::open(data.join("rooms.sqlite")).unwrap();
+        assert_eq!(file.execute("UPDATE room SET sum = ~sum WHERE name = ?1", [room]).unwrap(), 1);
+    };
+    damage("north");
+    let (well, out, errors) = said(inferno().args(["ledger", "--data", data.to_str().unwrap(), "rooms"]));
+    assert!(!well && errors.contains("1 things are wrong"), "{errors}");
+    assert!(out.lines().any(|line| line.starts_with("north: ") && line.contains("is damaged")), "{out}");
+    assert!(out.lines().any(|line| line.starts_with("south: ") && line.contains(" played, ")), "{out}");
+
+    let (server, address, begin) = serve(&arguments);
+    assert!(begin.iter().any(|line| line.starts_with("north is not served: ")), "{begin:#?}");
+    until_all(&server.errors, &["a room is not served", "north"]);
+    look_in(&address, "south");
+    let (well, _, errors) = said(inferno().args(["dump", "--server", &address, "--room", "north"]));
+    assert!(!well && errors.contains("it can't be opened"), "{errors}");
+    drop(server);
+    damage("south");
+    let (well, _, errors) = said(inferno().arg("serve").args(arguments));
+    assert!(!well && errors.contains("is damaged"), "{errors}");
+}
+
+#[test]
+fn a_fork_has_a_name_by_which_it_can_be_served_and_is_told_where_nobody_names_it() {
+    let folder = Folder::new("fork");
+    let data = folder.0.join("data");
+    let ledger = |arguments: &[&str]| said(inferno().args(["ledger", "--data", data.to_str().unwrap()]).args(arguments));
+    std::fs::create_dir_all(&data).unwrap();
+    drop(SqliteStore::open(&data, Durability::ProcessCrash).unwrap());
+    let (well, _, errors) = ledger(&["facts"]);
+    assert!(!well && errors.contains("there is no room in it"), "{errors}");
+
+    let arguments = ["--bind", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    let (mut server, address, _) = serve(&arguments);
+    look_in(&address, "main");
+    server.signal("-TERM");
+    assert!(server.ended().0.success());
+    let long = "x".repeat(65);
+    for name in ["", "duel/*", "a\nb", &long] {
+        let (well, _, errors) = ledger(&["fork", "0", name]);
+        assert!(!well && errors.contains("a name of 1 to 64 bytes is wanted"), "{name:?}: {errors}");
+    }
+    let (well, _, errors) = ledger(&["fork", "0", "again"]);
+    assert!(well, "{errors}");
+    let (server, _, begin) = serve(&arguments);
+    assert!(begin.iter().any(|line| line.contains("forks are not served") && line.ends_with(": again")), "{begin:#?}");
+    drop(server);
+    let (_server, _, begin) = serve(&[&arguments[..], &["--also", "again"]].concat());
+    assert!(!begin.iter().any(|line| line.contains("forks")) && begin.last().unwrap().contains("again"), "{begin:#?}");
+}
+
+#[test]
+fn who_follows_what_happens_ends_once_nobody_reads_it_any_more() {
+    let folder = Folder::new("unheard");
+    let data = folder.0.join("data");
+    let data = data.to_str().unwrap();
+    let arguments = ["--bind", "127.0.0.1:0", "--data", data];
+    let (mut server, address, _) = serve(&arguments);
+    look_in(&address, "main");
+    server.signal("-TERM");
+    assert!(server.ended().0.success());
+    let (_server, address, _) = serve(&arguments);
+    let player = Process::start(inferno().args(["bot", "--server", &address]));
+    until(&player.out, "in the room");
+    for verb in [&["watch", "--server", &address][..], &["ledger", "--data", data, "tail"]] {
+        let mut child = inferno().args(verb).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, errors) = (child.stdout.take().unwrap(), lines(child.stderr.take().unwrap()));
+        let mut process = Process { child, out: channel().1, errors };
+        // As `head -1` does.
+        assert!(BufReader::new(out).read_line(&mut String::new()).unwrap() > 0, "{verb:?}");
+        let end = loop {
+            if let Err(end) = process.errors.recv_timeout(PATIENCE) {
+                break end;
+            }
+        };
+        assert_eq!(end, RecvTimeoutError::Disconnected, "it goes on: {verb:?}");
+        assert!(process.child.wait().unwrap().success(), "{verb:?}");
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-fn archive(data: &Path) -> Archive {
+pub fn archive(data: &Path) -> Archive {
     Archive::new(Box::new(SqliteStore::read(data).unwrap()), blueprint().protocol())
 }
 
@@ -171,7 +171,7 @@ fn a_disk_that_is_full_or_may_not_be_written_is_told_in_a_sentence() {
 }
 
 /// The files of a store whose process ended in the middle: copied while it ran.
-fn crashed(name: &str, ticks: u32) -> PathBuf {
+pub fn crashed(name: &str, ticks: u32) -> PathBuf {
     let (live, copy) = (folder(&format!("{name}_live")), folder(name));
     let writer =
         Writer::start(Box::new(SqliteStore::open(&live, Durability::ProcessCrash).unwrap()), WriterOptions::default(), |finding| {
@@ -199,7 +199,7 @@ fn crashed(name: &str, ticks: u32) -> PathBuf {
     copy
 }
 
-fn copy_of(folder: &Path, name: &str) -> PathBuf {
+pub fn copy_of(folder: &Path, name: &str) -> PathBuf {
     let copy = self::folder(name);
     std::fs::create_dir_all(&copy).unwrap();
     for file in ["rooms.sqlite", "rooms.sqlite-wal", "mark"].into_iter().filter(|file| folder.join(file).exists()) {
@@ -209,7 +209,7 @@ fn copy_of(folder: &Path, name: &str) -> PathBuf {
 }
 
 /// Opens what is left after damage: the findings, and the tick at which the room would go on, or why it can't.
-fn open_damaged(data: &Path) -> (Vec<String>, Result<Option<RoomTick>, String>) {
+pub fn open_damaged(data: &Path) -> (Vec<String>, Result<Option<RoomTick>, String>) {
     let store = match SqliteStore::open(data, Durability::ProcessCrash) {
         Ok(store) => store,
         Err(error) => return (Vec::new(), Err(error.to_string())),

@@ -11,6 +11,7 @@ use roomkeeper::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{ClientMessage, LeaveReason, Protocol, Refusal, ServerMessage};
 use roomkeeper::room::{Blueprint, Level, LevelError, Room, RoomError, RoomOptions};
+use roomkeeper::sim::Sim;
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize)]
@@ -197,7 +198,8 @@ fn dominoes(count: u32) -> Room {
 
 #[test]
 fn a_fact_that_records_itself_stops_its_room_in_words_and_not_the_process() {
-    assert_eq!(dominoes(100).tick([]).unwrap().facts.len(), 100);
+    assert_eq!(dominoes(128).tick([]).unwrap().facts.len(), 128);
+    assert!(dominoes(129).tick([]).unwrap_err().message.contains("more than 128 facts"));
     let mut room = dominoes(u32::MAX);
     let fault = room.tick([]).unwrap_err();
     assert!(fault.message.contains("more than 128 facts") && fault.message.contains("fell"), "{fault}");
@@ -290,6 +292,55 @@ fn what_is_missing_or_there_twice_is_named() {
         )
         .contains("Big Fuse")
     );
+}
+
+/// One of many components.
+#[derive(Component, Serialize, Deserialize)]
+struct Dial<const N: u8>(u8);
+
+macro_rules! dials {
+    ($app:ident, $($number:literal)*) => {
+        $($app.sync::<Dial<$number>>(concat!("dial", $number)).latest();)*
+    };
+}
+
+fn sixty_four_dials(app: &mut App) {
+    dials!(app, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+    dials!(app, 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63);
+}
+
+#[test]
+fn sixty_four_components_may_be_latest_and_the_last_of_them_arrives_too() {
+    let mut sim = Sim::new(sixty_four_dials, |_| {}).client("ann");
+    let entity = sim.room_mut().world_mut().spawn((Dial::<0>(1), Dial::<63>(1))).id();
+    sim.settle();
+    sim.room_mut().world_mut().get_mut::<Dial<63>>(entity).unwrap().0 = 9;
+    assert_eq!(sim.settle().assert_converged(), 1);
+    let world = sim.client_mut("ann").world_mut();
+    assert_eq!(world.query::<(&Dial<0>, &Dial<63>)>().iter(world).map(|(first, last)| (first.0, last.0)).collect::<Vec<_>>(), [(1, 9)]);
+    let one_more = |app: &mut App| {
+        sixty_four_dials(app);
+        dials!(app, 64);
+    };
+    assert!(refused(one_more, |_| {}).contains("65 components are `latest`, at most 64 may be"));
+}
+
+#[test]
+fn a_protocol_has_1024_commands_at_most() {
+    let room = |count: u32| {
+        let protocol = move |app: &mut App| {
+            for n in 0..count {
+                app.command::<Light>(&format!("light{n}"));
+            }
+        };
+        let rules = |app: &mut App| {
+            app.decide(decide);
+        };
+        Room::new(RoomOptions::named("many"), protocol, rules)
+    };
+    assert!(room(1_024).is_ok());
+    let refused = room(1_025).unwrap_err().to_string();
+    assert!(refused.contains("\"light1024\" is one too many: at most 1024 are allowed"), "{refused}");
 }
 
 fn level(text: &str) -> RoomError {

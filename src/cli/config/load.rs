@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -162,19 +163,45 @@ fn environment(variables: &BTreeMap<String, String>, config: &mut Config, notes:
     // All verbs know the filter by a shorter name; the long one is said last, and counts.
     let short = ("ROOMKEEPER_LOG".to_owned(), "log.filter".to_owned());
     for (name, path) in std::iter::once(&short).map(|(name, path)| (name, path)).chain(&known) {
-        if let Some(text) = variables.get(name) {
+        if let Some(text) = variables.get(name).filter(|text| !is_of_kubernetes(name, text)) {
             by_path(path, &Given::plain(text), &Origin::Variable(name.clone()), config, notes);
         }
     }
     let sections = SECTIONS.iter().map(|section| section.name).chain(["templates"]);
     let prefixes: Vec<String> = sections.map(|section| format!("{}_", variable(section))).collect();
-    for name in variables.keys().filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)) && !known.contains_key(*name)) {
-        // Kubernetes tells each container of the services beside it, one of which may be called roomkeeper-store.
-        if !name.contains("_SERVICE_") && !name.contains("_PORT") {
-            let meant = nearest(name, known.keys().map(String::as_str));
-            notes.wrong(Origin::Variable(name.clone()), format!("there is no such key{}", did_you_mean(meant)));
-        }
+    let is_ours = |name: &String| prefixes.iter().any(|prefix| name.starts_with(prefix)) && !known.contains_key(name);
+    for (name, _) in variables.iter().filter(|(name, text)| is_ours(name) && !is_of_kubernetes(name, text)) {
+        let meant = nearest(name, known.keys().map(String::as_str));
+        notes.wrong(Origin::Variable(name.clone()), format!("there is no such key{}", did_you_mean(meant)));
     }
+}
+
+/// True of what Kubernetes tells each container of the services beside it, one of which may be called roomkeeper-store: by its name and its value.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let is_number = |text: &str| text.parse::<u16>().is_ok();
+    let is_protocol = |text: &str| ["tcp", "udp", "sctp"].contains(&text);
+    let is_url = value.split_once("://").is_some_and(|(protocol, _)| is_protocol(protocol));
+    let is_address = value.parse::<IpAddr>().is_ok();
+    if name.ends_with("_SERVICE_HOST") {
+        return is_address;
+    }
+    if name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+        return is_number(value);
+    }
+    if name.ends_with("_PORT") && is_url {
+        return true;
+    }
+    // As _PORT_5432_TCP, or _PORT_5432_TCP_ADDR.
+    let Some((_, port)) = name.rsplit_once("_PORT_") else { return false };
+    let words: Vec<&str> = port.split('_').collect();
+    let (number, protocol, fits) = match words[..] {
+        [number, protocol] => (number, protocol, is_url),
+        [number, protocol, "PROTO"] => (number, protocol, is_protocol(value)),
+        [number, protocol, "PORT"] => (number, protocol, is_number(value)),
+        [number, protocol, "ADDR"] => (number, protocol, is_address),
+        _ => return false,
+    };
+    fits && is_number(number) && is_protocol(&protocol.to_ascii_lowercase())
 }
 
 /// The paths of all keys that have a fixed one.

@@ -251,13 +251,7 @@ fn templates_and_rooms_are_told_by_all_three() {
 #[test]
 fn a_variable_of_no_key_is_named_unless_it_is_not_ours() {
     let mut sources = Sources::default();
-    for name in [
-        "ROOMKEEPER_LISTEN_BNID",
-        "ROOMKEEPER_STORE_SERVICE_HOST",
-        "ROOMKEEPER_STORE_PORT_5432_TCP",
-        "ROOMKEEPER_TEST",
-        "ROOMKEEPER_CONFIG",
-    ] {
+    for name in ["ROOMKEEPER_LISTEN_BNID", "ROOMKEEPER_TEST", "ROOMKEEPER_CONFIG"] {
         sources.environment.insert(name.to_owned(), "1".to_owned());
     }
     assert_eq!(wrong(&sources), ["environment ROOMKEEPER_LISTEN_BNID: there is no such key; did you mean ROOMKEEPER_LISTEN_BIND?"]);
@@ -266,6 +260,38 @@ fn a_variable_of_no_key_is_named_unless_it_is_not_ours() {
         wrong(&Sources { flags, ..Sources::default() }),
         ["flag --set listen.bnid: there is no key \"listen.bnid\"; did you mean listen.bind?"]
     );
+}
+
+#[test]
+fn what_kubernetes_tells_of_services_is_left_alone_and_nothing_that_only_looks_like_it() {
+    let told = [
+        ("ROOMKEEPER_STORE_SERVICE_HOST", "10.96.0.7"),
+        ("ROOMKEEPER_STORE_SERVICE_PORT", "5432"),
+        ("ROOMKEEPER_STORE_SERVICE_PORT_SQL", "5432"),
+        ("ROOMKEEPER_STORE_PORT", "tcp://10.96.0.7:5432"),
+        ("ROOMKEEPER_STORE_PORT_5432_TCP", "tcp://10.96.0.7:5432"),
+        ("ROOMKEEPER_STORE_PORT_5432_TCP_PROTO", "tcp"),
+        ("ROOMKEEPER_STORE_PORT_5432_TCP_PORT", "5432"),
+        ("ROOMKEEPER_STORE_PORT_5432_TCP_ADDR", "fd00::7"),
+        // There is a key of that name.
+        ("ROOMKEEPER_AGONES_PORT", "tcp://10.96.0.7:9358"),
+    ];
+    let environment = |told: &[(&str, &str)]| {
+        let environment = told.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Sources { environment, ..Sources::default() }
+    };
+    let loaded = resolve(&environment(&told)).unwrap();
+    assert_eq!(loaded.origin("agones.port"), Origin::Default);
+    for (name, value) in [
+        ("ROOMKEEPER_LISTEN_PORT", "6000"),
+        ("ROOMKEEPER_ADMIN_PORT", "127.0.0.1:6000"),
+        ("ROOMKEEPER_LISTEN_PORTS", "tcp"),
+        ("ROOMKEEPER_STORE_PORTABLE", "true"),
+        ("ROOMKEEPER_STORE_SERVICE_NAME", "sql"),
+    ] {
+        let lines = wrong(&environment(&[(name, value)]));
+        assert!(matches!(&lines[..], [line] if line.contains(name) && line.contains("there is no such key")), "{lines:?}");
+    }
 }
 
 #[test]

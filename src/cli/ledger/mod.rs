@@ -18,7 +18,7 @@ use self::options::{LedgerVerb, SnippetVerb, TickArgument};
 use super::game::Game;
 use super::options::CliError;
 use crate::protocol::RoomTick;
-use crate::store::{Archive, StoreError, reader_at};
+use crate::store::{Archive, StoreError, place_for_people, reader_at};
 
 /// Opens stored data for reading, and finds the room: the one that is named, or the only one there is.
 pub(super) fn open(game: &Game, data: &Path, room: Option<&str>) -> Result<(Archive, String), CliError> {
@@ -30,6 +30,7 @@ pub(super) fn open(game: &Game, data: &Path, room: Option<&str>) -> Result<(Arch
     let mut names: Vec<String> = archive.store().rooms()?.into_iter().map(|room| room.header.name).collect();
     match (names.len(), names.pop()) {
         (1, Some(name)) => Ok((archive, name)),
+        (0, _) => Err(CliError::Argument { what: place_for_people(data), detail: "there is no room in it".to_owned() }),
         (_, last) => {
             names.extend(last);
             let detail = format!("there are several rooms: {}; name one", names.join(", "));
@@ -98,7 +99,7 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
         LedgerVerb::Verify => working::verify(archive, &room, json),
         LedgerVerb::Schema => working::schema(archive, &room),
         LedgerVerb::Export { to } => working::export(archive, &room, to),
-        LedgerVerb::Compact { keep_ticks, keep_facts } => working::compact(archive, &room, *keep_ticks, *keep_facts),
+        LedgerVerb::Compact { keep_ticks, keep_facts } => working::compact(archive, &room, (*keep_ticks, *keep_facts), data),
         LedgerVerb::Fork { tick, name } => working::fork(archive, &room, *tick, name, data),
         LedgerVerb::Revert { seq } => working::revert(archive, &room, *seq, data),
         LedgerVerb::Event { name, fact } => working::event(archive, &room, (name.as_str(), fact.as_str()), data),

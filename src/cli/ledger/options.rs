@@ -248,7 +248,7 @@ pub(super) enum LedgerVerb {
         /// The file.
         file: PathBuf,
     },
-    /// Pack what is old, and delete what need not be kept.
+    /// Pack what is old, and delete what need not be kept; a host may serve the data meanwhile. The file gets smaller once nobody serves it.
     Compact {
         /// For how many ticks the state can be told and run again; all if it is not said. 72000 are an hour.
         #[arg(long, value_name = "TICKS")]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::game::Game;
 use super::super::options::{CliError, DumpBy};
-use super::super::serve::{room_time, say, stop_flag};
+use super::super::serve::{is_heard, room_time, say, stop_flag};
 use super::options::{PlaceArgument, TickArgument};
 use super::or_last;
 use super::working::whose;
@@ -19,9 +19,19 @@ use crate::store::{Archive, Link, Narration, Projection, Scoreboard, StoredFact,
 const FACTS_AT_ONCE: usize = 10_000;
 
 pub(super) fn rooms(archive: &mut Archive, as_json: bool) -> Result<(), CliError> {
+    let mut damaged = 0;
     for room in archive.store().rooms()? {
         let name = &room.header.name;
-        let head = archive.head(name)?;
+        let head = match archive.head(name) {
+            Ok(head) => head,
+            // It hides no other.
+            Err(error) => {
+                damaged += 1;
+                let error = error.to_string();
+                say(&if as_json { json!({ "room": name, "error": error }).to_string() } else { format!("{name}: {error}") });
+                continue;
+            }
+        };
         let (tick, seq) = head.map_or((0, 0), |head| (head.tick.0, head.seq.0));
         if as_json {
             say(&json!({ "room": name, "tick": tick, "facts": seq, "seed": room.header.seed, "forked_from": room.header.forked_from })
@@ -31,7 +41,7 @@ pub(super) fn rooms(archive: &mut Archive, as_json: bool) -> Result<(), CliError
             say(&format!("{name}: {} played, tick {tick}, {seq} facts{}", room_time(tick), fork.unwrap_or_default()));
         }
     }
-    Ok(())
+    if damaged > 0 { Err(CliError::Damaged(damaged)) } else { Ok(()) }
 }
 
 fn fact_line(fact: &StoredFact, names: &BTreeMap<EntityId, String>, as_json: bool) -> String {
@@ -90,7 +100,7 @@ pub(super) fn tail(game: &Game, archive: &mut Archive, room: &str, from: Option<
         let who = |id: &str| name_of(names, id);
         game.tell(&fact.kind, &fact.json(), &who)
     };
-    while !stop.load(Ordering::Relaxed) {
+    while is_heard() && !stop.load(Ordering::Relaxed) {
         let facts = archive.facts(room, FactSeq(next), FACTS_AT_ONCE)?;
         for fact in &facts {
             names.extend(fact.joined().map(|joined| (joined.user, joined.name)));

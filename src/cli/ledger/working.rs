@@ -15,10 +15,11 @@ use super::draft::{Draft, write_whole};
 use super::options::TickArgument;
 use super::reading::print;
 use super::{head, or_last, progress};
-use crate::host::{CATCH_UP_TICKS_MAX, Edit, rebuild_from_facts, rerun, view_of};
+use crate::host::{CATCH_UP_TICKS_MAX, Edit, Host, rebuild_from_facts, rerun, view_of};
 use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick, Verdict};
 use crate::store::{
-    Archive, Durability, KeptTick, Retention, Snippet, SqliteStore, StoreError, TAKEN_UP, copy_room, is_served, place_for_people, store_at,
+    Archive, Durability, KeptTick, Retention, Snippet, SqliteStore, StoreError, TAKEN_UP, copy_room, is_served, names_postgres,
+    place_for_people, store_at,
 };
 
 /// How long a host has to answer; and then its room, whose word the store must have.
@@ -159,10 +160,15 @@ pub(super) fn from_facts(game: &Game, archive: &mut Archive, room: &str, at: Opt
 }
 
 pub(super) fn verify(archive: &mut Archive, room: &str, as_json: bool) -> Result<(), CliError> {
-    let bar = progress("verifying", head(archive, room)?);
+    // Where it ends may be what can't be read.
+    let bar = progress("verifying", head(archive, room).unwrap_or_default());
     let file = archive.store().examine()?;
-    let verified = archive.verify(room, |tick| bar.set_position(u64::from(tick.0)))?;
+    let verified = archive.verify(room, |tick| bar.set_position(u64::from(tick.0)));
     bar.finish_and_clear();
+    if verified.is_err() && !as_json {
+        file.iter().for_each(|finding| say(&format!("WRONG: {finding}")));
+    }
+    let verified = verified?;
     let findings: Vec<String> = file.into_iter().chain(verified.findings.iter().map(ToString::to_string)).collect();
     if as_json {
         let (facts, refusals, ticks, hashed) = (verified.facts, verified.refusals, verified.ticks, verified.hashed);
@@ -228,6 +234,7 @@ pub(super) fn export(archive: &mut Archive, room: &str, to: &Path) -> Result<(),
 
 pub(super) fn import(game: &Game, data: &Path, room: Option<&str>, file: &Path) -> Result<(), CliError> {
     let (mut archive, name) = super::open(game, file, room)?;
+    check_name(&name)?;
     let (mut into, place) = (store_at(data, Durability::PowerLoss)?, place_for_people(data));
     // A room without a tick is what is left of an import that was interrupted.
     if into.room(&name)?.is_some() && Archive::new(into.reader()?, game.blueprint.protocol()).head(&name)?.is_some() {
@@ -241,12 +248,32 @@ pub(super) fn import(game: &Game, data: &Path, room: Option<&str>, file: &Path) 
     Ok(())
 }
 
-pub(super) fn compact(archive: &mut Archive, room: &str, keep_ticks: Option<u32>, keep_facts: Option<u32>) -> Result<(), CliError> {
+/// Gives the space of what was deleted back to the disk. False if a host has the data: SQLite writes the whole file anew for it, and its rooms would
+/// stand still meanwhile. What is free in the file is used for what comes.
+fn give_back(archive: &mut Archive, data: &Path) -> Result<bool, StoreError> {
+    // PostgreSQL keeps nobody waiting, and in a file of its own a room is not played.
+    if names_postgres(data) || data.is_file() {
+        return archive.store().shrink().map(|()| true);
+    }
+    // Held meanwhile: no host begins in the middle of it.
+    match store_at(data, Durability::PowerLoss) {
+        Ok(mut held) => held.shrink().map(|()| true),
+        Err(StoreError::Locked(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn compact(
+    archive: &mut Archive,
+    room: &str,
+    (keep_ticks, keep_facts): (Option<u32>, Option<u32>),
+    data: &Path,
+) -> Result<(), CliError> {
     let bar = progress("compacting", head(archive, room)?);
     let mut retention = Retention::default();
     (retention.ticks, retention.facts) = (keep_ticks, keep_facts);
     let compacted = archive.compact(room, retention, |tick| bar.set_position(u64::from(tick.0)))?;
-    archive.store().shrink()?;
+    let is_back = give_back(archive, data)?;
     bar.finish_and_clear();
     say(&format!(
         "{} chunks of {} kB became {} of {} kB; {} chunks and checkpoints were deleted",
@@ -256,10 +283,21 @@ pub(super) fn compact(archive: &mut Archive, room: &str, keep_ticks: Option<u32>
         compacted.bytes_after / 1_000,
         compacted.deleted
     ));
+    if !is_back {
+        say(
+            "the data is served: what is free now is used for what comes; to give it back to the disk, do this again once nobody serves it",
+        );
+    }
     Ok(())
 }
 
+/// A room by a name that no host takes would be there for good, for nobody.
+fn check_name(name: &str) -> Result<(), CliError> {
+    Host::check_name(name).map_err(|detail| CliError::Argument { what: format!("{name:?}"), detail })
+}
+
 pub(super) fn fork(archive: &mut Archive, room: &str, tick: TickArgument, name: &str, data: &Path) -> Result<(), CliError> {
+    check_name(name)?;
     if archive.store().room(name)?.is_some() {
         return Err(CliError::Argument { what: name.to_owned(), detail: "there is a room of that name already".to_owned() });
     }

@@ -22,7 +22,7 @@ use crate::client::picture::{Ending, Eyes, Key, Keys, Picture, Pilot, Tint, View
 use crate::client::{Connection, ConnectionState, Replica};
 use crate::predict::Prediction;
 use crate::protocol::limits::TICKS_PER_SECOND;
-use crate::protocol::{EntityId, Moment, Refusal, Speed, When};
+use crate::protocol::{EntityId, Moment, Refusal, RoomTick, Speed, When};
 
 /// How often somebody steers: once per tick.
 const TICK: Duration = Duration::from_millis(50);
@@ -74,6 +74,8 @@ pub(super) struct Live<'a> {
     name: String,
     /// By how many ticks one who watches is behind.
     behind: u32,
+    /// From which tick on it is watched, if that was named instead.
+    from: Option<RoomTick>,
     /// How who plays came to its end, as it is seen once more; and of whom, until which tick.
     replay: Option<Replay>,
     fell: Option<(EntityId, u32)>,
@@ -95,15 +97,20 @@ impl<'a> Live<'a> {
         listen(&mut app);
         let transport = client.transport(name, &client.room, pilot.is_none(), client.link.link_seed)?;
         app.insert_resource(transport);
-        let (mut client, mut behind) = (client.clone(), 0);
-        if let Some(Moment { room, when: When::Ago(ticks) }) = Moment::parse(&client.room) {
-            (client.room, behind) = (room.to_owned(), ticks);
+        let (mut client, mut behind, mut from) = (client.clone(), 0, None);
+        if let Some(Moment { room, when }) = Moment::parse(&client.room) {
+            match when {
+                When::Ago(ticks) => behind = ticks,
+                When::At(tick) => from = Some(tick),
+            }
+            client.room = room.to_owned();
         }
         Ok(Self {
             game,
             client,
             name: name.to_owned(),
             behind,
+            from,
             replay: None,
             fell: None,
             view: game.view.ok_or(CliError::NoView)?,
@@ -223,21 +230,37 @@ impl<'a> Live<'a> {
         self.replay.take().into_iter().for_each(Replay::end);
     }
 
+    /// Whether another moment can be asked for by one who watches. A token lets in but once.
+    fn can_go_back(&self) -> bool {
+        self.pilot.is_none() && self.client.token.is_none()
+    }
+
     /// Goes back in time, or on.
     fn go_back(&mut self, seconds: i64) {
         let ticks = seconds.saturating_mul(i64::from(TICKS_PER_SECOND));
-        let newest = self.app.world().resource::<Replica>().tick().0.saturating_add(self.behind);
-        let behind = i64::from(self.behind).saturating_add(ticks).clamp(0, i64::from(newest)) as u32;
-        let room = if behind == 0 {
-            self.client.room.clone()
-        } else {
-            format!("{}@-{}s", self.client.room, f64::from(behind) / f64::from(TICKS_PER_SECOND))
+        let shown = self.app.world().resource::<Replica>().tick().0;
+        let (behind, from) = match self.from {
+            // What has not come yet was refused: from there it goes on to the present.
+            Some(_) if ticks < 0 && self.is_out() => (0, None),
+            Some(from) => {
+                let at = if self.state().is_in_room() { shown } else { from.0 };
+                (0, Some(RoomTick(i64::from(at).saturating_sub(ticks).clamp(0, i64::from(u32::MAX)) as u32)))
+            }
+            None => {
+                let newest = shown.saturating_add(self.behind);
+                (i64::from(self.behind).saturating_add(ticks).clamp(0, i64::from(newest)) as u32, None)
+            }
+        };
+        let room = match from {
+            Some(tick) => format!("{}@{}", self.client.room, tick.0),
+            None if behind == 0 => self.client.room.clone(),
+            None => format!("{}@-{}s", self.client.room, f64::from(behind) / f64::from(TICKS_PER_SECOND)),
         };
         match self.client.transport(&self.name, &room, true, self.client.link.link_seed) {
             Ok(transport) => {
                 hang_up(&mut self.app);
                 self.app.insert_resource(transport);
-                self.behind = behind;
+                (self.behind, self.from) = (behind, from);
             }
             Err(error) => tracing::warn!(%error, "the way to another moment is closed"),
         }
@@ -295,8 +318,8 @@ impl<'a> Live<'a> {
             return None;
         }
         match key {
-            Key::Char('[') if watches => self.go_back(10),
-            Key::Char(']') if watches => self.go_back(-10),
+            Key::Char('[') if self.can_go_back() => self.go_back(10),
+            Key::Char(']') if self.can_go_back() => self.go_back(-10),
             Key::Char('k') if self.ending.is_some() => self.see_again(),
             Key::Escape if over == Over::Keys => {}
             Key::Char('q') | Key::Escape if over == Over::Leave || !self.is_at_stake() => return Some(Next::Leave),
@@ -327,7 +350,10 @@ impl<'a> Live<'a> {
     fn frame(&self) -> Frame<'_> {
         let footer = match self.pilot {
             Some(_) => " ? keys   q leave   + - zoom".to_owned(),
-            None => " ? keys   q leave   tab follow another   wasd pan   0 back   + - zoom   [ ] 10 s back, on".to_owned(),
+            None => {
+                let back = if self.can_go_back() { "   [ ] 10 s back, on" } else { "" };
+                format!(" ? keys   q leave   tab follow another   wasd pan   0 back   + - zoom{back}")
+            }
         };
         let again = self.replay.as_ref().and_then(Replay::shown);
         let footer = if again.is_some() { " how it ended, once more   k goes on".to_owned() } else { footer };
@@ -362,8 +388,12 @@ impl<'a> Live<'a> {
             let prediction = world.resource::<Prediction>();
             figures.push(("corrected", format!("{} of {}", prediction.corrected, prediction.confirmed)));
         } else {
-            let late = if self.behind == 0 { "watch".to_owned() } else { format!("{} s late", self.behind.div_ceil(TICKS_PER_SECOND)) };
-            figures.push(("you", late));
+            let when = match self.from {
+                Some(tick) => format!("from tick {tick}"),
+                None if self.behind == 0 => "watch".to_owned(),
+                None => format!("{} s late", self.behind.div_ceil(TICKS_PER_SECOND)),
+            };
+            figures.push(("you", when));
         }
         figures
     }
@@ -403,7 +433,8 @@ impl<'a> Live<'a> {
             Over::Keys => {
                 let more = [("+ -", "zoom"), ("q, Esc, Ctrl-C", "leave"), ("?", "close this")];
                 let watching = [("tab", "follow another"), ("wasd, arrows", "pan"), ("0", "back"), ("[ ]", "10 s back in time, and on")];
-                let keys = if self.pilot.is_some() { self.view.keys } else { &watching };
+                let watching = if self.can_go_back() { &watching[..] } else { &watching[..3] };
+                let keys = if self.pilot.is_some() { self.view.keys } else { watching };
                 let lines = keys.iter().chain(&more).map(|(key, what)| format!("{key:<16} {what}")).collect();
                 return Some(Page { title: format!("{}: keys", self.game.name), lines, tint: Tint::Cyan });
             }

@@ -18,7 +18,7 @@ pub(in crate::cli) fn play(game: &Game, options: &PlayOptions) -> Result<(), Cli
     require_terminal("play")?;
     let stop = stop_flag();
     let (mut nth, mut left_over) = (0, Vec::new());
-    let mut screen = None;
+    let mut slot = None;
     loop {
         let own = match &options.address {
             Some(_) => None,
@@ -32,13 +32,17 @@ pub(in crate::cli) fn play(game: &Game, options: &PlayOptions) -> Result<(), Cli
             }
         };
         // The screen stays from match to match; it comes after all that may be refused for a reason that is to be read.
-        let screen = match &mut screen {
+        let screen = match &mut slot {
             Some(screen) => screen,
             none => none.insert(Screen::enter()?),
         };
         let client = options.client(server, room.clone());
         let mut live = Live::connect(game, (&client, &options.name), Some((view.pilot)()), (place, own.is_some()))?;
         let next = live.run(screen, &stop);
+        if !matches!(next, Ok(Next::Again)) {
+            // First of all: a room that does not return from its game's code is waited for, and Ctrl-C is to be a signal again meanwhile.
+            drop(slot.take());
+        }
         live.hang_up();
         own.map_or(Ok(()), Own::stop)?;
         if let Some(folder) = &options.data {
@@ -49,7 +53,6 @@ pub(in crate::cli) fn play(game: &Game, options: &PlayOptions) -> Result<(), Cli
         }
         nth += 1;
     }
-    drop(screen);
     left_over.iter().for_each(|line| say(&format!("look at it again: {line}")));
     Ok(())
 }

@@ -392,7 +392,7 @@ impl Host {
         opened
     }
 
-    fn rest(&mut self, room: &str, template: String) {
+    pub(crate) fn rest(&mut self, room: &str, template: String) {
         self.resting.insert(room.to_owned(), Resting { template, since: self.scheduler.now() });
     }
 
