@@ -1,5 +1,6 @@
 //! What a host that shares rooms asks the directory, and what it hears.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::store::{Claim, Directory, HostEntry, Load, Owner, Store, StoreError};
@@ -57,7 +58,7 @@ pub(crate) struct Clerk {
     /// That it fails was told.
     is_told: bool,
     /// Rooms that could not be given back yet.
-    owed: Vec<String>,
+    owed: VecDeque<String>,
 }
 
 impl Clerk {
@@ -131,7 +132,10 @@ impl Clerk {
             return Ok(led);
         }
         Ok(match self.directory.claim(room)? {
-            Claim::Granted(_) => Led::Here,
+            Claim::Granted(_) => {
+                self.keep(room);
+                Led::Here
+            }
             Claim::Taken(owner) => there(owner),
         })
     }
@@ -152,17 +156,30 @@ impl Clerk {
         if self.is_news() {
             tracing::warn!(room, %error, "a room can't be given back yet");
         }
-        self.owed.push(room);
+        self.owed.push_back(room);
         None
     }
 
-    /// Renews the leases, says how full this host is, and takes rooms whose host is gone.
+    /// A room is this host's anew: what was to be given back is not any more.
+    fn keep(&mut self, room: &str) {
+        self.owed.retain(|owed| owed != room);
+    }
+
+    /// Tries again to give back what could not be, until that fails: each try may take as long as an answer may, and the leases wait.
+    fn release_owed(&mut self) -> Vec<News> {
+        let mut released = Vec::new();
+        while let Some(room) = self.owed.pop_front() {
+            let Some(news) = self.release(room) else { break };
+            released.push(news);
+        }
+        released
+    }
+
+    /// Renews the leases and says how full this host is, and gives back what could not be given back before.
     pub(crate) fn renew(&mut self, load: Load) -> Result<Vec<News>, StoreError> {
-        let mut news = Vec::new();
         let renewed = self.directory.renew(load);
         let lost = self.heard(renewed)?;
-        let owed = std::mem::take(&mut self.owed);
-        news.extend(owed.into_iter().filter_map(|room| self.release(room)));
+        let mut news = self.release_owed();
         if !lost.is_empty() {
             let place = |room: String| {
                 let owner = self.directory.find(&room).ok().flatten().filter(|owner| owner.host != self.host);
@@ -170,20 +187,26 @@ impl Clerk {
             };
             news.push(News::Lost(lost.into_iter().map(place).collect()));
         }
-        match self.look_around(load) {
-            Ok(taken) => {
-                news.extend(taken);
-                self.answers();
-            }
-            // What was lost is lost all the same, and who has it is to hear of it.
-            Err(error) if self.is_news() => tracing::warn!(%error, "the directory can't say which hosts there are"),
-            Err(_) => {}
-        }
         Ok(news)
     }
 
-    /// Looks who else there is, and takes rooms whose host is gone.
-    fn look_around(&mut self, load: Load) -> Result<Option<News>, StoreError> {
+    /// Looks who else there is, and takes rooms whose host is gone. To be called after each renewal that came: what can't be asked then is told.
+    pub(crate) fn look_around(&mut self, load: Load) -> Option<News> {
+        match self.hosts_and_lapsed(load) {
+            Ok(taken) => {
+                self.answers();
+                taken
+            }
+            Err(error) => {
+                if self.is_news() {
+                    tracing::warn!(%error, "the directory can't say which hosts there are");
+                }
+                None
+            }
+        }
+    }
+
+    fn hosts_and_lapsed(&mut self, load: Load) -> Result<Option<News>, StoreError> {
         let hosts = self.directory.hosts();
         let hosts = self.heard(hosts)?;
         if self.here.is_none() {
@@ -205,6 +228,7 @@ impl Clerk {
         }
         let taken = self.directory.claim_lapsed(place.min(LAPSED_AT_ONCE));
         let taken = self.heard(taken)?;
+        taken.iter().for_each(|lease| self.keep(&lease.room));
         Ok((!taken.is_empty()).then(|| News::Taken(taken.into_iter().map(|lease| lease.room).collect())))
     }
 
@@ -303,6 +327,13 @@ mod tests {
         }
     }
 
+    /// What is asked again and again.
+    fn round(clerk: &mut Clerk, load: Load) -> Result<Vec<News>, StoreError> {
+        let mut news = clerk.renew(load)?;
+        news.extend(clerk.look_around(load));
+        Ok(news)
+    }
+
     #[test]
     fn a_room_counts_as_given_back_once_it_is_and_is_tried_again_until_then() {
         let ttl = Duration::from_secs(3_600);
@@ -311,13 +342,32 @@ mod tests {
         let mut clerk = Clerk::new(Box::new(Keeps(ours, fails.clone())), None, "a", ttl / 4);
         clerk.directory.claim("duel").unwrap();
         assert!(clerk.release("duel".to_owned()).is_none());
-        assert!(clerk.renew(Load::default()).unwrap().is_empty());
+        assert!(round(&mut clerk, Load::default()).unwrap().is_empty());
         assert!(matches!(theirs.claim("duel").unwrap(), Claim::Taken(_)));
         fails.store(false, Ordering::Relaxed);
-        let news = clerk.renew(Load::default()).unwrap();
+        let news = round(&mut clerk, Load::default()).unwrap();
         assert!(matches!(&news[..], [News::Released(room)] if room == "duel"), "{news:?}");
         assert!(matches!(theirs.claim("duel").unwrap(), Claim::Granted(_)));
-        assert!(clerk.renew(Load::default()).unwrap().is_empty());
+        assert!(round(&mut clerk, Load::default()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_room_that_could_not_be_given_back_and_is_asked_for_again_stays() {
+        let ttl = Duration::from_secs(3_600);
+        let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+        let (mut theirs, fails) = (ours.join("b", "10.0.0.2:5000"), Arc::new(AtomicBool::new(true)));
+        let mut clerk = Clerk::new(Box::new(Keeps(ours, fails.clone())), None, "a", ttl / 4);
+        for room in ["duel", "hall", "cellar"] {
+            clerk.directory.claim(room).unwrap();
+            assert!(clerk.release(room.to_owned()).is_none());
+        }
+        assert!(round(&mut clerk, Load::default()).unwrap().is_empty());
+        assert_eq!(clerk.owed, ["hall", "cellar", "duel"], "one was tried, and is behind the others now");
+        assert!(matches!(clerk.lead("duel".to_owned(), true), News::Led(_, Led::Here)));
+        fails.store(false, Ordering::Relaxed);
+        let news = round(&mut clerk, Load::default()).unwrap();
+        assert!(matches!(&news[..], [News::Released(a), News::Released(b)] if a == "hall" && b == "cellar"), "{news:?}");
+        assert!(matches!(theirs.claim("duel").unwrap(), Claim::Taken(_)));
     }
 
     #[test]
@@ -339,7 +389,7 @@ mod tests {
         clerk.directory.claim("duel").unwrap();
         clock.skip(ttl);
         assert!(matches!(theirs.claim("duel").unwrap(), Claim::Granted(_)));
-        let news = clerk.renew(Load::default()).unwrap();
+        let news = round(&mut clerk, Load::default()).unwrap();
         assert!(matches!(&news[..], [News::Lost(rooms)] if rooms == &[("duel".to_owned(), None)]), "{news:?}");
     }
 
@@ -349,12 +399,12 @@ mod tests {
         let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
         let (leases, shared) = (ours.leases(), ours.clone());
         let mut clerk = Clerk::new(Box::new(ours), None, "a", ttl / 4);
-        clerk.renew(Load::default()).unwrap();
+        round(&mut clerk, Load::default()).unwrap();
         assert!(matches!(clerk.lead("duel".to_owned(), true), News::Led(_, Led::Here)));
         let mut theirs = shared.join("a", "10.0.0.9:5000");
         let Claim::Granted(lease) = theirs.claim("duel").unwrap() else { panic!("it has the name, and so the room") };
         assert!(!clerk.is_ousted, "nobody has asked");
-        let error = clerk.renew(Load::default()).unwrap_err();
+        let error = round(&mut clerk, Load::default()).unwrap_err();
         assert!(matches!(error, StoreError::Served { .. }) && error.to_string().contains("\"a\""), "{error}");
         assert!(clerk.is_ousted && !clerk.is_news() && leases.held().is_empty());
         assert_eq!(clerk.successor().as_deref(), Some("10.0.0.9:5000"));
@@ -379,9 +429,9 @@ mod tests {
             }
             assert_eq!((told, clerk.failures), (1, 100));
             // Whatever failed may fail again, as long as nothing but this goes well.
-            clerk.renew(Load::default()).unwrap();
+            round(&mut clerk, Load::default()).unwrap();
             assert!(clerk.is_told && clerk.failures == 100);
-            clerk.renew(Load::default()).unwrap();
+            round(&mut clerk, Load::default()).unwrap();
             assert!(!clerk.is_told && clerk.failures == 0);
         }
     }
@@ -390,10 +440,10 @@ mod tests {
     fn what_keeps_failing_while_leases_are_renewed_is_told_once() {
         let ttl = Duration::from_secs(3_600);
         let mut clerk = Clerk::new(Box::new(Breaks(MemoryDirectory::new("a", "", ttl))), None, "a", ttl / 4);
-        clerk.renew(Load::default()).unwrap();
+        round(&mut clerk, Load::default()).unwrap();
         assert!(clerk.is_told, "it can't say which hosts there are");
         for _ in 0..3 {
-            clerk.renew(Load::default()).unwrap();
+            round(&mut clerk, Load::default()).unwrap();
             assert!(clerk.release("duel".to_owned()).is_some());
             assert!(!clerk.is_news());
         }
@@ -404,7 +454,7 @@ mod tests {
         for _ in 0..3 {
             clerk.heard::<()>(Err(StoreError::Stopped)).unwrap_err();
             told += u32::from(clerk.is_news());
-            clerk.renew(Load::default()).unwrap();
+            round(&mut clerk, Load::default()).unwrap();
         }
         assert_eq!((told, clerk.failures), (1, 3));
     }
@@ -430,15 +480,15 @@ mod tests {
         let (mut stops, mut full, mut free) =
             (ours.join("b", "10.0.0.2:5000"), ours.join("c", "10.0.0.3:5000"), ours.join("d", "10.0.0.4:5000"));
         let mut clerk = Clerk::new(Box::new(ours), None, "a", ttl / 4);
-        clerk.renew(load(5, 0)).unwrap();
+        round(&mut clerk, load(5, 0)).unwrap();
         assert_eq!(clerk.peer, None, "none of them has said yet that it has a place");
         stops.renew(load(0, 0)).unwrap();
         full.renew(load(5, 10)).unwrap();
         free.renew(load(5, 9)).unwrap();
-        clerk.renew(load(5, 0)).unwrap();
+        round(&mut clerk, load(5, 0)).unwrap();
         assert_eq!(clerk.peer.as_deref(), Some("10.0.0.4:5000"));
         free.renew(load(1, 9)).unwrap();
-        clerk.renew(load(5, 0)).unwrap();
+        round(&mut clerk, load(5, 0)).unwrap();
         assert_eq!(clerk.peer, None);
     }
 }

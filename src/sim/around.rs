@@ -115,6 +115,10 @@ impl Store for AroundCommits {
         (self.around)(&mut *self.store, flush)
     }
 
+    fn leave(&mut self, room: RoomKey) {
+        self.store.leave(room);
+    }
+
     fn reader(&self) -> Result<Box<dyn Store>, StoreError> {
         let (store, read) = (self.store.reader()?, self.read.clone());
         Ok(match read {

@@ -112,7 +112,7 @@ pub trait Directory: Send {
     /// Gives a room back, so that any host can claim it at once.
     ///
     /// # Errors
-    /// If the directory can't be reached.
+    /// If the directory can't be reached. The lease is not renewed any more all the same, and runs out; until then it can be given back by another try.
     fn release(&mut self, room: &str) -> Result<(), StoreError>;
     /// Who has a room, and where clients find it.
     ///

@@ -187,6 +187,47 @@ fn a_room_that_can_not_be_given_back_is_not_kept_by_its_host_either() {
     assert!(directory.renew(Load::default()).unwrap().is_empty() && directory.leases().held().is_empty());
 }
 
+#[test]
+fn a_room_that_could_not_be_given_back_is_by_the_next_try_or_when_its_host_leaves() {
+    let Some(server) = Server::start() else { return };
+    let mut place = server.options("owed");
+    place.patience = Duration::from_secs(1);
+    let mut directory = PostgresDirectory::join(&place, "a", "10.0.0.1:5000", Duration::from_secs(60)).unwrap();
+    let mut observer = PostgresDirectory::join(&place, "b", "10.0.0.2:5000", Duration::from_secs(60)).unwrap();
+    for leaves in [false, true] {
+        assert!(matches!(directory.claim("hall").unwrap(), Claim::Granted(_)));
+        std::thread::scope(|scope| {
+            // As a flush does that takes long.
+            scope.spawn(|| server.sql(&place, "SELECT room FROM lease FOR SHARE; SELECT pg_sleep(3)"));
+            let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            while server.sql(&place, sleeps) != "1" {}
+            let error = directory.release("hall").unwrap_err();
+            assert!(matches!(error, StoreError::Postgres { .. } | StoreError::Silent { .. }), "{error}");
+        });
+        assert!(directory.leases().held().is_empty());
+        assert_eq!(observer.find("hall").unwrap().map(|owner| owner.host).as_deref(), Some("a"), "nobody else may have it yet");
+        let given = if leaves { directory.leave() } else { directory.release("hall") };
+        given.unwrap();
+        assert_eq!(observer.find("hall").unwrap(), None);
+    }
+}
+
+#[test]
+fn what_was_to_be_given_back_and_was_claimed_anew_is_not_given_back() {
+    let Some(server) = Server::start() else { return };
+    let mut place = server.options("kept");
+    place.patience = Duration::from_secs(1);
+    let mut directory = PostgresDirectory::join(&place, "a", "10.0.0.1:5000", Duration::from_secs(60)).unwrap();
+    assert!(matches!(directory.claim("hall").unwrap(), Claim::Granted(_)));
+    server.stall();
+    assert!(directory.release("hall").is_err());
+    server.go_on();
+    let Claim::Granted(lease) = crate::retry(|| directory.claim("hall")) else { panic!("nobody else was there") };
+    assert!(directory.renew(Load::default()).unwrap().is_empty());
+    assert_eq!(directory.find("hall").unwrap().map(|owner| owner.token), Some(lease.token));
+    assert_eq!(directory.leases().held(), [lease]);
+}
+
 const PASS: u8 = 0;
 /// The next COMMIT reaches the server, its answer nobody.
 const LOSE_ANSWER: u8 = 1;

@@ -339,6 +339,31 @@ fn whoever_is_refused_the_name_of_a_host_does_not_move_its_address() {
     assert_eq!(directory.hosts().unwrap()[0].address, "10.0.0.1:5000");
 }
 
+#[test]
+fn a_room_of_which_nothing_more_comes_is_forgotten_once_the_journal_has_nothing_of_it() {
+    let Some(server) = shared() else { return };
+    let place = server.options("forgotten");
+    let mut host = Host::new(&place, "a", Duration::from_secs(600));
+    let (hall, hall_token) = host.open("hall").unwrap().unwrap();
+    let (cellar, cellar_token) = host.open("cellar").unwrap().unwrap();
+    assert_eq!(host.write(&[("hall", hall, hall_token), ("cellar", cellar, cellar_token)]).unwrap(), [0, 0]);
+    server.sql(&place, &format!("INSERT INTO journal VALUES({}, 'a', 1, {}, 0, '')", hall.0, hall_token.0));
+    let in_journal = || server.sql(&place, "SELECT count(*) FROM journal");
+    host.store.leave(hall);
+    for (number, journal_done, left) in [(2, 0, "1"), (3, 1, "0")] {
+        host.store.commit(&Flush { number, journal_done, ..Flush::default() }).unwrap();
+        assert_eq!(in_journal(), left, "flush {number}");
+    }
+    host.flush = 3;
+    // No flush names it any more, however many rooms there have been.
+    let error = host.write(&[("hall", hall, hall_token)]).unwrap_err();
+    assert!(matches!(error, StoreError::Lost { .. }), "{error}");
+    assert_eq!(host.write(&[("cellar", cellar, cellar_token)]).unwrap(), [1]);
+    // Until it is opened again.
+    assert_eq!(host.open("hall").unwrap(), Some((hall, hall_token)));
+    assert_eq!(host.write(&[("hall", hall, hall_token)]).unwrap(), [1]);
+}
+
 /// What a directory answers once its connection is there again.
 fn once_back<T>(mut ask: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let began = Instant::now();

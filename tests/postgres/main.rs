@@ -19,6 +19,7 @@ mod leases;
 #[path = "../keeping/promises.rs"]
 mod promises;
 mod server;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

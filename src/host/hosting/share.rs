@@ -142,16 +142,19 @@ impl Drop for Sharing {
 }
 
 fn renew(clerk: &mut Clerk, board: &Mutex<Board>, say: impl Fn(News)) -> Result<(), StoreError> {
-    let load = load(board);
-    let news = clerk.renew(load)?;
+    clerk.renew(load(board))?.into_iter().for_each(say);
+    Ok(())
+}
+
+fn look_around(clerk: &mut Clerk, board: &Mutex<Board>, say: impl Fn(News)) {
+    let taken = clerk.look_around(load(board));
     {
         let mut board = lock(board);
         board.peer.clone_from(&clerk.peer);
         board.here.clone_from(&clerk.here);
     }
     // Who hears of it asks the board.
-    news.into_iter().for_each(say);
-    Ok(())
+    taken.into_iter().for_each(say);
 }
 
 fn load(board: &Mutex<Board>) -> Load {
@@ -162,26 +165,40 @@ fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<Heard>, asked: &Re
     // A host that is gone has no use for it.
     let say = |news| drop(tell.send(Heard::News(news)));
     let (mut renews, mut looks): (Instant, Instant) = (instant(), instant());
+    // Whether hosts are to be looked for too, whether it was looked since the last question, and how long that took.
+    let (mut is_round, mut has_looked, mut took) = (false, false, Duration::ZERO);
     loop {
         let now = instant();
-        if now >= renews {
-            (renews, looks) = (now + clerk.every, now + clerk.every / LOOKS);
+        // A question may take several answers of a slow database. So leases are renewed between any two, and before one that would last beyond the next renewal if
+        // it takes as long as the last did.
+        if now + took.min(clerk.every / 2) >= renews {
+            (renews, looks, is_round) = (now + clerk.every, now, true);
             if let Err(error) = renew(&mut clerk, board, say) {
                 if clerk.is_news() {
                     tracing::warn!(%error, "the directory of rooms can't be reached");
                 }
                 renews = now + clerk.every / LOOKS;
+                (looks, is_round) = (renews, false);
             }
-        } else if now >= looks {
-            looks = now + clerk.every / LOOKS;
-            // If it can't be reached, the next renewal says so.
-            clerk.take_lapsed(load(board)).ok().flatten().into_iter().for_each(say);
         }
         if clerk.is_ousted {
             // It has nothing that it could give back, and the directory's word of this name is the other one's.
             return drop(tell.send(Heard::Ousted(clerk.successor())));
         }
-        match asked.recv_timeout(renews.min(looks).saturating_duration_since(instant())) {
+        if now >= looks && !std::mem::replace(&mut has_looked, true) {
+            looks = now + clerk.every / LOOKS;
+            if std::mem::take(&mut is_round) {
+                look_around(&mut clerk, board, say);
+            } else {
+                // If it can't be reached, the next renewal says so.
+                clerk.take_lapsed(load(board)).ok().flatten().into_iter().for_each(say);
+            }
+            continue;
+        }
+        has_looked = false;
+        let asked = asked.recv_timeout(renews.min(looks).saturating_duration_since(instant()));
+        let since = instant();
+        match asked {
             Ok(Ask::Lead { room, may_create, has_place: true }) => say(clerk.lead(room, may_create)),
             Ok(Ask::Lead { room, may_create, .. }) => say(clerk.lead_elsewhere(room, may_create)),
             Ok(Ask::Release(room)) => clerk.release(room).into_iter().for_each(say),
@@ -189,6 +206,72 @@ fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<Heard>, asked: &Re
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
+        took = since.elapsed();
     }
     clerk.leave();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Claim, HostEntry, Lease, MemoryDirectory, Owner, RoomEntry};
+
+    /// It notes what it is asked.
+    struct Noted(MemoryDirectory, Arc<Mutex<Vec<&'static str>>>);
+
+    impl Noted {
+        fn note(&mut self, asked: &'static str) -> &mut MemoryDirectory {
+            lock(&self.1).push(asked);
+            &mut self.0
+        }
+    }
+
+    impl Directory for Noted {
+        fn leases(&self) -> Leases {
+            self.0.leases()
+        }
+        fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
+            self.0.claim(room)
+        }
+        fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
+            self.0.claim_lapsed(most)
+        }
+        fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
+            self.note("leases").renew(load)
+        }
+        fn release(&mut self, room: &str) -> Result<(), StoreError> {
+            self.0.release(room)
+        }
+        fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {
+            self.note("a room").find(room)
+        }
+        fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
+            self.note("hosts").hosts()
+        }
+        fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError> {
+            self.0.rooms()
+        }
+        fn leave(&mut self) -> Result<(), StoreError> {
+            self.0.leave()
+        }
+    }
+
+    #[test]
+    fn however_much_is_asked_leases_that_are_due_are_renewed_before_each_question() {
+        let (noted, board) = (Arc::<Mutex<Vec<&'static str>>>::default(), Mutex::default());
+        let directory = Noted(MemoryDirectory::new("a", "10.0.0.1:5000", Duration::from_secs(3_600)), noted.clone());
+        // They are always due, as where each answer takes longer than there is from one renewal to the next.
+        let clerk = Clerk::new(Box::new(directory), None, "a", Duration::ZERO);
+        let ((asks, asked), (tell, news)) = (channel(), channel());
+        for room in ["cellar", "duel", "hall"] {
+            asks.send(Ask::Lead { room: room.to_owned(), may_create: true, has_place: true }).unwrap();
+        }
+        drop(asks);
+        work(clerk, &board, &tell, &asked);
+        let led = news.try_iter().filter(|heard| matches!(heard, Heard::News(News::Led(..)))).count();
+        assert_eq!(led, 3);
+        let noted = lock(&noted);
+        assert!(noted.chunks(2).all(|two| two[0] == "leases" && two.get(1).is_none_or(|other| *other != "leases")), "{noted:?}");
+        assert_eq!(noted.iter().filter(|asked| **asked == "hosts").count(), 4, "{noted:?}");
+    }
 }

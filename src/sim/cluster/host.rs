@@ -329,7 +329,9 @@ impl Process {
     fn renew(&mut self, common: &mut Common<'_>, host: &str) {
         let rooms = self.lobby.room_names().count() as u32;
         let load = Load { rooms, rooms_max: 1_000, members: self.heard.len() as u32, members_max: 1_000 };
-        for news in self.clerk.renew(load).unwrap_or_default() {
+        let Ok(mut heard) = self.clerk.renew(load) else { return };
+        heard.extend(self.clerk.look_around(load));
+        for news in heard {
             match news {
                 News::Taken(rooms) => {
                     for room in rooms {

@@ -140,6 +140,7 @@ impl PostgresDirectory {
             let Some(room) = at::<Option<String>>(row, 1)? else { continue };
             let lease = Lease { room, token: token_at(row, 2)? };
             self.leases.hold(&lease.room, lease.token, since, self.ttl);
+            self.owed.remove(&lease.room);
             leases.push(lease);
         }
         leases.sort_unstable_by(|a, b| a.room.cmp(&b.room));

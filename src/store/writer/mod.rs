@@ -16,8 +16,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use self::fresh::Board;
-use self::gauge::{Gauge, Own};
 pub use self::fresh::{FreshFacts, RoomFate, RoomNews};
+use self::gauge::{Gauge, Own};
 pub use self::options::{Pressure, WriterOptions, WriterReport};
 use self::requests::thread_time;
 use self::waiting::Waiting;
