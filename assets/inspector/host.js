@@ -4,13 +4,24 @@ export const TICKS_PER_SECOND = 20;
 
 /** A request that was not answered as it wanted. */
 export class Failure extends Error {
-  constructor(status, message) {
+  constructor(status, message, before = null) {
     super(message);
     this.status = status;
+    // The tick to ask for next, where older ones may have it.
+    this.before = before;
   }
 }
 
-async function ask(method, path, body) {
+/** What is shown as it was said: a number may have more digits than a page can count with. */
+const EXACT = ["state", "facts", "why", "history", "diff"];
+
+function exact(key, value, context) {
+  const isRounded = Number.isInteger(value) && !Number.isSafeInteger(value);
+  // Older browsers don't tell how it was written.
+  return isRounded && context?.source && JSON.rawJSON ? JSON.rawJSON(context.source) : value;
+}
+
+async function ask(method, path, body, reviver) {
   const options = { method, headers: {}, credentials: "same-origin" };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
@@ -18,19 +29,21 @@ async function ask(method, path, body) {
     options.body = typeof body === "string" ? body : JSON.stringify(body);
   }
   let response;
+  let text;
   try {
     response = await fetch(path, options);
+    text = await response.text();
   } catch {
     throw new Failure(0, "the host does not answer");
   }
-  const text = await response.text();
   let json = null;
   try {
-    json = JSON.parse(text);
+    json = JSON.parse(text, reviver);
   } catch {
     // Not every error is ours.
   }
-  if (!response.ok) throw new Failure(response.status, json?.message ?? `the host said ${response.status}`);
+  if (!response.ok) throw new Failure(response.status, json?.message ?? `the host said ${response.status}`, json?.before ?? null);
+  if (json === null) throw new Failure(response.status, "what answered is not the host");
   return json;
 }
 
@@ -48,7 +61,7 @@ export const host = {
   whole: () => ask("GET", "/host"),
   rooms: () => ask("GET", "/rooms"),
   open: (room, template) => ask("POST", "/rooms", { room, template }),
-  read: (room, what, asked) => ask("GET", place(room, what, asked)),
+  read: (room, what, asked) => ask("GET", place(room, what, asked), undefined, EXACT.includes(what) ? exact : undefined),
   order: (room, what, said) => ask("POST", place(room, what), said),
   close: (room, why) => ask("DELETE", place(room, "", { why })),
 };

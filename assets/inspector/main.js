@@ -19,7 +19,7 @@ const KEYS = [
   ["1 to 6", "the panels"], ["/", "filter the entities"], ["?", "these keys"],
 ];
 
-const page = { whole: null, rooms: [], room: null, tab: "entities", actors: [], panelAt: 0, reads: 0, asked: { why: 0, compare: 0 } };
+const page = { whole: null, rooms: [], room: null, tab: "entities", actors: [], panelAt: 0, reads: 0, waiting: 0, asked: { rooms: 0, why: 0, compare: 0, jump: 0 } };
 
 const map = new Map2d(find("map"));
 const entities = new Entities((entity, component) => why(entity, component, timeline.tick));
@@ -34,11 +34,18 @@ function failed(error) {
 
 async function readRooms() {
   if (document.hidden) return;
+  const isNow = asks("rooms");
+  page.waiting += 1;
   try {
-    [page.whole, page.rooms] = await Promise.all([host.whole(), host.rooms()]);
+    const told = await Promise.all([host.whole(), host.rooms()]);
+    // What was asked for later is newer.
+    if (!isNow()) return;
+    [page.whole, page.rooms] = told;
   } catch (error) {
     failed(error);
     return;
+  } finally {
+    page.waiting -= 1;
   }
   const { whole } = page;
   find("game").textContent = whole.game;
@@ -75,7 +82,7 @@ function listRooms() {
 
 const fromHash = () => new URLSearchParams(location.hash.slice(1)).get("room");
 
-/** Asks something for a panel. Gives whether its answer is still wanted there: nothing else was asked since, and no other room was gone to. */
+/** Asks something for a panel, for the rooms, or for a jump. Gives whether its answer is still wanted there: nothing else was asked since, and no other room was gone to. */
 function asks(panel) {
   page.asked[panel] += 1;
   const asked = page.asked[panel];
@@ -85,7 +92,7 @@ function asks(panel) {
 function enter(room) {
   if (room === page.room) return;
   page.room = room;
-  for (const panel of ["why", "compare"]) asks(panel);
+  for (const panel of ["why", "compare", "jump"]) asks(panel);
   history.replaceState(null, "", `#${new URLSearchParams({ room })}`);
   map.leave();
   entities.leave();
@@ -185,14 +192,20 @@ async function jump(forward) {
   const asked = forward ? { tick: from + 1 } : { until: from - 1 };
   if (!forward && from < 1) return;
   const { room } = page;
+  const isNow = asks("jump");
   try {
-    const { facts } = await host.read(room, "facts", { ...asked, limit: 1, told: true });
+    let told = await host.read(room, "facts", { ...asked, limit: 1, told: true });
+    // A host goes through so many facts for one answer, and no more.
+    while (isNow() && told.is_cut) {
+      say("Looking further…");
+      told = await host.read(room, "facts", { ...(forward ? { from: told.next } : { to: told.before }), limit: 1, told: true });
+    }
     // Its ticks say nothing of another room.
-    if (room !== page.room) return;
-    if (facts.length > 0) timeline.go(facts[0].tick);
+    if (!isNow()) return;
+    if (told.facts.length > 0) timeline.go(told.facts[0].tick);
     else say(forward ? "Nothing has happened since." : "Nothing happened before.");
   } catch (error) {
-    failed(error);
+    if (isNow()) failed(error);
   }
 }
 
@@ -220,8 +233,8 @@ async function readPanel() {
       const state = await host.read(room, "state", { tick: now()?.is_stored ? tick : undefined });
       if (isNow()) entities.show(state, timeline.isLive || timeline.way !== 0);
     } else if (page.tab === "story") {
-      const { facts } = await host.read(room, "facts", { until: tick ?? 0, limit: STORY_LINES, told: true });
-      if (isNow()) showStory(facts, tick, go);
+      const told = await host.read(room, "facts", { until: tick ?? 0, limit: STORY_LINES, told: true });
+      if (isNow()) showStory(told, tick, go);
     } else if (page.tab === "members") {
       const members = now()?.is_open ? await host.read(room, "members") : [];
       if (isNow()) showMembers(members, (member) => orders.kick(room, member));
@@ -358,7 +371,10 @@ document.addEventListener("keydown", (event) => {
 
 find("keys").replaceChildren(...KEYS.flatMap(([key, what]) => [make("dt", {}, key), make("dd", {}, what)]));
 document.addEventListener("visibilitychange", () => readRooms());
-setInterval(() => readRooms(), ROOMS_EVERY);
+setInterval(() => {
+  // Where the host is slow, they would pile up.
+  if (page.waiting === 0) readRooms();
+}, ROOMS_EVERY);
 // What does not change with the moment is looked at again all the same.
 setInterval(() => {
   if (["members", "room"].includes(page.tab) && !page.panelTimer) readPanel();

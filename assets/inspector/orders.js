@@ -27,6 +27,8 @@ find("ask").addEventListener("close", () => {
 /** Asks whether something is to be done. Gives what was filled in, or nothing. */
 export async function ask({ title, text, yes, fields = [], isGrave = false }) {
   const dialog = find("ask");
+  // What is being asked is not to become another question under somebody's finger.
+  if (dialog.open) return null;
   find("ask-title").textContent = title;
   find("ask-text").textContent = text;
   find("ask-yes").textContent = yes;
@@ -111,13 +113,13 @@ export async function reset(room, label) {
   const fields = [{ name: "snippet", label: "To which", choices, value: label ?? choices[0][0] }];
   const text = "All who are in it see it at once. What was before stays in the ledger.";
   const said = await ask({ title: `Reset ${room}?`, text, yes: "Reset", fields, isGrave: true });
-  return said ? doIt(() => host.order(room, "reset", { snippet: said.snippet }), `${room} is reset to ${said.snippet}`) : null;
+  return said ? doIt(() => host.order(room, "reset", { snippet: said.snippet }), `${room} is asked to go back to ${said.snippet}: the story tells once it has`) : null;
 }
 
 export async function revert(room, fact) {
   const text = `What fact ${fact.seq} (${fact.fact}) changed in ${room} is undone where nothing has changed it since.`;
   if (await ask({ title: `Undo this fact of ${room}?`, text, yes: "Undo", isGrave: true })) {
-    await doIt(() => host.order(room, "revert", { fact: fact.seq }), `fact ${fact.seq} of ${room} is undone`);
+    await doIt(() => host.order(room, "revert", { fact: fact.seq }), `${room} is asked to undo fact ${fact.seq}: after its next tick the story tells what came of it`);
   }
 }
 
@@ -146,7 +148,7 @@ export async function event(room, facts) {
   const said = await ask({ title: `Let a fact happen in ${room}?`, text, yes: "Let it happen", fields, isGrave: true });
   if (!said) return null;
   const body = `{"name": ${JSON.stringify(said.name)}, "fact": ${said.fact}}`;
-  return doIt(() => host.order(room, "event", body), `${said.name} happens in ${room}`);
+  return doIt(() => host.order(room, "event", body), `${room} is asked to let ${said.name} happen: the story tells once it has`);
 }
 
 export async function close(room) {

@@ -1,9 +1,15 @@
 // What there is to know of a room, beside its map: a panel each.
 
-import { bytes, find, host, make, millis, percent, roomTime } from "./host.js";
+import { Failure, bytes, find, host, make, millis, percent, roomTime } from "./host.js";
 
 /** A value as one line of JSON. */
 const text = (value) => JSON.stringify(value);
+
+/** A value that may not be there. One that is null itself, as of a mark, is told as {"$value": null}. */
+function side(value) {
+  if (value === null || value === undefined) return "nothing";
+  return text(typeof value === "object" && Object.keys(value).join() === "$value" ? value.$value : value);
+}
 
 /** The entities of a state, and their components, kept as they are where nothing changed. */
 export class Entities {
@@ -136,42 +142,96 @@ export class Entities {
   }
 }
 
+const rowsOf = new WeakMap();
+
+/** Puts a row for each item into a list. One that is there stays the same element, at its place: else a press on it, and the focus, would be lost. */
+function showRows(list, items, { key, build, update = () => {} }) {
+  const known = rowsOf.get(list) ?? new Map();
+  const rows = new Map();
+  for (const item of items) {
+    const old = known.get(key(item));
+    // What was taken out belongs to another room.
+    const row = old?.parentNode === list ? old : build(item);
+    update(row, item);
+    rows.set(key(item), row);
+  }
+  rowsOf.set(list, rows);
+  const wanted = [...rows.values()];
+  for (const child of [...list.children]) if (!wanted.includes(child)) child.remove();
+  for (const [nth, row] of wanted.entries()) if (list.children[nth] !== row) list.insertBefore(row, list.children[nth] ?? null);
+}
+
+/** The rows of a table, which is made where there is none yet. */
+function rowsIn(panel, head) {
+  if (panel.querySelector("tbody") === null) panel.replaceChildren(make("table", {}, head ? make("thead", {}, head) : null, make("tbody")));
+  return panel.querySelector("tbody");
+}
+
 /** The story up to the moment that is shown. */
-export function showStory(facts, tick, go) {
-  const line = (fact) => make("li", { class: fact.tick === tick ? "now" : null },
+export function showStory({ facts, is_cut: isCut }, tick, go) {
+  const note = isCut ? "Nothing more is told among the last facts; p looks further back." : "Nothing has been told yet.";
+  const lines = facts.toReversed();
+  if (isCut || lines.length === 0) lines.push({ note });
+  const line = (fact) => fact.note ? make("li.empty", {}, fact.note) : make("li", {},
     make("button", { type: "button", title: `${fact.fact}, fact ${fact.seq}, by ${fact.producer}`, data: { seq: fact.seq }, onclick: () => go(fact.tick) },
       make("time", {}, roomTime(fact.tick)), make("span", {}, fact.line ?? fact.fact)));
-  const list = find("story");
-  const newest = facts.toReversed().map(line);
-  list.replaceChildren(...(newest.length > 0 ? newest : [make("li.empty", {}, "Nothing has been told yet.")]));
+  const update = (row, fact) => fact.note || row.classList.toggle("now", fact.tick === tick);
+  showRows(find("story"), lines, { key: (fact) => fact.note ?? `${fact.seq} ${fact.line}`, build: line, update });
 }
 
 export function showMembers(members, kick) {
+  const panel = find("members");
+  if (members.length === 0) {
+    panel.replaceChildren(make("p.empty", {}, "Nobody is in it."));
+    return;
+  }
   const row = (member) => make("tr", { data: { player: member.player } },
     make("td.word", {}, member.name, member.spectates ? make("span.quiet", {}, " watches") : null),
-    make("td.number", {}, millis(member.way.rtt_ms)), make("td.number", {}, percent(member.way.loss)),
-    make("td.number", {}, bytes(member.way.queue_bytes)),
+    make("td.number"), make("td.number"), make("td.number"),
     make("td", {}, member.spectates ? null : make("button.danger", { type: "button", onclick: () => kick(member), "aria-label": `Put ${member.name} out` }, "Kick…")));
+  const update = (tr, { way }) => {
+    const said = [millis(way.rtt_ms), percent(way.loss), bytes(way.queue_bytes)];
+    for (const [nth, cell] of tr.querySelectorAll("td.number").entries()) if (cell.textContent !== said[nth]) cell.textContent = said[nth];
+  };
   const head = make("tr", {}, make("th", {}, "Who"), ...["Round trip", "Loss", "Waits"].map((name) => make("th.number", {}, name)), make("th", {}, ""));
-  find("members").replaceChildren(members.length > 0
-    ? make("table", {}, make("thead", {}, head), make("tbody", {}, ...members.map(row)))
-    : make("p.empty", {}, "Nobody is in it."));
+  showRows(rowsIn(panel, head), members, { key: ({ player, name, spectates }) => `${player} ${spectates} ${name}`, build: row, update });
 }
 
-const code = (value) => make("code.value", {}, value === undefined || value === null ? "nothing" : text(value));
+const code = (value) => make("code.value", {}, side(value));
+
+/** Why a component had its value at a tick. It is looked for further and further back, as long as somebody waits for it. */
+async function findWhy(room, asked, isNow, goesBack) {
+  let { tick } = asked;
+  for (;;) {
+    try {
+      return await host.read(room, "why", { ...asked, tick });
+    } catch (error) {
+      if (!isNow() || !(error instanceof Failure) || error.before === null) throw error;
+      tick = error.before;
+      goesBack(tick);
+    }
+  }
+}
 
 /** Why a component has its value: the write, what happened, who asked. */
 export async function showWhy(room, entity, component, tick, { name, go, revert, asks }) {
   const panel = find("why");
   const isNow = asks();
-  panel.replaceChildren(make("p.empty", {}, "Looking…"));
+  const looks = make("p.empty", {}, "Looking…");
+  const stop = make("button", { type: "button", onclick: () => { asks(); panel.replaceChildren(make("p.empty", {}, "Not looked for any further.")); } }, "Stop");
+  panel.replaceChildren(looks);
+  const goesBack = (before) => {
+    looks.textContent = `Looking… It was not written from tick ${before + 1} to tick ${tick}.`;
+    if (!stop.isConnected) panel.append(stop);
+  };
   const at = (when) => make("button", { type: "button", onclick: () => go(when) }, `${roomTime(when)}, tick ${when}`);
   let why;
   try {
-    why = await host.read(room, "why", { entity, component, tick });
+    why = await findWhy(room, { entity, component, tick }, isNow, goesBack);
   } catch (error) {
     if (!isNow()) return;
-    panel.replaceChildren(make("h2", { title: entity }, `${name}.${component}`), make("p.empty", {}, error.message));
+    const older = make("button", { type: "button", onclick: () => showHistory(room, entity, component, tick, { go, asks }) }, "All writes");
+    panel.replaceChildren(make("h2", { title: entity }, `${name}.${component}`), make("p.empty", {}, error.message), older);
     return;
   }
   if (!isNow()) return;
@@ -204,7 +264,7 @@ async function showHistory(room, entity, component, tick, { go, asks }) {
   if (!isNow()) return;
   const write = ({ tick: when, before, after, fact }) => make("div.change", {},
     make("button", { type: "button", onclick: () => go(when) }, `${roomTime(when)}, tick ${when}`),
-    make("div", {}, make("del", {}, make("code", {}, before === null ? "nothing" : text(before))), " → ", make("ins", {}, make("code", {}, after === null ? "nothing" : text(after)))),
+    make("div", {}, make("del", {}, make("code", {}, side(before))), " → ", make("ins", {}, make("code", {}, side(after)))),
     make("p.what.quiet", {}, fact ? fact.line ?? fact.fact : "by a system, without a fact"));
   const { from, to, all, before, writes } = history;
   const shown = writes.length < all ? `, the last ${writes.length}` : "";
@@ -219,9 +279,6 @@ export async function showDifference(room, from, to, { why, isNow }) {
   try {
     const { changes } = await host.read(room, "diff", { from, to });
     if (!isNow()) return;
-    // A value that is null itself, as of a mark, is told as {"$value": null}.
-    const told = (value) => (value !== null && typeof value === "object" && Object.keys(value).join() === "$value" ? value.$value : value);
-    const side = (value) => (value === null || value === undefined ? "nothing" : text(told(value)));
     const change = ({ entity, component, before, after }) => make("div.change", { data: { entity, component } },
       make("button", { type: "button", title: "Why?", onclick: () => why(entity, component, to) }, `${entity}.${component}`),
       make("div", {}, make("del", {}, make("code", {}, side(before))), " → ", make("ins", {}, make("code", {}, side(after)))));
@@ -265,11 +322,14 @@ export function showBytes({ components }) {
 }
 
 export function showSnippets(snippets, { go, reset }) {
+  const panel = find("snippets");
+  if (snippets.length === 0) {
+    panel.replaceChildren(make("p.empty", {}, "None yet. Save… makes one of the moment that is shown."));
+    return;
+  }
   const row = ({ label, tick, entities }) => make("tr", { data: { label } },
     make("td.word", {}, label), make("td.number", {}, `${entities} entities`),
     make("td", {}, tick > 0 ? make("button", { type: "button", onclick: () => go(tick) }, `tick ${tick}`) : "imported"),
     make("td", {}, make("button.danger", { type: "button", onclick: () => reset(label) }, "Reset…")));
-  find("snippets").replaceChildren(snippets.length > 0
-    ? make("table", {}, make("tbody", {}, ...snippets.map(row)))
-    : make("p.empty", {}, "None yet. Save… makes one of the moment that is shown."));
+  showRows(rowsIn(panel), snippets, { key: ({ label, tick, entities }) => `${tick} ${entities} ${label}`, build: row });
 }

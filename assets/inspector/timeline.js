@@ -10,6 +10,12 @@ const AFTER_FAILURE = 1_500;
 const FRAMES_AT_ONCE = 20;
 const FRAMES_KEPT = 600;
 
+/** How many shapes the kept pictures have in all: those of a crowd are large. What lies around the moment is kept all the same. */
+const SHAPES_KEPT = 200_000;
+const FRAMES_NEEDED = 3 * FRAMES_AT_ONCE;
+
+const shapesOf = (picture) => (picture?.shapes.length ?? 0) + 1;
+
 export class Timeline {
   /** `shown(tick, picture)` is called with each moment that is to be seen; `changed()` when anything else of this did. */
   constructor({ shown, changed, failed }) {
@@ -49,17 +55,31 @@ export class Timeline {
         this.show(newest.tick, newest.picture);
       }
     } catch (error) {
-      if (run !== this.run) return;
-      this.failed(error);
       wait = AFTER_FAILURE;
+      if (run === this.run) this.failed(error);
+    } finally {
+      // Whatever went wrong, a picture that the page can't draw too: what is live is asked for again.
+      if (run === this.run && this.isLive && !document.hidden) {
+        clearTimeout(this.timer);
+        this.timer = setTimeout(() => this.poll(), wait);
+      }
     }
-    if (this.isLive && !document.hidden) this.timer = setTimeout(() => this.poll(), wait);
   }
 
   take({ first, last, frames }) {
     [this.first, this.last] = [first, Math.max(last, first)];
-    for (const { tick, picture } of frames) this.frames.set(tick, picture);
-    while (this.frames.size > FRAMES_KEPT) this.frames.delete(this.frames.keys().next().value);
+    for (const { tick, picture } of frames) {
+      this.frames.delete(tick);
+      this.frames.set(tick, picture);
+    }
+    // What is live is drawn once.
+    const most = this.isLive ? 1 : FRAMES_KEPT;
+    let shapes = [...this.frames.values()].reduce((sum, picture) => sum + shapesOf(picture), 0);
+    while (this.frames.size > most || (this.frames.size > FRAMES_NEEDED && shapes > SHAPES_KEPT)) {
+      const [oldest, picture] = this.frames.entries().next().value;
+      shapes -= shapesOf(picture);
+      this.frames.delete(oldest);
+    }
   }
 
   show(tick, picture) {
@@ -110,14 +130,28 @@ export class Timeline {
 
   /** Goes on, or stands. */
   toggle() {
-    if (this.way !== 0) {
-      this.way = 0;
-    } else {
-      if (this.isLive || (this.at >= this.last && this.speed > 0)) this.at = this.isLive ? this.at : this.first;
-      this.isLive = false;
-      clearTimeout(this.timer);
-      this.way = 1;
+    if (this.isLive && this.speed > 0) {
+      // From the present it goes on by itself.
+      this.go(Math.floor(this.at));
+      return;
     }
+    if (this.way === 0 && this.at >= this.last && this.speed > 0) {
+      this.playOn();
+      return;
+    }
+    this.way = this.way === 0 ? 1 : 0;
+    this.isLive = false;
+    clearTimeout(this.timer);
+    this.changed();
+  }
+
+  /** Goes on from the end that is known: the room may have gone on since. From the end of all of it, it begins again. */
+  async playOn() {
+    const { run, at } = this;
+    await this.findEnds();
+    if (run !== this.run || this.isLive || this.way !== 0 || this.at !== at) return;
+    if (at >= this.last) this.at = this.first;
+    this.way = 1;
     this.changed();
   }
 

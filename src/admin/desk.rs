@@ -1,7 +1,7 @@
 //! What all requests share: the ways to the host and to the store, and what is counted.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::answer::Failure;
@@ -28,6 +28,15 @@ pub(super) struct Desk {
     pub(super) started: Duration,
 }
 
+/// Says that nobody waits for an answer any more, once it is dropped.
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Desk {
     /// Asks the host, on a thread that may wait for it.
     pub(super) async fn host<T: Send + 'static>(
@@ -46,16 +55,21 @@ impl Desk {
     ) -> Result<T, Failure> {
         let turn = self.readers.turn().await?;
         let desk = self.clone();
+        let waits = Waits(Arc::default());
+        let gone = waits.0.clone();
         let work = move || {
             let mut reader = desk.readers.take()?;
+            reader.gone = gone;
             let done = read(&desk, &mut reader);
             // One that panicked is not given back: what it held may be half done.
             desk.readers.give_back(reader);
-            // Reading goes on when who asked hangs up, so only now is it somebody else's turn.
+            // What is being read is read to its end when who asked hangs up, so only now is it somebody else's turn.
             drop(turn);
             done
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Failure::broken("reading failed; the log says where"))?
+        let done = tokio::task::spawn_blocking(work).await;
+        drop(waits);
+        done.map_err(|_| Failure::broken("reading failed; the log says where"))?
     }
 
     /// A room's state: as it is stored at a tick, or at the last one; of a room that is not stored, as it is now.

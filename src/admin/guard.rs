@@ -231,6 +231,7 @@ fn given_key(value: &[u8]) -> Option<Vec<u8>> {
 /// Stands before all that is answered.
 pub(super) async fn guard(State(desk): State<Arc<Desk>>, request: Request<Body>, next: Next) -> Response {
     desk.requests.fetch_add(1, Ordering::Relaxed);
+    let is_open = is_open(request.uri().path());
     let mut response = match admit(&desk, request).await {
         Ok(request) => next.run(request).await,
         Err((kind, failure)) => {
@@ -244,17 +245,27 @@ pub(super) async fn guard(State(desk): State<Arc<Desk>>, request: Request<Body>,
             response
         }
     };
+    // Who has shown no key holds no connection for the next request: there are only so many.
+    let is_passing = is_open || response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
+    if is_passing {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.extend(HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// True for what everybody may ask.
+fn is_open(path: &str) -> bool {
+    path == "/health" || path == "/ready"
 }
 
 /// A request that may be answered, with its body read.
 async fn admit(desk: &Desk, request: Request<Body>) -> Result<Request<Body>, (Refused, Failure)> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    if path != "/health" && path != "/ready" {
+    if !is_open(path) {
         desk.guard.check(&parts.method, path, &parts.headers)?;
     }
     let too_long = || {

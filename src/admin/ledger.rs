@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Asked, Failure, Room, told};
+use super::answer::{Answer, Asked, Failure, Room, told, told_as};
 use super::desk::Desk;
 use super::game::AdminGame;
 use super::orders::FACT_MAX;
-use super::readers::Reader;
+use super::readers::{Reader, still_wanted};
 use crate::protocol::{EntityId, FactSeq, RoomTick};
 use crate::store::{Archive, Link, StoredFact, name_of};
 
@@ -148,7 +150,7 @@ pub(super) async fn diff(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(
     told(&diff.await?)
 }
 
-/// `?from=&tick=&until=&limit=&kind=&told=`.
+/// `?from=&tick=&until=&to=&limit=&kind=&told=`.
 #[derive(Deserialize)]
 pub(super) struct Facts {
     /// From this one on.
@@ -157,6 +159,8 @@ pub(super) struct Facts {
     tick: Option<u32>,
     /// The last ones that happened up to this tick.
     until: Option<u32>,
+    /// The last ones up to this one.
+    to: Option<u64>,
     limit: Option<usize>,
     /// Only those of this kind.
     kind: Option<String>,
@@ -196,21 +200,15 @@ fn read_facts(game: &AdminGame, reader: &mut Reader, room: &str, wanted: &Facts)
         let is_wanted = wanted.kind.as_ref().is_none_or(|kind| *kind == fact.kind) && (line.is_some() || wanted.told != Some(true));
         is_wanted.then(|| fact_json(&fact, line))
     };
-    let (mut found, mut seen) = (Vec::new(), 0);
-    if let Some(until) = wanted.until {
-        let mut end = first_of(archive, room, until.saturating_add(1))?;
-        while found.len() < limit && end > 1 && seen < FACTS_SEEN_MAX {
-            let begin = end.saturating_sub(FACTS_AT_ONCE as u64).max(1);
-            let page = archive.facts(room, FactSeq(begin), (end - begin) as usize)?;
-            seen += page.len();
-            let page: Vec<StoredFact> = page.into_iter().filter(|fact| fact.seq.0 < end).collect();
-            let done = page.is_empty();
-            found.extend(page.into_iter().rev().filter_map(chosen).take(limit - found.len()));
-            end = if done { 1 } else { begin };
-        }
-        found.reverse();
-        return Ok(json!({ "facts": found, "next": null }));
+    if wanted.until.is_some() || wanted.to.is_some() {
+        let to = wanted.to.map_or(u64::MAX, |to| to.saturating_add(1));
+        let last = match wanted.until {
+            Some(until) => first_of(archive, room, until.saturating_add(1))?,
+            None => archive.head(room)?.map_or(0, |head| head.seq.0) + 1,
+        };
+        return last_facts(archive, room, last.min(to), limit, chosen);
     }
+    let (mut found, mut seen) = (Vec::new(), 0);
     let mut next = match wanted.tick {
         Some(tick) => first_of(archive, room, tick)?,
         None => wanted.from.unwrap_or(1).clamp(1, FACT_MAX),
@@ -229,17 +227,43 @@ fn read_facts(game: &AdminGame, reader: &mut Reader, room: &str, wanted: &Facts)
             }
         }
     }
-    Ok(json!({ "facts": found, "next": next }))
+    let is_cut = found.len() < limit && seen >= FACTS_SEEN_MAX;
+    Ok(json!({ "facts": found, "next": next, "before": null, "is_cut": is_cut }))
+}
+
+/// The last facts before a number that are wanted, and the number of the first one before all that were looked at.
+fn last_facts(
+    archive: &mut Archive,
+    room: &str,
+    mut end: u64,
+    limit: usize,
+    chosen: impl Fn(StoredFact) -> Option<Value>,
+) -> Result<Value, Failure> {
+    let (mut found, mut seen) = (Vec::new(), 0);
+    while found.len() < limit && end > 1 && seen < FACTS_SEEN_MAX {
+        let begin = end.saturating_sub(FACTS_AT_ONCE as u64).max(1);
+        let page = archive.facts(room, FactSeq(begin), (end - begin) as usize)?;
+        seen += page.len();
+        let page: Vec<StoredFact> = page.into_iter().filter(|fact| fact.seq.0 < end).collect();
+        // What is older is not kept.
+        end = if page.is_empty() { 1 } else { begin };
+        for fact in page.into_iter().rev() {
+            let seq = fact.seq.0;
+            found.extend(chosen(fact));
+            if found.len() == limit {
+                end = seq;
+                break;
+            }
+        }
+    }
+    found.reverse();
+    let before = (end > 1).then_some(end - 1);
+    Ok(json!({ "facts": found, "next": null, "before": before, "is_cut": before.is_some() && found.len() < limit }))
 }
 
 /// A fact as the command line prints it, and as a sentence.
 fn fact_json(fact: &StoredFact, line: Option<String>) -> Value {
     with(fact.to_json(), json!({ "line": line }))
-}
-
-fn write_json(link: &Link) -> Value {
-    let operation = link.operation.to_envelope();
-    json!({ "tick": link.tick, "operation": operation, "before": link.before, "after": link.after })
 }
 
 fn with(mut json: Value, fields: Value) -> Value {
@@ -261,17 +285,17 @@ pub(super) struct History {
 pub(super) async fn history(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(wanted): Asked<History>) -> Answer {
     let history = desk.read(move |desk, reader| {
         reader.archive()?.room(&room)?;
-        let names = reader.names(&room)?;
+        let (names, gone) = (reader.names(&room)?, reader.gone.clone());
         let archive = reader.archive()?;
         let (first, last) = ends(archive, &room)?;
         let to = wanted.to.map_or(last, |to| RoomTick(to).min(last));
         let from = wanted.from.map_or_else(|| RoomTick(to.0.saturating_sub(HISTORY_TICKS)).max(first), RoomTick);
-        let (links, all) = last_writes(archive, &room, &wanted, from, to)?;
+        let (links, all) = last_writes(archive, &room, &wanted, (from, to), &gone)?;
         let mut writes = Vec::new();
         for link in &links {
             let fact = link.fact.map(|seq| archive.fact(&room, seq)).transpose()?.flatten();
             let line = fact.as_ref().and_then(|fact| desk.game.tell(&fact.kind, &fact.json(), &|id: &str| name_of(&names, id)));
-            writes.push(with(write_json(link), json!({ "fact": fact.map(|fact| fact_json(&fact, line)) })));
+            writes.push(link.to_json(json!({ "fact": fact.map(|fact| fact_json(&fact, line)) })));
         }
         // What is older is asked for by this as its end.
         let oldest = links.front().filter(|_| all > links.len()).map_or(from, |link| link.tick);
@@ -286,11 +310,12 @@ fn last_writes(
     archive: &mut Archive,
     room: &str,
     wanted: &History,
-    from: RoomTick,
-    to: RoomTick,
+    (from, to): (RoomTick, RoomTick),
+    gone: &AtomicBool,
 ) -> Result<(VecDeque<Link>, usize), Failure> {
     let (mut links, mut all, mut begin, mut cut) = (VecDeque::new(), 0, from, None);
     loop {
+        still_wanted(gone)?;
         let end = RoomTick(begin.0.saturating_add(HISTORY_AT_ONCE - 1)).min(to);
         let found = archive.history(room, &wanted.entity, wanted.component.as_deref(), begin, end)?;
         all += found.len();
@@ -329,8 +354,10 @@ pub(super) async fn why(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(w
             None => ends(archive, &room)?.1,
         };
         let (entity, component) = (&wanted.entity, &wanted.component);
-        let Some(why) = archive.why(&room, entity, component, tick)? else {
-            return Err(Failure::missing(format!("{entity}.{component} was never written up to tick {tick}, as far as is kept")));
+        let since = RoomTick(tick.0.saturating_sub(HISTORY_TICKS));
+        let Some(why) = archive.why_since(&room, entity, component, tick, since)? else {
+            let first = archive.first_kept(&room)?;
+            return Ok((StatusCode::NOT_FOUND, not_written(entity, component, (since, tick), first)));
         };
         let names = reader.names(&room)?;
         let who = |id: &str| name_of(&names, id);
@@ -339,9 +366,23 @@ pub(super) async fn why(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(w
         let command = why.command.as_ref().map(|(kind, data)| json!({ "command": kind, "data": data }));
         let author = origin.and_then(|fact| fact.author).map(|author| name_of(&names, &author.to_string()));
         let producer = origin.map(|fact| fact.producer.clone());
-        Ok(with(write_json(&why.link), json!({ "facts": facts, "command": command, "author": author, "producer": producer })))
+        let more = json!({ "facts": facts, "command": command, "author": author, "producer": producer });
+        Ok((StatusCode::OK, why.link.to_json(more)))
     });
-    told(&why.await?)
+    let (status, why) = why.await?;
+    told_as(status, &why)
+}
+
+/// That a component was not written from one tick to another, and the tick to ask for next, if anything older is kept.
+fn not_written(entity: &str, component: &str, (since, tick): (RoomTick, RoomTick), first: RoomTick) -> Value {
+    let before = since.0.checked_sub(1).filter(|before| *before >= first.0);
+    let message = match before {
+        Some(before) => {
+            format!("{entity}.{component} was not written from tick {since} to tick {tick}: ask with tick={before} for what was before")
+        }
+        None => format!("{entity}.{component} was never written up to tick {tick}, as far as is kept"),
+    };
+    json!({ "error": "not_found", "message": message, "before": before })
 }
 
 pub(super) async fn snippets(State(desk): State<Arc<Desk>>, Room(room): Room) -> Answer {
@@ -352,4 +393,21 @@ pub(super) async fn snippets(State(desk): State<Arc<Desk>>, Room(room): Room) ->
         Ok(snippets.map(|(label, tick, entities)| json!({ "label": label, "tick": tick, "entities": entities })).collect())
     });
     told(&snippets.await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_lately_is_looked_for_further_back_while_anything_older_is_kept() {
+        let ask = |since, first| not_written("heart", "sum", (RoomTick(since), RoomTick(90)), RoomTick(first));
+        let older = ask(50, 0);
+        assert_eq!(older["before"], json!(49));
+        assert_eq!(older["message"], json!("heart.sum was not written from tick 50 to tick 90: ask with tick=49 for what was before"));
+        assert_eq!(
+            [ask(50, 49)["before"].clone(), ask(50, 50)["before"].clone(), ask(0, 0)["before"].clone()],
+            [json!(49), Value::Null, Value::Null]
+        );
+    }
 }

@@ -12,6 +12,7 @@ use super::answer::{Answer, Failure, Room, told};
 use super::desk::Desk;
 use crate::host::{Durations, HostCounters, MemberInfo, RoomInfo, Way};
 use crate::protocol::RoomTick;
+use crate::store::StoredRoom;
 
 /// Alive: nobody else is asked.
 pub(super) async fn health() -> &'static str {
@@ -112,14 +113,22 @@ fn with_stored(mut room: Value, is_stored: bool) -> Value {
 fn stored(reader: &mut super::readers::Reader) -> Result<BTreeMap<String, RoomTick>, Failure> {
     let Some(archive) = &mut reader.archive else { return Ok(BTreeMap::new()) };
     let rooms = archive.store().rooms()?.into_iter();
-    Ok(rooms.map(|room| (room.header.name, room.sealed.map_or(RoomTick(0), |head| head.tick))).collect())
+    Ok(rooms.map(|room| (room.header.name.clone(), sealed(&room))).collect())
+}
+
+fn sealed(room: &StoredRoom) -> RoomTick {
+    room.sealed.map_or(RoomTick(0), |head| head.tick)
 }
 
 /// One room.
 pub(super) async fn room(State(desk): State<Arc<Desk>>, Room(name): Room) -> Answer {
     let infos = desk.host(crate::host::HostHandle::rooms).await?;
     let wanted = name.clone();
-    let known = desk.read(move |_, reader| Ok(stored(reader)?.remove(&wanted))).await?;
+    let known = desk.read(move |_, reader| {
+        let Some(archive) = &mut reader.archive else { return Ok(None) };
+        Ok(archive.store().room(&wanted)?.map(|room| sealed(&room)))
+    });
+    let known = known.await?;
     match (infos.iter().find(|info| info.name == name), known) {
         (Some(info), known) => told(&with_stored(room_json(info), known.is_some())),
         (None, Some(tick)) => told(&with_stored(json!({ "room": name, "is_open": false, "is_resting": false, "tick": tick }), true)),

@@ -42,9 +42,10 @@ pub(super) async fn open(State(desk): State<Arc<Desk>>, Said(Open { room, templa
             }
         }
     };
-    tracing::info!(room, template, "opened by an operator");
     let opened = json!({ "room": room, "template": template });
-    desk.host(move |host| host.open(&room, &template)).await?;
+    let (asked, by) = (room.clone(), template.clone());
+    desk.host(move |host| host.open(&asked, &by)).await?;
+    tracing::info!(room, template, "opened by an operator");
     told_as(StatusCode::CREATED, &opened)
 }
 
@@ -57,9 +58,10 @@ pub(super) struct Close {
 pub(super) async fn close(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(Close { why }): Asked<Close>) -> Answer {
     let why = why.unwrap_or_else(|| "an operator closed it".to_owned());
     bounded("the reason", &why)?;
-    tracing::info!(room, why, "closed by an operator");
     let closed = json!({ "room": room, "closed": true });
-    desk.host(move |host| host.close(&room, &why)).await?;
+    let (asked, because) = (room.clone(), why.clone());
+    desk.host(move |host| host.close(&asked, &because)).await?;
+    tracing::info!(room, why, "closed by an operator");
     told(&closed)
 }
 
@@ -83,8 +85,9 @@ pub(super) async fn kick(State(desk): State<Arc<Desk>>, Room(room): Room, Said(K
     let Some((_, name)) = players.into_iter().find(|(plays, _)| *plays == id) else {
         return Err(Failure::missing(format!("nobody who plays in {room:?} is called {player:?}")));
     };
+    let (asked, because) = (room.clone(), why.clone());
+    desk.host(move |host| host.kick(&asked, id, &because)).await?;
     tracing::info!(room, player = name, why, "put out by an operator");
-    desk.host(move |host| host.kick(&room, id, &why)).await?;
     told(&json!({ "player": id.to_string(), "name": name, "kicked": true }))
 }
 
@@ -96,9 +99,10 @@ pub(super) struct Pause {
 }
 
 pub(super) async fn pause(State(desk): State<Arc<Desk>>, Room(room): Room, Said(Pause { paused }): Said<Pause>) -> Answer {
-    tracing::info!(room, paused, "paused, or let go on, by an operator");
+    let asked = room.clone();
     // What a room is sent it takes in order: once it has been looked into, it stands still, and says so.
-    desk.host(move |host| host.pause(&room, paused).and_then(|()| host.look(&room, |_| ()))).await?;
+    desk.host(move |host| host.pause(&asked, paused).and_then(|()| host.look(&asked, |_| ()))).await?;
+    tracing::info!(room, paused, "paused, or let go on, by an operator");
     told(&json!({ "paused": paused }))
 }
 
@@ -114,8 +118,9 @@ pub(super) async fn speed(State(desk): State<Arc<Desk>>, Room(room): Room, Said(
     let speed = Speed::from_ratio(ratio).filter(|speed| !speed.is_still());
     let speed =
         speed.ok_or_else(|| Failure::bad(format!("a speed is from 0.01 to {most}, not {ratio}; to let it stand still, pause it")))?;
+    let asked = room.clone();
+    desk.host(move |host| host.set_speed(&asked, speed).and_then(|()| host.look(&asked, |_| ()))).await?;
     tracing::info!(room, %speed, "made slower or faster by an operator");
-    desk.host(move |host| host.set_speed(&room, speed).and_then(|()| host.look(&room, |_| ()))).await?;
     told(&json!({ "speed": speed.ratio() }))
 }
 
@@ -135,7 +140,9 @@ pub(super) async fn step(State(desk): State<Arc<Desk>>, Room(room): Room, Said(S
     if infos.iter().any(|info| info.name == room && !info.status.is_paused) {
         return Err(Failure::conflict(format!("{room:?} does not stand still: pause it first")));
     }
-    desk.host(move |host| host.step(&room, ticks)).await?;
+    let asked = room.clone();
+    desk.host(move |host| host.step(&asked, ticks)).await?;
+    tracing::info!(room, ticks, "let go on for some ticks by an operator");
     told(&json!({ "ticks": ticks }))
 }
 
@@ -149,9 +156,13 @@ pub(super) struct Reset {
 pub(super) async fn reset(State(desk): State<Arc<Desk>>, Room(room): Room, Said(Reset { snippet }): Said<Reset>) -> Answer {
     let (of, label) = (room.clone(), snippet.clone());
     let reset = desk.read(move |_, reader| Ok(reader.archive()?.snippet(&of, &label)?.reset())).await?;
-    tracing::info!(room, snippet, "reset by an operator");
-    desk.host(move |host| host.push(&room, reset)).await?;
-    told_as(StatusCode::ACCEPTED, &json!({ "snippet": snippet, "done_with": "the next tick; the fact `scene_reset` tells it" }))
+    let asked = room.clone();
+    desk.host(move |host| host.push(&asked, reset)).await?;
+    tracing::info!(room, snippet, "an operator asked for a reset");
+    told_as(
+        StatusCode::ACCEPTED,
+        &json!({ "snippet": snippet, "done_with": "the next tick; the fact `scene_reset` tells it, or a refusal why not" }),
+    )
 }
 
 /// `POST /rooms/{room}/snippet`.
@@ -192,10 +203,11 @@ pub(super) async fn revert(State(desk): State<Arc<Desk>>, Room(room): Room, Said
         let why = format!("fact {fact} changed nothing, is not there, or the room does not tell causes");
         return Err(Failure::conflict(why));
     }
-    tracing::info!(room, fact, "undone by an operator");
     let told: Value =
         json!({ "fact": fact, "changes": changes, "done_with": "the next tick; the fact `reverted` tells which were undone" });
-    desk.host(move |host| host.push(&room, Incoming::Revert { seq: FactSeq(fact), changes })).await?;
+    let asked = room.clone();
+    desk.host(move |host| host.push(&asked, Incoming::Revert { seq: FactSeq(fact), changes })).await?;
+    tracing::info!(room, fact, "an operator asked for a fact to be undone");
     told_as(StatusCode::ACCEPTED, &told)
 }
 
@@ -221,7 +233,7 @@ pub(super) async fn event(State(desk): State<Arc<Desk>>, Room(room): Room, Said(
         return Err(Failure::bad(why));
     }
     tracing::info!(room, fact = name, "an operator lets a fact happen");
-    told_as(StatusCode::ACCEPTED, &json!({ "name": name, "done_with": "the next tick; the fact tells it" }))
+    told_as(StatusCode::ACCEPTED, &json!({ "name": name, "done_with": "the next tick; the fact tells it, or a refusal why not" }))
 }
 
 fn ban_json(ban: &Ban) -> Value {
@@ -281,7 +293,10 @@ fn who(player: &str, visitors: &[(EntityId, String)]) -> Result<(EntityId, bool)
 pub(super) async fn unban(State(desk): State<Arc<Desk>>, Room(player): Room) -> Answer {
     let id = EntityId::parse(&player);
     match desk.host(move |host| host.unban(id)).await? {
-        true => told(&json!({ "player": id.to_string(), "banned": false })),
+        true => {
+            tracing::info!(player, "let in again by an operator");
+            told(&json!({ "player": id.to_string(), "banned": false }))
+        }
         false => Err(Failure::missing(format!("{player:?} is not banned"))),
     }
 }

@@ -1,6 +1,7 @@
 //! Those who read the store beside its writer: a few, so that nobody can let the disk do nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,16 @@ pub(super) struct Reader {
     protocol: Arc<Protocol>,
     pub(super) painter: Painter,
     names: BTreeMap<String, Names>,
+    /// Whether who asked has hung up.
+    pub(super) gone: Arc<AtomicBool>,
+}
+
+/// Ends what takes long once nobody waits for it.
+pub(super) fn still_wanted(gone: &AtomicBool) -> Result<(), Failure> {
+    match gone.load(Ordering::Relaxed) {
+        true => Err(Failure::broken("nobody waits for the answer any more")),
+        false => Ok(()),
+    }
 }
 
 impl Reader {
@@ -52,8 +63,14 @@ impl Reader {
     /// How people call whom a room ever had. Of its facts only those are read that are new.
     pub(super) fn names(&mut self, room: &str) -> Result<BTreeMap<EntityId, String>, Failure> {
         let (mut last, mut names) = self.names.remove(room).unwrap_or_default();
+        let gone = self.gone.clone();
         let archive = self.archive()?;
         loop {
+            if let Err(failure) = still_wanted(&gone) {
+                // Whoever asks again goes on from there.
+                self.remember(room, (last, names));
+                return Err(failure);
+            }
             let facts = archive.facts(room, FactSeq(last + 1), FACTS_AT_ONCE)?;
             let Some(newest) = facts.last().map(|fact| fact.seq.0) else { break };
             last = newest;
@@ -61,11 +78,15 @@ impl Reader {
         }
         let mut all = archive.names_of_things(room)?;
         all.extend(names.iter().map(|(id, name)| (*id, name.clone())));
+        self.remember(room, (last, names));
+        Ok(all)
+    }
+
+    fn remember(&mut self, room: &str, names: Names) {
         if self.names.len() >= ROOMS_REMEMBERED_MAX {
             self.names.pop_first();
         }
-        self.names.insert(room.to_owned(), (last, names));
-        Ok(all)
+        self.names.insert(room.to_owned(), names);
     }
 }
 
@@ -100,7 +121,7 @@ impl Readers {
         let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let store = source.as_ref().map(|source| source.reader()).transpose().map_err(|error: StoreError| Failure::from(error))?;
         let archive = store.map(|store| Archive::new(store, protocol.clone()));
-        Ok(Reader { archive, protocol, painter: Painter::new(&self.game), names: BTreeMap::new() })
+        Ok(Reader { archive, protocol, painter: Painter::new(&self.game), names: BTreeMap::new(), gone: Arc::default() })
     }
 
     pub(super) fn give_back(&self, reader: Reader) {

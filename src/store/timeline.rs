@@ -35,6 +35,23 @@ pub struct Link {
     pub fact: Option<FactSeq>,
 }
 
+#[cfg(feature = "client")]
+impl Link {
+    /// The write, and what else is to be told of it: `{"tick": .., "operation": .., "before": .., "after": .., ..}`. A value that is null itself is
+    /// `{"$value": null}`; `null` is none.
+    pub(crate) fn to_json(&self, more: Value) -> Value {
+        // A change knows how both are told.
+        let change = Change { entity: String::new(), component: String::new(), before: self.before.clone(), after: self.after.clone() };
+        let (told, operation) = (serde_json::json!(change), self.operation.to_envelope());
+        let (before, after) = (told.get("before"), told.get("after"));
+        let mut json = serde_json::json!({ "tick": self.tick, "operation": operation, "before": before, "after": after });
+        if let (Some(all), Value::Object(more)) = (json.as_object_mut(), more) {
+            all.extend(more);
+        }
+        json
+    }
+}
+
 /// Why a component has a value: the write, the fact behind it, the facts behind that, and the command where it began.
 #[derive(Clone, Debug)]
 pub struct Why {
@@ -154,12 +171,13 @@ impl Archive {
             Some(_) => self.stand_at(&room, from)?.0,
             None => State::new(room.header.id()),
         };
+        let mut now = values_of(&self.shared_protocol(), &state, id);
         let (mut links, mut at) = (Vec::new(), from);
         while at <= to {
             let end = RoomTick(at.0.saturating_add(WINDOW - 1)).min(to);
             for kept in self.own_ticks_of(&room, at, end)? {
                 let Some(batch) = &kept.batch else { continue };
-                self.links_of(&room, &mut state, kept.tick, batch, (id, component), &mut links)?;
+                self.links_of(&room, (&mut state, &mut now), kept.tick, batch, (id, component), &mut links)?;
             }
             let Some(next) = end.next() else { break };
             at = next;
@@ -167,24 +185,26 @@ impl Archive {
         Ok(links)
     }
 
-    /// Follows a batch and notes what it wrote of an entity.
+    /// Follows a batch and notes what it wrote of an entity, which has these values.
     fn links_of(
         &mut self,
         room: &StoredRoom,
-        state: &mut State,
+        (state, now): (&mut State, &mut Values),
         tick: RoomTick,
         batch: &[u8],
         (id, component): (EntityId, Option<&str>),
         links: &mut Vec<Link>,
     ) -> Result<(), StoreError> {
         let protocol = self.shared_protocol();
-        let mut now = values_of(&protocol, state, id);
         let followed = state.follow(&protocol, batch);
         let Followed { operations, causes, .. } =
             followed.map_err(|error| StoreError::State { room: room.header.name.clone(), tick, error })?;
+        if operations.iter().all(|operation| operation.id != id) {
+            return Ok(());
+        }
         let after = values_of(&protocol, state, id);
         for (operation, fact) in operations.into_iter().zip(causes).filter(|(operation, _)| operation.id == id) {
-            for (name, value) in touched(&operation, &now, &after) {
+            for (name, value) in touched(&operation, now, &after) {
                 if component.is_some_and(|component| component != name) {
                     continue;
                 }
@@ -197,6 +217,7 @@ impl Archive {
                 };
             }
         }
+        *now = after;
         Ok(())
     }
 
@@ -206,16 +227,34 @@ impl Archive {
     /// If the tick is not kept; or if the component was not written since another protocol wrote the room. Nothing if it was not written up to the tick, as
     /// far as is kept.
     pub fn why(&mut self, name: &str, entity: &str, component: &str, tick: RoomTick) -> Result<Option<Why>, StoreError> {
+        self.why_since(name, entity, component, tick, RoomTick(0))
+    }
+
+    /// The same, if it was written in one tick or after it: nothing older is looked at, which takes long where a room is old.
+    ///
+    /// # Errors
+    /// As [`why`](Self::why).
+    pub fn why_since(
+        &mut self,
+        name: &str,
+        entity: &str,
+        component: &str,
+        tick: RoomTick,
+        since: RoomTick,
+    ) -> Result<Option<Why>, StoreError> {
         let room = self.room(name)?;
         self.check_tick(&room, tick)?;
-        let (first, _) = self.kept_ticks(&room)?;
+        if since > tick {
+            return Ok(None);
+        }
+        let first = self.kept_ticks(&room)?.0.max(since);
         let checkpoints = self.store().checkpoints(room.key)?;
         let mut end = tick;
         let link = loop {
             // Where a process went on, another protocol may have written what was before: that is looked at only if nothing is found since.
             let resumed = checkpoints.iter().rev().find(|(tick, resumed)| *resumed && *tick < end);
-            let since = resumed.map(|(tick, _)| RoomTick(tick.0.saturating_add(1))).unwrap_or_default();
-            let start = RoomTick(end.0.saturating_sub(WINDOW - 1)).max(first).max(since);
+            let own = resumed.map(|(tick, _)| RoomTick(tick.0.saturating_add(1))).unwrap_or_default();
+            let start = RoomTick(end.0.saturating_sub(WINDOW - 1)).max(first).max(own);
             let mut links = self.history(name, entity, Some(component), start, end)?;
             match links.pop() {
                 Some(link) => break link,
@@ -423,5 +462,29 @@ impl Cursor<'_> {
         let Some(batch) = self.ahead.get(&next) else { return Ok(Followed::default()) };
         let followed = self.state.follow(self.archive.protocol(), batch);
         followed.map_err(|error| StoreError::State { room: self.room.header.name.clone(), tick: next, error })
+    }
+}
+
+#[cfg(all(test, feature = "client"))]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_null_is_told_apart_from_none() {
+        let operation = Operation { note: None, id: EntityId::NIL, name: "heart".to_owned(), op: Op::Delete };
+        let link =
+            |before, after| Link { tick: RoomTick(3), operation: operation.clone(), before, after, fact: None }.to_json(json!({ "by": 1 }));
+        let (none, null) = (Value::Null, json!({ "$value": null }));
+        let came = link(None, Some(Value::Null));
+        assert_eq!([&came["before"], &came["after"]], [&none, &null]);
+        let went = link(Some(Value::Null), None);
+        assert_eq!([&went["before"], &went["after"]], [&null, &none]);
+        let plain = link(Some(json!(7)), Some(json!({ "x": 8 })));
+        assert_eq!(
+            [&plain["before"], &plain["after"], &plain["tick"], &plain["by"]],
+            [&json!(7), &json!({ "x": 8 }), &json!(3), &json!(1)]
+        );
     }
 }

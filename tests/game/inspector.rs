@@ -122,10 +122,10 @@ fn shown(browser: &mut Browser) -> BTreeMap<String, BTreeMap<String, Value>> {
     said.into_iter().map(|(entity, all)| (entity, components(all))).collect()
 }
 
-/// The same but for how numbers are written: a browser knows no integers.
+/// The same but for how fractions are written: to a browser 1.0 is 1.
 fn is_same(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => a.as_f64() == b.as_f64(),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
         (Value::Object(a), Value::Object(b)) => a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| is_same(a, b))),
         (a, b) => a == b,
@@ -178,6 +178,9 @@ fn an_operator_sees_a_live_match_goes_back_asks_why_and_resets_it_in_a_browser()
     let tick = browser.ask("Number(document.getElementById('stage').dataset.tick)").as_u64().unwrap();
     browser.until(&format!("Number(document.getElementById('stage').dataset.tick) > {}", tick + 20));
     browser.picture(&folder.join("live-light.png"));
+    go_on_after_an_answer_that_broke_off(&mut browser);
+    hold_what_is_live_by_space(&mut browser);
+    stay_at_a_button_while_its_panel_is_looked_at_again(&mut browser);
 
     // Something that a player asked for, and what it changed.
     let (fact, change) = played.until("a command that changed something", |archive| {
@@ -295,6 +298,40 @@ fn say_no(browser: &mut Browser, tick: u32) {
     answer(browser, "#ask-no");
     assert_eq!(browser.ask("document.getElementById('live').ariaPressed"), Value::from("false"));
     assert_eq!(browser.ask("document.getElementById('stage').dataset.tick"), Value::from(tick.to_string()));
+}
+
+/// The connection breaks in the middle of an answer: the page says so, and asks again.
+fn go_on_after_an_answer_that_broke_off(browser: &mut Browser) {
+    browser.ask(
+        "(() => { const now = window.fetch.bind(window); window.fetch = async (...asked) => { const answer = await now(...asked); \
+         if (!window.broken && String(asked[0]).includes('/picture')) { \
+         answer.text = () => Promise.reject(new TypeError('network error')); \
+         window.broken = Number(document.getElementById('stage').dataset.tick); } return answer; }; })()",
+    );
+    browser.until("document.getElementById('said').textContent.includes('does not answer')");
+    browser.until("Number(document.getElementById('stage').dataset.tick) > window.broken + 20");
+}
+
+fn hold_what_is_live_by_space(browser: &mut Browser) {
+    browser.ask("document.activeElement?.blur()");
+    browser.strike(" ");
+    browser.until("document.getElementById('live').ariaPressed === 'false'");
+    let held = browser.ask("document.getElementById('stage').dataset.tick");
+    std::thread::sleep(Duration::from_millis(1_000));
+    let stands = (browser.ask("document.getElementById('live').ariaPressed"), browser.ask("document.getElementById('stage').dataset.tick"));
+    assert_eq!(stands, (Value::from("false"), held), "it stands where it was held");
+    browser.strike("l");
+    browser.until("document.getElementById('live').ariaPressed === 'true'");
+}
+
+fn stay_at_a_button_while_its_panel_is_looked_at_again(browser: &mut Browser) {
+    browser.strike("3");
+    browser.until("document.querySelectorAll('#members button.danger').length === 3");
+    browser.ask("(() => { window.held = document.querySelector('#members button.danger'); window.held.focus(); })()");
+    std::thread::sleep(Duration::from_millis(3_000));
+    assert_eq!(browser.ask("document.activeElement === window.held"), Value::from(true), "nobody could be put out by the keyboard");
+    browser.ask("document.activeElement?.blur()");
+    browser.strike("1");
 }
 
 /// Asks why something has its value, and goes to another room before that is answered.

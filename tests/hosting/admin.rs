@@ -343,6 +343,9 @@ fn what_the_server_tells_of_the_past_is_what_the_ledger_tells() {
     let diff = archive.diff("main", RoomTick(1), RoomTick(last)).unwrap().changes;
     assert_eq!(running.json(&format!("/rooms/main/diff?from=1&to={last}"))["changes"], json!(diff));
     let why = archive.why("main", "heart", "sum", RoomTick(last)).unwrap().unwrap();
+    let written = why.link.tick;
+    let mut since = |since| archive.why_since("main", "heart", "sum", RoomTick(last), since).unwrap().map(|why| why.link.tick);
+    assert_eq!([since(written), since(RoomTick(written.0 + 1))], [Some(written), None]);
     let told = running.json(&format!("/rooms/main/why?entity=heart&component=sum&tick={last}"));
     assert_eq!((&told["tick"], &told["before"], &told["after"]), (&json!(why.link.tick), &json!(7), &json!(12)));
     assert_eq!((&told["command"], &told["author"]), (&json!({ "command": "mark", "data": 5 }), &json!("ann")));
@@ -375,6 +378,15 @@ fn facts_are_found_from_a_number_from_a_tick_and_up_to_one() {
         let before: Vec<u64> = marked[..nth].iter().map(|fact| fact.seq.0).collect();
         assert_eq!(seqs(&format!("until={}&limit=9&kind=marked", fact.tick.0 - 1)), before);
     }
+    // From the last one on backwards: each answer says where to go on.
+    let (mut back, mut to) = (Vec::new(), json!(all.len()));
+    while !to.is_null() {
+        let page = running.json(&format!("/rooms/main/facts?to={to}&limit=1&kind=marked"));
+        back.extend(page["facts"].as_array().unwrap().iter().map(|fact| fact["seq"].as_u64().unwrap()));
+        assert!(page["before"].as_u64() < to.as_u64() && page["is_cut"] == json!(false), "{page}");
+        to = page["before"].clone();
+    }
+    assert_eq!(back, marked.iter().rev().map(|fact| fact.seq.0).collect::<Vec<_>>());
     let worth_telling = all.iter().filter(|fact| ["marked", "user_joined"].contains(&fact.kind.as_str())).count();
     assert_eq!(seqs("from=1&told=true").len(), worth_telling);
     assert!(running.get("/rooms/main/facts?until=999999&told=true").body.contains("ann is here"));
@@ -557,9 +569,14 @@ fn who_has_no_key_or_a_wrong_one_is_told_nothing_and_counted() {
         }
     }
     assert_eq!((ask("/health", "").status, ask("/ready", "").status), (200, 200));
+    // Whoever has shown no key holds no connection.
+    for path in ["/health", "/ready", "/"] {
+        let reply = send(running.address, &format!("GET {path} HTTP/1.1\r\nHost: admin.example\r\n\r\n"));
+        assert!(reply.head.to_lowercase().contains("connection: close"), "{path}: {reply:?}");
+    }
     let right = ask("/metrics", "Bearer key-that-is-long-enough");
     assert_eq!(right.status, 200);
-    let refused = format!("roomkeeper_admin_refused_total{{why=\"key\"}} {}", paths.len() * 5);
+    let refused = format!("roomkeeper_admin_refused_total{{why=\"key\"}} {}", paths.len() * 5 + 1);
     assert!(right.body.contains(&refused), "{refused}");
     // What a browser sends after it has asked for a password.
     assert_eq!(ask("/rooms", "Basic b3BlcmF0b3I6a2V5LXRoYXQtaXMtbG9uZy1lbm91Z2g=").status, 200);

@@ -205,8 +205,7 @@ pub(super) fn history(
         let fact = link.fact.map(|seq| archive.fact(room, seq)).transpose()?.flatten();
         if as_json {
             let fact = fact.map(|fact| fact.to_json());
-            let operation = link.operation.to_envelope();
-            say(&json!({ "tick": link.tick, "operation": operation, "before": link.before, "after": link.after, "fact": fact }).to_string());
+            say(&link.to_json(json!({ "fact": fact })).to_string());
             continue;
         }
         let by = fact.map_or_else(|| "by a system, without a fact".to_owned(), |fact| format!("by #{} {}", fact.seq, fact.kind));
@@ -236,9 +235,8 @@ pub(super) fn why(
     let names = archive.names(room)?;
     if as_json {
         let facts: Vec<Value> = why.facts.iter().map(StoredFact::to_json).collect();
-        let (link, operation) = (&why.link, why.link.operation.to_envelope());
         let command = why.command.as_ref().map(|(kind, data)| json!({ "command": kind, "data": data }));
-        say(&json!({ "tick": link.tick, "operation": operation, "before": link.before, "after": link.after, "facts": facts, "command": command }).to_string());
+        say(&why.link.to_json(json!({ "facts": facts, "command": command })).to_string());
         return Ok(());
     }
     say(&format!("{}.{component} = {} at tick {tick}", of.entity, or_nothing(why.link.after.as_ref())));
