@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Steps, chosen, game, step};
 use crate::client::Receiver;
 use crate::host::{ConnectionId, HostLimits, Lobby, Visitor};
-use crate::protocol::{ClientMessage, CommandId, EntityId, LeaveReason, Resume, RoomId, RoomTick, SeenTick};
+use crate::protocol::{ClientMessage, CommandId, EntityId, LeaveReason, Resume, RoomId, RoomTick, SeenTick, WIRE_VERSION};
 
 const NAMES: [&str; 3] = ["ann", "bob", "eve"];
 
@@ -48,7 +48,22 @@ pub(super) fn seed(secretive: bool) -> Vec<u8> {
     out
 }
 
+/// A greeting as one of today's version and protocol: what is kept of inputs is to outlive both. One that says a protocol of zeros stays as it is.
+fn of_today(message: &mut [u8], secretive: bool) {
+    if let [1, version, rest @ ..] = message
+        && let Some(fingerprint) = rest.first_chunk_mut::<8>().filter(|told| **told != [0; 8])
+    {
+        *version = WIRE_VERSION as u8;
+        *fingerprint = game::blueprint(secretive).protocol().fingerprint().0.to_le_bytes();
+    }
+}
+
 pub(super) fn host(data: &[u8]) {
+    play(data);
+}
+
+/// Gives how many were in the room at once.
+fn play(data: &[u8]) -> usize {
     let (choice, data) = chosen(data);
     let mut lobby = Lobby::new(HostLimits::default(), choice & 2 != 0);
     lobby.begin_epoch(7);
@@ -59,12 +74,16 @@ pub(super) fn host(data: &[u8]) {
     assert!(opened.is_ok(), "{opened:?}");
     let (mut now, mut receiver) = (Duration::from_secs(1), Receiver::default());
     (0..3).for_each(|nth| connect(&mut lobby, nth));
-    let mut ticks = 0;
+    let (mut ticks, mut most) = (0, 0);
     for (kind, bytes) in Steps(data) {
         let (who, first) = (kind % 4 % 3, chosen(bytes).0);
         match kind / 4 % 8 {
             // What the transport's channel gives has at most so many bytes.
-            0..=2 => lobby.message(ConnectionId(u64::from(who)), &Bytes::copy_from_slice(bytes.get(..1_200).unwrap_or(bytes))),
+            0..=2 => {
+                let mut message = bytes.get(..1_200).unwrap_or(bytes).to_vec();
+                of_today(&mut message, choice & 1 != 0);
+                lobby.message(ConnectionId(u64::from(who)), &message.into());
+            }
             3 => {
                 let report = receiver.next_report(now);
                 report.iter().for_each(|report| lobby.message(ConnectionId(0), report));
@@ -98,8 +117,25 @@ pub(super) fn host(data: &[u8]) {
             }
             _ => lobby.durable("moor", RoomTick(u32::from(first))),
         }
+        most = most.max(lobby.room("moor").map_or(0, |room| room.members().iter().count()));
     }
     if let Some(room) = lobby.room_mut("moor") {
         let _ = game::state_of(room);
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_hosts_inputs_still_lets_people_in() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/host");
+        let kept: Vec<Vec<u8>> =
+            std::fs::read_dir(corpus).into_iter().flatten().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+        let let_in = kept.iter().filter(|input| play(input) > 0).count();
+        assert!(let_in * 4 >= kept.len(), "{let_in} of {} let anybody in", kept.len());
+        assert!([false, true].into_iter().all(|secretive| play(&seed(secretive)) > 0));
     }
 }
