@@ -253,78 +253,83 @@ fn there(owner: Owner) -> Led {
     if owner.address.is_empty() { Led::Unknown } else { Led::There(owner.address) }
 }
 
+/// A directory for tests, something of which becomes otherwise.
+#[cfg(test)]
+pub(super) mod around {
+    use crate::store::{Claim, Directory, HostEntry, Lease, Leases, Load, MemoryDirectory, Owner, RoomEntry, StoreError};
+
+    type Before = Box<dyn FnMut(&'static str) -> Result<(), StoreError> + Send>;
+
+    /// Of each question something is made before it is asked, by its name; and what fails there is not asked.
+    pub(in crate::host) struct Around {
+        inner: MemoryDirectory,
+        before: Before,
+    }
+
+    impl Around {
+        pub(in crate::host) fn new(
+            inner: MemoryDirectory,
+            before: impl FnMut(&'static str) -> Result<(), StoreError> + Send + 'static,
+        ) -> Box<Self> {
+            Box::new(Self { inner, before: Box::new(before) })
+        }
+
+        fn ask(&mut self, what: &'static str) -> Result<&mut MemoryDirectory, StoreError> {
+            (self.before)(what).map(|()| &mut self.inner)
+        }
+    }
+
+    impl Directory for Around {
+        fn leases(&self) -> Leases {
+            self.inner.leases()
+        }
+        fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
+            self.ask("claim")?.claim(room)
+        }
+        fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
+            self.ask("claim_lapsed")?.claim_lapsed(most)
+        }
+        fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
+            self.ask("renew")?.renew(load)
+        }
+        fn release(&mut self, room: &str) -> Result<(), StoreError> {
+            self.ask("release")?.release(room)
+        }
+        fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {
+            self.ask("find")?.find(room)
+        }
+        fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
+            self.ask("hosts")?.hosts()
+        }
+        fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError> {
+            self.ask("rooms")?.rooms()
+        }
+        fn leave(&mut self) -> Result<(), StoreError> {
+            self.ask("leave")?.leave()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use super::around::Around;
     use super::*;
-    use crate::store::{Lease, Leases, MemoryDirectory, RoomEntry};
+    use crate::store::MemoryDirectory;
 
     /// It says which rooms are lost, and then no more.
-    struct Breaks(MemoryDirectory);
-
-    impl Directory for Breaks {
-        fn leases(&self) -> Leases {
-            self.0.leases()
-        }
-        fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
-            self.0.claim(room)
-        }
-        fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
-            self.0.claim_lapsed(most)
-        }
-        fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
-            self.0.renew(load)
-        }
-        fn release(&mut self, room: &str) -> Result<(), StoreError> {
-            self.0.release(room)
-        }
-        fn find(&mut self, _: &str) -> Result<Option<Owner>, StoreError> {
-            Err(StoreError::Stopped)
-        }
-        fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
-            Err(StoreError::Stopped)
-        }
-        fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError> {
-            self.0.rooms()
-        }
-        fn leave(&mut self) -> Result<(), StoreError> {
-            self.0.leave()
-        }
+    fn breaks(inner: MemoryDirectory) -> Box<Around> {
+        Around::new(inner, |asked| if ["find", "hosts"].contains(&asked) { Err(StoreError::Stopped) } else { Ok(()) })
     }
 
     /// It does not take rooms back as long as it fails.
-    struct Keeps(MemoryDirectory, Arc<AtomicBool>);
-
-    impl Directory for Keeps {
-        fn leases(&self) -> Leases {
-            self.0.leases()
-        }
-        fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
-            self.0.claim(room)
-        }
-        fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
-            self.0.claim_lapsed(most)
-        }
-        fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
-            self.0.renew(load)
-        }
-        fn release(&mut self, room: &str) -> Result<(), StoreError> {
-            if self.1.load(Ordering::Relaxed) { Err(StoreError::Stopped) } else { self.0.release(room) }
-        }
-        fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {
-            self.0.find(room)
-        }
-        fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
-            self.0.hosts()
-        }
-        fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError> {
-            self.0.rooms()
-        }
-        fn leave(&mut self) -> Result<(), StoreError> {
-            self.0.leave()
-        }
+    fn keeps(inner: MemoryDirectory, fails: Arc<AtomicBool>) -> Box<Around> {
+        Around::new(inner, move |asked| match asked == "release" && fails.load(Ordering::Relaxed) {
+            true => Err(StoreError::Stopped),
+            false => Ok(()),
+        })
     }
 
     /// What is asked again and again.
@@ -339,7 +344,7 @@ mod tests {
         let ttl = Duration::from_secs(3_600);
         let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
         let (mut theirs, fails) = (ours.join("b", "10.0.0.2:5000"), Arc::new(AtomicBool::new(true)));
-        let mut clerk = Clerk::new(Box::new(Keeps(ours, fails.clone())), None, "a", ttl / 4);
+        let mut clerk = Clerk::new(keeps(ours, fails.clone()), None, "a", ttl / 4);
         clerk.directory.claim("duel").unwrap();
         assert!(clerk.release("duel".to_owned()).is_none());
         assert!(round(&mut clerk, Load::default()).unwrap().is_empty());
@@ -356,7 +361,7 @@ mod tests {
         let ttl = Duration::from_secs(3_600);
         let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
         let (mut theirs, fails) = (ours.join("b", "10.0.0.2:5000"), Arc::new(AtomicBool::new(true)));
-        let mut clerk = Clerk::new(Box::new(Keeps(ours, fails.clone())), None, "a", ttl / 4);
+        let mut clerk = Clerk::new(keeps(ours, fails.clone()), None, "a", ttl / 4);
         for room in ["duel", "hall", "cellar"] {
             clerk.directory.claim(room).unwrap();
             assert!(clerk.release(room.to_owned()).is_none());
@@ -384,7 +389,7 @@ mod tests {
         let ttl = Duration::from_secs(3_600);
         let ours = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
         let (mut theirs, clock) = (ours.join("b", "10.0.0.2:5000"), ours.clone());
-        let mut clerk = Clerk::new(Box::new(Breaks(ours)), None, "a", ttl / 4);
+        let mut clerk = Clerk::new(breaks(ours), None, "a", ttl / 4);
         assert!(matches!(clerk.lead("duel".to_owned(), true), News::Led(_, Led::Unknown)), "nobody can say whose it is");
         clerk.directory.claim("duel").unwrap();
         clock.skip(ttl);
@@ -439,7 +444,7 @@ mod tests {
     #[test]
     fn what_keeps_failing_while_leases_are_renewed_is_told_once() {
         let ttl = Duration::from_secs(3_600);
-        let mut clerk = Clerk::new(Box::new(Breaks(MemoryDirectory::new("a", "", ttl))), None, "a", ttl / 4);
+        let mut clerk = Clerk::new(breaks(MemoryDirectory::new("a", "", ttl)), None, "a", ttl / 4);
         round(&mut clerk, Load::default()).unwrap();
         assert!(clerk.is_told, "it can't say which hosts there are");
         for _ in 0..3 {

@@ -214,54 +214,21 @@ fn work(mut clerk: Clerk, board: &Mutex<Board>, tell: &Sender<Heard>, asked: &Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Claim, HostEntry, Lease, MemoryDirectory, Owner, RoomEntry};
-
-    /// It notes what it is asked.
-    struct Noted(MemoryDirectory, Arc<Mutex<Vec<&'static str>>>);
-
-    impl Noted {
-        fn note(&mut self, asked: &'static str) -> &mut MemoryDirectory {
-            lock(&self.1).push(asked);
-            &mut self.0
-        }
-    }
-
-    impl Directory for Noted {
-        fn leases(&self) -> Leases {
-            self.0.leases()
-        }
-        fn claim(&mut self, room: &str) -> Result<Claim, StoreError> {
-            self.0.claim(room)
-        }
-        fn claim_lapsed(&mut self, most: usize) -> Result<Vec<Lease>, StoreError> {
-            self.0.claim_lapsed(most)
-        }
-        fn renew(&mut self, load: Load) -> Result<Vec<String>, StoreError> {
-            self.note("leases").renew(load)
-        }
-        fn release(&mut self, room: &str) -> Result<(), StoreError> {
-            self.0.release(room)
-        }
-        fn find(&mut self, room: &str) -> Result<Option<Owner>, StoreError> {
-            self.note("a room").find(room)
-        }
-        fn hosts(&mut self) -> Result<Vec<HostEntry>, StoreError> {
-            self.note("hosts").hosts()
-        }
-        fn rooms(&mut self) -> Result<Vec<RoomEntry>, StoreError> {
-            self.0.rooms()
-        }
-        fn leave(&mut self) -> Result<(), StoreError> {
-            self.0.leave()
-        }
-    }
+    use crate::host::clerk::around::Around;
+    use crate::store::MemoryDirectory;
 
     #[test]
     fn however_much_is_asked_leases_that_are_due_are_renewed_before_each_question() {
         let (noted, board) = (Arc::<Mutex<Vec<&'static str>>>::default(), Mutex::default());
-        let directory = Noted(MemoryDirectory::new("a", "10.0.0.1:5000", Duration::from_secs(3_600)), noted.clone());
+        let notes = noted.clone();
+        let directory = Around::new(MemoryDirectory::new("a", "10.0.0.1:5000", Duration::from_secs(3_600)), move |asked| {
+            if ["renew", "find", "hosts"].contains(&asked) {
+                lock(&notes).push(asked);
+            }
+            Ok(())
+        });
         // They are always due, as where each answer takes longer than there is from one renewal to the next.
-        let clerk = Clerk::new(Box::new(directory), None, "a", Duration::ZERO);
+        let clerk = Clerk::new(directory, None, "a", Duration::ZERO);
         let ((asks, asked), (tell, news)) = (channel(), channel());
         for room in ["cellar", "duel", "hall"] {
             asks.send(Ask::Lead { room: room.to_owned(), may_create: true, has_place: true }).unwrap();
@@ -271,7 +238,7 @@ mod tests {
         let led = news.try_iter().filter(|heard| matches!(heard, Heard::News(News::Led(..)))).count();
         assert_eq!(led, 3);
         let noted = lock(&noted);
-        assert!(noted.chunks(2).all(|two| two[0] == "leases" && two.get(1).is_none_or(|other| *other != "leases")), "{noted:?}");
+        assert!(noted.chunks(2).all(|two| two[0] == "renew" && two.get(1).is_none_or(|other| *other != "renew")), "{noted:?}");
         assert_eq!(noted.iter().filter(|asked| **asked == "hosts").count(), 4, "{noted:?}");
     }
 }
