@@ -38,8 +38,8 @@ impl Broken {
         Self { since: now, looked: now, reason, tried: 0, due: now }
     }
 
-    /// Somebody is there to try. To be told more often than once in [`AWAY_MIN`]: what is longer is no time in which anything could be tried, as where the computer
-    /// slept, and does not count.
+    /// Somebody is there to try. To be told more often than once in [`AWAY_MIN`]: what is longer is no time in which anything could be tried, as
+    /// where the computer slept, and does not count.
     pub(super) fn look(&mut self, now: Duration) {
         let away = now.saturating_sub(std::mem::replace(&mut self.looked, now));
         if away > AWAY_MIN {

@@ -177,7 +177,8 @@ impl UdpTransport {
         self.renew = Some(Box::new(renew));
     }
 
-    /// For how long it tries to come back; a minute, if nobody says otherwise. With zero it does not try.
+    /// For how long it tries to come back; a minute, if nobody says otherwise. With zero it does not try. The time for which the computer slept does
+    /// not count.
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }

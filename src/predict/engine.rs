@@ -22,6 +22,9 @@ const PENDING_MAX: usize = 256;
 /// Most ticks between what is known of the room and what is shown of the prediction.
 pub(super) const TICKS_AHEAD_MAX: u32 = 100;
 
+/// Who is further ahead than that, in ticks, is so by a clock that was wrong: the host stood still, and left ticks out.
+const CLOCK_OFF_MAX: u32 = TICKS_AHEAD_MAX / 5;
+
 /// How many ticks before the first command the shadow begins, where nothing happens by itself.
 const TICKS_BEFORE: u32 = 4;
 
@@ -393,9 +396,12 @@ impl Predictor {
         (fresh.unwrap_or(self.pending.len())..self.pending.len()).for_each(|at| self.obey(world, at));
         let now = self.now(world);
         // It does not go back by a tick because the clock is a guess; but it does if the clock was wrong.
-        let present = if self.present > now.saturating_add(TICKS_AHEAD_MAX / 5) { now } else { now.max(self.present) };
+        let present = if self.present > now.saturating_add(CLOCK_OFF_MAX) { now } else { now.max(self.present) };
         let base = self.base(world.resource::<Replica>());
         self.present = present.clamp(base.saturating_add(1), base.saturating_add(TICKS_AHEAD_MAX));
+        // What passed in the shadow meanwhile was too much, unless a command is expected that late.
+        let due = self.pending.iter().filter_map(|pending| pending.obeyed_at).fold(self.present, u32::max);
+        self.stale |= self.shadow.has_update() && self.open > due.saturating_add(CLOCK_OFF_MAX);
         let shown = world.resource::<Prediction>().tick.0;
         self.advance_to(self.present.min(shown));
         self.sample(world);

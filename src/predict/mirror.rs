@@ -184,8 +184,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// Despawns what came in the shadow and what is gone from the replica, and enables what was disabled. Whatever else died in the shadow, by itself or with one of those, is
-    /// noted to be taken in again, if the replica has it. Gives whether anything is back.
+    /// Despawns what came in the shadow and what is gone from the replica, and enables what was disabled. Whatever else died in the shadow, by
+    /// itself or with one of those, is noted to be taken in again, if the replica has it. Gives whether anything is back.
     fn bury(&mut self, shadow: &mut World, touches: &mut Touches, touched: &Touched) -> bool {
         for birth in &touched.born {
             self.to_replica.unset(birth.net_id);

@@ -98,8 +98,11 @@ impl Predictor {
         let mut born: Vec<(Birth, Entity)> = Vec::new();
         let births = self.pending.iter().flat_map(|pending| pending.births.iter().map(|birth| (*birth, pending.id)));
         let commands: BTreeMap<EntityId, CommandId> = if self.touched.born.is_empty() { BTreeMap::new() } else { births.collect() };
+        let shadow = self.shadow.world();
         for birth in self.touched.born.iter().filter(|birth| !birth.minted && !replica.by_id.contains_key(&birth.id)) {
             let Some(command) = commands.get(&birth.id).copied() else { continue };
+            // Who was disabled is dead, as in the room.
+            let birth = Birth { lives: birth.lives && shadow.get::<Disabled>(birth.entity).is_none(), ..*birth };
             let known = replica.ahead.get(&birth.id).copied().filter(|entity| world.get_entity(*entity).is_ok());
             // What came and went between two looks was never seen.
             if known.is_none() && !birth.lives {
@@ -114,7 +117,7 @@ impl Predictor {
             if birth.lives {
                 self.mirror.to_replica.set(birth.net_id, entity);
             }
-            born.push((*birth, entity));
+            born.push((birth, entity));
         }
         for (birth, entity) in &born {
             let Ok(mut target) = world.get_entity_mut(*entity) else { continue };
@@ -125,7 +128,7 @@ impl Predictor {
                 _ => {}
             }
             for component in (0..protocol.components.len()).filter(|_| birth.lives) {
-                let ours = value_of(self.shadow.world(), self.shadow.world().resource::<Protocol>(), (component, birth.entity));
+                let ours = value_of(shadow, shadow.resource::<Protocol>(), (component, birth.entity));
                 if ours != value_of(world, protocol, (component, *entity)) {
                     put(world, protocol, (component, *entity), ours.as_deref(), &self.mirror.to_replica)?;
                 }

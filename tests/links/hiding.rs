@@ -27,6 +27,13 @@ struct Step;
 struct Pick {
     away: bool,
 }
+/// Throws something that can burst.
+#[derive(Serialize, Deserialize)]
+struct Throw;
+#[derive(Serialize, Deserialize)]
+struct Prick {
+    ball: EntityId,
+}
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Stepped {
@@ -37,11 +44,20 @@ struct Picked {
     who: EntityId,
     away: bool,
 }
+#[derive(Clone, Serialize, Deserialize)]
+struct Thrown {
+    ball: EntityId,
+}
+#[derive(Clone, Serialize, Deserialize)]
+struct Burst {
+    ball: EntityId,
+}
 
 fn protocol(app: &mut App) {
     app.sync::<Place>("place").latest();
     let _ = app.sync::<Score>("score");
     app.command::<Step>("step").command::<Pick>("pick").fact::<Stepped>("stepped").fact::<Picked>("picked");
+    app.command::<Throw>("throw").command::<Prick>("prick").fact::<Thrown>("thrown").fact::<Burst>("burst");
 }
 
 fn rules(app: &mut App) {
@@ -68,6 +84,16 @@ fn rules(app: &mut App) {
         match picked.away {
             true => drop(thing.insert(Disabled)),
             false => drop(thing.remove::<Place>()),
+        }
+    });
+    app.decide(|throw: In<Issued<Throw>>| -> Decision { accept(Thrown { ball: throw.new_id(0) }) });
+    app.apply(|thrown: On<Happened<Thrown>>, mut commands: Commands| {
+        commands.spawn((thrown.ball, Place(1.0)));
+    });
+    app.decide(|prick: In<Issued<Prick>>| -> Decision { accept(Burst { ball: prick.ball }) });
+    app.apply(|burst: On<Happened<Burst>>, index: Res<EntityIndex>, mut commands: Commands| {
+        if let Some(ball) = index.entity(burst.ball) {
+            commands.entity(ball).insert(Disabled);
         }
     });
     app.add_systems(Startup, |mut commands: Commands| {
@@ -117,4 +143,23 @@ fn what_is_picked_up_ahead_of_the_room_is_gone_until_the_room_rejects_it_and_for
         assert_eq!((prediction.confirmed, prediction.rejected), (1, (1, 0)), "away: {away}: {prediction:?}");
         assert_clean(&mut sim, 2);
     }
+}
+
+#[test]
+fn what_came_ahead_of_the_room_and_is_disabled_ahead_of_it_is_out_of_sight_at_once() {
+    let mut sim = sim();
+    sim.issue("ann", &Throw).tick();
+    let ball = *sim.client_of("ann").told().added.last().unwrap();
+    let sees = |sim: &Sim| {
+        let world = sim.client_of("ann").world();
+        world.resource::<Replica>().entity(ball).is_some_and(|ball| world.get::<Disabled>(ball).is_none())
+    };
+    assert!(sees(&sim));
+    sim.issue("ann", &Prick { ball }).tick();
+    for n in 0..20 {
+        assert!(!sees(&sim), "{n} ticks later");
+        sim.issue("bob", &Step).tick();
+    }
+    assert!(sim.client_of("ann").told().rejected.is_empty());
+    assert_clean(&mut sim, 2);
 }

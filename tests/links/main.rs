@@ -13,3 +13,4 @@ mod predictions_in_quiet;
 mod resume;
 mod seats;
 mod secrecy;
+mod stalls;
