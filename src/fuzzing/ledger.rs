@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Steps, chosen, game, step, stored};
+use super::{Steps, chosen, game, reached, step, stored};
 use crate::host::header_of;
 use crate::protocol::{FactSeq, Fingerprint, Reader, RoomTick, write_varint};
 use crate::store::{
@@ -134,6 +134,7 @@ pub(super) fn tables(data: &[u8]) {
         return;
     }
     let mut archive = Archive::new(Box::new(store.clone()), game::protocol());
+    reached(archive.head(ROOM).is_ok_and(|head| head.is_some()));
     read(&mut archive);
     let _ = copy_room(&mut archive, ROOM, &mut MemoryStore::new(), |_| ());
     if seal_journal(&mut store.clone(), |_| ()).is_ok() {

@@ -7,6 +7,8 @@
 //! May use: all.
 
 mod game;
+#[cfg(test)]
+mod held;
 mod host;
 mod ledger;
 mod replica;
@@ -14,6 +16,8 @@ mod seeds;
 mod stored;
 mod texts;
 mod wire;
+
+use std::cell::Cell;
 
 pub use self::seeds::seeds;
 
@@ -88,9 +92,28 @@ pub(crate) fn chosen(data: &[u8]) -> (u8, &[u8]) {
     data.split_first().map_or((0, data), |(first, rest)| (*first, rest))
 }
 
+thread_local! {
+    /// How many inputs got anywhere, of doors that tell.
+    static REACHED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A door tells whether an input got behind what is asked first of all: what is kept of inputs is worth little once all end there.
+fn reached(far: bool) {
+    REACHED.set(REACHED.get() + usize::from(far));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The doors that tell whether an input got anywhere: into the room, to the snapshot, into the store.
+    const TELLING: [&str; 3] = ["host", "replica", "tables"];
+
+    fn open(door: &Door, input: &[u8]) {
+        let held = held::most_held(|| (door.open)(input));
+        let allowed = door.bytes_per_byte * input.len() + door.bytes_besides;
+        assert!(held <= allowed, "{}: {held} bytes were held for an input of {}, {allowed} are allowed", door.name, input.len());
+    }
 
     #[test]
     fn whatever_a_fuzzer_has_kept_breaks_no_promise() {
@@ -99,15 +122,26 @@ mod tests {
         let is_here = corpus.is_dir();
         let seeds = seeds();
         for door in DOORS {
+            // What is built for all inputs is not counted for the first.
             (door.open)(&[]);
+            REACHED.set(0);
             let own = seeds.iter().filter(|(name, ..)| *name == door.name);
-            let mut opened = own.map(|(.., bytes)| (door.open)(bytes)).count();
+            let mut opened = own.map(|(.., bytes)| open(door, bytes)).count();
             for entry in std::fs::read_dir(corpus.join(door.name)).into_iter().flatten() {
-                (door.open)(&std::fs::read(entry.unwrap().path()).unwrap());
+                open(door, &std::fs::read(entry.unwrap().path()).unwrap());
                 opened += 1;
             }
             assert!(opened > if is_here { 10 } else { 0 }, "{}: {opened} inputs", door.name);
+            let far = REACHED.get();
+            assert!(far * 4 >= opened || !TELLING.contains(&door.name), "{}: {far} of {opened} inputs got anywhere", door.name);
         }
+    }
+
+    #[test]
+    fn what_was_held_for_a_moment_is_counted() {
+        let moment = || drop(std::hint::black_box(Vec::<u8>::with_capacity(3 * MIB)));
+        assert!((3 * MIB..4 * MIB).contains(&held::most_held(moment)));
+        assert_eq!(held::most_held(|| ()), 0);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bevy_app::App;
 use bytes::Bytes;
 
-use super::{Steps, chosen, game, step};
-use crate::client::{Connection, HeadlessReplica, ReplicaPlugin, replica_state};
+use super::{Steps, chosen, game, reached, step};
+use crate::client::{Connection, HeadlessReplica, Replica, ReplicaPlugin, replica_state};
 use crate::host::{ConnectionId, HostLimits, Lobby, Visitor};
 use crate::protocol::limits::PACKET_BYTES_MAX;
 use crate::protocol::{
@@ -101,7 +101,7 @@ pub(super) fn seed(reorder: bool) -> Vec<u8> {
 pub(super) fn replica(data: &[u8]) {
     let (choice, data) = chosen(data);
     let (mut app, mut watcher) = (client(), Some(headless()));
-    let mut now = Duration::from_secs(1);
+    let (mut now, mut live) = (Duration::from_secs(1), false);
     let known = packets().iter().take(usize::from(choice) % (packets().len() + 1));
     let known = known.map(|packet| (0, Bytes::from(packet.clone())));
     let given = Steps(data).enumerate().map(|(nth, (kind, bytes))| match kind % 6 {
@@ -113,6 +113,7 @@ pub(super) fn replica(data: &[u8]) {
             now += Duration::from_millis(u64::from(chosen(&bytes).0));
             app.world_mut().resource_mut::<Connection>().set_now(now);
             app.update();
+            live |= app.world().resource::<Replica>().is_live();
             let _ = app.world_mut().resource_mut::<Connection>().next_report();
             continue;
         }
@@ -123,6 +124,7 @@ pub(super) fn replica(data: &[u8]) {
         }
     }
     app.update();
+    reached(live || app.world().resource::<Replica>().is_live());
     let state = replica_state(app.world_mut());
     assert!(state.is_ok(), "{state:?}");
     if let Some(watcher) = watcher {

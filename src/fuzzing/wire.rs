@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use renet::{RenetClient, RenetServer};
 
+use super::host::of_today;
 use super::{Steps, chosen, game};
 use crate::client::{Credentials, UdpLink};
 use crate::net::MemoryNetwork;
@@ -57,7 +58,9 @@ pub(super) fn envelope(data: &[u8]) {
     let message = Bytes::copy_from_slice(data);
     match choice % 4 {
         0 => {
-            if let Ok(read) = ClientMessage::decode(&message) {
+            let mut message = data.to_vec();
+            of_today(&mut message, false);
+            if let Ok(read) = ClientMessage::decode(&message.into()) {
                 assert_eq!(ClientMessage::decode(&read.encode()).as_ref(), Ok(&read));
                 if let ClientMessage::Command { kind, payload, .. } = read {
                     command(kind, &payload);

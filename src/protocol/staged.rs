@@ -1,6 +1,6 @@
 //! Values that were read and wait for their entities: all components of an entity are inserted at once, whatever they are.
 //!
-//! The only unsafe code of the library. Bevy's safe interface inserts types that the compiler knows together, and a protocol's
+//! Most of the unsafe code of the library. Bevy's safe interface inserts types that the compiler knows together, and a protocol's
 //! are put together at run time; one type at a time, each entity moves from archetype to archetype once per component, which
 //! makes the join of a room with 10,000 entities of four components more than twice as dear (`cargo bench --bench hot_path -- "W4 replica"`).
 #![expect(unsafe_code, reason = "see above; each block says why it is sound")]
