@@ -173,16 +173,22 @@ fn while_the_server_stands_still_it_is_given_up_in_time_and_taken_up_again() {
     server.go_on();
 }
 
-#[test]
-fn a_room_that_can_not_be_given_back_is_not_kept_by_its_host_either() {
-    let Some(server) = Server::start() else { return };
-    let mut place = server.options("given_back");
+/// A host that could not give back its room, for a moment in which the server stood still.
+fn not_given_back(schema: &str) -> Option<(Server, PostgresDirectory)> {
+    let server = Server::start()?;
+    let mut place = server.options(schema);
     place.patience = Duration::from_secs(1);
     let mut directory = PostgresDirectory::join(&place, "a", "10.0.0.1:5000", Duration::from_secs(60)).unwrap();
     assert!(matches!(directory.claim("hall").unwrap(), Claim::Granted(_)));
     server.stall();
     assert!(directory.release("hall").is_err());
     server.go_on();
+    Some((server, directory))
+}
+
+#[test]
+fn a_room_that_can_not_be_given_back_is_not_kept_by_its_host_either() {
+    let Some((_server, mut directory)) = not_given_back("given_back") else { return };
     assert!(directory.leases().held().is_empty(), "so it is not renewed, and runs out");
     assert!(directory.renew(Load::default()).unwrap().is_empty() && directory.leases().held().is_empty());
 }
@@ -214,14 +220,7 @@ fn a_room_that_could_not_be_given_back_is_by_the_next_try_or_when_its_host_leave
 
 #[test]
 fn what_was_to_be_given_back_and_was_claimed_anew_is_not_given_back() {
-    let Some(server) = Server::start() else { return };
-    let mut place = server.options("kept");
-    place.patience = Duration::from_secs(1);
-    let mut directory = PostgresDirectory::join(&place, "a", "10.0.0.1:5000", Duration::from_secs(60)).unwrap();
-    assert!(matches!(directory.claim("hall").unwrap(), Claim::Granted(_)));
-    server.stall();
-    assert!(directory.release("hall").is_err());
-    server.go_on();
+    let Some((_server, mut directory)) = not_given_back("kept") else { return };
     let Claim::Granted(lease) = crate::retry(|| directory.claim("hall")) else { panic!("nobody else was there") };
     assert!(directory.renew(Load::default()).unwrap().is_empty());
     assert_eq!(directory.find("hall").unwrap().map(|owner| owner.token), Some(lease.token));
