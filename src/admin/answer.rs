@@ -19,6 +19,8 @@ pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) message: String,
+    /// What else a program is told; null for nothing.
+    pub(super) more: Value,
 }
 
 /// What a handler gives.
@@ -26,7 +28,7 @@ pub(super) type Answer = Result<Response, Failure>;
 
 impl Failure {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), more: Value::Null }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -46,9 +48,17 @@ impl Failure {
     }
 }
 
+/// JSON with further fields.
+pub(super) fn with(mut json: Value, fields: Value) -> Value {
+    if let (Some(all), Value::Object(fields)) = (json.as_object_mut(), fields) {
+        all.extend(fields);
+    }
+    json
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.code, "message": self.message });
+        let body = with(json!({ "error": self.code, "message": self.message }), self.more);
         (self.status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
     }
 }

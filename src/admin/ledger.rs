@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Asked, Failure, Room, told, told_as};
+use super::answer::{Answer, Asked, Failure, Room, told, with};
 use super::desk::Desk;
 use super::game::AdminGame;
 use super::orders::FACT_MAX;
@@ -266,13 +265,6 @@ fn fact_json(fact: &StoredFact, line: Option<String>) -> Value {
     with(fact.to_json(), json!({ "line": line }))
 }
 
-fn with(mut json: Value, fields: Value) -> Value {
-    if let (Some(all), Value::Object(fields)) = (json.as_object_mut(), fields) {
-        all.extend(fields);
-    }
-    json
-}
-
 /// `?entity=&component=&from=&to=`.
 #[derive(Deserialize)]
 pub(super) struct History {
@@ -357,7 +349,7 @@ pub(super) async fn why(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(w
         let since = RoomTick(tick.0.saturating_sub(HISTORY_TICKS));
         let Some(why) = archive.why_since(&room, entity, component, tick, since)? else {
             let first = archive.first_kept(&room)?;
-            return Ok((StatusCode::NOT_FOUND, not_written(entity, component, (since, tick), first)));
+            return Err(not_written(entity, component, (since, tick), first));
         };
         let names = reader.names(&room)?;
         let who = |id: &str| name_of(&names, id);
@@ -367,14 +359,13 @@ pub(super) async fn why(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(w
         let author = origin.and_then(|fact| fact.author).map(|author| name_of(&names, &author.to_string()));
         let producer = origin.map(|fact| fact.producer.clone());
         let more = json!({ "facts": facts, "command": command, "author": author, "producer": producer });
-        Ok((StatusCode::OK, why.link.to_json(more)))
+        Ok(why.link.to_json(more))
     });
-    let (status, why) = why.await?;
-    told_as(status, &why)
+    told(&why.await?)
 }
 
 /// That a component was not written from one tick to another, and the tick to ask for next, if anything older is kept.
-fn not_written(entity: &str, component: &str, (since, tick): (RoomTick, RoomTick), first: RoomTick) -> Value {
+fn not_written(entity: &str, component: &str, (since, tick): (RoomTick, RoomTick), first: RoomTick) -> Failure {
     let before = since.0.checked_sub(1).filter(|before| *before >= first.0);
     let message = match before {
         Some(before) => {
@@ -382,7 +373,7 @@ fn not_written(entity: &str, component: &str, (since, tick): (RoomTick, RoomTick
         }
         None => format!("{entity}.{component} was never written up to tick {tick}, as far as is kept"),
     };
-    json!({ "error": "not_found", "message": message, "before": before })
+    Failure { more: json!({ "before": before }), ..Failure::missing(message) }
 }
 
 pub(super) async fn snippets(State(desk): State<Arc<Desk>>, Room(room): Room) -> Answer {
@@ -403,10 +394,10 @@ mod tests {
     fn what_was_not_written_lately_is_looked_for_further_back_while_anything_older_is_kept() {
         let ask = |since, first| not_written("heart", "sum", (RoomTick(since), RoomTick(90)), RoomTick(first));
         let older = ask(50, 0);
-        assert_eq!(older["before"], json!(49));
-        assert_eq!(older["message"], json!("heart.sum was not written from tick 50 to tick 90: ask with tick=49 for what was before"));
+        assert_eq!(older.more["before"], json!(49));
+        assert_eq!(older.message, "heart.sum was not written from tick 50 to tick 90: ask with tick=49 for what was before");
         assert_eq!(
-            [ask(50, 49)["before"].clone(), ask(50, 50)["before"].clone(), ask(0, 0)["before"].clone()],
+            [ask(50, 49), ask(50, 50), ask(0, 0)].map(|failure| failure.more["before"].clone()),
             [json!(49), Value::Null, Value::Null]
         );
     }
