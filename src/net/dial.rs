@@ -92,6 +92,17 @@ struct FallbackSocket {
     dial: FallbackDial,
 }
 
+impl FallbackSocket {
+    /// True if another way than the one that is used may still be taken.
+    fn may_change(&self) -> bool {
+        match &self.way {
+            Way::First { second: Some(second), .. } => second.ended().is_none(),
+            Way::First { since, second: None } => *since != Some(Duration::MAX),
+            Way::Known => false,
+        }
+    }
+}
+
 impl DatagramSocket for FallbackSocket {
     fn send(&mut self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         if let Way::First { second, .. } = &mut self.way
@@ -121,15 +132,20 @@ impl DatagramSocket for FallbackSocket {
 
     fn advance(&mut self, now: Duration) {
         self.socket.advance(now);
+        let is_over = self.socket.ended().is_some();
         let Way::First { since, second } = &mut self.way else { return };
         match second {
             Some(second) => second.advance(now),
-            None if now >= since.get_or_insert(now).saturating_add(self.dial.after) => {
-                // Where it can't be had the first is all there is.
-                *second = self.dial.second.dial(self.host).ok();
-                *since = Some(Duration::MAX);
+            None => {
+                let begun = *since.get_or_insert(now);
+                // Where the first can't be had nothing is waited for.
+                let is_due = is_over || now >= begun.saturating_add(self.dial.after);
+                if is_due && begun != Duration::MAX {
+                    // Where it can't be had either the first is all there is.
+                    *second = self.dial.second.dial(self.host).ok();
+                    *since = Some(Duration::MAX);
+                }
             }
-            None => {}
         }
     }
 
@@ -146,19 +162,15 @@ impl DatagramSocket for FallbackSocket {
         false
     }
 
+    /// The end of the first is none as long as the second may be taken.
     fn ended(&self) -> Option<&str> {
-        self.socket.ended()
+        if self.may_change() { None } else { self.socket.ended() }
     }
 
     /// What the system says of UDP counts only where there is no other way to come: that nobody listens there is no news to who is about to come by
     /// another.
     fn is_udp(&self) -> bool {
-        let may_change = match &self.way {
-            Way::First { second: Some(second), .. } => second.ended().is_none(),
-            Way::First { since, second: None } => *since != Some(Duration::MAX),
-            Way::Known => false,
-        };
-        !may_change && self.socket.is_udp()
+        !self.may_change() && self.socket.is_udp()
     }
 
     #[cfg(unix)]
@@ -191,6 +203,29 @@ mod tests {
         fn dial(&self, _: SocketAddr) -> io::Result<Box<dyn DatagramSocket>> {
             self.0.fetch_add(1, Ordering::Relaxed);
             Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    /// A way that is refused.
+    #[derive(Debug)]
+    struct Refused;
+    impl Dial for Refused {
+        fn dial(&self, _: SocketAddr) -> io::Result<Box<dyn DatagramSocket>> {
+            Ok(Box::new(Self))
+        }
+    }
+    impl DatagramSocket for Refused {
+        fn send(&mut self, _: &[u8], _: SocketAddr) -> io::Result<()> {
+            Err(io::ErrorKind::NotConnected.into())
+        }
+        fn receive(&mut self, _: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        fn local_address(&self) -> io::Result<SocketAddr> {
+            Err(io::ErrorKind::NotConnected.into())
+        }
+        fn ended(&self) -> Option<&str> {
+            Some("refused")
         }
     }
 
@@ -268,6 +303,26 @@ mod tests {
         assert!(!socket.is_udp());
         socket.advance(seconds(102));
         assert!(socket.is_udp(), "there is no other");
+    }
+
+    #[test]
+    fn where_the_first_way_is_refused_the_second_is_taken_at_once_and_its_end_is_told_only_where_there_is_none() {
+        let network = MemoryNetwork::new();
+        let mut host = network.bind(local(9)).unwrap();
+        // Alone, and as the second of another.
+        let chain = || FallbackDial::new(Refused, Over(network.clone()), seconds(2));
+        for dial in [chain(), FallbackDial::new(Refused, chain(), seconds(2))] {
+            let mut socket = dial.dial(local(9)).unwrap();
+            for _ in 0..3 {
+                assert_eq!(socket.ended(), None);
+                socket.advance(seconds(100));
+            }
+            socket.send(&[1], local(9)).unwrap();
+            assert_eq!((came(&mut host).len(), socket.ended()), (1, None));
+        }
+        let mut socket = FallbackDial::new(Refused, Refused, seconds(2)).dial(local(9)).unwrap();
+        socket.advance(seconds(100));
+        assert_eq!(socket.ended(), Some("refused"));
     }
 
     #[test]

@@ -58,8 +58,11 @@ impl LinkedSocket {
         Self { socket, outgoing, incoming, seed, now: Duration::ZERO, lanes, opened: 0, arrived, carried: 0 }
     }
 
-    /// Puts links before a socket that is in use.
+    /// Puts links before a socket that is in use; where there are some already they are changed, and go on by their own seed.
     pub fn wrap(socket: &mut Box<dyn DatagramSocket>, conditions: LinkConditions, seed: u64) {
+        if socket.relink(conditions) {
+            return;
+        }
         let inner = std::mem::replace(socket, Box::new(NoSocket));
         *socket = Box::new(Self::new(inner, conditions, seed));
     }
@@ -144,11 +147,12 @@ impl DatagramSocket for LinkedSocket {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        if self.incoming.is_perfect() {
-            return self.socket.receive(buffer);
+        // Also once the link is perfect: what was on its way before came first.
+        match self.arrived.pop_front() {
+            Some((address, datagram)) => Ok((hand_out(&datagram, buffer), address)),
+            None if self.incoming.is_perfect() => self.socket.receive(buffer),
+            None => Err(io::ErrorKind::WouldBlock.into()),
         }
-        let (address, datagram) = self.arrived.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        Ok((hand_out(&datagram, buffer), address))
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
@@ -190,6 +194,14 @@ impl DatagramSocket for LinkedSocket {
 
     fn next_lost(&mut self) -> Option<SocketAddr> {
         self.socket.next_lost()
+    }
+
+    fn relink(&mut self, conditions: LinkConditions) -> bool {
+        (self.outgoing, self.incoming) = (conditions, conditions);
+        for lane in self.lanes.values_mut() {
+            (lane.outgoing.conditions, lane.incoming.conditions) = (conditions, conditions);
+        }
+        true
     }
 
     fn is_udp(&self) -> bool {
@@ -268,6 +280,25 @@ mod tests {
         far.send(&[2], address(1)).unwrap();
         near.advance(Duration::from_secs(1));
         assert_eq!((received(&mut far), received(&mut near)), (vec![], vec![2]));
+    }
+
+    #[test]
+    fn a_link_can_be_changed_and_lifted_and_what_was_on_its_way_arrives() {
+        let network = MemoryNetwork::new();
+        let mut far = network.bind(address(2)).unwrap();
+        let mut near: Box<dyn DatagramSocket> = Box::new(network.bind(address(1)).unwrap());
+        LinkedSocket::wrap(&mut near, "rtt=100ms".parse().unwrap(), 7);
+        near.advance(Duration::ZERO);
+        near.send(&[1], address(2)).unwrap();
+        LinkedSocket::wrap(&mut near, "rtt=20ms".parse().unwrap(), 7);
+        near.send(&[2], address(2)).unwrap();
+        near.advance(Duration::from_millis(10));
+        assert_eq!(received(&mut far), [2]);
+        LinkedSocket::wrap(&mut near, LinkConditions::PERFECT, 7);
+        near.send(&[3], address(2)).unwrap();
+        assert_eq!(received(&mut far), [3]);
+        near.advance(Duration::from_millis(50));
+        assert_eq!(received(&mut far), [1]);
     }
 
     #[test]

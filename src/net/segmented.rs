@@ -44,11 +44,15 @@ impl DatagramSocket for SegmentedSocket {
         match send_at_once(&self.socket, datagrams, size, to) {
             // The way there may be one on which the system can't: by a card that computes no checksums, or with smaller datagrams.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                self.refusals += 1;
-                if self.refusals >= REFUSALS_MAX {
-                    self.segments_max = 1;
+                let sent = self.socket.send_segments(datagrams, size, to);
+                // What does not leave one by one either, as where there is no way at the moment, says nothing about leaving together.
+                if sent.is_ok() {
+                    self.refusals += 1;
+                    if self.refusals >= REFUSALS_MAX {
+                        self.segments_max = 1;
+                    }
                 }
-                self.socket.send_segments(datagrams, size, to)
+                sent
             }
             sent => {
                 self.refusals = 0;
@@ -156,5 +160,16 @@ mod tests {
         assert_eq!(sends(&[7; 200], 100, 1), at_first, "that one was taken at once, so it can");
         assert_eq!(sends(&[7; 200], 1, REFUSALS_MAX - 1), at_first);
         assert_eq!(sends(&[7; 200], 1, 1), 1);
+    }
+
+    #[test]
+    fn where_nothing_leaves_at_all_it_is_not_taken_to_be_for_leaving_together() {
+        let mut near = SegmentedSocket::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let at_first = near.segments_max();
+        for _ in 0..REFUSALS_MAX + 8 {
+            // An address of another family.
+            near.send_segments(&[7; 200], 100, "[::1]:9".parse().unwrap()).unwrap_err();
+        }
+        assert_eq!(near.segments_max(), at_first);
     }
 }

@@ -9,6 +9,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crate::protocol::LinkConditions;
+
 /// A socket that neither waits nor knows the time.
 pub trait DatagramSocket: Debug + Send + Sync {
     /// Sends a datagram.
@@ -66,6 +68,11 @@ pub trait DatagramSocket: Debug + Send + Sync {
     /// The next address from which nothing will come any more, where that is known: told once of each.
     fn next_lost(&mut self) -> Option<SocketAddr> {
         None
+    }
+
+    /// Changes the simulated link before it, both ways, for what is sent from now on. False if it has none.
+    fn relink(&mut self, _conditions: LinkConditions) -> bool {
+        false
     }
 
     /// True if it sends by UDP: the system of an address at which nobody listens says so.

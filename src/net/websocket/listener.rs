@@ -31,6 +31,9 @@ const ACCEPTED_AT_ONCE: usize = 64;
 /// How many connections that have nothing to say are looked at for one datagram.
 const LOOKS_MAX: usize = 64;
 
+/// After so many that it was asked for a datagram the system is asked who else has something to say, also while somebody still has.
+const HEARS_EVERY: u32 = 32;
+
 /// Most datagrams that are handed to the system together.
 const SEGMENTS_MAX: usize = 16;
 
@@ -63,6 +66,8 @@ pub struct WebSocketListener {
     next_token: usize,
     /// Those who may have something to read, in turn.
     due: VecDeque<SocketAddr>,
+    /// How many times it was asked for a datagram since the system was asked.
+    asked: u32,
     /// Those of whom nobody knows yet that they are gone.
     lost: VecDeque<SocketAddr>,
     now: Duration,
@@ -144,9 +149,9 @@ impl WebSocketListener {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let address = listener.local_addr()?;
-        let (peers, by_token, due, lost, now, swept) = Default::default();
+        let (peers, by_token, due, asked, lost, now, swept) = Default::default();
         let events = Events::with_capacity(256);
-        Ok(Self { listener, address, crowd, poll, events, more: false, peers, by_token, next_token: 1, due, lost, now, swept })
+        Ok(Self { listener, address, crowd, poll, events, more: false, peers, by_token, next_token: 1, due, asked, lost, now, swept })
     }
 
     /// How many are connected.
@@ -161,6 +166,7 @@ impl WebSocketListener {
 
     /// Hears from the system who has something to say, and who comes.
     fn hear(&mut self) {
+        self.asked = 0;
         let polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         let mut more = std::mem::take(&mut self.more);
         if polled.is_ok() {
@@ -261,6 +267,11 @@ impl DatagramSocket for WebSocketListener {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        // One that never pauses would keep all others from being heard.
+        self.asked += 1;
+        if self.asked >= HEARS_EVERY {
+            self.hear();
+        }
         let mut has_heard = false;
         for _ in 0..LOOKS_MAX {
             let Some(address) = self.due.pop_front() else {
@@ -464,6 +475,20 @@ mod tests {
         noisy.flush().unwrap();
         honest.send(Message::binary(vec![7])).unwrap();
         until(&mut listener, |_, came| (came == [[7]]).then_some(()));
+    }
+
+    #[test]
+    fn one_who_never_pauses_keeps_nobody_waiting_who_speaks_later() {
+        let mut listener = listener();
+        let (mut noisy, mut honest) = (client(&mut listener), client(&mut listener));
+        // Pings of nothing, masked by zeros, many more than are looked at here.
+        noisy.get_mut().write_all(&[0x89, 0x80, 0, 0, 0, 0].repeat(40_000)).unwrap();
+        let mut buffer = [0; 2_048];
+        // Until the listener is in the middle of them.
+        while listener.receive(&mut buffer).unwrap_err().kind() != ErrorKind::Interrupted {}
+        honest.send(Message::binary(vec![7])).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert!((0..1_000).any(|_| listener.receive(&mut buffer).is_ok()), "it is not heard");
     }
 
     #[test]
