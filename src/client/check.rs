@@ -12,8 +12,8 @@ use super::interpolate::follow;
 use super::journal::Touches;
 use super::replica::{Checker, Diverged, Replica};
 use crate::protocol::{
-    CodecError, Delivery, EntityId, FactSeq, Identity, Lost, NetId, Protocol, Reader, Removal, RoomTick, Rows, State, StateError,
-    StateHash, UpdateKind, watch_losses,
+    ChangedComponents, CodecError, Delivery, EntityId, FactSeq, Identity, Lost, NetId, Protocol, Reader, Removal, RoomTick, Rows, State,
+    StateError, StateHash, UpdateKind, watch_losses,
 };
 
 /// Most losses that are noted for the next check.
@@ -26,14 +26,16 @@ pub(crate) fn agrees(world: &mut World, hash: u64, removed: &[(usize, u32)], del
         since: Tick::new(world.change_tick().get().wrapping_sub(Tick::MAX.get())),
         hash: StateHash::default(),
         rows: Rows::default(),
+        changed: ChangedComponents::default(),
     };
     let mut checker = checker.unwrap_or_else(fresh);
     start_watching(world);
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let (since, now) = (checker.since, world.increment_change_tick());
+    checker.changed.look(world, &protocol, since, now);
     for (component, entry) in protocol.components.iter_mut().enumerate() {
         // What travels beside the batches may be newer or older than they are.
-        if entry.delivery == Delivery::Latest {
+        if entry.delivery == Delivery::Latest || !checker.changed.may_have_changed(component) {
             continue;
         }
         checker.rows.clear();
@@ -224,7 +226,7 @@ fn state_of(world: &World, protocol: &mut Protocol, replica: &Replica) -> Result
     for (net_id, entity) in replica.map.iter() {
         let id = world.get::<EntityId>(entity).copied().unwrap_or_default();
         let name = world.get::<Name>(entity).map(|name| name.as_str().to_owned()).filter(|name| EntityId::named(name) == id);
-        state.insert(net_id, name.map_or(Identity::Foreign(id.as_uuid()), Identity::Named));
+        state.insert_as(net_id, name.map_or(Identity::Foreign(id.as_uuid()), Identity::Named), id);
     }
     let mut rows = Rows::default();
     for (component, entry) in protocol.components.iter_mut().enumerate() {

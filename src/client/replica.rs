@@ -6,7 +6,7 @@ use bevy_ecs::prelude::*;
 use bevy_platform::collections::HashMap;
 
 use super::journal::{Ahead, Predicted, Touches};
-use crate::protocol::{EntityId, FactSeq, NetId, NetMap, Protocol, Resume, RoomId, RoomTick, Rows, StateHash, Versions};
+use crate::protocol::{ChangedComponents, EntityId, FactSeq, NetId, NetMap, Protocol, Resume, RoomId, RoomTick, Rows, StateHash, Versions};
 
 /// The id of a room without a name, [`RoomId::named`]`("")`: worked out once, since a replica is taken out of its world at each message.
 const NOWHERE: RoomId = RoomId::from_uuid(uuid::Uuid::from_u128(0x0a68_eb57_c88a_5f34_9e9d_27f8_5e68_af4f));
@@ -45,6 +45,7 @@ pub(crate) struct Checker {
     pub(crate) since: Tick,
     pub(crate) hash: StateHash,
     pub(crate) rows: Rows,
+    pub(crate) changed: ChangedComponents,
 }
 
 impl Default for Replica {

@@ -20,7 +20,7 @@
 use super::codec::{CodecError, Reader, write_varint};
 use super::ids::{EntityId, FactSeq, NetId, RoomTick};
 use super::limits::{ENTITIES_MAX, FACTS_PER_TICK_MAX, KINDS_MAX};
-use super::quantity::UpdateKind;
+use super::quantity::{EncodedStep, UpdateKind};
 use super::roster::{RosterEntry, read_net_id, read_net_ids, read_roster, read_uuid, write_net_id, write_net_ids};
 use super::rows::Rows;
 
@@ -177,14 +177,16 @@ pub(crate) fn write_updates(component: usize, rows: &Rows, picks: &[usize], out:
 /// Appends steps in rounds: the first step of every entity, then the second, so that each entity's own order is kept.
 fn write_steps(component: usize, rows: &Rows, picks: &[usize], out: &mut Vec<u8>, mut told: impl FnMut(usize)) -> u64 {
     let mut sections = 0;
-    let rounds = picks.iter().filter_map(|pick| rows.steps_of(*pick)).map(<[_]>::len).max().unwrap_or(0);
-    for round in 0..rounds {
+    let mut left: Vec<(usize, &[EncodedStep])> = picks.iter().filter_map(|pick| Some((*pick, rows.steps_of(*pick)?))).collect();
+    for round in 0.. {
+        left.retain(|(_, steps)| steps.len() > round);
+        if left.is_empty() {
+            break;
+        }
         for kind in UpdateKind::ALL {
-            let of_kind = |pick: &usize| {
-                let (step, operands) = rows.steps_of(*pick)?.get(round)?;
-                (*step == kind).then_some((*pick, operands))
-            };
-            let steps: Vec<_> = picks.iter().filter_map(of_kind).collect();
+            let this_round = left.iter().filter_map(|(pick, steps)| Some((*pick, steps.get(round)?)));
+            let steps: Vec<(usize, &[u8])> =
+                this_round.filter(|(_, (step, _))| *step == kind).map(|(pick, (_, operands))| (pick, operands.as_slice())).collect();
             if steps.is_empty() {
                 continue;
             }

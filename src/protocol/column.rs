@@ -193,14 +193,14 @@ impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
 
     /// The rows whose values refer to entities: those that changed, and those that say something else than was told.
     fn changed_references(&mut self, world: &World, since: Tick, now: Tick, structural: bool, out: &mut Rows) -> Result<(), CodecError> {
-        let mut left: BTreeSet<u32> = if structural { self.told.keys().copied().collect() } else { BTreeSet::new() };
+        let (known, mut met) = (self.told.len(), 0);
         for (id, value) in self.rows.query(world) {
             let tick = value.last_changed();
             let newer = tick.is_newer_than(since, now);
-            left.remove(&id.0);
             if !newer && !structural {
                 continue;
             }
+            met += usize::from(structural && self.told.contains_key(&id.0));
             let start = out.bytes.len();
             let complete = self.wire.encode(&value, world, &mut out.bytes)?;
             let bytes = out.bytes.get(start..).unwrap_or_default();
@@ -216,8 +216,10 @@ impl<T: SyncComponent, C: Wire<T>> TypedColumn<T, C> {
                 out.bytes.truncate(start);
             }
         }
-        for id in left {
-            self.told.remove(&id);
+        // Nearly always all that were told of are there, and which is not need not be found out.
+        if structural && met < known {
+            let here: BTreeSet<u32> = self.rows.query(world).iter().map(|(id, _)| id.0).collect();
+            self.told.retain(|id, _| here.contains(id));
         }
         Ok(())
     }

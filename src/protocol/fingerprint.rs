@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
 use bevy_ecs::entity::Entity;
@@ -52,7 +52,8 @@ impl Description {
     pub fn fingerprint(&self) -> Fingerprint {
         let mut text = String::new();
         for DescribedName { what, name, shape } in &self.names {
-            text.push_str(&format!("{what} {name} {shape:08x}\n"));
+            // A text takes whatever is written to it.
+            let _ = writeln!(text, "{what} {name} {shape:08x}");
         }
         Fingerprint(XxHash3_64::oneshot(text.as_bytes()))
     }
@@ -113,6 +114,8 @@ pub(crate) struct Shape {
     pub(crate) text: String,
     /// True if a list in it has items that take no bytes: a few bytes could claim 2^64 of them, and whoever reads them would not come to an end.
     pub(crate) endless: bool,
+    /// True if only a format that tells names gives it back: what is written of it can't be read.
+    pub(crate) nameless: bool,
 }
 
 /// The shape of a type. A type that serde can't be traced through (it checks its input, or its first variants contain it without end) is described by its
@@ -156,10 +159,15 @@ fn shape_from<T>(traced: serde_reflection::Result<(Format, Registry)>) -> Shape 
         Ok((format, types)) => {
             let lists = |format: &Format| has_endless_list(format, &types);
             let endless = lists(&format) || types.values().any(|container| formats_in(container).iter().any(lists));
-            Shape { text: format!("{name} {format:?} {types:?}"), endless }
+            Shape { text: format!("{name} {format:?} {types:?}"), endless, nameless: false }
         }
-        Err(_) => Shape { text: name.to_owned(), endless: false },
+        Err(error) => Shape { text: name.to_owned(), endless: false, nameless: needs_names(&error) },
     }
+}
+
+/// True if a type asks whoever reads it what comes next. A format without names writes its values well, and can't say.
+fn needs_names(error: &serde_reflection::Error) -> bool {
+    matches!(error, serde_reflection::Error::NotSupported("deserialize_any" | "deserialize_identifier"))
 }
 
 /// An entity can't be read from zero, so that is not what the tracer gives for a number of its size.
@@ -206,7 +214,12 @@ fn traced<T: DeserializeOwned>() -> serde_reflection::Result<(Format, Registry)>
             }
             passes += 1;
             // A variant that checks its input, or leads round without end, is known as far as it let itself be traced; the others are not the worse for it.
-            let (_, found) = pass::<T>(&passed);
+            let (passed_on, found) = pass::<T>(&passed);
+            if let Err(error) = passed_on
+                && needs_names(&error)
+            {
+                return Err(error);
+            }
             take_found(found, &passed, &mut types, &mut opened);
         }
     }
@@ -248,9 +261,50 @@ fn take_found(found: Registry, passed: &Passed, types: &mut Registry, opened: &m
                 }
             }
             other => {
-                types.entry(name).or_insert(other);
+                // serde gives names without their modules: another type of that name is known beside the first.
+                let names = std::iter::once(name.clone()).chain((2..).map(|nth| format!("{name} {nth}")));
+                let free = names.into_iter().find(|name| types.get(name).is_none_or(|known| is_same_container(known, &other)));
+                if let Some(name) = free {
+                    types.entry(name).or_insert(other);
+                }
             }
         }
+    }
+}
+
+/// True if two structs can be the same one, as far as each was traced.
+fn is_same_container(one: &ContainerFormat, other: &ContainerFormat) -> bool {
+    let names = |container: &ContainerFormat| match container {
+        ContainerFormat::Struct(fields) => fields.iter().map(|field| field.name.clone()).collect(),
+        _ => Vec::new(),
+    };
+    let is_one_kind = std::mem::discriminant(one) == std::mem::discriminant(other);
+    is_one_kind && names(one) == names(other) && are_same(&formats_in(one), &formats_in(other))
+}
+
+fn are_same(some: &[Format], others: &[Format]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| is_same(one, other))
+}
+
+/// What was not traced to its end may be anything.
+fn is_same(one: &Format, other: &Format) -> bool {
+    match (one, other) {
+        (Format::Variable(open), known) | (known, Format::Variable(open)) => {
+            open.borrow().as_ref().is_none_or(|found| is_same(found, known))
+        }
+        (Format::Option(one), Format::Option(other)) | (Format::Seq(one), Format::Seq(other)) => is_same(one, other),
+        (Format::Map { key, value }, Format::Map { key: other_key, value: other_value }) => {
+            is_same(key, other_key) && is_same(value, other_value)
+        }
+        (Format::Tuple(some), Format::Tuple(others)) => are_same(some, others),
+        // As an array it is known once all of it is.
+        (Format::TupleArray { content, size }, Format::Tuple(all)) | (Format::Tuple(all), Format::TupleArray { content, size }) => {
+            all.len() == *size && all.iter().all(|one| is_same(one, content))
+        }
+        (Format::TupleArray { content, size }, Format::TupleArray { content: other, size: other_size }) => {
+            size == other_size && is_same(content, other)
+        }
+        _ => one == other,
     }
 }
 
@@ -426,6 +480,41 @@ mod tests {
     behind_variants!(bytes, u8);
     behind_variants!(words, u16);
     behind_variants!(hidden, Vec<()>);
+
+    /// Two types of one name, behind two variants.
+    macro_rules! of_one_name {
+        ($module:ident, $aim:ty) => {
+            #[expect(dead_code, reason = "only its shape matters")]
+            mod $module {
+                mod walk {
+                    #[derive(serde::Deserialize)]
+                    pub(in super::super) struct Params {
+                        speed: u8,
+                    }
+                }
+                mod fire {
+                    #[derive(serde::Deserialize)]
+                    pub(in super::super) struct Params {
+                        aim: $aim,
+                    }
+                }
+                #[derive(serde::Deserialize)]
+                pub(super) enum Action {
+                    Walk(walk::Params),
+                    Fire(fire::Params),
+                }
+            }
+        };
+    }
+    of_one_name!(coarse, f32);
+    of_one_name!(fine, f64);
+
+    #[test]
+    fn a_type_that_has_the_name_of_another_is_part_of_the_shape_too() {
+        let shape = shape_of::<coarse::Action>().text;
+        assert!(shape.contains("\"speed\"") && shape.contains("\"aim\""), "{shape}");
+        assert_ne!(shape, shape_of::<fine::Action>().text);
+    }
 
     #[test]
     fn every_variant_of_every_enum_is_part_of_the_shape() {

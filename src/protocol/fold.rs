@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::batch::{BatchHead, FACTS, FactHead, HASH, SnapshotHead, Visit, read_operations, write_members};
+use super::batch::{BatchHead, FACTS, FactHead, HASH, SnapshotHead, Visit, read_operations, read_snapshot, write_members};
 use super::check::value_hash;
 use super::codec::{CodecError, Reader, write_varint};
 use super::ids::{FactSeq, NetId, RoomTick};
@@ -71,6 +71,11 @@ impl State {
         Ok(folded)
     }
 
+    /// Takes in what follows the head of a snapshot, without telling what it is.
+    pub(super) fn fill(&mut self, protocol: &Protocol, reader: &mut Reader<'_>) -> Result<(), CodecError> {
+        read_snapshot(reader, &mut QuickFold { protocol, state: self, dirty: None, dead: Vec::new() })
+    }
+
     /// The hash of the state: what a batch of a room with [`check`](crate::room::RoomOptions) carries of the state after it.
     pub fn hash(&self) -> u64 {
         let values =
@@ -84,25 +89,20 @@ impl State {
         SnapshotHead { tick, next_seq }.write(&mut out);
         let mut roster = RosterWriter::default();
         roster.write(self.entities().iter().map(|(id, entity)| (id.get(), &entity.identity)), &mut out);
-        let (mut columns, mut count) = (Vec::new(), 0);
-        for component in 0..protocol.components.len() {
-            count += u64::from(self.write_state_column(component, &mut columns));
+        // By component: which entities have it, by their places, and what. All in one pass: few entities have many of the components.
+        let mut columns: Vec<Vec<(usize, &[u8])>> = vec![Vec::new(); protocol.components.len()];
+        for (place, entity) in self.entities().values().enumerate() {
+            for (component, value) in &entity.components {
+                columns.get_mut(*component).into_iter().for_each(|column| column.push((place, value.as_slice())));
+            }
         }
-        write_varint(count, &mut out);
-        out.append(&mut columns);
+        let columns = || columns.iter().enumerate().filter(|(_, values)| !values.is_empty());
+        write_varint(columns().count() as u64, &mut out);
+        for (component, values) in columns() {
+            write_members(component, self.entities().len(), values.iter().map(|(place, _)| *place), &mut out);
+            values.iter().for_each(|(_, value)| out.extend_from_slice(value));
+        }
         out
-    }
-
-    /// Appends the values of one component. False, and nothing appended, if there are none.
-    fn write_state_column(&self, component: usize, out: &mut Vec<u8>) -> bool {
-        let values = self.entities().values().zip(0..).filter_map(|(entity, place)| Some((place, entity.components.get(&component)?)));
-        let values: Vec<(usize, &Vec<u8>)> = values.collect();
-        if values.is_empty() {
-            return false;
-        }
-        write_members(component, self.entities().len(), values.iter().map(|(place, _)| *place), out);
-        values.iter().for_each(|(_, value)| out.extend_from_slice(value));
-        true
     }
 }
 

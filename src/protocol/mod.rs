@@ -5,6 +5,7 @@
 mod admission;
 mod batch;
 mod built_in;
+mod changed;
 mod channel;
 mod check;
 mod chunk;
@@ -103,6 +104,7 @@ pub(crate) use self::batch::{Visit, read_snapshot, write_private_head};
 #[cfg(feature = "client")]
 pub(crate) use self::batch::{read_private, read_private_head};
 pub(crate) use self::built_in::register_built_in;
+pub(crate) use self::changed::ChangedComponents;
 pub(crate) use self::check::StateHash;
 #[cfg(feature = "host")]
 pub(crate) use self::chunk::DIFFERENCE;

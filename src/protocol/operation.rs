@@ -123,7 +123,7 @@ impl Operation {
         })
     }
 
-    /// The key path form: `{op, key_path, value}`.
+    /// The key path form: `{op, key_path, value}`. Where an entity whose name has dots is deleted the path ends with one.
     pub fn to_key_path(&self) -> Value {
         let entity = format!("entities.{}", self.name);
         match &self.op {
@@ -135,6 +135,8 @@ impl Operation {
                 json!({ "op": kind.name(), "key_path": format!("{entity}.{component}"), "value": value })
             }
             Op::Remove { component } => json!({ "op": "delete", "key_path": format!("{entity}.{component}") }),
+            // With a dot at the end, where another one would make it the path of a component.
+            Op::Delete if self.name.contains('.') => json!({ "op": "delete", "key_path": format!("{entity}.") }),
             Op::Delete => json!({ "op": "delete", "key_path": entity }),
         }
     }
@@ -160,6 +162,7 @@ impl Operation {
                 (path, Op::Create { components: components.into_iter().collect() })
             }
             "delete" => match path.rsplit_once('.') {
+                Some((name, "")) => (name, Op::Delete),
                 Some((name, component)) => (name, Op::Remove { component: component.to_owned() }),
                 None => (path, Op::Delete),
             },
@@ -192,16 +195,21 @@ impl Operation {
 /// encodes to that batch again.
 ///
 /// # Errors
-/// If an operation names an entity or a component that is not there, or a value that its type does not take.
+/// If an operation names an entity or a component that is not there, creates one that is, or has a value that its type does not take; or if a component of
+/// an entity is changed twice, other than by steps.
 pub fn encode_operations(protocol: &Protocol, state: &State, operations: &[Operation], tick: RoomTick) -> Result<Vec<u8>, CodecError> {
     let mut after = state.clone();
     let mut roster: BTreeMap<NetId, &Operation> = BTreeMap::new();
     for operation in operations.iter().filter(|operation| matches!(operation.op, Op::Create { .. })) {
+        if after.net_id(operation.id).is_some() {
+            return Err(refused(format!("there is an entity {:?} already", operation.name)));
+        }
         let net_id = after.free_net_id();
         let identity = identity_of(operation, state);
         after.insert(net_id, identity);
         roster.insert(net_id, operation);
     }
+    operations.iter().try_for_each(|operation| check_components(protocol, operation))?;
     let ids: Vec<u32> = roster.keys().map(|id| id.get()).collect();
     let (mut columns, mut column_count, mut sections, mut section_count) = (Vec::new(), 0, Vec::new(), 0);
     for (component, entry) in protocol.components.iter().enumerate() {
@@ -246,7 +254,24 @@ pub fn encode_operations(protocol: &Protocol, state: &State, operations: &[Opera
     match state.clone().fold(protocol, &out) {
         Ok(_) => Ok(out),
         Err(StateError::Codec(error)) => Err(error),
-        Err(gap) => Err(CodecError::Encode { detail: gap.to_string() }),
+        Err(gap) => Err(refused(gap.to_string())),
+    }
+}
+
+fn refused(detail: String) -> CodecError {
+    CodecError::Encode { detail }
+}
+
+/// An operation on a component that the protocol does not have would be nobody's.
+fn check_components(protocol: &Protocol, operation: &Operation) -> Result<(), CodecError> {
+    let named: Vec<&String> = match &operation.op {
+        Op::Create { components } => components.keys().collect(),
+        Op::Update { component, .. } | Op::Remove { component } => vec![component],
+        Op::Delete => Vec::new(),
+    };
+    match named.into_iter().find(|name| protocol.component_index(name).is_none()) {
+        Some(unknown) => Err(refused(format!("there is no component {unknown:?}"))),
+        None => Ok(()),
     }
 }
 
@@ -261,7 +286,7 @@ fn identity_of(operation: &Operation, state: &State) -> Identity {
 }
 
 fn known(state: &State, operation: &Operation) -> Result<NetId, CodecError> {
-    let missing = || CodecError::Encode { detail: format!("there is no entity {:?}", operation.name) };
+    let missing = || refused(format!("there is no entity {:?}", operation.name));
     state.net_id(operation.id).ok_or_else(missing)
 }
 
@@ -275,10 +300,16 @@ fn encode_updates(
     let mut rows = Rows::default();
     let mut removed = Vec::new();
     let tick = bevy_ecs::change_detection::Tick::new(0);
+    let twice = |operation: &Operation| refused(format!("{}.{} is changed twice in one tick", operation.name, entry.name));
     for operation in operations {
         match &operation.op {
             Op::Update { kind, component, value } if *component == entry.name => {
                 let id = known(state, operation)?;
+                let row = rows.ids.iter().position(|known| *known == id.get());
+                let is_stepped = row.is_some_and(|row| *kind != UpdateKind::Set && rows.steps_of(row).is_some());
+                if removed.contains(&id.get()) || row.is_some() && !is_stepped {
+                    return Err(twice(operation));
+                }
                 if *kind == UpdateKind::Set {
                     entry.column.encode_json(value, state, &mut rows.bytes)?;
                     rows.push(id, tick);
@@ -286,7 +317,7 @@ fn encode_updates(
                 }
                 let mut operands = Vec::new();
                 entry.column.step_from_json(*kind, value, &mut operands)?;
-                match rows.ids.iter().position(|known| *known == id.get()) {
+                match row {
                     Some(row) => rows.add_step(row, (*kind, operands)),
                     None => {
                         rows.push(id, tick);
@@ -294,7 +325,13 @@ fn encode_updates(
                     }
                 }
             }
-            Op::Remove { component } if *component == entry.name => removed.push(known(state, operation)?.get()),
+            Op::Remove { component } if *component == entry.name => {
+                let id = known(state, operation)?.get();
+                if removed.contains(&id) || rows.ids.contains(&id) {
+                    return Err(twice(operation));
+                }
+                removed.push(id);
+            }
             _ => {}
         }
     }

@@ -215,6 +215,10 @@ struct Logged<T> {
     after: T,
 }
 
+/// Most steps of one entity that a batch tells. What was stepped more often is told as the value: readers take only so many sections, and members have
+/// less to do.
+const STEPS_MAX: usize = 15;
+
 /// A step as it stands in a batch.
 pub(crate) type EncodedStep = (UpdateKind, Vec<u8>);
 
@@ -252,7 +256,8 @@ impl<T: Quantity> StepLog<T> {
         let before = value.amount();
         value.set_amount(step.after(before));
         let mut operands = Vec::new();
-        if !known || step.encode(&mut operands).is_err() {
+        let is_long = self.entries.get(&id).is_some_and(|entry| entry.steps.len() >= STEPS_MAX);
+        if !known || is_long || step.encode(&mut operands).is_err() {
             self.entries.remove(&id);
             return;
         }

@@ -156,7 +156,20 @@ impl Protocol {
         if shape.endless {
             self.complain(format!("{what} {name:?}: a list in it has items that take no bytes, so a few bytes could claim 2^64 of them"));
         }
+        if shape.nameless {
+            self.complain(format!(
+                "{what} {name:?}: it could be written and not be read again. What serde's `tag`, `untagged` and `flatten` make, and values of any kind, \
+                    need a format that tells names"
+            ));
+        }
         shape.text
+    }
+
+    /// Complains of a type that has another name already, under which alone it would be told.
+    fn claim_type<T>(&mut self, what: &'static str, name: &str, known: Option<String>) {
+        if let Some(known) = known.filter(|known| known != name) {
+            self.complain(format!("{what} {name:?}: {} is {known:?} already", short_type_name::<T>()));
+        }
     }
 
     /// Claims a wire name.
@@ -400,6 +413,8 @@ impl ProtocolAppExt for App {
         let mut protocol = self.world_mut().resource_mut::<Protocol>();
         let count = protocol.commands.len();
         protocol.claim("command", name, count);
+        let known = protocol.command_index(TypeId::of::<C>()).and_then(|known| protocol.commands.get(known)).map(|kind| kind.name.clone());
+        protocol.claim_type::<C>("command", name, known);
         let shape = protocol.take_shape("command", name, shape_of::<C>());
         protocol.commands.push(CommandKind::new::<C>(name, shape));
         self
@@ -421,6 +436,8 @@ fn add_fact<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(app
     let mut protocol = app.world_mut().resource_mut::<Protocol>();
     let count = protocol.facts.len();
     protocol.claim("fact", name, count);
+    let known = protocol.fact_index(TypeId::of::<F>()).and_then(|known| protocol.facts.get(known)).map(|kind| kind.name.clone());
+    protocol.claim_type::<F>("fact", name, known);
     let shape = if is_built_in(TypeId::of::<F>()) { shape_at_first_sight::<F>() } else { shape_of::<F>() };
     let shape = protocol.take_shape("fact", name, shape);
     protocol.facts.push(FactKind::new::<F>(name, shape, stateful));
@@ -474,6 +491,41 @@ mod tests {
         let [command, fact, component] = endless.errors() else { panic!("{:?}", endless.errors()) };
         assert!(command.starts_with("command \"many\": a list in it has items that take no bytes"), "{command}");
         assert!(fact.starts_with("fact \"told\"") && component.starts_with("component \"marks\""), "{fact} {component}");
+    }
+
+    #[test]
+    fn what_only_a_format_with_names_gives_back_is_refused() {
+        #[derive(Component, Clone, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        enum Weapon {
+            Sword { edge: u8 },
+            Bow { arrows: u8 },
+        }
+        #[derive(Clone, Serialize, Deserialize)]
+        enum Either {
+            Plain(Ammo2),
+            Any(Box<[serde_json::Value]>),
+        }
+        #[derive(Clone, Serialize, Deserialize)]
+        struct Ammo2(u32);
+        let told = protocol(|app| {
+            let _ = app.sync::<Weapon>("weapon");
+            app.command::<Weapon>("draw").fact::<Either>("either").command::<Ammo2>("load");
+        });
+        let [component, command, fact] = told.errors() else { panic!("{:?}", told.errors()) };
+        for (error, begins) in
+            [(component, "component \"weapon\": it could be written"), (command, "command \"draw\""), (fact, "fact \"either\"")]
+        {
+            assert!(error.starts_with(begins), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_type_has_one_name_of_each_kind() {
+        let told = protocol(|app| {
+            app.command::<u8>("one").command::<u8>("other").fact::<u8>("one").fact::<u16>("other").fact::<u16>("third");
+        });
+        assert_eq!(told.errors(), ["command \"other\": u8 is \"one\" already", "fact \"third\": u16 is \"other\" already"]);
     }
 
     /// A component that refers to an entity, with something beside it.

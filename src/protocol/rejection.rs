@@ -1,6 +1,7 @@
 //! Why a command was not obeyed, as it travels.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,10 +56,17 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// An error in a handler becomes the one public code [`Rejection::INTERNAL`]; what it says goes to the log.
+/// An error in a handler becomes the one public code [`Rejection::INTERNAL`]; what it says goes to the log: as a warning when as many have failed as a power
+/// of two, since a client can make them fail as often as it likes, and at debug each time.
 impl<E: std::error::Error> From<E> for Rejection {
     fn from(error: E) -> Self {
-        tracing::warn!(%error, "a command handler failed; its command is rejected");
+        static FAILED: AtomicU64 = AtomicU64::new(0);
+        let times = FAILED.fetch_add(1, Ordering::Relaxed) + 1;
+        if times.is_power_of_two() {
+            tracing::warn!(%error, times, "a command handler failed; its command is rejected");
+        } else {
+            tracing::debug!(%error, times, "a command handler failed; its command is rejected");
+        }
         Self::new(Self::INTERNAL)
     }
 }

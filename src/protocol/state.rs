@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::batch::{BatchHead, FactHead, SnapshotHead, Visit, read_batch, read_private, read_private_head, read_snapshot};
+use super::batch::{BatchHead, FactHead, SnapshotHead, Visit, read_batch, read_private, read_private_head};
 use super::codec::{CodecError, Reader};
 use super::ids::{EntityId, FactSeq, NetId, RoomId, RoomTick};
 use super::operation::{Op, Operation};
@@ -91,7 +91,7 @@ impl State {
         let mut reader = Reader::new(snapshot);
         let head = SnapshotHead::read(&mut reader)?;
         let mut state = Self { tick: head.tick, ..Self::new(room) };
-        read_snapshot(&mut reader, &mut Fold::new(protocol, &mut state, head.tick, None))?;
+        state.fill(protocol, &mut reader)?;
         Ok(state)
     }
 
@@ -271,7 +271,13 @@ impl State {
     }
 
     pub(crate) fn insert(&mut self, net_id: NetId, identity: Identity) {
-        self.by_id.insert(identity.id(self.room), net_id);
+        let id = identity.id(self.room);
+        self.insert_as(net_id, identity, id);
+    }
+
+    /// The same for who knows already which id the identity stands for: that of a name is a hash.
+    pub(crate) fn insert_as(&mut self, net_id: NetId, identity: Identity, id: EntityId) {
+        self.by_id.insert(id, net_id);
         self.entities.insert(net_id, EntityState { identity, components: BTreeMap::new() });
     }
 
@@ -300,6 +306,10 @@ impl State {
 
     /// The first difference to another state, in words, or `None` if both hold the same entities with the same bytes.
     pub fn difference(&self, protocol: &Protocol, other: &Self) -> Option<String> {
+        // Nearly always there is none, and then no component has to be looked up by its number on both sides.
+        if self.by_id == other.by_id && self.values().eq(other.values()) {
+            return None;
+        }
         let ids: BTreeSet<EntityId> = self.by_id.keys().chain(other.by_id.keys()).copied().collect();
         for id in ids {
             let (Some(ours), Some(theirs)) = (self.get(id), other.get(id)) else {
@@ -326,6 +336,11 @@ impl State {
             }
         }
         None
+    }
+
+    /// What its entities have, in the order of their net ids.
+    fn values(&self) -> impl Iterator<Item = (NetId, &BTreeMap<usize, Vec<u8>>)> {
+        self.entities.iter().map(|(id, entity)| (*id, &entity.components))
     }
 
     /// The smallest net id that no entity has.

@@ -211,13 +211,21 @@ pub(crate) struct BySerde;
 impl<T: Serialize + DeserializeOwned> Wire<T> for BySerde {
     #[inline]
     fn encode(&self, value: &T, _: &World, out: &mut Vec<u8>) -> Result<bool, CodecError> {
-        encode_into(value, out).map(|()| true)
+        let start = out.len();
+        encode_into(value, out)?;
+        if cfg!(debug_assertions) {
+            read_again::<T>(out.get(start..).unwrap_or_default())?;
+        }
+        Ok(true)
     }
 
-    fn encode_all<'a>(&self, values: impl Iterator<Item = &'a T>, _: &World, out: &mut Vec<u8>) -> Result<(), CodecError>
+    fn encode_all<'a>(&self, mut values: impl Iterator<Item = &'a T>, world: &World, out: &mut Vec<u8>) -> Result<(), CodecError>
     where
         T: 'a,
     {
+        if cfg!(debug_assertions) {
+            return values.try_for_each(|value| self.encode(value, world, out).map(drop));
+        }
         encode_all(values, out)
     }
 
@@ -238,6 +246,14 @@ impl<T: Serialize + DeserializeOwned> Wire<T> for BySerde {
         let value: T = serde_json::from_value(value.clone()).map_err(|error| json_error(&error))?;
         encode_into(&value, out)
     }
+}
+
+/// While a game is being made: whether what was written of a value is read again, to its end. A field that serde leaves out where it is empty would be read
+/// as what follows it.
+fn read_again<T: DeserializeOwned>(written: &[u8]) -> Result<(), CodecError> {
+    let mut again = Reader::new(written);
+    let read = again.value::<T>().and_then(|_| again.finish());
+    read.map_err(|error| CodecError::Encode { detail: format!("it could not be read again: {error}") })
 }
 
 /// By a codec of the game's own.

@@ -8,7 +8,6 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::audience::tell_of_hidden_by_hand;
-use super::changed::ChangedComponents;
 use super::clock::RoomClock;
 use super::history::History;
 use super::index::{EntityIndex, SlotState};
@@ -18,8 +17,8 @@ use super::outbox::Outbox;
 use super::private::Private;
 use crate::protocol::limits::{BATCH_BYTES_MAX, ENTITIES_MAX};
 use crate::protocol::{
-    BatchHead, CREATES, DELETES, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, RoomTick, RosterWriter, Rows, StateHash, UPDATES,
-    write_column, write_net_ids, write_removals, write_updates, write_varint,
+    BatchHead, CREATES, ChangedComponents, DELETES, FACTS, FactSeq, HASH, Lost, NOTES, NetId, Protocol, RoomTick, RosterWriter, Rows,
+    StateHash, UPDATES, write_column, write_net_ids, write_removals, write_updates, write_varint,
 };
 
 /// The buffers of [`collect`], kept from tick to tick.

@@ -200,6 +200,8 @@ pub trait RulesAppExt {
     ///
     /// It follows until the component is removed: then the entity has no audience any more, but for what another component says.
     ///
+    /// Where an entity has several components of which this was said, the one that was named last has the word.
+    ///
     /// ```
     /// use bevy_app::prelude::*;
     /// use bevy_ecs::prelude::*;

@@ -223,6 +223,19 @@ impl EntityIndex {
         (net_id, id)
     }
 
+    /// Gives an entity of which no batch has told another id, if nobody has that one. False if it keeps its own.
+    fn rename(&mut self, id: NetId, asked: EntityId, name: Option<&str>) -> bool {
+        let identity = self.identity_of(asked, name);
+        let is_free = !asked.is_nil() && !self.by_id.contains_key(&asked);
+        let slot = self.slots.get_mut(id.get() as usize).filter(|slot| is_free && slot.state == SlotState::Born);
+        let Some(slot) = slot else { return false };
+        slot.identity = identity;
+        let old = std::mem::replace(&mut slot.id, asked);
+        self.by_id.remove(&old);
+        self.by_id.insert(asked, id);
+        true
+    }
+
     /// Who an entity is that comes with an id.
     fn identity_of(&self, id: EntityId, name: Option<&str>) -> Identity {
         if let Some(serial) = id.serial_in(self.room).filter(|serial| *serial < self.next_serial) {
@@ -292,6 +305,7 @@ pub(crate) fn keep_index(world: &mut World, room: RoomId) {
     world.insert_resource(EntityIndex::new(room));
     world.init_resource::<Lost>();
     world.register_component_hooks::<NetId>().on_add(on_add).on_despawn(on_end).on_remove(on_end);
+    world.register_component_hooks::<EntityId>().on_insert(on_named);
     world.add_observer(|added: On<Insert<Disabled>>, ids: Query<&NetId, Allow<Disabled>>, mut index: ResMut<EntityIndex>| {
         if let Ok(id) = ids.get(added.entity) {
             index.toggled.push(*id);
@@ -318,6 +332,22 @@ fn on_add(mut world: DeferredWorld<'_>, context: HookContext) {
     }
     if let Some(mut slot) = world.get_mut::<EntityId>(entity).filter(|_| id != asked) {
         *slot = id;
+    }
+}
+
+/// Somebody gives an entity another id than it has: whoever spawns first and names it then.
+fn on_named(mut world: DeferredWorld<'_>, context: HookContext) {
+    let entity = context.entity;
+    let (Some(net_id), Some(asked)) = (world.get::<NetId>(entity).copied(), world.get::<EntityId>(entity).copied()) else { return };
+    let name = world.get::<Name>(entity).map(|name| name.as_str().to_owned());
+    let mut index = world.resource_mut::<EntityIndex>();
+    let Some(id) = index.slot(net_id).filter(|slot| slot.entity == entity).map(|slot| slot.id) else { return };
+    if id == asked || index.rename(net_id, asked, name.as_deref()) {
+        return;
+    }
+    tracing::error!(%id, %asked, "an entity gets no other id once it was told of, and none that is taken; spawn it with its id");
+    if let Some(mut there) = world.get_mut::<EntityId>(entity) {
+        *there = id;
     }
 }
 

@@ -80,8 +80,13 @@ pub(crate) fn intake(world: &mut World) {
     for member in world.resource_mut::<Members>().by_id.values_mut() {
         (member.commands_this_tick, member.facts_this_tick) = (0, 0);
     }
-    let mut events = 0;
+    let (mut events, mut later) = (0, Vec::new());
     for item in items {
+        // It can't be refused, but it can wait: a tick that is full would end the room.
+        if matches!(item, Incoming::Leave { .. }) && is_half_full(world) {
+            later.push(item);
+            continue;
+        }
         let verdict = match &item {
             Incoming::Join { user, name } => Some(join(world, *user, name)),
             Incoming::Leave { user, reason } => leave(world, *user, *reason),
@@ -102,10 +107,15 @@ pub(crate) fn intake(world: &mut World) {
         });
         outbox.taken.push(Taken { incoming: item, verdict });
     }
+    // Before all that comes with the next tick.
+    let inbox = &mut world.resource_mut::<Inbox>().items;
+    later.into_iter().rev().for_each(|item| inbox.push_front(item));
 }
 
 fn join(world: &mut World, user: EntityId, name: &str) -> Verdict {
-    let decision = if world.resource::<Members>().contains(user) {
+    let decision = if is_half_full(world) {
+        reject("room_is_busy")
+    } else if world.resource::<Members>().contains(user) {
         reject("already_joined")
     } else if user.is_nil() || name.len() > USER_NAME_BYTES_MAX {
         reject("bad_user")
@@ -206,7 +216,12 @@ fn command(world: &mut World, user: EntityId, id: CommandId, asked: Asked<'_>) -
 fn is_busy(world: &World, mine: usize) -> bool {
     let facts = world.resource::<Ledger>().facts().len();
     let share = FACTS_PER_TICK_MAX / 4 / world.resource::<Members>().by_id.len().max(1);
-    facts >= FACTS_PER_TICK_MAX / 2 || (facts >= FACTS_PER_TICK_MAX / 4 && mine >= share.max(1))
+    is_half_full(world) || (facts >= FACTS_PER_TICK_MAX / 4 && mine >= share.max(1))
+}
+
+/// True if the tick has half of what it can take: the other half is left to what follows.
+fn is_half_full(world: &World) -> bool {
+    world.resource::<Ledger>().facts().len() >= FACTS_PER_TICK_MAX / 2
 }
 
 pub(super) fn decide(world: &mut World, user: EntityId, id: CommandId, (kind, seen, payload): Asked<'_>) -> Decision {

@@ -11,7 +11,7 @@ use super::clock::RoomClock;
 use super::index::EntityIndex;
 use super::meter::Meter;
 use crate::protocol::limits::{FACT_CHAIN_MAX, FACTS_PER_TICK_MAX};
-use crate::protocol::{CommandId, EntityId, Fact, FactHead, FactSeq, Payload, Producer, Protocol, Recorded};
+use crate::protocol::{CommandId, EntityId, Fact, FactHead, FactSeq, Payload, Producer, Protocol, Reader, Recorded};
 
 /// Where a fact comes from.
 #[derive(Clone, Debug)]
@@ -98,7 +98,8 @@ pub(crate) fn record(world: &mut World, fact: Box<dyn Fact>, origin: Origin) -> 
 pub(crate) fn record_and(world: &mut World, fact: Box<dyn Fact>, mut origin: Origin, also: impl FnOnce(&mut World)) -> FactSeq {
     let tick = world.resource::<RoomClock>().tick;
     let protocol = world.resource::<Protocol>();
-    let Some((kind, name)) = protocol.fact_index(fact.kind()).and_then(|kind| Some((kind, &protocol.facts.get(kind)?.name))) else {
+    let kind_of = |kind: usize| protocol.facts.get(kind).map(|known| (kind, &known.name, known.decode));
+    let Some((kind, name, read)) = protocol.fact_index(fact.kind()).and_then(kind_of) else {
         panic!("the fact {} is not in the protocol: add `app.fact::<..>(\"its_name\")`", fact.type_name());
     };
     let name: Arc<str> = name.as_str().into();
@@ -123,8 +124,16 @@ pub(crate) fn record_and(world: &mut World, fact: Box<dyn Fact>, mut origin: Ori
     let Origin { producer, author, command, cause } = origin;
     let ledger = &mut *ledger;
     FactHead { seq, kind, producer: producer.clone(), author, cause }.write(&mut ledger.bytes);
+    let start = ledger.bytes.len();
     if let Err(error) = fact.encode(&mut ledger.bytes) {
         panic!("the fact {name} can't be recorded: {error}");
+    }
+    if cfg!(debug_assertions) {
+        // While a game is being made: a field that serde leaves out where it is empty would be read as what follows it, by all members and from the store.
+        let mut written = Reader::new(ledger.bytes.get(start..).unwrap_or_default());
+        if let Err(error) = read(&mut written).and_then(|_| written.finish()) {
+            panic!("the fact {name} could not be read again: {error}");
+        }
     }
     let fact: Arc<dyn Fact> = fact.into();
     ledger.facts.push(Recorded { seq, tick, name, producer, author, command, cause, fact: fact.clone() });

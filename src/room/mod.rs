@@ -7,7 +7,6 @@
 
 mod audience;
 mod blueprint;
-mod changed;
 mod clock;
 mod collect;
 mod decision;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bevy_app::prelude::*;
-use bevy_app::{PluginsState, SubApp};
+use bevy_app::{FixedMainScheduleOrder, MainScheduleOrder, PluginsState, RunFixedMainLoop, SubApp};
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{InternedScheduleLabel, LogLevel, ScheduleBuildSettings, ScheduleLabel, SingleThreadedExecutor};
 use bevy_time::{Fixed, Time, Virtual};
@@ -463,19 +463,11 @@ fn prepare_schedules(world: &mut World, deny_ambiguity: bool) -> Vec<InternedSch
             schedule.set_build_settings(ScheduleBuildSettings { ambiguity_detection: LogLevel::Error, ..Default::default() });
         }
     }
-    let order: [InternedScheduleLabel; 10] = [
-        First.intern(),
-        PreUpdate.intern(),
-        FixedFirst.intern(),
-        FixedPreUpdate.intern(),
-        FixedUpdate.intern(),
-        FixedPostUpdate.intern(),
-        FixedLast.intern(),
-        Update.intern(),
-        PostUpdate.intern(),
-        Last.intern(),
-    ];
-    order.into_iter().filter(|label| schedules.contains(*label)).collect()
+    // As Bevy, its plugins and the game have set it up; the fixed ones once, where a frame would run them as often as is due.
+    let fixed = world.get_resource::<FixedMainScheduleOrder>().map(|order| order.labels.clone()).unwrap_or_default();
+    let main = world.get_resource::<MainScheduleOrder>().map(|order| order.labels.clone()).unwrap_or_default();
+    let of_frame = main.into_iter().flat_map(|label| if label == RunFixedMainLoop.intern() { fixed.clone() } else { vec![label] });
+    of_frame.filter(|label| world.resource::<Schedules>().contains(*label)).collect()
 }
 
 /// Tick 0.
@@ -486,7 +478,8 @@ fn open(world: &mut World, simulate: &[InternedScheduleLabel], options: &RoomOpt
     if let Some(level) = &options.level {
         level.spawn(world)?;
     }
-    for label in [PreStartup.intern(), Startup.intern(), PostStartup.intern()] {
+    let startup = world.get_resource::<MainScheduleOrder>().map(|order| order.startup_labels.clone()).unwrap_or_default();
+    for label in startup {
         let _ = world.try_run_schedule(label);
     }
     initialize_schedules(world, simulate)?;

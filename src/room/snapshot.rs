@@ -60,8 +60,8 @@ pub(super) fn write_columns(world: &World, protocol: &mut Protocol, (ids, may_ha
 /// Writes rows in the order of their net ids. False if there are none.
 fn write_gathered(component: usize, (ids, may_have): (&[u32], Option<MayHave<'_>>), rows: &mut Rows, out: &mut Vec<u8>) -> bool {
     rows.sort();
-    // What was spawned since the last batch is not in this state yet.
-    let whole = may_have.is_none() && rows.len() == ids.len();
+    // What was spawned since the last batch is not in this state yet; and as many rows as ids need not be those of the same entities.
+    let whole = may_have.is_none() && rows.len() == ids.len() && rows.sorted().map(|row| rows.id(row)).eq(ids.iter().copied());
     let may_have = |id: u32| may_have.is_none_or(|may_have| may_have(id, Some(component)));
     let known = |id: u32| whole || (ids.binary_search(&id).is_ok() && may_have(id));
     let picks: Vec<usize> = rows.sorted().filter(|row| known(rows.id(*row))).collect();

@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Op, Operation, Protocol, State, UpdateKind};
-use roomkeeper::room::{Room, RoomOptions};
+use roomkeeper::room::{EntityIndex, Room, RoomOptions};
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, PartialEq)]
@@ -409,6 +409,57 @@ fn the_five_operations_at_their_bounds() {
         assert!(!done);
     });
     assert!(told.is_empty());
+}
+
+#[test]
+fn what_no_batch_has_told_is_in_no_state() {
+    let mut scene = Scene::new();
+    // The lamp has a place, the bulb has none.
+    scene.room.world_mut().spawn(Place(9));
+    let state = scene.room.state().unwrap();
+    assert_eq!(state.difference(scene.room.world().resource::<Protocol>(), &scene.state), None);
+}
+
+#[test]
+fn an_id_that_comes_after_the_component_counts_before_the_batch_and_not_after_it() {
+    let mut scene = Scene::new();
+    let torch = EntityId::named("torch");
+    let entity = scene.room.world_mut().spawn(Place(3)).id();
+    scene.room.world_mut().entity_mut(entity).insert(torch);
+    assert_eq!(scene.room.world().resource::<EntityIndex>().entity(torch), Some(entity));
+    scene.told(|_| {});
+    // Once it was told of, it keeps its own; and nobody gets one that is taken.
+    for other in ["lantern", "lamp"] {
+        scene.room.world_mut().entity_mut(entity).insert(EntityId::named(other));
+        assert_eq!(scene.room.world().get::<EntityId>(entity), Some(&torch));
+    }
+    let late = scene.room.world_mut().spawn(Place(4)).id();
+    let own = *scene.room.world().get::<EntityId>(late).unwrap();
+    scene.room.world_mut().entity_mut(late).insert(torch);
+    assert_eq!(scene.room.world().get::<EntityId>(late), Some(&own));
+}
+
+#[test]
+fn what_is_stepped_very_often_in_a_tick_is_told_as_its_value_and_the_batch_can_be_read() {
+    let mut scene = Scene::new();
+    let lamp = scene.lamp;
+    scene.told(|world| {
+        world.entity_mut(lamp).insert(Health(5));
+    });
+    let mut steps = |times: u32, up: i8| {
+        scene.told(|world| {
+            let step = move |mut health: Patch<Health>| {
+                for _ in 0..times {
+                    health.inc(lamp, up);
+                    health.dec(lamp, 1);
+                }
+            };
+            world.run_system_once(step).unwrap();
+        })
+    };
+    assert_eq!(steps(7, 0).len(), 14);
+    // Each would be a section of its own, of which readers take 65,536.
+    assert_eq!(steps(35_000, 2), ["set lamp health 126"]);
 }
 
 /// A mark that nobody is told of.

@@ -241,6 +241,22 @@ fn bare_room() -> (Room, EntityId) {
     (room, user)
 }
 
+#[test]
+fn more_may_come_and_go_at_once_than_a_tick_can_tell() {
+    let (mut room, _) = bare_room();
+    let users: Vec<EntityId> = (0..FACTS_PER_TICK_MAX + 100).map(|n| EntityId::named(&format!("user{n}"))).collect();
+    for _ in 0..4 {
+        let out: Vec<EntityId> = users.iter().copied().filter(|user| !room.members().contains(*user)).collect();
+        room.tick(out.iter().map(|user| Incoming::Join { user: *user, name: String::new() })).unwrap();
+    }
+    assert_eq!(room.members().iter().len(), users.len() + 1);
+    room.tick(users.iter().map(|user| Incoming::Leave { user: *user, reason: LeaveReason::Timeout })).unwrap();
+    for _ in 0..3 {
+        room.tick([]).unwrap();
+    }
+    assert_eq!(room.members().iter().len(), 1);
+}
+
 fn command(user: EntityId, id: u32, kind: usize, payload: &[u8]) -> Incoming {
     Incoming::Command { user, id: CommandId(id), kind, seen: None, payload: Bytes::copy_from_slice(payload) }
 }

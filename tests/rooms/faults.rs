@@ -21,8 +21,39 @@ struct Light;
 #[derive(Clone, Serialize, Deserialize)]
 struct Lit;
 
+/// As JSON types are written: where there is no lock, nothing stands for it.
+#[derive(Component, Clone, Serialize, Deserialize)]
+struct Door {
+    open: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock: Option<u8>,
+}
+
 fn protocol(app: &mut App) {
     let _ = app.sync::<Fuse>("fuse");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn while_a_game_is_made_what_could_not_be_read_again_ends_the_room_by_name() {
+    let ends = |rules: fn(&mut App)| {
+        let known = |app: &mut App| {
+            let _ = app.sync::<Door>("door");
+            app.stateless_fact::<Door>("door_seen");
+        };
+        let mut room = Room::new(RoomOptions::named("hall"), known, rules).unwrap();
+        room.tick([]).err().unwrap().to_string()
+    };
+    let by_component = ends(|app| {
+        app.add_systems(FixedUpdate, |mut commands: Commands| {
+            commands.spawn(Door { open: true, lock: None });
+        });
+    });
+    assert!(by_component.contains("door") && by_component.contains("could not be read again"), "{by_component}");
+    let by_fact = ends(|app| {
+        app.add_systems(FixedUpdate, |mut record: Recorder| record.fact(Door { open: true, lock: None }));
+    });
+    assert!(by_fact.contains("door_seen") && by_fact.contains("could not be read again"), "{by_fact}");
 }
 
 fn burn(mut fuses: Query<&mut Fuse>) {
@@ -338,9 +369,10 @@ fn a_protocol_has_1024_commands_at_most() {
         };
         Room::new(RoomOptions::named("many"), protocol, rules)
     };
-    assert!(room(1_024).is_ok());
-    let refused = room(1_025).unwrap_err().to_string();
-    assert!(refused.contains("\"light1024\" is one too many: at most 1024 are allowed"), "{refused}");
+    // Of one type, which may have one name only; but no other is there without end.
+    let refused = |count: u32| room(count).unwrap_err().to_string();
+    assert!(!refused(1_024).contains("one too many"));
+    assert!(refused(1_025).contains("\"light1024\" is one too many: at most 1024 are allowed"), "{}", refused(1_025));
 }
 
 fn level(text: &str) -> RoomError {

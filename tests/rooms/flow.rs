@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
+use bevy_ecs::schedule::ScheduleLabel;
 use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::client::{Connection, HeadlessReplica, Issue, Replica, ReplicaPlugin, Sight};
 use roomkeeper::prelude::*;
@@ -615,4 +616,24 @@ fn no_client_sees_a_hit_without_the_harm_over_a_lossy_link() {
     let hits = sim.client_of("ann").world().resource::<Hits>();
     assert_eq!((hits.0, hits.1), (1_999 * 5, 0));
     assert_eq!(sim.assert_converged(), 1);
+}
+
+#[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
+struct Turn;
+
+#[test]
+fn a_schedule_that_is_put_into_bevys_order_runs_in_a_room() {
+    #[derive(Resource, Default)]
+    struct Ran(Vec<&'static str>);
+    let rules = |app: &mut App| {
+        app.init_resource::<Ran>().init_schedule(Turn);
+        app.add_systems(Turn, |mut ran: ResMut<Ran>| ran.0.push("turn"));
+        app.add_systems(FixedUpdate, |mut ran: ResMut<Ran>| ran.0.push("update"));
+        app.world_mut().resource_mut::<bevy_app::MainScheduleOrder>().insert_after(PreUpdate, Turn);
+    };
+    let mut room = Room::new(RoomOptions::named("turns"), |_| {}, rules).unwrap();
+    for _ in 0..2 {
+        room.tick([]).unwrap();
+    }
+    assert_eq!(room.world().resource::<Ran>().0, ["turn", "update", "turn", "update"]);
 }

@@ -9,7 +9,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
 use proptest::prelude::*;
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{Codec, CodecError, Operation, Protocol, Reader, Step, encode_operations};
+use roomkeeper::protocol::{Codec, CodecError, Op, Operation, Protocol, Reader, RoomTick, Step, encode_operations};
 use roomkeeper::room::{Level, Room, RoomOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -113,6 +113,38 @@ fn operations_read_as_the_reference_writes_them() {
     let first = Operation::to_component_first(&operations);
     assert_eq!(first["position"], json!({"rand234": [5.0, 6.0], "lamp": [9.0, 9.0]}));
     assert_eq!(first["health"], json!({"guard": {"inc_max": {"by": 10, "max": 100}}}));
+}
+
+#[test]
+fn operations_that_would_be_lost_or_mean_two_things_are_refused() {
+    let mut room = room();
+    let state = state_of(&mut room);
+    let protocol = room.world().resource::<Protocol>();
+    let encoded = |envelopes: &[Value]| {
+        let operations: Vec<Operation> = envelopes.iter().flat_map(|envelope| Operation::from_envelope(envelope).unwrap()).collect();
+        encode_operations(protocol, &state, &operations, RoomTick(state.tick().0 + 1)).map_err(|error| error.to_string())
+    };
+    let of_guard = |op: &str, health: Value| json!({"op": op, "entity_id": "guard", "components": {"health": health}});
+    let (set, inc, remove) = (of_guard("set", json!(50)), of_guard("inc", json!(10)), of_guard("delete", Value::Null));
+    assert!(encoded(&[inc.clone(), inc.clone()]).is_ok());
+    for twice in [[&set, &inc], [&inc, &set], [&set, &set], [&remove, &set], [&set, &remove], [&remove, &remove]] {
+        let refused = encoded(&twice.map(Clone::clone)).unwrap_err();
+        assert!(refused.contains("guard.health is changed twice in one tick"), "{refused}");
+    }
+    for (op, value) in [("set", json!(5)), ("delete", Value::Null)] {
+        let refused = encoded(&[json!({"op": op, "entity_id": "guard", "components": {"helth": value}})]).unwrap_err();
+        assert!(refused.contains("there is no component \"helth\""), "{refused}");
+    }
+    let refused = encoded(&[json!({"op": "create", "entity_id": "guard", "components": {}})]).unwrap_err();
+    assert!(refused.contains("there is an entity \"guard\" already"), "{refused}");
+}
+
+#[test]
+fn an_entity_whose_name_has_dots_is_deleted_by_its_path_and_not_taken_for_a_component() {
+    let name = "item.v2".to_owned();
+    let delete = Operation { note: None, id: EntityId::named(&name), name, op: Op::Delete };
+    assert_eq!(delete.to_key_path(), json!({"op": "delete", "key_path": "entities.item.v2."}));
+    assert_eq!(Operation::from_key_path(&delete.to_key_path()).unwrap(), delete);
 }
 
 /// A place in millimetres, three numbers of two bytes.

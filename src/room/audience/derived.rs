@@ -96,14 +96,13 @@ pub(crate) fn follow<T: Component, D: Derived>(app: &mut App, says: impl Fn(&T) 
     }
     let world = app.world_mut();
     let component = world.register_component::<T>();
-    let (at_once, of_value, of_removed) = (says.clone(), says.clone(), says.clone());
+    let (of_value, of_removed) = (says.clone(), says);
     let of_entity: Says<D> = Box::new(move |entity: EntityRef<'_>| entity.get::<T>().map(&of_value));
     world.get_resource_or_init::<Sources<D>>().0.push((component, of_entity));
-    world.add_observer(move |inserted: On<Insert<T>>, values: Query<&T, Allow<Disabled>>, stored: Stored<'_>, mut commands: Commands| {
-        if let Ok(value) = values.get(inserted.entity)
-            && !stands::<D>(&stored, inserted.entity)
-        {
-            commands.entity(inserted.entity).insert(at_once(value));
+    world.add_observer(move |inserted: On<Insert<T>>, stored: Stored<'_>, mut commands: Commands| {
+        let entity = inserted.entity;
+        if !stands::<D>(&stored, entity) {
+            commands.queue(move |world: &mut World| follow_last::<D>(world, entity));
         }
     });
     world.add_observer(
@@ -123,7 +122,7 @@ pub(crate) fn follow<T: Component, D: Derived>(app: &mut App, says: impl Fn(&T) 
         for (entity, value) in &changed {
             let is_later = |at: &Tick| value.last_changed().is_newer_than(*at, ticks.this_run());
             if !D::HIDES || stored.done.get(&entity).is_none_or(is_later) {
-                commands.entity(entity).insert(says(&value));
+                commands.queue(move |world: &mut World| follow_last::<D>(world, entity));
             }
         }
     };
@@ -131,12 +130,26 @@ pub(crate) fn follow<T: Component, D: Derived>(app: &mut App, says: impl Fn(&T) 
     app.add_systems(RoomEnd, update.in_set(Following).after(expire));
 }
 
+/// What an entity says by its components: the last that was named has the word, whichever was written last.
+fn said_of<D: Derived>(world: &World, there: EntityRef<'_>) -> Option<D> {
+    let sources = world.get_resource::<Sources<D>>()?;
+    sources.0.iter().rev().find_map(|(_, says)| says(there))
+}
+
+/// Lets an entity have what its components say. What it has already is left alone.
+fn follow_last<D: Derived>(world: &mut World, entity: Entity) {
+    let Ok(there) = world.get_entity(entity) else { return };
+    let said = said_of::<D>(world, there).filter(|said| there.get::<D>() != Some(said));
+    if let (Some(said), Ok(mut there)) = (said, world.get_entity_mut(entity)) {
+        there.insert(said);
+    }
+}
+
 /// Takes from an entity what it has by a component that it lost, unless another one says something too.
 fn take_back<T: Component, D: Derived>(world: &mut World, entity: Entity) {
     // It may be gone, or have the component again.
     let Some(there) = world.get_entity(entity).ok().filter(|there| !there.contains::<T>()) else { return };
-    let sources = world.get_resource::<Sources<D>>();
-    let said = sources.and_then(|sources| sources.0.iter().rev().find_map(|(_, says)| says(there)));
+    let said = said_of::<D>(world, there);
     // What something else requires stays: nothing is opened that is to be hidden in any case.
     if said.is_none() && D::HIDES && world.component_id::<D>().is_some_and(|id| is_required(world, id, there.archetype().components())) {
         return;
@@ -229,6 +242,8 @@ mod tests {
     #[derive(Component, Serialize, Deserialize)]
     #[require(Audience = Audience::OWNER)]
     struct Card;
+    #[derive(Component, Serialize, Deserialize)]
+    struct Side(u64);
 
     fn room(stored: bool) -> Room {
         let protocol = move |app: &mut App| {
@@ -243,6 +258,28 @@ mod tests {
             app.audience_by(|_: &Trap| Audience::mask(1));
         };
         Room::new(RoomOptions::named("moor"), protocol, rules).unwrap()
+    }
+
+    #[test]
+    fn of_two_components_that_say_who_sees_an_entity_the_one_named_last_counts_whichever_is_written() {
+        let protocol = |app: &mut App| {
+            // In the other order than that in which they have the word.
+            let _ = app.sync::<Trap>("trap");
+            let _ = app.sync::<Side>("side");
+        };
+        let rules = |app: &mut App| {
+            app.audience_by(|side: &Side| Audience::mask(side.0));
+            app.audience_by(|_: &Trap| Audience::OWNER);
+        };
+        let mut room = Room::new(RoomOptions::named("moor"), protocol, rules).unwrap();
+        let traps = [room.world_mut().spawn((Trap, Side(1))).id(), room.world_mut().spawn((Side(1), Trap)).id()];
+        for side in 2..4 {
+            room.tick([]).unwrap();
+            for trap in traps {
+                assert_eq!(room.world().get::<Audience>(trap), Some(&Audience::OWNER));
+                room.world_mut().get_mut::<Side>(trap).unwrap().0 = side;
+            }
+        }
     }
 
     fn tells_of(room: &mut Room, hidden: impl Bundle) -> bool {

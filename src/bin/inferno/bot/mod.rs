@@ -15,7 +15,7 @@ use crate::map::{Grid, Point, Solids, add, distance, dot, next_corner, scale, su
 use crate::rules::tuning::{AMMO_MAX, DOOR_REACH, HEALTH_MAX, PLAYER_RADIUS, PLAYER_STEP, discharge};
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{Issue, Replica};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Side of a cell of the bot's grid, in level units.
@@ -40,6 +40,8 @@ const ROUND_TRIP_TICKS: u32 = 6;
 const STEPS_KEPT: usize = 16;
 /// How many levels, or levels with other doors open, the bots of a process keep the ways of.
 const WAYS_KEPT: usize = 64;
+/// How many ways between two cells they keep of each: half a megabyte to a megabyte.
+const FOUND_KEPT: usize = 2_048;
 /// How long a bot keeps a plan before it looks again, in ticks.
 const THINK_EVERY_TICKS: u32 = 10;
 
@@ -64,6 +66,9 @@ pub fn brain(seed: u64) -> Box<dyn FnMut(&mut World)> {
         let (me, tick) = (replica.user(), replica.tick().0);
         let Some(scene) = Scene::read(world, me, tick) else { return };
         let wishes = mind.think(&scene);
+        if wishes.is_empty() {
+            return;
+        }
         let sent = world.run_system_cached_with(send, wishes);
         debug_assert!(sent.is_ok(), "a bot that plays is in a room");
     })
@@ -87,6 +92,9 @@ pub fn send(wishes: In<Vec<Wish>>, mut issue: Issue) {
 struct Ways {
     solids: Solids,
     grid: Grid,
+    /// The ways that were looked for, by the cells where they begin and end. A bot asks in each tick, and is in the same cell for some, and where others
+    /// have been before it; and to look costs far more than to know.
+    found: Mutex<BTreeMap<(usize, usize), Arc<[Point]>>>,
 }
 
 /// The last that were made.
@@ -98,12 +106,32 @@ impl Ways {
         let found = known().iter().find(|ways| ways.solids == *solids).cloned();
         found.unwrap_or_else(|| {
             let grid = Grid::new(solids, CELL, PLAYER_RADIUS + 0.1);
-            let made = Arc::new(Self { solids: solids.clone(), grid });
+            let made = Arc::new(Self { solids: solids.clone(), grid, found: Mutex::default() });
             let mut known = known();
             known.truncate(WAYS_KEPT - 1);
             known.push_front(Arc::clone(&made));
             made
         })
+    }
+
+    /// As [`Grid::way`].
+    fn way(&self, from: Point, to: Point) -> Option<Vec<Point>> {
+        let ends = self.grid.ends(from, to)?;
+        let found = || self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = found().get(&ends).cloned();
+        let way = match known {
+            Some(way) => way,
+            None => {
+                let way: Arc<[Point]> = self.grid.between(ends)?.into();
+                let mut found = found();
+                if found.len() >= FOUND_KEPT {
+                    found.clear();
+                }
+                found.insert(ends, Arc::clone(&way));
+                way
+            }
+        };
+        Some(self.grid.up_to(way.to_vec(), ends, to))
     }
 }
 
@@ -243,11 +271,11 @@ impl Bot {
     }
 
     fn corner(&self, scene: &Scene, at: Point, goal: Point) -> Option<Point> {
-        let grid = &self.ways.as_ref()?.grid;
+        let ways = self.ways.as_ref()?;
         if scene.solids.line_of_walk(at, goal, PLAYER_RADIUS) {
             return Some(goal);
         }
-        next_corner(&grid.way(at, goal)?, at, &scene.solids, PLAYER_RADIUS)
+        next_corner(&ways.way(at, goal)?, at, &scene.solids, PLAYER_RADIUS)
     }
 
     fn can_reach(&self, scene: &Scene, place: Point) -> bool {
@@ -295,8 +323,11 @@ impl Bot {
     }
 
     fn nearest_item(&self, scene: &Scene, wanted: impl Fn(&ThingSeen) -> bool) -> Option<Point> {
-        let reachable = scene.items.iter().filter(|item| wanted(item) && self.can_reach(scene, item.at));
-        reachable.map(|item| item.at).min_by(|a, b| distance(*a, scene.at).total_cmp(&distance(*b, scene.at)))
+        let mut items: Vec<(f32, Point)> =
+            scene.items.iter().filter(|item| wanted(item)).map(|item| (distance(item.at, scene.at), item.at)).collect();
+        // Whether one can be reached costs most, and of the nearest that can no other counts. Of equally near ones it is the first.
+        items.sort_by(|a, b| a.0.total_cmp(&b.0));
+        items.into_iter().map(|(_, at)| at).find(|at| self.can_reach(scene, *at))
     }
 
     /// A place from which the door can be opened, on the side that can be reached.

@@ -73,7 +73,7 @@ pub struct ThingSeen {
 }
 
 impl Scene {
-    /// Reads the scene out of a world; `None` before the player's own entity is there.
+    /// Reads the scene out of a world; `None` before the player's own entity is there. Of the dead, and once the level is over, only the player.
     pub fn read(world: &mut World, me: EntityId, tick: u32) -> Option<Scene> {
         // As a system, so that its queries are made once for a world.
         world.run_system_cached_with(read, (me, tick)).ok().flatten()
@@ -112,6 +112,11 @@ struct Creatures<'w, 's> {
 
 fn read(In((me, tick)): In<(EntityId, u32)>, players: Players, rooms: Rooms, creatures: Creatures) -> Option<Scene> {
     let mut scene = read_player(&players, me, tick)?;
+    scene.playing = rooms.games.iter().any(|status| status.is(Status::PLAYING));
+    if !scene.alive || !scene.playing {
+        // Who can do nothing need not look about.
+        return Some(scene);
+    }
     read_level(&rooms, &mut scene);
     read_creatures(&creatures, &mut scene);
     scene.mates = read_mates(&players, me);
@@ -147,7 +152,6 @@ fn read_player(players: &Players, me: EntityId, tick: u32) -> Option<Scene> {
 }
 
 fn read_level(rooms: &Rooms, scene: &mut Scene) {
-    scene.playing = rooms.games.iter().any(|status| status.is(Status::PLAYING));
     let mut rects: Vec<Rect> = rooms.walls.iter().map(|(at, wall)| Rect { centre: at.0, half: wall.half }).collect();
     let seen = rooms.doors.iter().map(|(id, at, door, state, lock, on_a_timer)| DoorSeen {
         id: *id,

@@ -169,16 +169,25 @@ impl Grid {
     /// A shortest way over free cells, as places from after `from` up to and including `to`. `None` when there is
     /// none. Of several equally short ways it is always the same one.
     pub fn way(&self, from: Point, to: Point) -> Option<Vec<Point>> {
-        let (start, goal) = self.ends(from, to)?;
+        let ends = self.ends(from, to)?;
+        self.between(ends).map(|way| self.up_to(way, ends, to))
+    }
+
+    /// The middles of the cells of a way between two cells that there [is](Self::ends) one between. The same cells have the same way.
+    pub fn between(&self, (start, goal): (usize, usize)) -> Option<Vec<Point>> {
         let cells = SEARCH.with_borrow_mut(|search| self.search(search, start, goal))?;
-        let mut way: Vec<Point> = cells.iter().rev().map(|&cell| self.middle_of(cell)).collect();
+        Some(cells.iter().rev().map(|&cell| self.middle_of(cell)).collect())
+    }
+
+    /// A way between cells as one to a place in the last of them.
+    pub fn up_to(&self, mut way: Vec<Point>, (_, goal): (usize, usize), to: Point) -> Vec<Point> {
         // The place itself instead of its cell's middle, unless it lies in a wall and another cell stands in for it.
         if self.cell_at(to).and_then(|(x, y)| self.index(x, y)) == Some(goal)
             && let Some(last) = way.last_mut()
         {
             *last = to;
         }
-        Some(way)
+        way
     }
 
     /// A* with integer costs. Ties go to the cell with the smaller index, so the answer never depends on the heap. Gives the cells of the way, the

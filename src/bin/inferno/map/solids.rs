@@ -62,8 +62,10 @@ impl Rect {
         Rect { centre: self.centre, half: add(self.half, [by, by]) }
     }
 
-    fn bits(&self) -> [u32; 4] {
-        [self.centre[0], self.centre[1], self.half[0], self.half[1]].map(f32::to_bits)
+    /// All of it as one number. Numbers are compared at once, and levels are sorted several times in a tick.
+    fn bits(&self) -> u128 {
+        let [x, y, w, h] = [self.centre[0], self.centre[1], self.half[0], self.half[1]].map(|part| u128::from(part.to_bits()));
+        x << 96 | y << 64 | w << 32 | h
     }
 }
 
@@ -94,7 +96,8 @@ impl Solids {
     /// not share, and sliding along two walls depends on which comes first.
     pub fn new(rects: impl IntoIterator<Item = Rect>) -> Solids {
         let mut rects: Vec<Rect> = rects.into_iter().collect();
-        rects.sort_by_key(Rect::bits);
+        // Those that are equal are equal in all, so it does not matter which of them comes first.
+        rects.sort_unstable_by_key(Rect::bits);
         rects.dedup_by_key(|rect| rect.bits());
         Solids { rects }
     }

@@ -6,7 +6,8 @@ use bevy_ecs::component::{ComponentId, StorageType};
 use bevy_ecs::prelude::*;
 use bevy_ecs::storage::{Table, TableId};
 
-use crate::protocol::{ComponentEntry, NetId, Protocol};
+use super::ids::NetId;
+use super::registry::{ComponentEntry, Protocol};
 
 /// A table with entities that are told of, and which components of the protocol stand in it.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ struct Watched {
 
 /// Which components of the protocol changed.
 #[derive(Debug, Default)]
-pub(super) struct ChangedComponents {
+pub(crate) struct ChangedComponents {
     /// How many archetypes were looked at for their tables.
     archetypes: usize,
     tables: Vec<Watched>,
@@ -31,7 +32,7 @@ impl ChangedComponents {
     /// Looks at all tables. A component counts as changed if one of it changed after `since`, or if it is not looked at here. Bevy's summary of a
     /// table's ticks, which would be less to read, is of no use: where an observer of a removal writes another component of the entity, the
     /// summary of the table to which it moves then tells of no change, or even of less than before.
-    pub(super) fn look(&mut self, world: &mut World, protocol: &Protocol, since: Tick, now: Tick) {
+    pub(crate) fn look(&mut self, world: &mut World, protocol: &Protocol, since: Tick, now: Tick) {
         if self.looked_at.len() != protocol.components.len() {
             *self = Self { looked_at: protocol.components.iter().map(|entry| in_tables(world, entry)).collect(), ..Self::default() };
         }
@@ -48,7 +49,7 @@ impl ChangedComponents {
     }
 
     /// True if the component may have changed.
-    pub(super) fn may_have_changed(&self, component: usize) -> bool {
+    pub(crate) fn may_have_changed(&self, component: usize) -> bool {
         self.changed.get(component).copied().unwrap_or(true)
     }
 
