@@ -6,13 +6,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Failure, Room, told};
+use super::answer::{Answer, Asked, Failure, Room, told};
 use super::desk::Desk;
 use crate::host::{Durations, HostCounters, MemberInfo, RoomInfo, Way};
 use crate::protocol::RoomTick;
-use crate::store::StoredRoom;
+use crate::store::Head;
 
 /// Alive: nobody else is asked.
 pub(super) async fn health() -> &'static str {
@@ -92,32 +93,37 @@ pub(super) async fn host(State(desk): State<Arc<Desk>>) -> Answer {
     }))
 }
 
+/// `GET /rooms`.
+#[derive(Deserialize)]
+pub(super) struct Listed {
+    /// Of the rooms that only the store knows, how many: those that were made last.
+    stored: Option<usize>,
+}
+
+/// So many of them, if nobody says.
+const STORED_TOLD: usize = 1_000;
+
 /// The rooms: those that are open or at rest, and those of which only the store knows.
-pub(super) async fn rooms(State(desk): State<Arc<Desk>>) -> Answer {
+pub(super) async fn rooms(State(desk): State<Arc<Desk>>, Asked(Listed { stored: most }): Asked<Listed>) -> Answer {
     let infos = desk.host(crate::host::HostHandle::rooms).await?;
-    let stored = desk.read(|_, reader| stored(reader)).await?;
+    let heads = desk.read(|_, reader| reader.archive.as_mut().map_or(Ok(Vec::new()), |archive| Ok(archive.store().room_heads()?))).await?;
     let open: BTreeSet<&str> = infos.iter().map(|info| info.name.as_str()).collect();
-    let mut rooms: Vec<Value> = infos.iter().map(|info| with_stored(room_json(info), stored.contains_key(&info.name))).collect();
-    let closed = stored.iter().filter(|(name, _)| !open.contains(name.as_str()));
-    rooms
-        .extend(closed.map(|(name, tick)| with_stored(json!({ "room": name, "is_open": false, "is_resting": false, "tick": tick }), true)));
-    told(&rooms.into())
+    let stored: BTreeSet<&str> = heads.iter().map(|(name, _)| name.as_str()).collect();
+    let last = heads.iter().rev().filter(|(name, _)| !open.contains(name.as_str())).take(most.unwrap_or(STORED_TOLD));
+    let closed: BTreeMap<&str, Option<Head>> = last.map(|(name, head)| (name.as_str(), *head)).collect();
+    let here = infos.iter().map(|info| with_stored(room_json(info), stored.contains(info.name.as_str())));
+    told(&here.chain(closed.into_iter().map(|(name, head)| closed_json(name, head))).collect())
+}
+
+/// A room of which only the store knows, with the last tick that is sealed.
+fn closed_json(name: &str, sealed: Option<Head>) -> Value {
+    let tick = sealed.map_or(RoomTick(0), |head| head.tick);
+    with_stored(json!({ "room": name, "is_open": false, "is_resting": false, "tick": tick }), true)
 }
 
 fn with_stored(mut room: Value, is_stored: bool) -> Value {
     room.as_object_mut().into_iter().for_each(|fields| drop(fields.insert("is_stored".to_owned(), is_stored.into())));
     room
-}
-
-/// The rooms that are stored, and the last tick of each that is sealed.
-fn stored(reader: &mut super::readers::Reader) -> Result<BTreeMap<String, RoomTick>, Failure> {
-    let Some(archive) = &mut reader.archive else { return Ok(BTreeMap::new()) };
-    let rooms = archive.store().rooms()?.into_iter();
-    Ok(rooms.map(|room| (room.header.name.clone(), sealed(&room))).collect())
-}
-
-fn sealed(room: &StoredRoom) -> RoomTick {
-    room.sealed.map_or(RoomTick(0), |head| head.tick)
 }
 
 /// One room.
@@ -126,12 +132,12 @@ pub(super) async fn room(State(desk): State<Arc<Desk>>, Room(name): Room) -> Ans
     let wanted = name.clone();
     let known = desk.read(move |_, reader| {
         let Some(archive) = &mut reader.archive else { return Ok(None) };
-        Ok(archive.store().room(&wanted)?.map(|room| sealed(&room)))
+        Ok(archive.store().room(&wanted)?.map(|room| room.sealed))
     });
     let known = known.await?;
     match (infos.iter().find(|info| info.name == name), known) {
         (Some(info), known) => told(&with_stored(room_json(info), known.is_some())),
-        (None, Some(tick)) => told(&with_stored(json!({ "room": name, "is_open": false, "is_resting": false, "tick": tick }), true)),
+        (None, Some(sealed)) => told(&closed_json(&name, sealed)),
         (None, None) => Err(Failure::new(StatusCode::NOT_FOUND, "no_room", format!("there is no room {name:?}"))),
     }
 }

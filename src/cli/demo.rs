@@ -6,88 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use bevy_app::App;
-use bevy_ecs::prelude::*;
-
-use super::game::{BotBrain, Game};
-use super::options::{BotOptions, CliError, ClientArguments, DemoOptions};
-use super::serve::{link_server, room_time, say, stop_flag, story_line};
+use super::game::Game;
+use super::options::{BotOptions, CliError, DemoOptions};
+use super::output::{room_time, say};
+use super::player::{Player, until};
+use super::serve::{link_server, story_line};
+use super::signals::stop_flag;
 use super::system::instant;
-use crate::client::{Connection, ConnectionState, Credentials, Replica, UdpTransport, replica_state};
+use crate::client::{ConnectionState, Credentials, Replica, replica_state};
 use crate::host::gateway::{Access, GatewayCounters, GatewayLimits, ShardConfig};
 use crate::host::{HostCounters, HostLimits, KeepOptions, Lobby, Server};
 use crate::protocol::{EntityId, Protocol, RoomTick, State};
-
-/// A round of the bots, as long as a tick.
-const ROUND: Duration = Duration::from_millis(50);
 
 /// How long a match goes on after it has ended, so that everybody sees the end.
 const AFTERMATH: Duration = Duration::from_millis(1_500);
 
 /// How long the links may take in the end to bring every replica what it lacks.
 const CATCH_UP: Duration = Duration::from_secs(5);
-
-/// A client that plays by itself.
-pub(super) struct Player {
-    pub(super) name: String,
-    pub(super) app: App,
-    pub(super) brain: BotBrain,
-}
-
-impl Player {
-    pub(super) fn connect(game: &Game, credentials: &Credentials, room: &str, name: &str, seed: u64) -> Result<Self, CliError> {
-        Ok(Self::over(UdpTransport::connect(credentials, room, false)?, (game.client_app(), game.brain(seed)?), name))
-    }
-
-    fn over(transport: UdpTransport, (mut app, brain): (App, BotBrain), name: &str) -> Self {
-        app.insert_resource(transport);
-        Self { name: name.to_owned(), app, brain }
-    }
-
-    /// Connects as the arguments say, over the link that they name, whose chance is this player's own.
-    pub(super) fn connect_by(game: &Game, client: &ClientArguments, name: &str, number: u32, seed: u64) -> Result<Self, CliError> {
-        Self::connect_by_in((game.client_app(), game.brain(seed)?), client, name, number)
-    }
-
-    /// The same in an app that has this game's protocol.
-    pub(super) fn connect_by_in(
-        (app, brain): (App, BotBrain),
-        client: &ClientArguments,
-        name: &str,
-        number: u32,
-    ) -> Result<Self, CliError> {
-        let seed = client.link.link_seed.wrapping_add(u64::from(number) << 32);
-        Ok(Self::over(client.transport(name, &client.room, false, seed)?, (app, brain), name))
-    }
-
-    pub(super) fn state(&self) -> &ConnectionState {
-        self.app.world().resource::<Connection>().state()
-    }
-
-    pub(super) fn play(&mut self) {
-        if self.state().is_in_room() {
-            (self.brain)(self.app.world_mut());
-        }
-        self.app.update();
-    }
-
-    pub(super) fn hang_up(&mut self) {
-        hang_up(&mut self.app);
-    }
-}
-
-/// Lets a client say goodbye.
-pub(super) fn hang_up(app: &mut App) {
-    app.world_mut().resource_mut::<Connection>().leave();
-    app.update();
-    app.world_mut().resource_mut::<UdpTransport>().hang_up();
-}
-
-/// Sleeps until the next round.
-pub(super) fn until(next: &mut Instant) {
-    *next += ROUND;
-    std::thread::sleep(next.saturating_duration_since(instant()));
-}
 
 /// What the server's thread tells the others.
 enum News {

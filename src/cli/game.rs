@@ -14,7 +14,7 @@ use super::options::{Cli, CliError, Verb};
 use super::processor::require_processor;
 #[cfg(feature = "terminal")]
 use super::view;
-use super::{capacity, config, demo, handlers, ledger, rooms, serve, simulate, soak, swarm, watch};
+use super::{capacity, config, demo, handlers, ledger, output, rooms, serve, simulate, soak, swarm, token, watch};
 use crate::client::picture::View;
 use crate::client::{ReplicaPlugin, UdpPlugin};
 use crate::host::{LogFormat, Logs};
@@ -147,7 +147,7 @@ impl Game {
         };
         // A server has done what it is for also where nobody could be told of it.
         let is_server = matches!(cli.verb, Verb::Serve(_));
-        let said = || if is_server { Ok(()) } else { serve::unsaid() };
+        let said = || if is_server { Ok(()) } else { output::unsaid() };
         match self.verb(&cli).and_then(|()| said()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -193,7 +193,7 @@ impl Game {
             Verb::Handlers(options) => handlers::handlers(self, options),
             Verb::Ledger(options) => ledger::ledger(self, options),
             Verb::Snippet(options) => ledger::snippet(self, options),
-            Verb::Token(options) => serve::token(options),
+            Verb::Token(options) => token::token(options),
         }
     }
 

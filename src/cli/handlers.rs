@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::game::Game;
 use super::options::{CliError, HandlersOptions};
-use super::serve::say;
+use super::output::say;
 use crate::protocol::limits::TICKS_PER_SECOND;
 use crate::protocol::{Op, Protocol, State};
 use crate::room::{HandlerInfo, HandlerOf};

@@ -14,6 +14,8 @@ mod game;
 mod handlers;
 mod ledger;
 mod options;
+mod output;
+mod player;
 mod processor;
 mod recorded;
 mod rooms;
@@ -24,6 +26,7 @@ mod soak;
 mod svg;
 mod swarm;
 mod system;
+mod token;
 #[cfg(feature = "terminal")]
 mod view;
 mod watch;

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::game::Game;
 use super::options::{Carrier, CliError, ClientArguments, LinkArguments};
-use super::serve::{say, stop_flag};
+use super::output::say;
+use super::signals::stop_flag;
 use crate::client::{HeadlessReplica, LinkStatus, Sight, UdpLink, unix_time};
 use crate::protocol::limits::NAME_BYTES_MAX;
 use crate::protocol::{Availability, ClientMessage, ListedRoom, RoomList};

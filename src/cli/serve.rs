@@ -1,12 +1,11 @@
-//! `serve` and `token`.
+//! `serve`.
 
 use std::any::Any;
-use std::io::Write;
 use std::net::SocketAddr;
+#[cfg(feature = "admin")]
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,13 +13,15 @@ use serde_json::Value;
 use super::config::{Config, Seed, Telling, Template};
 use super::fleet::Fleet;
 use super::game::{Game, start_log};
-use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives, TokenOptions};
+use super::options::{CliError, LinkArguments, LogArguments, ServeOptions, Survives};
+use super::output::{room_time, say};
 use super::signals;
-use super::system::instant;
+#[cfg(feature = "admin")]
+use super::token::make_key;
+use super::token::{read_keys, read_or_make_keys};
 #[cfg(feature = "admin")]
 use crate::admin::{Admin, AdminKey, AdminOptions, KeyError, Tokens};
-use crate::client::unix_time;
-use crate::host::gateway::{Access, KEYS_MAX, ShardConfig};
+use crate::host::gateway::{Access, ShardConfig};
 use crate::host::{
     self, Host, HostKey, HostOptions, KeepOptions, Keeper, Lobby, LogFormat, Logs, RoomInfo, Server, ServerError, ShareOptions, Tally,
     TickReport, TokenIssuer,
@@ -50,58 +51,9 @@ type Looking = Option<Box<dyn Any>>;
 /// Takes the key by which tokens are made.
 type KeyOfTokens = Box<dyn Fn(HostKey) + Send + Sync>;
 
-/// With how much between them two signals are no longer one: who closes a terminal may send several.
-const AGAIN_AFTER: Duration = Duration::from_millis(500);
-
-/// A flag that Ctrl-C, SIGTERM and SIGHUP set. When one of them comes once more, later, the process ends at once, whatever hangs.
-pub(super) fn stop_flag() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (set, mut first) = (stop.clone(), None);
-    let asked = move || {
-        let now = instant();
-        if now.duration_since(*first.get_or_insert(now)) > AGAIN_AFTER {
-            // As a shell tells of who was interrupted.
-            std::process::exit(130);
-        }
-        set.store(true, Ordering::Relaxed);
-    };
-    // It fails where it was set before, by an earlier verb in the same process; that one then keeps its own.
-    let _ = ctrlc::set_handler(asked);
-    stop
-}
-
 /// Who joined, if that is what a fact says.
 pub(super) fn joined(fact: &str, json: &Value) -> Option<UserJoined> {
     (fact == "user_joined").then(|| UserJoined::deserialize(json).ok()).flatten()
-}
-
-/// Why a line could not be printed, the first time.
-static UNSAID: Mutex<Option<std::io::Error>> = Mutex::new(None);
-
-/// Set once whoever read what is printed has closed its end.
-static UNHEARD: AtomicBool = AtomicBool::new(false);
-
-/// Prints a line. That its reader [closed its end](is_heard) stops nothing by itself; what else keeps it from being written is [kept](unsaid).
-pub(super) fn say(line: &str) {
-    let written = writeln!(std::io::stdout().lock(), "{line}");
-    match written {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => UNHEARD.store(true, Ordering::Relaxed),
-        Err(error) => {
-            UNSAID.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        }
-        Ok(()) => {}
-    }
-}
-
-/// False once nobody reads any more what is printed, after `head` for instance: a verb that goes on only to print ends then.
-pub(super) fn is_heard() -> bool {
-    !UNHEARD.load(Ordering::Relaxed)
-}
-
-/// An error if something was not printed since this was asked before: what a verb put out, into a file perhaps, is not whole then.
-pub(super) fn unsaid() -> Result<(), CliError> {
-    let error = UNSAID.lock().unwrap_or_else(PoisonError::into_inner).take();
-    error.map_or(Ok(()), |error| Err(CliError::Io { what: "what was put out is not whole".to_owned(), error }))
 }
 
 pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> Result<(), CliError> {
@@ -467,82 +419,6 @@ pub(super) fn story_line(game: &Game, room: &str, fact: &Recorded, lobby: &Lobby
     };
     let sentence = game.tell(&fact.name, &json, &who)?;
     Some(format!("{} {sentence}", room_time(fact.tick.0)))
-}
-
-/// A tick as minutes and seconds of room time.
-pub(super) fn room_time(tick: u32) -> String {
-    let tenths = tick / 2;
-    format!("{:02}:{:02}.{}", tenths / 600, tenths / 10 % 60, tenths % 10)
-}
-
-fn bad_key(path: &Path) -> CliError {
-    let detail = format!("it does not hold 64 hexadecimal digits in each line, in 1 to {KEYS_MAX} lines");
-    CliError::Argument { what: format!("the key file {}", path.display()), detail }
-}
-
-fn key_file(path: &Path, error: std::io::Error) -> CliError {
-    CliError::Io { what: format!("the key file {}", path.display()), error }
-}
-
-/// Reads keys, one a line, of which the first makes tokens and all let in.
-fn read_keys(path: &Path) -> Result<Vec<HostKey>, CliError> {
-    let text = std::fs::read_to_string(path).map_err(|error| key_file(path, error))?;
-    let keys: Option<Vec<HostKey>> = text.lines().filter(|line| !line.trim().is_empty()).map(parse_key).collect();
-    keys.filter(|keys| (1..=KEYS_MAX).contains(&keys.len())).ok_or_else(|| bad_key(path))
-}
-
-/// The same; or makes one if there is no such file. Only a server that starts does so: what it makes is then what counts.
-fn read_or_make_keys(path: &Path) -> Result<Vec<HostKey>, CliError> {
-    match read_keys(path) {
-        Err(CliError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![make_key(path)?]),
-        read => read,
-    }
-}
-
-/// Makes a key that only its owner can read; so on Unix. Elsewhere whoever may read what is in the folder can read it.
-fn make_key(path: &Path) -> Result<HostKey, CliError> {
-    let key = HostKey::random()?;
-    let text: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    owner_only().create_new(true).open(path).and_then(|mut file| writeln!(file, "{text}")).map_err(|error| key_file(path, error))?;
-    Ok(key)
-}
-
-fn parse_key(text: &str) -> Option<HostKey> {
-    let text = text.trim();
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks_exact(2).filter_map(|pair| Some(pair.first()? << 4 | pair.last()?)).collect();
-    bytes.try_into().ok().filter(|_| digits.len() == 64).map(HostKey)
-}
-
-pub(super) fn token(options: &TokenOptions) -> Result<(), CliError> {
-    // A key that is made here no server would know.
-    let key = read_keys(&options.key)?.first().copied().ok_or_else(|| bad_key(&options.key))?;
-    let issuer = TokenIssuer { key, addresses: vec![options.server], expire_seconds: options.expires };
-    let token = issuer.issue(EntityId::named(&options.player), &options.player, options.room.as_deref(), unix_time())?;
-    let what = format!("the token file {}", options.out.display());
-    write_secret(&options.out, &token).map_err(|error| CliError::Io { what, error })?;
-    say(&format!("a token for {} is in {}; it lets in once, within {} s", options.player, options.out.display(), options.expires));
-    Ok(())
-}
-
-/// How a file is made that only its owner can read; so on Unix. Elsewhere the rights of its folder count.
-fn owner_only() -> std::fs::OpenOptions {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-/// Writes a file that only its owner can read (see [`owner_only`]), also where another one was.
-fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = owner_only().create(true).truncate(true).open(path)?;
-    // The mode counts for a file that is made, not for one that was there. What is no file, as /dev/stdout, has none of its own.
-    #[cfg(unix)]
-    if file.metadata()?.is_file() {
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    }
-    file.write_all(bytes)
 }
 
 #[cfg(test)]

@@ -1,13 +1,34 @@
-//! What signals ask of a server: to stop, to stop at once, to read its log's settings and its keys again.
+//! What signals ask: to stop, to stop at once, and of a server to read its log's settings and its keys again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::options::CliError;
+use super::system::instant;
+
+/// With how much between them two signals are no longer one: who closes a terminal may send several.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What is done when it is asked to read its settings again.
 pub(super) type Reload = Box<dyn FnMut() + Send>;
+
+/// A flag that Ctrl-C, SIGTERM and SIGHUP set. When one of them comes once more, later, the process ends at once, whatever hangs.
+pub(super) fn stop_flag() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (set, mut first) = (stop.clone(), None);
+    let asked = move || {
+        let now = instant();
+        if now.duration_since(*first.get_or_insert(now)) > AGAIN_AFTER {
+            // As a shell tells of who was interrupted.
+            std::process::exit(130);
+        }
+        set.store(true, Ordering::Relaxed);
+    };
+    // It fails where it was set before, by an earlier verb in the same process; that one then keeps its own.
+    let _ = ctrlc::set_handler(asked);
+    stop
+}
 
 /// A flag that is set by SIGINT and SIGTERM, and by SIGHUP if there is nothing to read again. After the first the process has so
 /// long to end; a second one ends it at once.

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::game::Game;
 use super::options::CliError;
-use super::serve::say;
+use super::output::say;
 use super::system::instant;
 use crate::protocol::limits::{TICK_MILLIS, TICKS_PER_SECOND};
 use crate::room::Level;

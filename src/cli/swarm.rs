@@ -9,11 +9,12 @@ use bevy_ecs::prelude::*;
 use clap::Args;
 
 use super::beat::{Beat, FRAME_BEATS};
-use super::demo::Player;
 use super::game::Game;
 use super::options::{CliError, ClientArguments};
+use super::output::say;
+use super::player::Player;
 use super::recorded::{Part, parts, player_of};
-use super::serve::{say, stop_flag};
+use super::signals::stop_flag;
 use super::system::{instant, raise_files};
 use crate::client::{Connection, Replica, ShownTime};
 use crate::host::{Durations, Priority, give_way};

@@ -9,7 +9,9 @@ use serde_json::json;
 
 use super::game::Game;
 use super::options::{CliError, ClientArguments, DumpBy, DumpOptions, WatchFormat, WatchOptions};
-use super::serve::{is_heard, joined, room_time, say, stop_flag};
+use super::output::{is_heard, room_time, say};
+use super::serve::joined;
+use super::signals::stop_flag;
 use crate::client::{HeadlessReplica, LinkStatus, Sight, unix_time};
 use crate::protocol::{ClientMessage, EntityId, Followed, Names, Operation, State};
 

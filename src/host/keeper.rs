@@ -66,6 +66,8 @@ pub struct Keeper {
     writer: Writer,
     reader: Box<dyn Store>,
     rooms: BTreeMap<String, KeptRoom>,
+    /// By room: its last end of the writer, also of one that was given away.
+    ends: BTreeMap<String, Handle>,
     found: Vec<String>,
     /// By room: the protocol that it is stored by. They outlive the rooms, whose past may still be watched.
     protocols: BTreeMap<String, Arc<Protocol>>,
@@ -226,11 +228,12 @@ impl Keeper {
     }
 
     fn with(writer: Writer, reader: Box<dyn Store>, found: Vec<String>) -> Self {
-        let (rooms, protocols) = Default::default();
+        let (rooms, ends, protocols) = Default::default();
         Self {
             writer,
             reader,
             rooms,
+            ends,
             found,
             protocols,
             past: None,
@@ -291,7 +294,7 @@ impl Keeper {
     /// If it can't be built, or what is stored can't be read.
     pub fn room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<Room, KeepError> {
         let protocol = blueprint.protocol();
-        if self.has_had(&options.name) {
+        if self.is_left(&options.name) {
             // It goes on from all that it was, not from what happens to be stored.
             self.close(&options.name);
             self.writer.sync_within(SYNC_MAX)?;
@@ -313,13 +316,20 @@ impl Keeper {
         };
         let name = &room.info().name;
         self.protocols.insert(name.clone(), blueprint.protocol());
+        self.ends.insert(name.clone(), handle.clone());
         self.rooms.insert(name.clone(), KeptRoom { handle, told: None, protocol: blueprint.protocol(), is_closed: false });
         Ok(room)
     }
 
-    /// True if it kept a room of that name before. What is left of it is written before it is opened again.
+    /// True if it kept a room of that name before.
     pub(super) fn has_had(&self, room: &str) -> bool {
         self.protocols.contains_key(room)
+    }
+
+    /// True if something of a room that was kept here before may not be stored yet. It is written before the room is opened again.
+    fn is_left(&self, room: &str) -> bool {
+        // A writer that ended has nothing any more, whatever it did not write.
+        self.ends.get(room).is_some_and(|end| !end.is_over() || self.writer.cursor_keeper().is_stopping())
     }
 
     /// Why a room can't be opened at the moment, if so: it [had](Self::has_had) it before, and whoever opens it would wait for the store.

@@ -268,11 +268,11 @@ pub(super) fn facts_apart(recorded: &[Told], ours: &[Told]) -> Option<String> {
     Some(format!("fact {} of the tick is {} recorded, {} now", place + 1, text(recorded), text(ours)))
 }
 
-/// Notes a new room in a store that goes on from a tick of an old one. It keeps the old one's ids, so that what its values name is found. A
-/// host that opens it by its name goes on with it.
+/// Notes a new room in a store, which must have none of that name, that goes on from a tick of an old one. It keeps the old one's ids, so that
+/// what its values name is found. A host that opens it by its name goes on with it.
 ///
 /// # Errors
-/// If the tick is not kept, or the store can't be written.
+/// If the tick is not kept, or the store can't be written, or has a room of that name.
 pub fn fork(archive: &mut Archive, name: &str, tick: RoomTick, new_name: &str, into: &mut dyn Store) -> Result<(), StoreError> {
     let (state, standing) = archive.standing_at(name, tick)?;
     let header = archive.room(name)?.header;

@@ -11,11 +11,12 @@ use super::error::{CHECKSUM, StoreError};
 use super::follow::{checkpoint_payload, rows_of};
 use super::frame::{HotTick, read_chunk, read_frame};
 use super::record::{Entities, Head, Item, KeptTick, RoomHeader, Snippet, StoredFact, StoredRefusal};
-use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, RoomKey, Seal, Store, StoredRoom, find_room};
+use super::snippets::read_now;
+use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, RoomKey, Seal, Store, StoredRoom, find_room, some_of};
 use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Fingerprint, Protocol, RoomTick, Standing, State};
 
 /// How many chunks are read, copied or counted at once.
-const CHUNKS_A_PAGE: usize = 256;
+pub(super) const CHUNKS_A_PAGE: usize = 256;
 
 /// Reads what is stored, with the protocol of the game that stored it.
 pub struct Archive {
@@ -170,8 +171,10 @@ impl Archive {
         // The journal first: what is sealed meanwhile is then seen twice, not missed.
         let hot = self.hot(room)?;
         let (mut facts, mut from) = (Vec::new(), from.0.max(1));
+        // How many facts a chunk has is not known before. Who wants few reads few, and no damage behind them.
+        let mut page = 1;
         while facts.len() < limit {
-            let chunks = self.store.chunks(room.key, ChunkKind::Facts, from, u64::MAX >> 1, CHUNKS_A_PAGE.min(limit))?;
+            let chunks = self.store.chunks(room.key, ChunkKind::Facts, from, u64::MAX >> 1, page)?;
             let Some(last) = chunks.last().map(|chunk| chunk.to) else { break };
             for chunk in &chunks {
                 if facts.len() >= limit {
@@ -180,6 +183,7 @@ impl Archive {
                 read_facts(&room.header.name, chunk, from, &mut facts)?;
             }
             from = last + 1;
+            page = (page * 2).min(CHUNKS_A_PAGE);
         }
         let mut seq = hot.sealed.map_or(0, |head| head.seq.0);
         for text in hot.ticks.iter().flat_map(|hot| &hot.facts) {
@@ -325,17 +329,17 @@ impl Archive {
         Ok((ticks, None))
     }
 
-    /// A snippet.
+    /// A snippet. One that an older version of the game saved is read as that version's components are.
     ///
     /// # Errors
     /// If there is none with that name.
     pub fn snippet(&mut self, name: &str, label: &str) -> Result<Snippet, StoreError> {
         let room = self.room(name)?;
         if let Some(snippet) = self.store.snippet(room.key, label)? {
-            return Ok(snippet);
+            return Ok(read_now(&self.protocol, snippet));
         }
-        let known: Vec<String> = self.store.snippets(room.key)?.into_iter().map(|(label, ..)| label).collect();
-        Err(StoreError::NoSnippet { room: name.to_owned(), label: label.to_owned(), known: known.join(", ") })
+        let known = self.store.snippets(room.key)?.into_iter().map(|(label, ..)| label).collect();
+        Err(StoreError::NoSnippet { room: name.to_owned(), label: label.to_owned(), known: some_of(known) })
     }
 
     /// Saves the state of a tick as a snippet.
@@ -389,7 +393,16 @@ impl Archive {
         Ok(names)
     }
 
-    /// Notes a room in a store that begins with a state.
+    /// Refuses a name under which a store has anything of a room, in chunks or in the journal: who entered another one there would take its end
+    /// away. A room without a tick is what is left of a copy or a fork that was interrupted.
+    pub(super) fn check_free(&self, name: &str, into: &mut dyn Store) -> Result<(), StoreError> {
+        if into.room(name)?.is_none() || Self::new(into.reader()?, self.protocol.clone()).head(name)?.is_none() {
+            return Ok(());
+        }
+        Err(StoreError::Unfit { place: format!("room {name:?}"), detail: "it is there already".to_owned() })
+    }
+
+    /// Notes a room in a store, which must not have it, that begins with a state.
     pub(crate) fn found_room(
         &self,
         header: &RoomHeader,
@@ -397,6 +410,7 @@ impl Archive {
         standing: &Standing,
         into: &mut dyn Store,
     ) -> Result<(), StoreError> {
+        self.check_free(&header.name, into)?;
         let description = self.protocol().describe();
         let key = into.enter(header, &description)?;
         let fingerprint = description.fingerprint();

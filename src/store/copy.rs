@@ -5,7 +5,7 @@ use super::error::StoreError;
 use super::follow::rows_of;
 use super::record::Head;
 use super::recovery::seal_of;
-use super::tables::{ChunkKind, ComponentWrites, Flush, RoomKey, Seal, Store, StoredRoom, intact_room};
+use super::tables::{ChunkKind, ComponentWrites, Flush, RoomKey, Seal, Store, StoredRoom};
 use crate::protocol::RoomTick;
 
 /// How often a copy begins anew because what it copies was sealed or compacted meanwhile.
@@ -20,9 +20,7 @@ const TRIES: usize = 8;
 /// If one can't be read, or the other not be written, or has the room; or if nothing of it is stored.
 pub fn copy_room(archive: &mut Archive, name: &str, into: &mut dyn Store, mut progress: impl FnMut(RoomTick)) -> Result<(), StoreError> {
     let unfit = |detail: &str| StoreError::Unfit { place: format!("room {name:?}"), detail: detail.to_owned() };
-    if intact_room(into, name)?.is_some_and(|room| room.sealed.is_some()) {
-        return Err(unfit("it is there already"));
-    }
+    archive.check_free(name, into)?;
     for _ in 0..TRIES {
         let room = archive.room(name)?;
         let Hot { ticks, sealed, damage } = archive.hot(&room)?;
@@ -95,10 +93,11 @@ fn copy_sealed(
     into: &mut dyn Store,
     progress: &mut impl FnMut(RoomTick),
 ) -> Result<bool, StoreError> {
-    let begins = firsts(archive, room, head)?;
+    let (begins, kept) = (firsts(archive, room, head)?, kept_from(archive, room)?);
     for kind in ChunkKind::ALL {
         let (end, mut fits) = (end_of(kind, head), true);
-        archive.each_page(room, kind, end, |page| {
+        archive.each_page(room, kind, end, |mut page| {
+            page.retain(|chunk| kind != ChunkKind::Ticks || chunk.to >= kept);
             let Some(last) = page.last() else { return Ok(()) };
             fits = last.to <= end;
             if fits {
@@ -120,11 +119,21 @@ fn copy_sealed(
     Ok(firsts(archive, room, head)? == begins)
 }
 
-/// The numbers with which the checkpoints begin, and the chunks of each kind.
+/// The first tick whose chunk is of use: what stands before the first checkpoint of a room that has lost its beginning is about to be deleted.
+fn kept_from(archive: &mut Archive, room: &StoredRoom) -> Result<u64, StoreError> {
+    if !archive.store().chunks(room.key, ChunkKind::Ticks, 0, 0, 1)?.is_empty() {
+        return Ok(0);
+    }
+    let checkpoints = archive.store().checkpoints(room.key)?;
+    Ok(checkpoints.first().map_or(0, |(tick, _)| u64::from(tick.0) + 1))
+}
+
+/// The numbers with which the checkpoints begin, and the chunks of each kind that are of use.
 fn firsts(archive: &mut Archive, room: &StoredRoom, head: Head) -> Result<Vec<Option<u64>>, StoreError> {
     let mut firsts = vec![archive.store().checkpoints(room.key)?.first().map(|(tick, _)| u64::from(tick.0))];
     for kind in ChunkKind::ALL {
-        let chunks = archive.store().chunks(room.key, kind, 0, end_of(kind, head), 1)?;
+        let from = if kind == ChunkKind::Ticks { kept_from(archive, room)? } else { 0 };
+        let chunks = archive.store().chunks(room.key, kind, from, end_of(kind, head), 1)?;
         firsts.push(chunks.first().map(|chunk| chunk.from));
     }
     Ok(firsts)

@@ -239,6 +239,13 @@ impl Leases {
         self.kept().held.remove(room);
     }
 
+    /// Forgets a lease that is given back: all that was to be written by it is.
+    pub(super) fn give_back(&self, room: &str) {
+        let mut kept = self.kept();
+        kept.held.remove(room);
+        kept.opened.remove(room);
+    }
+
     /// Forgets all leases.
     pub(super) fn drop_all(&self) {
         self.kept().held.clear();
@@ -426,7 +433,7 @@ impl Directory for MemoryDirectory {
 
     fn release(&mut self, room: &str) -> Result<(), StoreError> {
         let token = self.leases.token(room);
-        self.leases.drop(room);
+        self.leases.give_back(room);
         if let Some(row) = self.tables().rooms.get_mut(room).filter(|row| row.host.as_ref() == Some(&self.host) && Some(row.token) == token)
         {
             row.host = None;

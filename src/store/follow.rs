@@ -22,7 +22,7 @@ pub(crate) struct Cadence {
 pub(crate) struct Follower {
     pub(crate) key: RoomKey,
     pub(crate) header: RoomHeader,
-    protocol: Arc<Protocol>,
+    pub(crate) protocol: Arc<Protocol>,
     fingerprint: Fingerprint,
     pub(crate) state: State,
     pub(crate) standing: Standing,

@@ -26,6 +26,7 @@ mod projection;
 mod record;
 mod recovery;
 mod retention;
+mod snippets;
 mod sqlite;
 mod stream;
 #[cfg_attr(
@@ -59,11 +60,11 @@ pub use self::sqlite::{Durability, SqliteStore, data_file};
 pub use self::stream::{Stream, StreamItem};
 #[cfg(all(feature = "client", feature = "host"))]
 pub(crate) use self::subjects::{PREFIX, STREAM, is_prefix, is_stream};
-#[cfg(all(feature = "client", feature = "host"))]
-pub(crate) use self::tables::TAKEN_UP;
 #[cfg(feature = "host")]
 pub(crate) use self::tables::intact_room;
 pub use self::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
+#[cfg(all(feature = "client", feature = "host"))]
+pub(crate) use self::tables::{TAKEN_UP, some_of};
 pub use self::timeline::{Cursor, Link, StateDiff, Why};
 pub use self::verify::{Finding, Verified};
 pub use self::writer::{

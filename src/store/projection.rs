@@ -148,7 +148,7 @@ impl<P: Projection> Projector<P> {
     pub fn lag(&mut self) -> Result<u64, StoreError> {
         let key = self.key;
         let position = self.stream.position(key);
-        let room = self.stream.archive().store().rooms()?.into_iter().find(|room| room.key == key);
+        let room = self.stream.rooms()?.into_iter().find(|room| room.key == key);
         let head = room.map(|room| self.stream.archive().head_of(&room)).transpose()?.flatten();
         Ok(head.map_or(0, |head| head.seq.0.saturating_sub(position.0)))
     }

@@ -155,7 +155,7 @@ impl Archive {
     }
 
     /// What changed between the protocol that stored a room and this one, a line for each name; and a line for each component whose stored
-    /// values this one can't read.
+    /// values this one can't read. Whether it can go on with the room at all, see [`ticks_behind`](Self::ticks_behind) too.
     ///
     /// # Errors
     /// If what is stored can't be read.
@@ -167,6 +167,16 @@ impl Archive {
         let differences = self.differences(room.fingerprint)?;
         let entities = self.store().components(room.key)?;
         Ok((differences, self.protocol().evolve_entities(&entities).err().unwrap_or_default()))
+    }
+
+    /// By how many ticks the table of components is behind, from which another protocol goes on with a room: by none once the room's process
+    /// ended in order. While one has the room, and after one that was killed, it is by some, and another protocol can't open it.
+    ///
+    /// # Errors
+    /// If what is stored can't be read.
+    pub fn ticks_behind(&mut self, name: &str) -> Result<u32, StoreError> {
+        let room = self.room(name)?;
+        Ok(self.head_of(&room)?.map_or(0, |head| behind(&room, head)))
     }
 
     /// Refuses what another protocol wrote, with what differs.
@@ -188,8 +198,8 @@ impl Archive {
     fn evolve(&mut self, room: &StoredRoom, head: Head, theirs: Fingerprint) -> Result<(RecoveredScene, Standing), StoreError> {
         let mut differences = self.differences(theirs)?;
         let refused = |differences| StoreError::Protocol { room: room.header.name.clone(), differences };
-        if room.components_tick != Some(head.tick) {
-            let behind = room.components_tick.map_or(head.tick.0.saturating_add(1), |tick| head.tick.0.saturating_sub(tick.0));
+        let behind = behind(room, head);
+        if behind > 0 {
             differences.push(format!(
                 "its last {behind} ticks are stored in the other protocol's form only, because its process did not end in order: start the version that wrote it once more and stop it"
             ));
@@ -223,4 +233,9 @@ impl Archive {
         (standing.tick, standing.next_seq) = (head.tick, FactSeq(head.seq.0 + 1));
         Ok(standing)
     }
+}
+
+/// By how many ticks the table of components of a room is behind its end.
+fn behind(room: &StoredRoom, head: Head) -> u32 {
+    room.components_tick.map_or(head.tick.0.saturating_add(1), |tick| head.tick.0.abs_diff(tick.0))
 }

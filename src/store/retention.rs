@@ -1,6 +1,6 @@
 //! What is kept for how long, and what is made smaller meanwhile.
 
-use super::archive::Archive;
+use super::archive::{Archive, CHUNKS_A_PAGE};
 use super::error::StoreError;
 use super::follow::checkpoint_payload;
 use super::frame::{pack, unpack};
@@ -48,6 +48,8 @@ impl Archive {
     /// Deletes what is older than `retention` says, and packs what remains together. Every tick that is still kept reads as before.
     /// `progress` hears the tick that is done. The host may run meanwhile: what it seals is behind what is touched here.
     ///
+    /// Of ticks that another protocol wrote more are kept than `retention` says: from the last state before on that is stored as a checkpoint.
+    ///
     /// # Errors
     /// If what is stored can't be read or written; what was done up to there is done.
     pub fn compact(&mut self, name: &str, retention: Retention, mut progress: impl FnMut(RoomTick)) -> Result<Compacted, StoreError> {
@@ -87,6 +89,25 @@ impl Archive {
         Ok((chunks, bytes))
     }
 
+    /// The tick with which what is kept can begin, at or before `edge` and after `first`: one whose state stands in a checkpoint.
+    fn begin_kept(&mut self, room: &StoredRoom, first: RoomTick, edge: RoomTick) -> Result<Option<RoomTick>, StoreError> {
+        let known = self.store().checkpoint(room.key, edge, false)?.map(|known| known.tick);
+        if known == Some(edge) {
+            return Ok(known);
+        }
+        match self.stand_at(room, edge) {
+            Ok((state, standing)) => {
+                let payload = checkpoint_payload(self.protocol(), &state, &standing);
+                let fingerprint = self.protocol().fingerprint();
+                self.store().add_checkpoint(room.key, &Checkpoint { tick: edge, resumed: false, fingerprint, payload })?;
+                Ok(Some(edge))
+            }
+            // Ticks of another protocol can't be followed here: the last state that it stored itself has to do.
+            Err(StoreError::Protocol { .. }) => Ok(known.filter(|known| *known > first)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Deletes the ticks before one, whose state is kept as a checkpoint first.
     fn forget_ticks(&mut self, room: &StoredRoom, before: RoomTick) -> Result<u64, StoreError> {
         let (first, _) = self.kept_ticks(room)?;
@@ -94,13 +115,7 @@ impl Archive {
         let chunks = self.store().chunks(room.key, ChunkKind::Ticks, u64::from(before.0), u64::MAX >> 1, 1)?;
         let edge = chunks.first().map_or(before, |chunk| chunk.tick_from.min(before));
         let Some(edge) = edge.0.checked_sub(1).map(RoomTick).filter(|edge| *edge >= first) else { return Ok(0) };
-        let known = self.store().checkpoint(room.key, edge, false)?;
-        if known.is_none_or(|known| known.tick != edge) {
-            let (state, standing) = self.stand_at(room, edge)?;
-            let payload = checkpoint_payload(self.protocol(), &state, &standing);
-            let fingerprint = self.protocol().fingerprint();
-            self.store().add_checkpoint(room.key, &Checkpoint { tick: edge, resumed: false, fingerprint, payload })?;
-        }
+        let Some(edge) = self.begin_kept(room, first, edge)? else { return Ok(0) };
         // The checkpoints first: from one whose ticks are gone a state would be told that there never was, by whoever reads what an interruption leaves.
         let checkpoints = self.store().forget(room.key, edge, &[], true)?;
         let after = RoomTick(edge.0 + 1);
@@ -109,23 +124,25 @@ impl Archive {
 
     /// Packs neighbours together that lie in the same stretch of `ticks` ticks.
     fn merge(&mut self, room: &StoredRoom, kind: ChunkKind, ticks: u32, progress: &mut impl FnMut(RoomTick)) -> Result<(), StoreError> {
+        let stretch = |chunk: &Chunk| (chunk.tick_from.0 / ticks, chunk.fingerprint);
         let mut from = 0;
         loop {
-            let found = self.store().chunks(room.key, kind, from, u64::MAX >> 1, 256)?;
-            let Some(first) = found.first() else { return Ok(()) };
-            let fits = |chunk: &&Chunk| {
-                let minute = |tick: RoomTick| tick.0 / ticks;
-                minute(chunk.tick_from) == minute(first.tick_from) && chunk.fingerprint == first.fingerprint
-            };
-            let group: Vec<Chunk> = found.iter().take_while(fits).cloned().collect();
-            let last = group.last().unwrap_or(first);
-            from = last.to + 1;
-            progress(last.tick_to);
-            if group.len() > 1 {
-                let merged = merged(kind, &group)?;
-                self.store().replace(room.key, kind, &[merged])?;
+            let found = self.store().chunks(room.key, kind, from, u64::MAX >> 1, CHUNKS_A_PAGE)?;
+            let is_all = found.len() < CHUNKS_A_PAGE;
+            let mut groups: Vec<&[Chunk]> = found.chunk_by(|one, next| stretch(one) == stretch(next)).collect();
+            // The last one may go on behind what was read.
+            if !is_all && groups.len() > 1 {
+                groups.pop();
             }
-            if group.len() == found.len() && found.len() < 256 {
+            for group in groups {
+                let Some(last) = group.last() else { continue };
+                from = last.to + 1;
+                progress(last.tick_to);
+                if group.len() > 1 {
+                    self.store().replace(room.key, kind, &[merged(kind, group)?])?;
+                }
+            }
+            if is_all {
                 return Ok(());
             }
         }

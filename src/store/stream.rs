@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::archive::Archive;
 use super::error::StoreError;
 use super::record::StoredFact;
-use super::tables::RoomKey;
+use super::tables::{RoomKey, StoredRoom};
 use crate::protocol::FactSeq;
 
 /// A fact with its room.
@@ -39,11 +39,19 @@ impl Stream {
     /// If the store can't be read.
     pub fn from_now(archive: Archive, room: Option<&str>) -> Result<Self, StoreError> {
         let mut stream = Self::from_start(archive, room);
-        for stored in stream.archive.store().rooms()? {
+        for stored in stream.rooms()? {
             let last = stream.archive.head_of(&stored)?.map_or(FactSeq(0), |head| head.seq);
             stream.positions.insert(stored.key, last);
         }
         Ok(stream)
+    }
+
+    /// The rooms whose facts it reads.
+    pub(super) fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError> {
+        match &self.only {
+            Some(only) => Ok(self.archive.store().room(only)?.into_iter().collect()),
+            None => self.archive.store().rooms(),
+        }
     }
 
     /// Goes on after a fact of a room.
@@ -67,10 +75,7 @@ impl Stream {
     /// If the store can't be read; the positions stay, those of other rooms too.
     pub fn next(&mut self, limit: usize) -> Result<Vec<StreamItem>, StoreError> {
         let (mut items, mut reached) = (Vec::new(), Vec::new());
-        for room in self.archive.store().rooms()? {
-            if !room.intact || self.only.as_ref().is_some_and(|only| *only != room.header.name) {
-                continue;
-            }
+        for room in self.rooms()?.into_iter().filter(|room| room.intact) {
             let from = FactSeq(self.position(room.key).0 + 1);
             let facts = self.archive.facts_of(&room, from, limit)?;
             reached.extend(facts.last().map(|last| (room.key, last.seq)));

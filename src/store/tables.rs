@@ -174,6 +174,10 @@ pub struct Request {
 pub trait Store: Send {
     /// Everything that is known of each room, in the order of creation.
     fn rooms(&mut self) -> Result<Vec<StoredRoom>, StoreError>;
+    /// The names of the rooms, in the order of creation, and where what is sealed of each ends; of those that are damaged too.
+    fn room_heads(&mut self) -> Result<Vec<(String, Option<Head>)>, StoreError> {
+        Ok(self.rooms()?.into_iter().map(|room| (room.header.name, room.sealed)).collect())
+    }
     /// What is known of the room of that name.
     fn room(&mut self, name: &str) -> Result<Option<StoredRoom>, StoreError>;
     /// Where what is sealed of a room ends.
@@ -237,7 +241,8 @@ pub trait Store: Send {
     fn take_up(&mut self, request: i64) -> Result<bool, StoreError> {
         self.answer_open(request, TAKEN_UP)
     }
-    /// Deletes chunks and checkpoints: those whose last tick is before `before`, of some kinds.
+    /// Deletes chunks and checkpoints: those whose last tick is before `before`, of some kinds. The oldest go first, so that what an interruption
+    /// leaves has no gap.
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError>;
     /// Deletes the checkpoints of these ticks.
     fn drop_checkpoints(&mut self, room: RoomKey, ticks: &[RoomTick]) -> Result<u64, StoreError>;
@@ -249,6 +254,10 @@ pub trait Store: Send {
     fn shrink(&mut self) -> Result<(), StoreError>;
     /// Checks what only this kind of store can check of itself; a sentence for each thing that is wrong.
     fn examine(&mut self) -> Result<Vec<String>, StoreError>;
+    /// True if a process has the data open for writing, or some of it, where that can be told.
+    fn is_served(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
     /// What was committed once and is not there any more; a sentence for each.
     fn missing(&mut self) -> Result<Vec<String>, StoreError>;
     /// Starts over after an error: what was not committed is gone.
@@ -278,7 +287,29 @@ pub(crate) fn find_room(store: &mut dyn Store, name: &str) -> Result<StoredRoom,
     if let Some(room) = intact_room(store, name)? {
         return Ok(room);
     }
-    let mut known: Vec<String> = store.rooms()?.into_iter().map(|room| room.header.name).collect();
-    known.sort_unstable();
-    Err(StoreError::NoRoom { room: name.to_owned(), known: known.join(", ") })
+    let known = store.room_heads()?.into_iter().map(|(name, _)| name).collect();
+    Err(StoreError::NoRoom { room: name.to_owned(), known: some_of(known) })
+}
+
+/// Names, in order, for a sentence: as many as anybody reads.
+pub(crate) fn some_of(mut names: Vec<String>) -> String {
+    const TOLD: usize = 20;
+    names.sort_unstable();
+    let others = names.len().saturating_sub(TOLD);
+    names.truncate(TOLD);
+    let told = names.join(", ");
+    if others > 0 { format!("{told} and {others} more") } else { told }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_names_are_told_as_anybody_reads() {
+        let names = |many: usize| (0..many).rev().map(|nth| format!("r{nth:04}")).collect::<Vec<_>>();
+        assert_eq!(some_of(names(0)), "");
+        assert_eq!(some_of(names(3)), "r0000, r0001, r0002");
+        assert!(some_of(names(20)).ends_with(", r0019") && some_of(names(10_000)).ends_with(", r0019 and 9980 more"));
+    }
 }

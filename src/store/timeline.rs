@@ -301,9 +301,11 @@ impl Archive {
     pub fn changes_of(&mut self, name: &str, seq: FactSeq) -> Result<Vec<Change>, StoreError> {
         let room = self.room(name)?;
         let Some(fact) = self.fact(name, seq)? else { return Ok(Vec::new()) };
-        self.check_tick(&room, fact.tick)?;
-        let mut state = match fact.tick.0.checked_sub(1) {
-            Some(before) => self.stand_at(&room, RoomTick(before))?.0,
+        let before = fact.tick.0.checked_sub(1).map(RoomTick);
+        // Of the first tick that is kept there is the state after it, and no batch.
+        self.check_tick(&room, before.unwrap_or(fact.tick))?;
+        let mut state = match before {
+            Some(before) => self.stand_at(&room, before)?.0,
             None => State::new(room.header.id()),
         };
         let protocol = self.shared_protocol();

@@ -1,13 +1,18 @@
 //! What is left after a room was made smaller is whole, whichever part of it is gone.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use crate::arena::Health;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::arena::{Health, blueprint, options, script};
+use crate::promises::{play, start};
 use crate::writing::{ask, refusing};
 use bevy_app::prelude::*;
 use roomkeeper::host::header_of;
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{FactSeq, Incoming, RoomTick};
 use roomkeeper::room::{Blueprint, Level, Room, RoomOptions};
+use roomkeeper::sim::AroundCommits;
 use roomkeeper::store::{Archive, Handle, MemoryStore, Opening, Retention, StoreError, Writer, WriterOptions};
 
 /// A room of a game, and what writes it.
@@ -17,6 +22,26 @@ fn open(store: &MemoryStore, blueprint: &Blueprint, options: &RoomOptions) -> (W
     let handle = writer.open(header_of(options), blueprint.protocol(), Opening::New);
     handle.record(room.opening().clone().into());
     (writer, room, handle)
+}
+
+#[test]
+fn a_room_that_was_made_smaller_before_is_read_once_and_not_chunk_by_chunk() {
+    let (store, reads) = (MemoryStore::new(), Arc::new(AtomicU32::new(0)));
+    drop(play(&start(Box::new(store.clone())), &blueprint(), "arena", 700));
+    let count = reads.clone();
+    let counted = AroundCommits::new(Box::new(store), |store, flush| store.commit(flush)).reading(move |what| {
+        count.fetch_add(u32::from(what == "a chunk"), Ordering::Relaxed);
+        Ok(())
+    });
+    let mut archive = Archive::new(Box::new(counted), blueprint().protocol());
+    let mut retention = Retention::default();
+    retention.chunk_ticks = 20;
+    archive.compact("arena", retention, |_| {}).unwrap();
+    reads.store(0, Ordering::Relaxed);
+    let again = archive.compact("arena", retention, |_| {}).unwrap();
+    assert!(again.chunks_before == again.chunks_after && again.chunks_after > 40, "{again:?}");
+    let reads = reads.load(Ordering::Relaxed);
+    assert!(reads < 30, "{reads} pages of chunks were read");
 }
 
 #[test]
@@ -41,6 +66,28 @@ fn a_room_whose_batches_are_all_deleted_begins_with_the_checkpoint_that_was_made
     assert!(matches!(archive.state_at("quiet", RoomTick(0)), Err(StoreError::NoTick { .. })));
     assert_eq!(archive.state_at("quiet", RoomTick(55)).unwrap().hash(), then.hash());
     assert_eq!(archive.verify("quiet", |_| {}).unwrap().findings, []);
+}
+
+#[test]
+fn of_a_fact_whose_batch_is_deleted_nobody_is_told_that_it_changed_nothing() {
+    let store = MemoryStore::new();
+    let (writer, mut room, handle) = open(&store, &blueprint(), &options("arena"));
+    for tick in 1..=100_u32 {
+        let incoming = script(&room, tick);
+        handle.record(room.tick(incoming).unwrap().into());
+        if tick.is_multiple_of(20) {
+            writer.sync().unwrap();
+        }
+    }
+    let mut archive = Archive::new(Box::new(store), blueprint().protocol());
+    let facts = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    let opened = facts.iter().find(|fact| fact.tick == RoomTick(40) && fact.kind == "door_opened").unwrap().seq;
+    assert!(!archive.changes_of("arena", opened).unwrap().is_empty());
+    let mut retention = Retention::default();
+    retention.ticks = Some(50);
+    archive.compact("arena", retention, |_| {}).unwrap();
+    assert_eq!(archive.first_kept("arena").unwrap(), RoomTick(40));
+    assert!(matches!(archive.changes_of("arena", opened), Err(StoreError::NoTick { .. })));
 }
 
 /// A room in which a user joins in some ticks, and commands are refused in others, all of it sealed at ticks 60 and 100; made smaller, so that

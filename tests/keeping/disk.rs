@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::arena::{blueprint, options, script};
+use crate::arena::{blueprint, options, script, state_of};
 use crate::promises::{play, reader, start};
 use roomkeeper::host::{HostLimits, Keeper, Lobby, header_of};
 use roomkeeper::protocol::{FactSeq, RoomTick};
@@ -305,6 +305,25 @@ fn a_corrupted_page_is_named_and_never_read_as_something_else() {
 }
 
 #[test]
+fn a_damaged_chunk_hides_no_fact_before_it() {
+    let data = folder("facts_before_damage");
+    let store = SqliteStore::open(&data, Durability::ProcessCrash).unwrap();
+    drop(play(&start(Box::new(store)), &blueprint(), "arena", 200));
+    let file = rusqlite::Connection::open(data_file(&data)).unwrap();
+    let damaged = "(SELECT seq_from FROM fact_chunk ORDER BY seq_from LIMIT 1 OFFSET 1)";
+    let before = file.query_row(&format!("SELECT {damaged} - 1"), [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned();
+    assert_eq!(file.execute(&format!("UPDATE fact_chunk SET sum = sum + 1 WHERE seq_from = {damaged}"), []).unwrap(), 1);
+    drop(file);
+    let mut archive = archive(&data);
+    for from in 1..=before {
+        let facts = archive.facts("arena", FactSeq(from), (before + 1 - from) as usize).unwrap();
+        assert!(facts.iter().map(|fact| fact.seq.0).eq(from..=before), "from {from}");
+    }
+    assert!(archive.facts("arena", FactSeq(1), before as usize + 1).unwrap_err().is_damage());
+    assert!(archive.facts("arena", FactSeq(before + 1), 1).unwrap_err().is_damage());
+}
+
+#[test]
 fn a_forged_row_of_impossible_numbers_is_named_and_leads_nobody_in_circles() {
     let data = crashed("forged_numbers", 40);
     // Its journal is sealed.
@@ -381,6 +400,21 @@ fn an_impossible_number_in_the_row_of_one_room_keeps_no_other_from_being_served(
 }
 
 #[test]
+fn a_room_that_is_opened_again_is_noted_without_a_write() {
+    let data = folder("noted_before");
+    let open = || SqliteStore::open(&data, Durability::PowerLoss).unwrap();
+    drop(play(&start(Box::new(open())), &blueprint(), "arena", 20));
+    let mut store = open();
+    let written = || std::fs::metadata(data.join("rooms.sqlite-wal")).map_or(0, |file| file.len());
+    let before = written();
+    let mut enter = |name| store.enter(&header_of(&options(name)), &blueprint().protocol().describe()).unwrap();
+    let key = enter("arena");
+    assert_eq!(written(), before);
+    assert_ne!(enter("beside"), key);
+    assert!(written() > before, "one that is new is");
+}
+
+#[test]
 fn a_file_whose_process_ended_before_it_had_tables_is_taken_up() {
     let data = folder("first_page");
     std::fs::create_dir_all(&data).unwrap();
@@ -430,6 +464,51 @@ fn a_compaction_that_fails_half_way_leaves_no_tick_that_is_told_wrongly() {
             assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
         }
     }
+}
+
+#[test]
+fn old_ticks_are_deleted_some_at_a_time_so_that_whoever_writes_beside_it_gets_on() {
+    let data = folder("deleted_in_pieces");
+    let store = SqliteStore::open(&data, Durability::ProcessCrash).unwrap();
+    let writer = Writer::start(Box::new(store), WriterOptions::default(), |finding| panic!("{finding}")).unwrap();
+    let mut room = blueprint().room(options("arena")).unwrap();
+    let handle = writer.open(header_of(&options("arena")), blueprint().protocol(), Opening::New);
+    handle.record(room.opening().clone().into());
+    let mut hashes = vec![state_of(&mut room).hash()];
+    for tick in 1..=300 {
+        let incoming = script(&room, tick);
+        handle.record(room.tick(incoming).unwrap().into());
+        hashes.push(state_of(&mut room).hash());
+        writer.sync().unwrap();
+    }
+    assert!(writer.stop().given_up.is_none());
+    let file = rusqlite::Connection::open(data_file(&data)).unwrap();
+    let first = || file.query_row("SELECT min(seq_from) FROM tick_chunk", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(first(), 0);
+    let stop = "CREATE TRIGGER stop BEFORE DELETE ON tick_chunk WHEN old.seq_from = 200 BEGIN SELECT RAISE(ABORT, 'stop'); END";
+    file.execute_batch(stop).unwrap();
+    let mut archive = archive(&data);
+    let mut retention = Retention::default();
+    retention.ticks = Some(20);
+    let error = archive.compact("arena", retention, |_| {}).unwrap_err().to_string();
+    assert!(error.contains("stop"), "{error}");
+    assert!((1..200).contains(&first()), "{} is the first tick that is left", first());
+    // What is left is whole, and a copy has nothing of what is about to go.
+    let mut copy = MemoryStore::new();
+    copy_room(&mut archive, "arena", &mut copy, |_| {}).unwrap();
+    for mut left in [reader(&copy), self::archive(&data)] {
+        let kept = left.first_kept("arena").unwrap().0;
+        assert!((270..=280).contains(&kept), "{kept}");
+        for tick in kept..=300 {
+            assert_eq!(left.state_at("arena", RoomTick(tick)).unwrap().hash(), hashes[tick as usize], "tick {tick}");
+        }
+        assert_eq!(left.verify("arena", |_| {}).unwrap().findings, []);
+    }
+    assert_eq!(reader(&copy).ticks("arena", RoomTick(0), RoomTick(270)).unwrap(), []);
+    file.execute_batch("DROP TRIGGER stop").unwrap();
+    archive.compact("arena", retention, |_| {}).unwrap();
+    assert!(first() > 270, "{}", first());
+    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
 }
 
 fn facts_of(archive: &mut Archive) -> Vec<serde_json::Value> {

@@ -8,6 +8,7 @@ mod compaction;
 mod damaged;
 mod disk;
 mod events;
+mod forks;
 mod fresh;
 mod hidden;
 mod meanwhile;

@@ -176,3 +176,20 @@ fn whoever_checks_a_room_that_is_played_finds_nothing_wrong() {
         assert_eq!(verified.findings, [], "written before the {nth}th look");
     }
 }
+
+#[test]
+fn who_opens_a_room_again_has_no_other_sealed_for_it() {
+    let store = MemoryStore::new();
+    let mut seldom = WriterOptions::default();
+    seldom.seal_every = 1_000_000;
+    let mut keeper = Keeper::start(Box::new(store.clone()), seldom).unwrap();
+    let _beside = keeper.room(&blueprint(), options("beside")).unwrap();
+    drop(keeper.room(&blueprint(), options("arena")).unwrap());
+    let end = keeper.handle("arena").unwrap();
+    keeper.close("arena");
+    while !end.is_over() {
+        std::thread::yield_now();
+    }
+    assert_eq!(keeper.room(&blueprint(), options("arena")).unwrap().tick_now(), RoomTick(0));
+    assert_eq!(reader(&store).room("beside").unwrap().sealed, None);
+}

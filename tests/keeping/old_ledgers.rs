@@ -10,10 +10,11 @@ use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::host::{KeepOptions, Keeper, header_of};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{EvolveAppExt, FactSeq, RoomTick};
+use roomkeeper::protocol::{EvolveAppExt, FactSeq, RoomTick, Verdict};
 use roomkeeper::room::{Blueprint, Incoming, Level, RoomOptions};
 use roomkeeper::store::{
-    Archive, MemoryStore, Opening, RecoveredScene, SqliteStore, StoreError, Writer, WriterOptions, copy_room, data_file,
+    Archive, Durability, MemoryStore, Opening, RecoveredScene, Retention, SqliteStore, StoreError, Writer, WriterOptions, copy_room,
+    data_file,
 };
 use serde::{Deserialize, Serialize};
 
@@ -282,4 +283,119 @@ fn one_that_can_not_read_it_says_exactly_why() {
     // Nothing of it was touched.
     let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), Blueprint::new(v1::protocol, v1::rules).protocol());
     assert_eq!(archive.recover("old").unwrap().standing.tick, RoomTick(100));
+}
+
+/// The game of today, which knows what it was.
+fn newer() -> Blueprint {
+    Blueprint::new(
+        |app: &mut App| {
+            v2::protocol(app);
+            v2::evolution(app);
+        },
+        // Something happens in each tick.
+        |app: &mut App| {
+            app.add_systems(FixedUpdate, |mut things: Query<&mut v2::Position>| {
+                things.iter_mut().for_each(|mut position| position.0[0] += 0.25);
+            });
+        },
+    )
+}
+
+#[test]
+fn nobody_is_told_that_it_is_safe_to_go_on_with_a_room_whose_process_was_killed() {
+    let (store, older) = (MemoryStore::new(), Blueprint::new(v1::protocol, v1::rules));
+    let writer = Writer::by_hand(Box::new(store.clone()), WriterOptions::default(), |finding| panic!("{finding}")).unwrap();
+    let options = RoomOptions { level: Some(Level::from_text("old.json", LEVEL)), ..RoomOptions::named("old") };
+    let mut room = older.room(options.clone()).unwrap();
+    let handle = writer.open(header_of(&options), older.protocol(), Opening::New);
+    handle.record(room.opening().clone().into());
+    writer.sync().unwrap();
+    handle.record(room.tick([]).unwrap().into());
+    writer.step();
+    writer.abandon();
+    let mut archive = Archive::new(Box::new(store.clone()), newer().protocol());
+    assert!(archive.check_schema("old").unwrap().1.is_empty(), "each value could be read");
+    assert_eq!(archive.ticks_behind("old").unwrap(), 1);
+    assert!(matches!(archive.recover("old"), Err(StoreError::Protocol { .. })));
+    // The version that wrote it ends in order.
+    let mut keeper = Keeper::by_hand(Box::new(store), WriterOptions::default()).unwrap();
+    assert_eq!(keeper.room(&older, RoomOptions::named("old")).unwrap().tick_now(), RoomTick(1));
+    assert!(keeper.stop().given_up.is_none());
+    assert_eq!(archive.ticks_behind("old").unwrap(), 0);
+    assert!(archive.recover("old").is_ok());
+}
+
+#[test]
+fn a_room_is_made_smaller_by_a_newer_version_too() {
+    let (store, older, newer) = (MemoryStore::new(), Blueprint::new(v1::protocol, v1::rules), newer());
+    let mut seldom = WriterOptions::default();
+    seldom.checkpoint_every = 20;
+    let writer = Writer::by_hand(Box::new(store.clone()), seldom, |finding| panic!("{finding}")).unwrap();
+    let options = RoomOptions { level: Some(Level::from_text("old.json", LEVEL)), ..RoomOptions::named("old") };
+    let mut room = older.room(options.clone()).unwrap();
+    let handle = writer.open(header_of(&options), older.protocol(), Opening::New);
+    handle.record(room.opening().clone().into());
+    for tick in 1..=100_u32 {
+        handle.record(room.tick([]).unwrap().into());
+        if tick.is_multiple_of(10) {
+            writer.sync().unwrap();
+        }
+    }
+    drop(writer.stop());
+    let mut keeper = Keeper::by_hand(Box::new(store.clone()), WriterOptions::default()).unwrap();
+    let mut room = keeper.room(&newer, RoomOptions::named("old")).unwrap();
+    for _ in 0..30 {
+        keeper.handle("old").unwrap().record(room.tick([]).unwrap().into());
+    }
+    assert!(keeper.stop().given_up.is_none());
+    let mut archive = Archive::new(Box::new(store.clone()), newer.protocol());
+    let key = archive.room("old").unwrap().key;
+    let own = archive.store().checkpoints(key).unwrap();
+    assert!(own.contains(&(RoomTick(50), false)) && !own.contains(&(RoomTick(60), false)), "{own:?}");
+    let mut theirs = Archive::new(Box::new(store), older.protocol());
+    let then = theirs.state_at("old", RoomTick(57)).unwrap().hash();
+    let mut retention = Retention::default();
+    // The cut is tick 65, of the older one, whose chunk begins with 61.
+    retention.ticks = Some(65);
+    let compacted = archive.compact("old", retention, |_| {}).unwrap();
+    assert!(compacted.deleted > 0 && compacted.chunks_after < compacted.chunks_before, "{compacted:?}");
+    assert_eq!(archive.first_kept("old").unwrap(), RoomTick(50));
+    assert!(archive.state_at("old", RoomTick(130)).is_ok());
+    assert_eq!(archive.verify("old", |_| {}).unwrap().findings, []);
+    assert_eq!(theirs.state_at("old", RoomTick(57)).unwrap().hash(), then);
+    assert!(matches!(theirs.state_at("old", RoomTick(49)), Err(StoreError::NoTick { .. })));
+    // Once the cut is in its own ticks, it is as always.
+    retention.ticks = Some(10);
+    archive.compact("old", retention, |_| {}).unwrap();
+    assert!(archive.first_kept("old").unwrap() >= RoomTick(100));
+    assert_eq!(archive.verify("old", |_| {}).unwrap().findings, []);
+}
+
+#[test]
+fn a_newer_version_resets_a_room_to_a_snippet_of_the_older_one() {
+    let folder = data("old_snippet");
+    let older = Blueprint::new(v1::protocol, v1::rules);
+    let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), older.protocol());
+    let saved = archive.save_snippet("old", "ten", RoomTick(10)).unwrap();
+    assert_eq!(archive.snippet("old", "ten").unwrap(), saved);
+    let store = SqliteStore::open(&folder, Durability::ProcessCrash).unwrap();
+    let mut keeper = Keeper::by_hand(Box::new(store), WriterOptions::default()).unwrap();
+    let mut room = keeper.room(&newer(), RoomOptions::named("old")).unwrap();
+    keeper.writer().step();
+    let key = archive.room("old").unwrap().key;
+    archive.store().ask(key, "reset", "ten").unwrap();
+    (0..8).for_each(|_| keeper.writer().step());
+    let asked = keeper.writer().asked();
+    let outbox = room.tick(asked.into_iter().map(|asked| asked.incoming)).unwrap();
+    assert!(matches!(outbox.taken.as_slice(), [taken] if taken.verdict == Some(Verdict::Accepted)), "{:?}", outbox.taken);
+    let imp = room.entity(EntityId::named("imp")).unwrap();
+    assert_eq!(room.world().get::<v2::Health>(imp), Some(&v2::Health { now: 49, most: 50 }));
+    assert_eq!(room.world().get::<v2::Mood>(imp), Some(&v2::Mood { furious: true, hungry: false }));
+    // Whoever reads it by the newer version finds that version's components; one of its own stays as it is.
+    let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), newer().protocol());
+    let read = archive.snippet("old", "ten").unwrap();
+    let imp = read.entities.get("imp").unwrap();
+    assert!(imp.contains_key("health") && !imp.contains_key("hp"), "{read:?}");
+    archive.store().save_snippet(key, &read).unwrap();
+    assert_eq!(archive.snippet("old", "ten").unwrap(), read);
 }

@@ -8,10 +8,10 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::beat::{Beat, FRAME_BEATS, TICK_BEATS};
-use crate::cli::demo::Player;
 use crate::cli::game::Game;
 use crate::cli::options::CliError;
-use crate::cli::serve::say;
+use crate::cli::output::say;
+use crate::cli::player::Player;
 use crate::cli::system::{instant, until_input_ends};
 use crate::client::{ConnectionState, Credentials, LinkStatus, Receiver, UdpLink, unix_time};
 use crate::host::process::processor;

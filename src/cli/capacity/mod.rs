@@ -18,7 +18,8 @@ use self::step::{Bench, Plan, can_share_port};
 use self::sweep::{Bounds, single, sweep};
 use super::game::Game;
 use super::options::{CliError, RoomArguments};
-use super::serve::{say, stop_flag};
+use super::output::say;
+use super::signals::stop_flag;
 use super::system::{OTHER_FILES, raise_files, wake_ups};
 use crate::host::gateway::{CLIENTS_MAX, CLIENTS_PER_THREAD};
 

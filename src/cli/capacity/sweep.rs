@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::step::{Bench, Plan, Step};
 use crate::cli::options::CliError;
-use crate::cli::serve::say;
+use crate::cli::output::say;
 
 /// How often the gap between what was held and what was not is halved.
 const HALVINGS: u32 = 2;

@@ -30,7 +30,7 @@ use self::load::{Origin, Sources};
 pub(super) use self::settings::{Config, Template};
 use super::game::Game;
 use super::options::{CliError, LogArguments};
-use super::serve::say;
+use super::output::say;
 
 #[derive(Debug, Args)]
 pub(super) struct ConfigOptions {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::game::Game;
 use super::super::options::CliError;
-use super::super::serve::{room_time, say};
+use super::super::output::{room_time, say};
 use super::options::{BacktestOptions, LevelSetting};
 use crate::host::{Backtest, Counts, Outcomes, StartEdit, TriedRoom, backtest, level_file};
 use crate::protocol::RoomTick;

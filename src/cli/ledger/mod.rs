@@ -4,6 +4,7 @@ mod backtest;
 mod draft;
 mod options;
 mod reading;
+mod upkeep;
 mod working;
 
 #[cfg(feature = "terminal")]
@@ -18,7 +19,7 @@ use self::options::{LedgerVerb, SnippetVerb, TickArgument};
 use super::game::Game;
 use super::options::CliError;
 use crate::protocol::RoomTick;
-use crate::store::{Archive, StoreError, place_for_people, reader_at};
+use crate::store::{Archive, Retention, StoreError, place_for_people, reader_at, some_of};
 
 /// Opens stored data for reading, and finds the room: the one that is named, or the only one there is.
 pub(super) fn open(game: &Game, data: &Path, room: Option<&str>) -> Result<(Archive, String), CliError> {
@@ -27,13 +28,13 @@ pub(super) fn open(game: &Game, data: &Path, room: Option<&str>) -> Result<(Arch
         archive.room(room)?;
         return Ok((archive, room.to_owned()));
     }
-    let mut names: Vec<String> = archive.store().rooms()?.into_iter().map(|room| room.header.name).collect();
+    let mut names: Vec<String> = archive.store().room_heads()?.into_iter().map(|(name, _)| name).collect();
     match (names.len(), names.pop()) {
         (1, Some(name)) => Ok((archive, name)),
         (0, _) => Err(CliError::Argument { what: place_for_people(data), detail: "there is no room in it".to_owned() }),
         (_, last) => {
             names.extend(last);
-            let detail = format!("there are several rooms: {}; name one", names.join(", "));
+            let detail = format!("there are several rooms: {}; name one", some_of(names));
             Err(CliError::Argument { what: "--room".to_owned(), detail })
         }
     }
@@ -68,6 +69,14 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
     if let LedgerVerb::Backtest(tried) = &options.verb {
         return backtest::run(game, data, options.room.as_deref(), tried, options.json);
     }
+    if let LedgerVerb::Verify { all } = options.verb {
+        return upkeep::verify(game, data, options.room.as_deref(), all, options.json);
+    }
+    if let LedgerVerb::Compact { keep_ticks, keep_facts, all } = options.verb {
+        let mut retention = Retention::default();
+        (retention.ticks, retention.facts) = (keep_ticks, keep_facts);
+        return upkeep::compact(game, data, options.room.as_deref(), all, retention);
+    }
     #[cfg(feature = "terminal")]
     if let LedgerVerb::View { name, at } = &options.verb {
         let (mut states, room) = open(game, data, name.as_deref().or(options.room.as_deref()))?;
@@ -80,6 +89,7 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
         #[cfg(feature = "terminal")]
         LedgerVerb::View { .. } => Ok(()),
         LedgerVerb::Rooms | LedgerVerb::Import { .. } | LedgerVerb::Backtest(_) => Ok(()),
+        LedgerVerb::Verify { .. } | LedgerVerb::Compact { .. } => Ok(()),
         LedgerVerb::Tail { from, lines } => reading::tail(game, archive, &room, *from, *lines, json),
         LedgerVerb::Story { vtt } => reading::story(game, archive, &room, *vtt, json),
         LedgerVerb::Facts { kind, from, to } => reading::facts(archive, &room, kind.as_deref(), (*from, *to), json),
@@ -96,10 +106,8 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
         LedgerVerb::Scores { points } => reading::scores(archive, &room, points, json),
         LedgerVerb::Replay { from, to, drop } => working::replay(game, archive, &room, (*from, *to), drop),
         LedgerVerb::FromFacts { at } => working::from_facts(game, archive, &room, *at, json),
-        LedgerVerb::Verify => working::verify(archive, &room, json),
         LedgerVerb::Schema => working::schema(archive, &room),
         LedgerVerb::Export { to } => working::export(archive, &room, to),
-        LedgerVerb::Compact { keep_ticks, keep_facts } => working::compact(archive, &room, (*keep_ticks, *keep_facts), data),
         LedgerVerb::Fork { tick, name } => working::fork(archive, &room, *tick, name, data),
         LedgerVerb::Revert { seq } => working::revert(archive, &room, *seq, data),
         LedgerVerb::Event { name, fact } => working::event(archive, &room, (name.as_str(), fact.as_str()), data),

@@ -234,7 +234,11 @@ pub(super) enum LedgerVerb {
         at: Option<TickArgument>,
     },
     /// Check everything: checksums, numbers, the chain of hashes, that batches, checkpoints and components agree.
-    Verify,
+    Verify {
+        /// Every room of the data, one after another: one that can't be read hides no other.
+        #[arg(long)]
+        all: bool,
+    },
     /// Compare the protocol that stored the room with the game's, and try whether this version can go on with it.
     Schema,
     /// Write the room with its whole history to a file of its own.
@@ -256,6 +260,9 @@ pub(super) enum LedgerVerb {
         /// For how many ticks facts are kept; all if it is not said.
         #[arg(long, value_name = "TICKS")]
         keep_facts: Option<u32>,
+        /// Every room of the data, one after another.
+        #[arg(long)]
+        all: bool,
     },
     /// Make a new room that goes on from a tick of this one. A host opens it by `serve --room NAME`.
     Fork {

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::super::game::Game;
 use super::super::options::{CliError, DumpBy};
-use super::super::serve::{is_heard, room_time, say, stop_flag};
+use super::super::output::{is_heard, room_time, say};
+use super::super::signals::stop_flag;
 use super::options::{PlaceArgument, TickArgument};
 use super::or_last;
 use super::working::whose;

@@ -1,4 +1,4 @@
-//! The verbs that work: run again, check, copy, make smaller, and ask the host for something.
+//! The verbs that work: run again, copy, and ask the host for something.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::super::game::Game;
 use super::super::options::{CliError, DumpBy};
-use super::super::serve::{room_time, say};
+use super::super::output::{room_time, say};
 use super::super::system::instant;
 use super::draft::{Draft, write_whole};
 use super::options::TickArgument;
@@ -18,8 +18,7 @@ use super::{head, or_last, progress};
 use crate::host::{CATCH_UP_TICKS_MAX, Edit, Host, rebuild_from_facts, rerun, view_of};
 use crate::protocol::{CommandId, EntityId, FactSeq, Incoming, RoomTick, Verdict};
 use crate::store::{
-    Archive, Durability, KeptTick, Retention, Snippet, SqliteStore, StoreError, TAKEN_UP, copy_room, is_served, names_postgres,
-    place_for_people, store_at,
+    Archive, Durability, KeptTick, Snippet, SqliteStore, StoreError, TAKEN_UP, copy_room, is_served, place_for_people, store_at,
 };
 
 /// How long a host has to answer; and then its room, whose word the store must have.
@@ -159,43 +158,6 @@ pub(super) fn from_facts(game: &Game, archive: &mut Archive, room: &str, at: Opt
     Ok(())
 }
 
-pub(super) fn verify(archive: &mut Archive, room: &str, as_json: bool) -> Result<(), CliError> {
-    // Where it ends may be what can't be read.
-    let bar = progress("verifying", head(archive, room).unwrap_or_default());
-    let file = archive.store().examine()?;
-    let verified = archive.verify(room, |tick| bar.set_position(u64::from(tick.0)));
-    bar.finish_and_clear();
-    if verified.is_err() && !as_json {
-        file.iter().for_each(|finding| say(&format!("WRONG: {finding}")));
-    }
-    let verified = verified?;
-    let findings: Vec<String> = file.into_iter().chain(verified.findings.iter().map(ToString::to_string)).collect();
-    if as_json {
-        let (facts, refusals, ticks, hashed) = (verified.facts, verified.refusals, verified.ticks, verified.hashed);
-        let (unchained, foreign, head) = (verified.unchained, verified.foreign, verified.head);
-        let told = json!({
-            "facts": facts, "refusals": refusals, "unchained": unchained, "ticks": ticks, "hashed": hashed, "foreign": foreign,
-            "head": head, "findings": findings
-        });
-        say(&told.to_string());
-    } else {
-        say(&format!(
-            "{} facts, {} refusals, {} ticks; {} states compared with their hash",
-            verified.facts, verified.refusals, verified.ticks, verified.hashed
-        ));
-        say(&format!("the chain of hashes ends with {}", verified.head));
-        if verified.unchained > 0 {
-            let unchained = verified.unchained;
-            say(&format!("its beginning is not kept: {unchained} facts and refusals could not be held against it"));
-        }
-        if let Some(tick) = verified.foreign {
-            say(&format!("the ticks up to {tick} were written by another version of the game, which alone can check them"));
-        }
-        findings.iter().for_each(|finding| say(&format!("WRONG: {finding}")));
-    }
-    if findings.is_empty() { Ok(()) } else { Err(CliError::Damaged(findings.len())) }
-}
-
 pub(super) fn schema(archive: &mut Archive, room: &str) -> Result<(), CliError> {
     let (differences, problems) = archive.check_schema(room)?;
     if differences.is_empty() {
@@ -204,11 +166,23 @@ pub(super) fn schema(archive: &mut Archive, room: &str) -> Result<(), CliError> 
     }
     differences.iter().for_each(|difference| say(difference));
     problems.iter().for_each(|problem| say(&format!("BREAKING: {problem}")));
-    if problems.is_empty() {
+    if !problems.is_empty() {
+        return Err(CliError::Damaged(problems.len()));
+    }
+    let behind = archive.ticks_behind(room)?;
+    if behind == 0 {
         say(&format!("every stored value of {room} can be read: it is safe to go on"));
         return Ok(());
     }
-    Err(CliError::Damaged(problems.len()))
+    // While it is played that is nothing to wonder at.
+    if archive.store().is_served()? {
+        say(&format!("every value of {room} that is stored so far can be read: ask again once its server was stopped"));
+        return Ok(());
+    }
+    say(&format!(
+        "BREAKING: the last {behind} ticks of {room} are stored in the other version's form only, because its process did not end in order: start the version that wrote it once more and stop it"
+    ));
+    Err(CliError::Damaged(1))
 }
 
 pub(super) fn export(archive: &mut Archive, room: &str, to: &Path) -> Result<(), CliError> {
@@ -236,58 +210,10 @@ pub(super) fn import(game: &Game, data: &Path, room: Option<&str>, file: &Path) 
     let (mut archive, name) = super::open(game, file, room)?;
     check_name(&name)?;
     let (mut into, place) = (store_at(data, Durability::PowerLoss)?, place_for_people(data));
-    // A room without a tick is what is left of an import that was interrupted.
-    if into.room(&name)?.is_some() && Archive::new(into.reader()?, game.blueprint.protocol()).head(&name)?.is_some() {
-        let detail = format!("{place} has a room of that name already");
-        return Err(CliError::Argument { what: name, detail });
-    }
     let bar = progress("importing", head(&mut archive, &name)?);
     copy_room(&mut archive, &name, &mut *into, |tick| bar.set_position(u64::from(tick.0)))?;
     bar.finish_and_clear();
     say(&format!("{name} is in {place}"));
-    Ok(())
-}
-
-/// Gives the space of what was deleted back to the disk. False if a host has the data: SQLite writes the whole file anew for it, and its rooms would
-/// stand still meanwhile. What is free in the file is used for what comes.
-fn give_back(archive: &mut Archive, data: &Path) -> Result<bool, StoreError> {
-    // PostgreSQL keeps nobody waiting, and in a file of its own a room is not played.
-    if names_postgres(data) || data.is_file() {
-        return archive.store().shrink().map(|()| true);
-    }
-    // Held meanwhile: no host begins in the middle of it.
-    match store_at(data, Durability::PowerLoss) {
-        Ok(mut held) => held.shrink().map(|()| true),
-        Err(StoreError::Locked(_)) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-pub(super) fn compact(
-    archive: &mut Archive,
-    room: &str,
-    (keep_ticks, keep_facts): (Option<u32>, Option<u32>),
-    data: &Path,
-) -> Result<(), CliError> {
-    let bar = progress("compacting", head(archive, room)?);
-    let mut retention = Retention::default();
-    (retention.ticks, retention.facts) = (keep_ticks, keep_facts);
-    let compacted = archive.compact(room, retention, |tick| bar.set_position(u64::from(tick.0)))?;
-    let is_back = give_back(archive, data)?;
-    bar.finish_and_clear();
-    say(&format!(
-        "{} chunks of {} kB became {} of {} kB; {} chunks and checkpoints were deleted",
-        compacted.chunks_before,
-        compacted.bytes_before / 1_000,
-        compacted.chunks_after,
-        compacted.bytes_after / 1_000,
-        compacted.deleted
-    ));
-    if !is_back {
-        say(
-            "the data is served: what is free now is used for what comes; to give it back to the disk, do this again once nobody serves it",
-        );
-    }
     Ok(())
 }
 
@@ -298,9 +224,6 @@ fn check_name(name: &str) -> Result<(), CliError> {
 
 pub(super) fn fork(archive: &mut Archive, room: &str, tick: TickArgument, name: &str, data: &Path) -> Result<(), CliError> {
     check_name(name)?;
-    if archive.store().room(name)?.is_some() {
-        return Err(CliError::Argument { what: name.to_owned(), detail: "there is a room of that name already".to_owned() });
-    }
     // Held meanwhile: a host that runs numbers its flushes itself.
     let mut into = store_at(data, Durability::PowerLoss)?;
     crate::host::fork(archive, room, tick.0, name, &mut *into)?;

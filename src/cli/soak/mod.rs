@@ -28,7 +28,8 @@ use self::verdict::{judge, unsteady};
 use super::beat::arrival_of;
 use super::game::Game;
 use super::options::{CliError, LinkArguments};
-use super::serve::{say, stop_flag};
+use super::output::say;
+use super::signals::stop_flag;
 use super::system::{instant, raise_files};
 use crate::host::process::{Process, processor};
 

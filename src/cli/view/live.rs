@@ -8,9 +8,9 @@ use bevy_ecs::prelude::*;
 use ratatui::crossterm::event::{Event, MouseButton, MouseEventKind};
 use ratatui::layout::Rect;
 
-use super::super::demo::hang_up;
 use super::super::game::Game;
 use super::super::options::{CliError, ClientArguments};
+use super::super::player::hang_up;
 use super::super::system::instant;
 use super::canvas::Camera;
 use super::frame::{Frame, Page, places};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use super::super::demo::{Player, until};
 use super::super::game::Game;
 use super::super::options::CliError;
+use super::super::player::{Player, until};
 use super::super::system::instant;
 use super::options::PlayOptions;
 use crate::client::Credentials;

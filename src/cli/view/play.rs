@@ -2,7 +2,8 @@
 
 use super::super::game::Game;
 use super::super::options::{CliError, WatchOptions};
-use super::super::serve::{say, stop_flag};
+use super::super::output::say;
+use super::super::signals::stop_flag;
 use super::live::{Live, Next};
 use super::options::PlayOptions;
 use super::own::Own;

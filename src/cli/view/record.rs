@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::super::game::Game;
-use super::super::serve::room_time;
+use super::super::output::room_time;
 use crate::protocol::{EntityId, FactSeq};
 use crate::store::{Archive, StoreError, StoredFact, name_of};
 

@@ -2,9 +2,9 @@
 
 use bevy_app::App;
 
-use super::super::demo::hang_up;
 use super::super::game::Game;
 use super::super::options::{CliError, ClientArguments};
+use super::super::player::hang_up;
 use super::canvas::Camera;
 use crate::client::picture::{Eyes, Picture, View};
 use crate::client::{Connection, Replica};

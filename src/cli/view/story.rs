@@ -6,7 +6,8 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 
 use super::super::game::Game;
-use super::super::serve::{joined, room_time};
+use super::super::output::room_time;
+use super::super::serve::joined;
 use crate::client::{AnyHappened, Replica};
 use crate::protocol::{EntityId, Rejected, User};
 

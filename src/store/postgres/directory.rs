@@ -227,7 +227,7 @@ impl Directory for PostgresDirectory {
     fn release(&mut self, room: &str) -> Result<(), StoreError> {
         let Some(token) = self.leases.token(room).or_else(|| self.owed.get(room).copied()) else { return Ok(()) };
         // First: one that can't be given back now is not renewed any more, and runs out.
-        self.leases.drop(room);
+        self.leases.give_back(room);
         self.owed.insert(room.to_owned(), token);
         let host = self.host.clone();
         let sql = "UPDATE lease SET host = NULL, expires = clock_timestamp() WHERE room = $1 AND host = $2 AND token = $3";

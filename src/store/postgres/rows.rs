@@ -221,6 +221,11 @@ impl Store for PostgresStore {
         self.all("the table of rooms", &format!("SELECT {ROOM_COLUMNS} FROM room ORDER BY room_id"), &[], room_at)
     }
 
+    fn room_heads(&mut self) -> Result<Vec<(String, Option<Head>)>, StoreError> {
+        let sql = "SELECT name, sealed_tick, sealed_seq FROM room ORDER BY room_id";
+        self.all("the table of rooms", sql, &[], |row| Ok((at(row, 0)?, head_of(at(row, 1)?, at(row, 2)?))))
+    }
+
     fn room(&mut self, name: &str) -> Result<Option<StoredRoom>, StoreError> {
         let sql = format!("SELECT {ROOM_COLUMNS} FROM room WHERE name = $1");
         Ok(self.all("the table of rooms", &sql, &[&text(name)], room_at)?.pop())
@@ -477,6 +482,10 @@ impl Store for PostgresStore {
             .collect();
         found.append(&mut self.missing()?);
         Ok(found)
+    }
+
+    fn is_served(&mut self) -> Result<bool, StoreError> {
+        PostgresStore::is_served(self)
     }
 
     fn missing(&mut self) -> Result<Vec<String>, StoreError> {

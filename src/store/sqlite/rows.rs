@@ -1,17 +1,28 @@
 //! The rows of the file: how each is written and read.
 
+use std::time::Instant;
+
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::super::chain::Chain;
+use super::super::clock::instant;
 use super::super::error::{CHECKSUM, StoreError};
 use super::super::record::{Entities, Head, RoomHeader, Snippet};
 use super::super::sums::{
     LEDGER_TABLES, chain_of, gathered, head_of, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table, tick_of,
 };
 use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom, possible};
-use super::SqliteStore;
+use super::{SqliteStore, is_served};
 use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
+
+/// How many rows are deleted in one transaction: a host that writes beside it waits for no more.
+const DELETED_AT_ONCE: usize = 128;
+
+/// Lets others write for as long as this one did. SQLite puts nobody in a queue: who looks now and then would not find the file free.
+fn give_way(began: Instant) {
+    std::thread::sleep(began.elapsed());
+}
 
 fn tick_at(row: &Row<'_>, column: usize) -> rusqlite::Result<RoomTick> {
     row.get(column).map(RoomTick)
@@ -84,6 +95,29 @@ impl SqliteStore {
         let mut statement = self.connection()?.prepare_cached(sql).map_err(&failed)?;
         statement.execute(parameters).map_err(&failed)
     }
+}
+
+fn write_room(connection: &Connection, header: &RoomHeader, protocol: &Description) -> rusqlite::Result<Option<RoomKey>> {
+    let fingerprint = protocol.fingerprint().0.cast_signed();
+    let description = serde_json::to_string(protocol).unwrap_or_default();
+    let sql = "INSERT INTO protocol VALUES(?1, ?2) ON CONFLICT(fingerprint) DO UPDATE SET description = excluded.description \
+               WHERE description <> excluded.description";
+    connection.prepare_cached(sql)?.execute(params![fingerprint, description])?;
+    let sql = "INSERT INTO room(name, uid, header, fingerprint, chain, header_sum, sum) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+               ON CONFLICT(name) DO UPDATE SET uid = excluded.uid, header = excluded.header, fingerprint = excluded.fingerprint, \
+               chain = excluded.chain, header_sum = excluded.header_sum, sum = excluded.sum WHERE sealed_tick IS NULL";
+    let text = serde_json::to_string(header).unwrap_or_default();
+    let (uid, chain) = (header.id().to_string(), Chain::new(header.id()).0);
+    let sum = sum_of_head(fingerprint, None, None, &chain);
+    let mut insert = connection.prepare_cached(sql)?;
+    insert.execute(params![header.name, uid, text, fingerprint, chain, sum_of(text.as_bytes()), sum])?;
+    // What an interrupted copy left.
+    for table in LEDGER_TABLES {
+        let sql = format!("DELETE FROM {table} WHERE room_id = (SELECT room_id FROM room WHERE name = ?1 AND sealed_tick IS NULL)");
+        connection.prepare_cached(&sql)?.execute([&header.name])?;
+    }
+    let mut key = connection.prepare_cached("SELECT room_id FROM room WHERE name = ?1")?;
+    key.query_row([&header.name], |row| row.get(0).map(RoomKey)).optional()
 }
 
 fn write_flush(connection: &Connection, flush: &Flush) -> rusqlite::Result<()> {
@@ -184,6 +218,11 @@ impl Store for SqliteStore {
         self.all("the table of rooms", &format!("SELECT {ROOM_COLUMNS} FROM room ORDER BY room_id"), [], room_at)
     }
 
+    fn room_heads(&mut self) -> Result<Vec<(String, Option<Head>)>, StoreError> {
+        let sql = "SELECT name, sealed_tick, sealed_seq FROM room ORDER BY room_id";
+        self.all("the table of rooms", sql, [], |row| Ok((row.get(0)?, head_of(row.get(1)?, row.get(2)?))))
+    }
+
     fn room(&mut self, name: &str) -> Result<Option<StoredRoom>, StoreError> {
         let sql = format!("SELECT {ROOM_COLUMNS} FROM room WHERE name = ?1");
         Ok(self.all("the table of rooms", &sql, [name], room_at)?.pop())
@@ -196,22 +235,13 @@ impl Store for SqliteStore {
     }
 
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
-        let fingerprint = protocol.fingerprint().0.cast_signed();
-        let description = serde_json::to_string(protocol).unwrap_or_default();
-        self.run("the table of protocols", "INSERT OR REPLACE INTO protocol VALUES(?1, ?2)", params![fingerprint, description])?;
-        let sql = "INSERT INTO room(name, uid, header, fingerprint, chain, header_sum, sum) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-                   ON CONFLICT(name) DO UPDATE SET uid = excluded.uid, header = excluded.header, fingerprint = excluded.fingerprint, \
-                   chain = excluded.chain, header_sum = excluded.header_sum, sum = excluded.sum WHERE sealed_tick IS NULL";
-        let text = serde_json::to_string(header).unwrap_or_default();
-        let (uid, chain) = (header.id().to_string(), Chain::new(header.id()).0);
-        let sum = sum_of_head(fingerprint, None, None, &chain);
-        self.run("the table of rooms", sql, params![header.name, uid, text, fingerprint, chain, sum_of(text.as_bytes()), sum])?;
-        for table in LEDGER_TABLES {
-            let sql = format!("DELETE FROM {table} WHERE room_id = (SELECT room_id FROM room WHERE name = ?1 AND sealed_tick IS NULL)");
-            self.run("what an interrupted copy left can't be deleted", &sql, [&header.name])?;
-        }
-        let keys = self.all("the table of rooms", "SELECT room_id FROM room WHERE name = ?1", [&header.name], |row| row.get(0))?;
-        keys.first().copied().map(RoomKey).ok_or_else(|| StoreError::damaged(&header.name, "its row", "it is not there"))
+        let failed = StoreError::sqlite("a room can't be noted");
+        let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
+        // What is there already is not written again: of hundreds of rooms that are opened at once each would wait for the disk.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+        let key = write_room(&transaction, header, protocol).map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
+        key.ok_or_else(|| StoreError::damaged(&header.name, "its row", "it is not there"))
     }
 
     fn protocol(&mut self, fingerprint: Fingerprint) -> Result<Option<Description>, StoreError> {
@@ -383,8 +413,20 @@ impl Store for SqliteStore {
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {
         let mut rows = 0;
         for kind in kinds {
-            let sql = format!("DELETE FROM {} WHERE room_id = ?1 AND tick_to < ?2", table(*kind));
-            rows += self.run("old chunks can't be deleted", &sql, params![room.0, before.0])?;
+            let table = table(*kind);
+            // The oldest first: what an interruption leaves has no gap.
+            let sql = format!(
+                "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE room_id = ?1 AND tick_to < ?2 ORDER BY seq_from LIMIT {DELETED_AT_ONCE})"
+            );
+            loop {
+                let began = instant();
+                let deleted = self.run("old chunks can't be deleted", &sql, params![room.0, before.0])?;
+                rows += deleted;
+                if deleted < DELETED_AT_ONCE {
+                    break;
+                }
+                give_way(began);
+            }
         }
         if checkpoints {
             let sql = "DELETE FROM checkpoint WHERE room_id = ?1 AND tick < ?2";
@@ -394,10 +436,19 @@ impl Store for SqliteStore {
     }
 
     fn drop_checkpoints(&mut self, room: RoomKey, ticks: &[RoomTick]) -> Result<u64, StoreError> {
-        let mut dropped = 0;
-        for tick in ticks {
-            let sql = "DELETE FROM checkpoint WHERE room_id = ?1 AND tick = ?2";
-            dropped += self.run("old checkpoints can't be deleted", sql, params![room.0, tick.0])?;
+        let failed = StoreError::sqlite("old checkpoints can't be deleted");
+        let (connection, mut dropped) = (self.connection.as_mut().ok_or(StoreError::Stopped)?, 0);
+        for some in ticks.chunks(DELETED_AT_ONCE) {
+            let began = instant();
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+            for tick in some {
+                let sql = "DELETE FROM checkpoint WHERE room_id = ?1 AND tick = ?2";
+                dropped += transaction.execute(sql, params![room.0, tick.0]).map_err(&failed)?;
+            }
+            transaction.commit().map_err(&failed)?;
+            if some.len() == DELETED_AT_ONCE {
+                give_way(began);
+            }
         }
         Ok(dropped as u64)
     }
@@ -427,6 +478,10 @@ impl Store for SqliteStore {
         found.retain(|line| line != "ok");
         found.append(&mut self.missing()?);
         Ok(found)
+    }
+
+    fn is_served(&mut self) -> Result<bool, StoreError> {
+        Ok(is_served(&self.folder))
     }
 
     fn missing(&mut self) -> Result<Vec<String>, StoreError> {

@@ -358,6 +358,8 @@ struct Work {
     stopping_since: Option<Instant>,
     /// What is written of rooms that go on, before anything else of them.
     first_seals: Vec<Seal>,
+    /// How often in a row something could not be written.
+    failures: u32,
     /// How often it was tried since something could be written, where nobody waits.
     by_hand: Option<u32>,
 }
@@ -366,7 +368,8 @@ impl Work {
     fn new(mut store: Box<dyn Store>, options: WriterOptions, report: impl FnMut(String)) -> Result<Self, StoreError> {
         let number = seal_journal(&mut *store, report)?;
         let (shared, rooms, first_seals, report) = Default::default();
-        Ok(Self { store, options, shared, rooms, number, rounds: 0, report, stopping_since: None, first_seals, by_hand: None })
+        let (rounds, failures, stopping_since, by_hand) = Default::default();
+        Ok(Self { store, options, shared, rooms, number, rounds, report, stopping_since, first_seals, failures, by_hand })
     }
 
     fn run(mut self) {
@@ -595,6 +598,7 @@ impl Work {
         if first {
             tracing::error!(%error, "the store can't be written; rooms go on as long as the buffer lasts");
         }
+        self.failures = if first { 1 } else { self.failures.saturating_add(1) };
         self.report.retries += 1;
         if let Some(tries) = &mut self.by_hand {
             *tries += 1;
@@ -602,7 +606,7 @@ impl Work {
             self.report.given_up = (!goes_on).then(|| error.to_string());
             return goes_on;
         }
-        let pause = Duration::from_millis(20).saturating_mul(1 << self.report.retries.min(6)).min(RETRY_MAX);
+        let pause = Duration::from_millis(20).saturating_mul(1 << self.failures.min(6)).min(RETRY_MAX);
         let mut waiting = self.shared.waiting();
         if !waiting.stop {
             waiting = self.shared.wake.wait_timeout(waiting, pause).map_or_else(|error| error.into_inner().0, |(guard, _)| guard);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::snippets::read_now;
 use super::{Asked, Work};
 use crate::protocol::{Change, FactSeq, Incoming};
 
@@ -13,11 +14,11 @@ impl Work {
         }
         let Ok(requests) = self.store.requests() else { return };
         for request in requests {
-            let room = self.rooms.values().find(|room| room.follower.key == request.key);
-            let Some(room) = room.map(|room| room.follower.header.name.clone()) else { continue };
+            let Some(room) = self.rooms.values().find(|room| room.follower.key == request.key) else { continue };
+            let (room, protocol) = (room.follower.header.name.clone(), &room.follower.protocol);
             let incoming = match request.kind.as_str() {
                 "reset" => match self.store.snippet(request.key, &request.subject) {
-                    Ok(Some(snippet)) => Ok(snippet.reset()),
+                    Ok(Some(snippet)) => Ok(read_now(protocol, snippet).reset()),
                     Ok(None) => Err(format!("there is no snippet {:?}", request.subject)),
                     Err(error) => Err(error.to_string()),
                 },
