@@ -25,7 +25,7 @@ use super::client::SimClient;
 use crate::client::replica_state;
 use crate::host::ConnectionId;
 use crate::protocol::limits::TICK_MILLIS;
-use crate::protocol::{CommandId, EntityId, FactSeq, LinkConditions, Protocol};
+use crate::protocol::{CommandId, EntityId, FactSeq, LinkConditions, Protocol, State};
 use crate::room::{Blueprint, Level};
 use crate::store::{Archive, MemoryDirectory, MemoryStore, Store};
 
@@ -379,10 +379,16 @@ impl<'a> Run<'a> {
 
     /// Replicas that have all that they were told equal their rooms.
     fn compare(&mut self) -> Result<(), String> {
+        // By host and room: where everybody is told everything, what one is to hold is what all are.
+        let mut told: BTreeMap<(usize, String), State> = BTreeMap::new();
         for player in &mut self.players {
             let here = player.cut == 0 && player.frozen == 0 && Self::is_well(&self.hosts, player);
-            let Some(process) = player.at.filter(|_| here).and_then(|at| self.hosts.get_mut(at)?.process.as_mut()) else { continue };
-            let Some(state) = process.lobby.state_for(player.client.connection) else { continue };
+            let Some(at) = player.at.filter(|_| here) else { continue };
+            let Some(process) = self.hosts.get_mut(at).and_then(|host| host.process.as_mut()) else { continue };
+            let place = (at, player.room.clone());
+            let secretive = process.lobby.room(&player.room).is_none_or(|room| room.is_secretive());
+            let known = told.remove(&place).filter(|_| !secretive);
+            let Some(state) = known.or_else(|| process.lobby.state_for(player.client.connection)) else { continue };
             let Some(room) = process.lobby.room(&player.room) else { continue };
             let (tick, protocol) = (room.tick_now(), room.world().resource::<Protocol>());
             let replica = replica_state(player.client.world_mut()).map_err(|error| error.to_string())?;
@@ -390,6 +396,7 @@ impl<'a> Run<'a> {
                 return Err(format!("the replica of {} differs from {} in tick {tick}: {difference}", player.name, player.room));
             }
             self.tally.compared += 1;
+            told.insert(place, state);
         }
         Ok(())
     }
@@ -423,7 +430,7 @@ impl<'a> Run<'a> {
     fn check_ledgers(&mut self) -> Result<(), String> {
         let protocol = self.cluster.blueprint.protocol();
         let failed = |error: crate::store::StoreError| error.to_string();
-        let names: Vec<String> = self.common.store.rooms().map_err(failed)?.into_iter().map(|room| room.header.name).collect();
+        let names: Vec<String> = self.common.store.room_heads().map_err(failed)?.into_iter().map(|(name, _)| name).collect();
         let mut known = BTreeSet::new();
         for name in names {
             let mut archive = Archive::new(self.common.store.reader().map_err(failed)?, protocol.clone());
