@@ -1,7 +1,7 @@
 //! Who is not let in, and until when.
 
 use std::collections::BTreeMap;
-use std::io::{Error, ErrorKind};
+use std::io::{Error, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -92,7 +92,11 @@ impl Bans {
         let Some(path) = &self.file else { return Ok(()) };
         let text = serde_json::to_vec_pretty(&self.by_player.values().collect::<Vec<_>>())?;
         let beside = beside(path);
-        std::fs::write(&beside, text)?;
+        let mut file = std::fs::File::create(&beside)?;
+        file.write_all(&text)?;
+        // Or else its name may be there after a loss of power, and nothing in it.
+        file.sync_all()?;
+        drop(file);
         std::fs::rename(&beside, path)
     }
 }

@@ -171,6 +171,28 @@ mod tests {
     }
 
     #[test]
+    fn a_room_that_took_long_once_comes_back_though_it_takes_four_milliseconds() {
+        let weather = Arc::<Weather>::default();
+        let mut task = rooms(1, &weather).remove(0);
+        let clock = Cell::new(Duration::from_millis(50));
+        let mut is_slow_after = |takes: u64| {
+            let asked = Cell::new(0);
+            // The time, then when the tick begins, and when it ends.
+            let time = || {
+                if asked.replace(asked.get() + 1) == 2 {
+                    clock.set(clock.get() + Duration::from_millis(takes));
+                }
+                clock.get()
+            };
+            assert!(task.run(time));
+            clock.set(task.due());
+            task.is_slow
+        };
+        assert!(is_slow_after(25));
+        assert!((0..1_000).any(|_| !is_slow_after(4)));
+    }
+
+    #[test]
     fn rooms_that_take_long_all_at_once_are_told_in_two_lines() {
         let weather = Arc::<Weather>::default();
         let mut tasks = rooms(40, &weather);

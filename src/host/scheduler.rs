@@ -13,7 +13,7 @@ use super::clock::instant;
 use super::priority::{Priority, give_way};
 use super::task::Task;
 
-/// How many threads run the rooms that take long.
+/// How many threads run the rooms that take long, at least: as many as run the others, to which they give way.
 const SLOW_THREADS: usize = 2;
 
 /// How long a thread sleeps at most, so that it notices a stop.
@@ -115,7 +115,7 @@ impl Scheduler {
         let shared = Arc::new(Shared { quick, slow, stop: AtomicBool::new(false), started: instant(), reader });
         let mut scheduler = Self { shared: Arc::clone(&shared), threads: Vec::new(), numbers: 0 };
         let quick = (0..threads.max(1)).map(|number| (format!("rooms-{number}"), true));
-        let slow = (0..SLOW_THREADS).map(|number| (format!("slow-rooms-{number}"), false));
+        let slow = (0..threads.max(SLOW_THREADS)).map(|number| (format!("slow-rooms-{number}"), false));
         for (name, is_quick) in quick.chain(slow) {
             let shared = Arc::clone(&shared);
             let work = move || {

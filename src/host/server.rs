@@ -145,6 +145,8 @@ impl Server {
     pub fn open_room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<(), ServerError> {
         let name = options.name.clone();
         let failed = |error| ServerError::Room { name: name.clone(), error };
+        // Before the keeper is asked: what keeps the one that is open would be closed.
+        self.lobby.check_place(&name).map_err(failed)?;
         match &mut self.keeper {
             None => self.lobby.open_room(blueprint, options).map_err(failed)?,
             Some(keeper) => {
@@ -244,7 +246,9 @@ impl Server {
         if any_due {
             self.attend_store();
         }
-        if self.halted {
+        if self.halted && any_due {
+            // What was lost of the last tick goes again.
+            self.lobby.serve_standing();
             due.clear();
         }
         for (name, due) in &due {

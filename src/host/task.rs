@@ -32,7 +32,7 @@ const WAYS_EVERY: u32 = 20;
 
 /// What takes longer in the mean is run apart from the other rooms, and what takes less comes back.
 const SLOW_ABOVE: Duration = Duration::from_millis(6);
-const QUICK_BELOW: Duration = Duration::from_millis(3);
+const QUICK_BELOW: Duration = Duration::from_millis(5);
 
 /// From how much longer a tick is than that on a room is slow at once.
 const SLOW_AT_ONCE: Duration = Duration::from_millis(20);
@@ -345,7 +345,7 @@ impl Task {
             self.weather.complaints.fell_behind(&self.berth.name, due, now);
         }
         let stands = self.weather.halts(&self.berth.name, self.token) || self.ending.is_some() || self.handing.is_some();
-        let ticks = match self.paused {
+        let ticks = match self.is_paused() {
             _ if stands => 0,
             true => {
                 let steps = self.steps.min(due.ticks);
@@ -403,7 +403,7 @@ impl Task {
                 (self.speed, self.part) = (speed, 0);
                 self.note_speed(now);
             }
-            Mail::Step(ticks) if self.paused => self.steps = self.steps.saturating_add(ticks),
+            Mail::Step(ticks) if self.is_paused() => self.steps = self.steps.saturating_add(ticks),
             // It goes on anyway, and must not go on once more when it stands still.
             Mail::Step(_) => {}
             Mail::Ask(ask) => ask(&mut self.lobby),
@@ -423,6 +423,11 @@ impl Task {
             self.lobby.turn_all_away(why);
         }
         self.ending.get_or_insert(now);
+    }
+
+    /// True if it stands still, by a pause or by its speed.
+    fn is_paused(&self) -> bool {
+        self.paused || self.speed.is_still()
     }
 
     /// Tells who is in it how fast the room goes, and who looks at once where it stands.
@@ -532,7 +537,7 @@ impl Task {
         let (tick, members, away) = self.lobby.standing_of(name);
         let mut status = lock(&self.berth.status);
         (status.tick, status.members, status.away) = (tick, members, away);
-        (status.counters, status.is_paused, status.speed) = (self.lobby.counters(), self.paused, self.speed);
+        (status.counters, status.is_paused, status.speed) = (self.lobby.counters(), self.is_paused(), self.speed);
         status.empty_for = self.empty_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         status.durable = self.kept.as_ref().map(|kept| kept.durable().unwrap_or_default());
         (status.traffic, status.past_watchers) = (self.traffic, self.lobby.past_watchers());

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
-use roomkeeper::client::Connection;
+use roomkeeper::client::{Connection, ConnectionState};
 use roomkeeper::prelude::*;
-use roomkeeper::protocol::{LINK_PROFILES, NetId};
+use roomkeeper::protocol::{LINK_PROFILES, NetId, Refusal};
 use roomkeeper::room::RoomRng;
 use roomkeeper::sim::{LinkConditions, Sim};
 use serde::{Deserialize, Serialize};
@@ -320,5 +320,53 @@ fn however_long_the_way_is_values_come_and_are_as_old_as_it_is() {
         let oldest = world.query::<&Position>().iter(world).map(|position| there - position.0[0]).fold(0.0, f32::max);
         println!("{delay_millis} ms each way: {oldest} ticks old");
         assert!(oldest <= delay_millis as f32 / 50.0 + 2.0, "{delay_millis} ms each way: {oldest} ticks old");
+    }
+}
+
+#[test]
+fn who_is_put_out_hears_why_though_the_last_tick_before_was_lost() {
+    let link: LinkConditions = "rtt=40ms".parse().unwrap();
+    let mut sim = Sim::new(protocol, rules).link(link).client("ann");
+    let thing = sim.room_mut().world_mut().spawn((Position([0.0; 2]), Health(7))).id();
+    sim.run_ticks(20);
+    // A value, and beside it something in order, in one packet that is lost.
+    sim.client_mut("ann").set_link(LinkConditions { loss: 1.0, ..link });
+    let world = sim.room_mut().world_mut();
+    world.get_mut::<Position>(thing).unwrap().0[0] = 1.0;
+    world.get_mut::<Health>(thing).unwrap().0 = 1;
+    sim.tick();
+    sim.client_mut("ann").set_link(link);
+    let ann = sim.client_of("ann").player();
+    assert!(sim.lobby_mut().kick("sim", ann, "bye"));
+    sim.run_ticks(25);
+    let state = sim.client_of("ann").state();
+    assert!(matches!(state, ConnectionState::Refused(Refusal::Kicked(why), _) if why == "bye"), "{state}");
+}
+
+#[test]
+fn a_client_that_does_not_answer_for_half_a_second_is_not_sent_a_twentieth_from_then_on() {
+    let link: LinkConditions = "rtt=40ms".parse().unwrap();
+    for phase in 0..6 {
+        let mut sim = Sim::new(stamped, rules).link(link).client("ann");
+        let thing = sim.room_mut().world_mut().spawn(Stamp(0)).id();
+        let pass = |sim: &mut Sim, ticks: u32| {
+            for _ in 0..ticks {
+                sim.room_mut().world_mut().get_mut::<Stamp>(thing).unwrap().0 += 1;
+                sim.tick();
+            }
+        };
+        let rate = |sim: &mut Sim| {
+            let ann = sim.client_of("ann").player();
+            let ann = sim.lobby_mut().connection_of("sim", ann).unwrap();
+            sim.lobby_mut().path(ann).unwrap().1
+        };
+        pass(&mut sim, 40 + phase);
+        let before = rate(&mut sim);
+        sim.client_mut("ann").set_link(LinkConditions { loss: 1.0, ..link });
+        pass(&mut sim, 10);
+        sim.client_mut("ann").set_link(link);
+        pass(&mut sim, 20);
+        let after = rate(&mut sim);
+        assert!(after >= before / 8.0, "phase {phase}: from {before} to {after}");
     }
 }

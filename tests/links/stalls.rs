@@ -76,6 +76,20 @@ impl Stage {
         Self { lobby, client, now: Duration::ZERO }
     }
 
+    /// The host stands still for so many ticks; what ann reports meanwhile waits there, not here.
+    fn stall(&mut self, ticks: u32) {
+        let mut waits = Vec::new();
+        for _ in 0..ticks {
+            self.now += Duration::from_millis(50);
+            let mut connection = self.client.world_mut().resource_mut::<Connection>();
+            connection.set_now(self.now);
+            waits.extend(connection.next_report());
+            self.client.update();
+        }
+        self.lobby.advance(self.now);
+        waits.iter().for_each(|report| self.lobby.message(ANN, report));
+    }
+
     /// So many ticks' time passes, in which the host is there, or stands still.
     fn pass(&mut self, ticks: u32, is_there: bool) {
         for _ in 0..ticks {
@@ -124,4 +138,19 @@ fn who_walks_goes_on_from_where_the_room_has_her_after_a_host_that_stood_still()
         assert!(stage.ahead().abs() < 5.0, "{n}: {} ahead", stage.ahead());
     }
     assert!(stage.seen() > began + 25.0, "from {began} to {}", stage.seen());
+}
+
+#[test]
+fn a_host_that_stood_still_does_not_take_its_members_ways_for_full() {
+    for phase in 0..6 {
+        let mut stage = Stage::new();
+        stage.pass(20, true);
+        issue(stage.client.world_mut(), &Walk(1.0)).unwrap();
+        stage.pass(40 + phase, true);
+        let before = stage.lobby.path(ANN).unwrap().1;
+        stage.stall(5);
+        stage.pass(20, true);
+        let after = stage.lobby.path(ANN).unwrap().1;
+        assert!(after >= before / 2.0, "phase {phase}: from {before} to {after}");
+    }
 }

@@ -13,7 +13,7 @@ use roomkeeper::host::{HostKey, HostLimits, Keeper, Server, TokenIssuer};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Admission, LinkConditions, Refusal};
 use roomkeeper::room::{Audience, Blueprint, RoomClock, RoomOptions};
-use roomkeeper::store::{MemoryStore, WriterOptions};
+use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
 use serde::{Deserialize, Serialize};
 
 /// Moves in every tick, as places do.
@@ -337,4 +337,28 @@ fn a_token_for_a_room_lets_look_back_at_that_room_alone() {
     // It comes into the room of its token, as it always does.
     assert!(other.state().is_in_room() && other.tick() + 5 > host.now());
     assert_eq!(other.app.world().resource::<Replica>().room_name(), "main");
+}
+
+#[test]
+fn a_room_that_is_open_is_kept_on_though_somebody_opens_it_again() {
+    let (store, blueprint) = (MemoryStore::default(), Blueprint::new(protocol, rules));
+    let mut server = Server::bind(&config(Access::Loopback), HostLimits::default()).unwrap();
+    server.keep_by(Keeper::start(Box::new(store.clone()), WriterOptions::default()).unwrap());
+    let until = |server: &mut Server, tick: u32| {
+        while server.lobby().room("main").unwrap().tick_now().0 < tick {
+            server.round(&mut |_, _, _| {});
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    server.open_room(&blueprint, RoomOptions::named("main")).unwrap();
+    until(&mut server, 5);
+    let refused = server.open_room(&blueprint, RoomOptions::named("main")).unwrap_err().to_string();
+    assert!(refused.contains("already"), "{refused}");
+    until(&mut server, 20);
+    server.stop_keeping();
+    let (mut archive, mut store) = (Archive::new(Box::new(store.clone()), blueprint.protocol()), store);
+    assert!(archive.head("main").unwrap().unwrap().tick.0 >= 20);
+    // As if another process had gone on with it.
+    let key = store.room("main").unwrap().unwrap().key;
+    assert!(store.checkpoints(key).unwrap().iter().all(|(tick, resumed)| tick.0 == 0 || !resumed));
 }

@@ -291,8 +291,9 @@ impl Delivery {
                 self.stream.arrived(start, size);
             }
             if seq == newest {
-                let trip = now.saturating_sub(sent.at).saturating_sub(Duration::from_millis(u64::from(report.hold_millis)));
-                self.path.round_trip(now, trip);
+                // A clock that was set forward meanwhile says that it was held for longer than it has been away: that is no round trip.
+                let trip = now.saturating_sub(sent.at).checked_sub(Duration::from_millis(u64::from(report.hold_millis)));
+                trip.into_iter().for_each(|trip| self.path.round_trip(now, trip));
             }
         }
         self.forget(now);
@@ -322,12 +323,18 @@ impl Delivery {
         let timeout = self.path.timeout();
         let mut timed_out = false;
         for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::Unknown) {
-            if sent.part.is_some() && latest.is_none() {
-                // The room knows what of it still counts; it is asked when it ticks.
-                continue;
-            }
             let overtaken = sent.at + self.reorder <= self.newest_arrived;
             let late = now.saturating_sub(sent.at) > timeout;
+            if sent.part.is_some() && latest.is_none() {
+                // The room knows what of the values still counts; it is asked when it ticks. What of the stream is beside them does not wait for that: who
+                // is put out has no room any more that ticks.
+                if (overtaken || late)
+                    && let Some((start, size)) = sent.piece.take()
+                {
+                    self.stream.lost(start, size);
+                }
+                continue;
+            }
             if !overtaken && !late {
                 // Those behind it were sent later.
                 break;
@@ -489,6 +496,7 @@ impl Delivery {
         let seq = self.first_seq + self.sent.len() as u64;
         write_packet_head(seq, tick, &mut self.buffer);
         let head = self.buffer.len() - start;
+        let unsaid = (self.echo, self.echoed);
         if let Some((report, at)) = self.echo.filter(|_| self.is_echo_due(now)) {
             write_echo(report, now.saturating_sub(at).as_millis().min(60_000) as u32, self.complete, &mut self.buffer);
             (self.echo, self.echoed) = (None, now);
@@ -509,6 +517,8 @@ impl Delivery {
                 _ => (0, usize::MAX / 2),
             };
         } else if part.is_none() && twice.is_none() && *left > 0 {
+            // The echo waits for the next packet.
+            (self.echo, self.echoed) = unsaid;
             self.buffer.truncate(start);
             *left = 0;
             return false;

@@ -41,6 +41,9 @@ const MEMORY_MAX: f64 = 5.0;
 /// Over how many packets the share of those lost is taken, about.
 const LOSS_OVER: f32 = 64.0;
 
+/// With so long between two rounds the host stood still: what waited for it meanwhile tells nothing of the way.
+const STOOD_STILL: Duration = Duration::from_millis(120);
+
 /// What is known of a way.
 #[derive(Debug)]
 pub(crate) struct Path {
@@ -138,7 +141,8 @@ impl Path {
 
     /// A tick begins: the rate allows more.
     pub(crate) fn tick(&mut self, now: Duration) {
-        let past = now.saturating_sub(self.ticked).as_secs_f64().min(0.25);
+        let since = now.saturating_sub(self.ticked);
+        let past = since.as_secs_f64().min(0.25);
         self.ticked = now;
         if self.limited {
             let trip = self.smoothed.unwrap_or(0.15).max(0.05);
@@ -149,7 +153,7 @@ impl Path {
         self.limited = false;
         // What was not used does not pile up: two ticks' worth, and an eighth of a second, up to a snapshot's first chunk.
         self.tokens = (self.tokens + self.rate * past).min(self.rate * 0.1 + (self.rate / 8.0).min(16.0 * 1024.0));
-        self.judge(now);
+        if since > STOOD_STILL { self.count_anew(now) } else { self.judge(now) }
     }
 
     /// How many bytes may go out now, counted with what packets cost besides.
@@ -250,7 +254,10 @@ impl Path {
         self.memory = (self.patience().as_secs_f64() * 1.5).min(MEMORY_MAX);
         let silent = now.saturating_sub(self.heard.max(self.cut));
         if silent > self.timeout() * 2 {
-            self.cut(now, 0.0);
+            // Which does not tell how much it carries.
+            self.rate = (self.rate / 2.0).max(RATE_FLOOR.min(self.rate_max));
+            self.tokens = self.tokens.min(0.0);
+            (self.searching, self.cut, self.settling) = (false, now, Some(now + self.rtt()));
         }
     }
 

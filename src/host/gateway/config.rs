@@ -16,6 +16,10 @@ use crate::net::{DatagramSocket, SegmentedSocket};
 /// beyond some 128 clients would be dropped in silence.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
+/// The send buffer that a socket asks for. What many clients are sent in a tick is handed over faster than a card sends it, and what does not fit is lost: of
+/// always the same clients, those who come last.
+const SEND_BUFFER_BYTES: usize = 4 << 20;
+
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -174,8 +178,9 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<SegmentedSocket> {
 
 fn open(address: SocketAddr, prepare: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<SegmentedSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(SocketProtocol::UDP))?;
-    // The system may grant less (net.core.rmem_max); what it grants is better than its default.
+    // The system may grant less (net.core.rmem_max and wmem_max); what it grants is better than its default.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     // Windows alone would hear at `[::]` only those who come by IPv6.
     if cfg!(windows) && address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -251,6 +256,19 @@ mod tests {
         let error = spread(2, 100, CLIENTS_MAX, false).unwrap_err();
         assert!(matches!(error, BindError::NoSharedPort(2)), "{error}");
         assert!(error.to_string().contains("2 threads") && error.to_string().contains("gateway_threads"), "{error}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_all_clients_are_sent_in_a_tick_may_wait_in_the_socket() {
+        let usual = Socket::new(Domain::IPV4, Type::DGRAM, Some(SocketProtocol::UDP)).unwrap().send_buffer_size().unwrap();
+        let mut granted = 0;
+        let asked = open(([127, 0, 0, 1], 0).into(), |socket| {
+            granted = socket.send_buffer_size()?;
+            Ok(())
+        });
+        asked.unwrap();
+        assert!(granted > usual, "{granted}, {usual}");
     }
 
     #[test]

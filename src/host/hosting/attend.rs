@@ -7,7 +7,7 @@ use crate::host::bans::Ban;
 use crate::host::clock::unix_time;
 use crate::host::handle::Order;
 use crate::host::task::{Mail, RoomStatus};
-use crate::protocol::{LeaveReason, Refusal};
+use crate::protocol::{LeaveReason, Refusal, Speed};
 use crate::store::Pressure;
 
 impl Host {
@@ -23,14 +23,16 @@ impl Host {
         self.bans.add(ban, unix_time())
     }
 
-    /// Ends rooms that nobody has been in for long, but for those that somebody lets stand still.
+    /// Ends rooms that nobody has been in for long, but for those that somebody lets stand still, or go slower or faster.
     pub(super) fn put_to_rest(&mut self) {
         let Some(after) = self.options.rest_after else { return };
         let is_kept = self.keeper.is_some();
         let may_rest = |place: &Place| {
             let can = !place.template_name.is_empty() && (is_kept || place.template.on_demand);
-            // How a room does takes longer to ask than who was led there. One that is paused would wake without its pause.
-            let is_unused = |status: RoomStatus| status.members == 0 && status.away == 0 && !status.is_paused && status.empty_for >= after;
+            // How a room does takes longer to ask than who was led there. One that is paused would wake without its pause, and any at full speed.
+            let is_unused = |status: RoomStatus| {
+                status.members == 0 && status.away == 0 && !status.is_paused && status.speed == Speed::FULL && status.empty_for >= after
+            };
             can && place.visitors == 0 && is_unused(place.berth.status())
         };
         let rest: Vec<String> = self.places.iter().filter(|(_, place)| may_rest(place)).map(|(name, _)| name.clone()).collect();

@@ -355,16 +355,7 @@ impl Host {
         if self.draining {
             return Err(not_opened(room, "the host is about to stop".to_owned()));
         }
-        if self.sharing.is_none() {
-            return self.open_here(room, template);
-        }
-        Self::check_name(room).map_err(|wanted| not_opened(room, wanted))?;
-        // Once it is wanted by a template that is not there, nobody who asks for the room could have it opened.
-        if !self.templates.contains_key(template) {
-            return Err(no_template(room, template));
-        }
-        self.wanted.insert(room.to_owned(), template.to_owned());
-        self.ask_where(room, true).map_err(|_| not_opened(room, "the directory has too much to do".to_owned()))
+        if self.sharing.is_some() { self.open_shared(room, template) } else { self.open_here(room, template) }
     }
 
     fn open_here(&mut self, room: &str, template: &str) -> Result<(), ServerError> {

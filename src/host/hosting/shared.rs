@@ -41,6 +41,21 @@ impl Host {
         Ok(())
     }
 
+    /// Opens a room once the directory has given it to this host.
+    pub(super) fn open_shared(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
+        Self::check_name(room).map_err(|wanted| not_opened(room, wanted))?;
+        // Once it is wanted by a template that is not there, nobody who asks for the room could have it opened.
+        if !self.templates.contains_key(template) {
+            return Err(no_template(room, template));
+        }
+        // Its place is its own until it has ended, and then nobody would open it. One that was lost is opened again by itself.
+        if self.places.get(room).is_some_and(|place| place.ending.is_some_and(|ending| ending != Ending::Lost)) {
+            return Err(not_opened(room, "it is just ending: try again once it has".to_owned()));
+        }
+        self.wanted.insert(room.to_owned(), template.to_owned());
+        self.ask_where(room, true).map_err(|_| not_opened(room, "the directory has too much to do".to_owned()))
+    }
+
     /// Asks the directory where a room is. Those who wait for it hear of it later. Without a place for it this host does not take it.
     pub(super) fn ask_where(&mut self, room: &str, has_place: bool) -> Result<(), Refusal> {
         let may_create = self.template_for_new(room).is_some();

@@ -20,7 +20,7 @@ impl HostedRoom {
 
     /// Whether a client speaks the room's protocol. One that does not hears the names of it, if there are no more than can be said.
     pub(super) fn check_protocol(&self, theirs: Fingerprint) -> Result<(), Refusal> {
-        if self.description.fingerprint() == theirs {
+        if self.fingerprint == theirs {
             return Ok(());
         }
         let told = ServerMessage::Refused(Refusal::ProtocolDiffers(self.description.clone()));
@@ -45,7 +45,8 @@ impl HostedRoom {
 impl Lobby {
     /// Somebody connected; to whom another lobby may have told something already, over a way that this one goes on with.
     pub(crate) fn connected_by(&mut self, connection: ConnectionId, visitor: Visitor, way: Option<Delivery>) {
-        self.counters.connected += 1;
+        // Who comes from another lobby was counted there.
+        self.counters.connected += u64::from(way.is_none());
         let full = self.sessions.len() >= self.limits.sessions_max;
         let mut session = Session::new(visitor, self.now, self.limits.bytes_per_second_max);
         if let Some(way) = way {

@@ -21,8 +21,8 @@ use self::past::Pasts;
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::session::{ConnectionId, Session, Stage, Visitor};
 use crate::protocol::{
-    ClientMessage, CommandId, Description, EntityId, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, RoomTick, SeenTick,
-    ServerMessage, Speed, Taken, Trail, VerdictMessage,
+    ClientMessage, CommandId, Description, EntityId, Fingerprint, LeaveReason, Protocol, REPORT, Refusal, Rejection, Report, RoomTick,
+    SeenTick, ServerMessage, Speed, Taken, Trail, VerdictMessage,
 };
 use crate::room::{
     Answer, Blueprint, Incoming, Outbox, PrivateWriter, Recorded, Room, RoomError, RoomFault, RoomOptions, Verdict, Viewers,
@@ -53,6 +53,8 @@ struct HostedRoom {
     /// How fast it goes, as its members know.
     speed: Speed,
     description: Description,
+    /// Of this description: each who comes is asked for it.
+    fingerprint: Fingerprint,
     inbox: Vec<Incoming>,
     users: BTreeMap<EntityId, ConnectionId>,
     /// Users who asked to come in, and whom the room has not answered yet.
@@ -187,7 +189,7 @@ impl Lobby {
         self.admit_room(blueprint.room(options)?)
     }
 
-    fn check_place(&self, name: &str) -> Result<(), RoomError> {
+    pub(in crate::host) fn check_place(&self, name: &str) -> Result<(), RoomError> {
         if self.rooms.contains_key(name) {
             return Err(RoomError::Rules(vec![format!("there is a room {name:?} already")]));
         }
@@ -220,6 +222,7 @@ impl Lobby {
             capacity,
             is_listed: false,
             speed: Speed::FULL,
+            fingerprint: description.fingerprint(),
             description,
             inbox,
             users,
