@@ -19,6 +19,7 @@ use roomkeeper::store::{Archive, MemoryStore, Store, WriterOptions};
 use serde_json::Value;
 
 use crate::browser::{Browser, program};
+use crate::installed::if_there;
 use crate::{bot, protocol, rules, story, view};
 
 /// A host of a match and of a room in which nobody is, its admin server, and the bots, which are a process of their own.
@@ -159,11 +160,7 @@ fn check_shown(browser: &mut Browser, played: &Match, tick: u32) {
 
 #[test]
 fn an_operator_sees_a_live_match_goes_back_asks_why_and_resets_it_in_a_browser() {
-    let Some(program) = program() else {
-        let must = ["CI", "ROOMKEEPER_CI"].iter().any(|name| std::env::var_os(name).is_some());
-        assert!(!must, "there is no Chromium, and the page can't be tested without");
-        return eprintln!("SKIPPED: there is no Chromium on this machine (apt-get install chromium), so the inspector was not tried");
-    };
+    let Some(program) = if_there(program(), "Chromium", "chromium") else { return };
     let played = Match::start();
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("inspector");
     let _ = std::fs::create_dir_all(&folder);

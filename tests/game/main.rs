@@ -32,6 +32,9 @@ mod doom_events;
 mod geometry;
 #[cfg(feature = "admin")]
 mod inspector;
+#[cfg(feature = "admin")]
+#[path = "../installed/mod.rs"]
+mod installed;
 mod ledger;
 mod prediction;
 mod server;

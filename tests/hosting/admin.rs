@@ -497,6 +497,13 @@ fn an_operator_opens_pauses_steps_resets_reverts_kicks_and_closes() {
     running.until("it is closed, but known", None, |running, _| !running.json("/rooms/main")["is_open"].as_bool().unwrap());
     assert!(running.get("/rooms/main/state?tick=1").status == 200, "its past can still be seen");
     assert_eq!(running.order("DELETE", "/rooms/main", &Value::Null).status, 404);
+
+    // Of those that are only stored the last ones are told.
+    assert_eq!(names(&running), ["beats/a b", "main"]);
+    let one = running.json("/rooms?stored=1");
+    assert_eq!((one.as_array().unwrap().len(), &one[0]["room"], &one[0]["is_stored"]), (1, &json!("beats/a b"), &json!(true)));
+    assert_eq!(running.json("/rooms?stored=0"), json!([]));
+    assert_eq!(running.get("/rooms?stored=-1").status, 400);
 }
 
 #[test]

@@ -7,6 +7,9 @@ mod beats;
 mod binary;
 mod capacity;
 mod host;
+#[cfg(unix)]
+#[path = "../installed/mod.rs"]
+mod installed;
 mod listing;
 mod newcomers;
 #[cfg(unix)]

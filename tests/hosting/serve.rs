@@ -14,6 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use crate::binary::{Folder, PATIENCE, inferno, signal, tell_lines};
+use crate::installed::if_there;
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{Connection, ConnectionState, ReplicaPlugin};
@@ -399,6 +400,14 @@ fn a_room_that_cannot_be_opened_is_told_hides_no_other_and_who_asks_for_it_has_i
     assert!(!well && errors.contains("1 things are wrong"), "{errors}");
     assert!(out.lines().any(|line| line.starts_with("north: ") && line.contains("is damaged")), "{out}");
     assert!(out.lines().any(|line| line.starts_with("south: ") && line.contains(" played, ")), "{out}");
+    for (verb, of_south) in [("verify", "the chain of hashes ends with"), ("compact", "south: ")] {
+        let (well, out, errors) = said(inferno().args(["ledger", "--data", data.to_str().unwrap(), verb, "--all"]));
+        assert!(!well && errors.contains("1 things are wrong"), "{errors}");
+        assert!(out.lines().any(|line| line.starts_with("north: ") && line.contains("is damaged")), "{out}");
+        assert!(out.lines().any(|line| line.starts_with(of_south)), "{out}");
+    }
+    let (well, _, errors) = said(inferno().args(["ledger", "--data", data.to_str().unwrap(), "--room", "south", "verify", "--all"]));
+    assert!(!well && errors.contains("either one room or all of them"), "{errors}");
 
     let (server, address, begin) = serve(&arguments);
     assert!(begin.iter().any(|line| line.starts_with("north is not served: ")), "{begin:#?}");
@@ -638,9 +647,8 @@ fn the_unit_of_systemd_runs_what_there_is_and_waits_for_the_stop() {
     assert_eq!(said(inferno().args(["config", "--check", &file])), (true, format!("{file} is in order\n"), String::new()));
 
     let path = folder.write("roomkeeper.service", &unit);
-    match Command::new("systemd-analyze").args(["verify", &path]).output() {
-        Ok(verified) => assert!(verified.status.success() && verified.stderr.is_empty(), "{}", String::from_utf8_lossy(&verified.stderr)),
-        Err(error) => eprintln!("systemd-analyze is not there, so it has not judged the unit: {error}"),
+    if let Some(verified) = if_there(Command::new("systemd-analyze").args(["verify", &path]).output().ok(), "systemd-analyze", "systemd") {
+        assert!(verified.status.success() && verified.stderr.is_empty(), "{}", String::from_utf8_lossy(&verified.stderr));
     }
 }
 

@@ -361,6 +361,22 @@ fn a_program_hears_why_its_host_has_nothing_to_do_any_more() {
 }
 
 #[test]
+fn an_order_to_open_a_room_that_is_just_ending_is_refused_and_can_be_given_again() {
+    let directory = MemoryDirectory::new("nobody", "", LEASE);
+    let running = with_main(&directory, &MemoryStore::new());
+    let mut ann = Player::connect(running.address, "ann", "main");
+    until("ann is in", &mut [&mut ann], in_room);
+    let handle = running.handle();
+    handle.close("main", "over").unwrap();
+    // Ann does not listen, so it waits for her to hear its last words.
+    let refused = handle.open("main", "default").unwrap_err().to_string();
+    assert!(refused.contains("just ending"), "{refused}");
+    until("it can be asked for again", &mut [&mut ann], |_| handle.open("main", "default").is_ok());
+    until("it is open again", &mut [&mut ann], |_| handle.rooms().unwrap().iter().any(|room| room.name == "main"));
+    assert!(running.stop());
+}
+
+#[test]
 fn a_full_host_takes_no_room_that_somebody_asks_for_and_sends_on_who_asks_for_another_ones() {
     const THERE: &str = "127.0.0.1:7";
     let directory = MemoryDirectory::new("nobody", "", LEASE * 60);

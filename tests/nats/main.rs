@@ -11,10 +11,15 @@
 mod arena;
 #[path = "../binary/mod.rs"]
 mod binary;
+#[cfg(unix)]
+#[path = "../certificate/mod.rs"]
+mod certificate;
 #[cfg(all(feature = "postgres", target_os = "linux"))]
 #[expect(dead_code, reason = "the tests of PostgreSQL take more of it")]
 #[path = "../postgres/server.rs"]
 mod database;
+#[path = "../installed/mod.rs"]
+mod installed;
 mod outside;
 #[cfg(unix)]
 mod served;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Instant;
 
 use super::binary::{PATIENCE, Process, inferno};
@@ -18,7 +19,10 @@ struct Served {
 
 impl Served {
     fn start(folder: &Folder, nats: &Server) -> Self {
-        let mut command = inferno();
+        Self::with(folder, nats, inferno())
+    }
+
+    fn with(folder: &Folder, nats: &Server, mut command: Command) -> Self {
         command.args(["serve", "--bind", "127.0.0.1:0", "--also", "north", "--admin", "127.0.0.1:0", "--nats", &nats.url()]);
         let mut server = Process::start(command.arg("--data").arg(&folder.0));
         let address = server.until(" on udp ");
@@ -96,6 +100,32 @@ fn a_served_match_is_published_once_whatever_happens_to_nats_and_to_the_server()
     let facts = stream_is_ledger(&nats, &ledgers_in(&folder.0, &["main", "north"]));
     assert!(facts > 20);
     eprintln!("{facts} facts of two rooms, once each, over two outages of NATS and a SIGKILL of the server");
+}
+
+#[test]
+fn a_served_match_is_published_over_tls_and_only_to_a_server_that_is_trusted() {
+    let Some(mut nats) = Server::new() else { return };
+    let Some(certificate) = nats.encrypt() else { return };
+    nats.run();
+    nats.make_stream(WINDOW);
+    let folder = Folder::new("tls");
+    // Nobody whom the system trusts has signed the certificate.
+    let mut served = Served::start(&folder, &nats);
+    served.ticks_on();
+    served.until("facts wait", |served| served.metric("nats_waiting") > 0.0);
+    assert_eq!((served.metric("nats_connected"), served.metric("nats_published_total")), (0.0, 0.0));
+    assert_eq!(served.server.hears("facts can't be published"), 1, "{:#?}", served.server.heard);
+    served.players.clear();
+    served.server.kill();
+
+    let mut trusting = inferno();
+    trusting.env("SSL_CERT_FILE", &certificate);
+    let served = Served::with(&folder, &nats, trusting);
+    served.until("they are published", |served| served.metric("nats_connected") == 1.0 && served.metric("nats_waiting") < 20.0);
+    let Served { server, players, .. } = served;
+    drop(players);
+    server.stop();
+    assert!(stream_is_ledger(&nats, &ledgers_in(&folder.0, &["main", "north"])) > 0);
 }
 
 #[test]

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::binary::PATIENCE;
+#[cfg(unix)]
+use super::certificate;
+use super::installed::if_there;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::jetstream::{self, Context};
@@ -22,25 +25,22 @@ pub struct Server {
     program: PathBuf,
     folder: PathBuf,
     port: u16,
+    /// Its certificate, if it encrypts.
+    certificate: Option<PathBuf>,
     process: Option<Child>,
 }
 
 impl Server {
-    /// A server that does not run yet; nothing if the machine has none. Where all tests have to run (`CI` or `ROOMKEEPER_CI` is set), that fails.
+    /// A server that does not run yet; nothing if the machine has none.
     pub fn new() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let Some(program) = program() else {
-            let wanted = ["CI", "ROOMKEEPER_CI"].iter().any(|name| std::env::var_os(name).is_some());
-            assert!(!wanted, "there is no nats-server on this machine, and its tests have to run: apt-get install nats-server");
-            eprintln!("skipped: there is no nats-server on this machine");
-            return None;
-        };
+        let program = if_there(program(), "nats-server", "nats-server")?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("roomkeeper-nats-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Some(Self { program, folder, port, process: None })
+        Some(Self { program, folder, port, certificate: None, process: None })
     }
 
     pub fn start() -> Option<Self> {
@@ -54,12 +54,28 @@ impl Server {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
         let mut command = Command::new(&self.program);
         command.args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-js", "-sd"]).arg(self.folder.join("data"));
+        if let Some(certificate) = &self.certificate {
+            command.arg("--tls").arg("--tlscert").arg(certificate).arg("--tlskey").arg(self.key());
+        }
         self.process = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         self.ask(async |_| ());
     }
 
+    fn key(&self) -> PathBuf {
+        self.folder.join("key.pem")
+    }
+
+    /// Lets it encrypt from its next start on, by a certificate of its own, which is returned. Nothing if the machine can't make one.
+    #[cfg(unix)]
+    pub fn encrypt(&mut self) -> Option<PathBuf> {
+        let certificate = self.folder.join("certificate.pem");
+        self.certificate = certificate::make(&self.folder, &self.key(), certificate, None);
+        self.certificate.clone()
+    }
+
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        let scheme = if self.certificate.is_some() { "tls" } else { "nats" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     pub fn options(&self) -> NatsOptions {
@@ -95,7 +111,11 @@ impl Server {
         runtime.block_on(async {
             let began = Instant::now();
             let client = loop {
-                match async_nats::connect(self.url()).await {
+                let mut options = async_nats::ConnectOptions::new();
+                if let Some(certificate) = &self.certificate {
+                    options = options.require_tls(true).add_root_certificates(certificate.clone());
+                }
+                match options.connect(self.url()).await {
                     Ok(client) => break client,
                     Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
                 }

@@ -13,8 +13,12 @@
 mod arena;
 #[path = "../binary/mod.rs"]
 mod binary;
+#[path = "../certificate/mod.rs"]
+mod certificate;
 mod failures;
 mod hosts;
+#[path = "../installed/mod.rs"]
+mod installed;
 mod leases;
 #[path = "../keeping/promises.rs"]
 mod promises;

@@ -1,6 +1,5 @@
 //! A PostgreSQL server of a test's own, in a temporary folder, that can be killed, stopped and started again.
 
-use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use roomkeeper::store::PostgresOptions;
+
+use crate::certificate;
+use crate::installed::if_there;
 
 /// Where the server's programs are.
 fn programs() -> Option<PathBuf> {
@@ -32,10 +34,6 @@ fn unprivileged() -> Option<(u32, u32)> {
     root.then(|| id("postgres").or_else(|| id("nobody"))).flatten()
 }
 
-fn all_have_to_run() -> bool {
-    ["CI", "ROOMKEEPER_CI"].iter().any(|name| std::env::var_os(name).is_some())
-}
-
 /// A server. Dropping it ends it and deletes what it kept.
 pub struct Server {
     programs: PathBuf,
@@ -48,11 +46,7 @@ impl Server {
     /// Starts a server; nothing if the machine has none to start. Where all tests have to run (`CI` or `ROOMKEEPER_CI` is set), that fails.
     pub fn start() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let Some(programs) = programs() else {
-            assert!(!all_have_to_run(), "there is no PostgreSQL on this machine, and its tests have to run: apt-get install postgresql");
-            eprintln!("skipped: there is no PostgreSQL on this machine");
-            return None;
-        };
+        let programs = if_there(programs(), "PostgreSQL", "postgresql")?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         // Not in the target folder: the path of a socket may not be long, and the server's user has to get there.
         let folder = PathBuf::from(format!("/tmp/roomkeeper-postgres-{}-{number}", std::process::id()));
@@ -136,28 +130,10 @@ impl Server {
     }
 
     /// Lets it encrypt: with a certificate of its own for this address, by which it can be known, and which is returned. Nothing if the machine
-    /// has no `openssl`; where all tests have to run, that fails, and so does an `openssl` that makes none.
+    /// can't make one.
     pub fn encrypt(&self) -> Option<PathBuf> {
         let (key, certificate) = (self.folder.join("data/server.key"), self.folder.join("data/server.crt"));
-        let mut command = Command::new("openssl");
-        command.current_dir(&self.folder);
-        if let Some((user, group)) = unprivileged() {
-            command.uid(user).gid(group);
-        }
-        let asked = "[req]\ndistinguished_name = dn\nx509_extensions = v3\nprompt = no\n[dn]\nCN = roomkeeper\n[v3]\n\
-            basicConstraints = critical, CA:FALSE\nsubjectAltName = IP:127.0.0.1\n";
-        let config = self.folder.join("openssl.conf");
-        std::fs::write(&config, asked).unwrap();
-        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-config"]);
-        command.arg(&config).arg("-keyout").arg(&key).arg("-out").arg(&certificate);
-        let made = command.output();
-        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            assert!(!all_have_to_run(), "there is no openssl on this machine, and its tests have to run: apt-get install openssl");
-            eprintln!("skipped: there is no openssl on this machine, so nothing was encrypted");
-            return None;
-        }
-        let made = made.unwrap();
-        assert!(made.status.success(), "no certificate: {}", String::from_utf8_lossy(&made.stderr));
+        let certificate = certificate::make(&self.folder, &key, certificate, unprivileged())?;
         // Whoever comes by TCP has to encrypt; the socket stays as it is, for these tests' own questions.
         let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
         std::fs::write(self.folder.join("data/pg_hba.conf"), rules).unwrap();
