@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::berth::lock;
 use super::pacer::Due;
-use super::task::lock;
 
 /// For how long complaints of a kind are gathered after one was told.
 const GATHERED_FOR: Duration = Duration::from_secs(10);
@@ -114,12 +114,13 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::host::berth::Berth;
     use crate::host::gateway::Outlet;
     use crate::host::limits::HostLimits;
     use crate::host::lobby::Lobby;
     use crate::host::logs::tests::Kept;
     use crate::host::pacer::Pacer;
-    use crate::host::task::{Berth, Gear, Task, Weather};
+    use crate::host::task::{Gear, Task, Weather};
     use crate::room::{Blueprint, RoomOptions};
 
     const SECOND: Duration = Duration::from_secs(1);

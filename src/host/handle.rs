@@ -8,11 +8,11 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::bans::Ban;
+use super::berth::{Mail, RoomStatus};
 use super::gateway::GatewayCounters;
 use super::limits::HostCounters;
 use super::lobby::Lobby;
 use super::overview::{MemberInfo, Overview};
-use super::task::{Mail, RoomStatus};
 use super::token::HostKey;
 use crate::protocol::limits::EVENTS_PER_TICK_MAX;
 use crate::protocol::{EntityId, Speed};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::berth::RoomStatus;
 use super::gateway::GatewayCounters;
 use super::limits::HostCounters;
 use super::pace::Pace;
-use super::task::RoomStatus;
 use crate::protocol::EntityId;
 use crate::store::{Pressure, Writer, WriterReport};
 

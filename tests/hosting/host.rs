@@ -506,6 +506,30 @@ fn while_the_store_fails_a_room_that_rests_is_not_waited_for_and_the_others_go_o
 }
 
 #[test]
+fn who_wants_any_room_is_led_to_none_that_is_paused_and_told_that_all_are_full_where_no_more_are_made() {
+    let running = Running::start(HostOptions::default(), None, |host| {
+        host.template("duel", on_demand(2));
+        let mut fixed = on_demand(1);
+        fixed.on_demand = false;
+        host.template("hall", fixed);
+        host.open("hall/1", "hall").unwrap();
+    });
+    let mut ann = Player::connect(running.address, "ann", "duel/*");
+    until("she is in", &mut [&mut ann], in_room);
+    running.handle.pause("duel/1", true).unwrap();
+    until("it stands still", &mut [&mut ann], |_| running.status("duel/1").status.is_paused);
+    let mut bob = Player::connect(running.address, "bob", "duel/*");
+    until("he is in", &mut [&mut ann, &mut bob], |all| in_room(&mut all[1..]));
+    assert_eq!(bob.room(), "duel/2");
+
+    let mut cem = Player::connect(running.address, "cem", "hall/*");
+    until("he is in", &mut [&mut cem], in_room);
+    let mut dan = Player::connect(running.address, "dan", "hall/*");
+    until("he is told", &mut [&mut cem, &mut dan], |all| matches!(all[1].state(), ConnectionState::Refused(Refusal::HostFull, _)));
+    assert!(running.stop());
+}
+
+#[test]
 fn a_room_that_an_operator_paused_stands_still_until_it_is_let_go_on_though_nobody_is_in_it() {
     let rest_after = Duration::from_secs(2);
     let options = HostOptions { rest_after: Some(rest_after), ..HostOptions::default() };

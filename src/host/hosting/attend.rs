@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::{Ending, Host, Part, Place, Route};
 use crate::host::bans::Ban;
+use crate::host::berth::{Mail, RoomStatus};
 use crate::host::clock::unix_time;
 use crate::host::handle::Order;
-use crate::host::task::{Mail, RoomStatus};
 use crate::protocol::{LeaveReason, Refusal, Speed};
 use crate::store::Pressure;
 

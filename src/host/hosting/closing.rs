@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::Host;
 use super::share::Ask;
+use crate::host::berth::Mail;
 use crate::host::clock::instant;
 use crate::host::keeper::Keeper;
 use crate::host::session::ConnectionId;
-use crate::host::task::Mail;
 use crate::protocol::Refusal;
 use crate::store::WriterReport;
 

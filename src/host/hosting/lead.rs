@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use super::{Host, Part, Place, Route, Wait};
 use crate::host::bans::Ban;
+use crate::host::berth::Mail;
 use crate::host::clock::unix_time;
 use crate::host::gateway::GatewayEvent;
 use crate::host::session::{ConnectionId, Visitor};
-use crate::host::task::Mail;
 use crate::protocol::limits::NAME_BYTES_MAX;
 use crate::protocol::{ClientMessage, EntityId, LeaveReason, Moment, REPORT, Refusal};
 
@@ -73,6 +73,10 @@ impl Host {
             Some((place, part)) => {
                 place.count_out(part);
                 place.berth.part(connection, reason);
+                if part == Part::Plays && reason == LeaveReason::Timeout && self.options.limits.grace_ticks > 0 {
+                    // Until the room has kept the seat, nobody who wants any room is to be led to it.
+                    place.berth.expects_back();
+                }
             }
             None => self.foyer.disconnected(connection, reason),
         }
@@ -175,14 +179,17 @@ impl Host {
         let template = wanted.split_once('/').filter(|(_, name)| *name == "*").map(|(template, _)| template).ok_or_else(no_room)?;
         let found = self.templates.get(template).ok_or_else(no_room)?;
         let limits = &self.options.limits;
-        let is_free = |place: &Place| place.template_name == template && place.ending.is_none() && place.taken() < place.seats_max(limits);
+        let is_open = |place: &Place| place.template_name == template && place.ending.is_none();
+        let now = self.scheduler.now();
+        let is_free = |place: &Place| is_open(place) && place.taken() < place.seats_max(limits) && place.berth.takes_in(now);
         // The fullest one, so that people meet.
         let free = self.places.iter().filter(|(_, place)| is_free(place)).max_by_key(|(_, place)| place.seats);
         if let Some((room, _)) = free {
             return Ok(room.clone());
         }
         if !found.on_demand {
-            return Err(no_room());
+            let are_there = self.places.values().any(is_open);
+            return Err(if are_there { Refusal::HostFull } else { no_room() });
         }
         if let Some(room) = self.about_to_open(template, found.seats_max(limits)) {
             return Ok(room);

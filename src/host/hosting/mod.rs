@@ -23,6 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::host::bans::Bans;
+use crate::host::berth::Berth;
 use crate::host::clock::unix_time;
 use crate::host::gateway::{Access, BindError, Gateway, GatewayCounters, GatewayEvent, Outlet, ShardConfig, can_share, spread};
 use crate::host::handle::{HostHandle, Order, RoomInfo};
@@ -35,7 +36,7 @@ use crate::host::pacer::Pacer;
 use crate::host::scheduler::Scheduler;
 use crate::host::server::ServerError;
 use crate::host::session::{ConnectionId, Visitor};
-use crate::host::task::{Berth, Gear, OnTick, Task, TaskNews, Weather};
+use crate::host::task::{Gear, OnTick, Task, TaskNews, Weather};
 use crate::host::token::HostKey;
 use crate::protocol::LinkConditions;
 use crate::room::{Blueprint, RoomClock, RoomError, RoomOptions};

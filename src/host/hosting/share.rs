@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::host::berth::lock;
 use crate::host::clerk::{Clerk, News};
 use crate::host::clock::instant;
-use crate::host::task::lock;
 use crate::store::{Directory, Leases, Load, Store, StoreError};
 
 /// How often it is looked, from one renewal to the next, whether other hosts' leases have run out.
