@@ -100,7 +100,7 @@ impl EvolveAppExt for App {
 pub type Entities = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Names that are all known: enough to see whether a value can be read.
-struct AnyName;
+pub(crate) struct AnyName;
 
 impl Names for AnyName {
     fn name(&self, _: NetId) -> Option<String> {

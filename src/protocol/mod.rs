@@ -65,6 +65,8 @@ pub use self::column::SyncComponent;
 #[cfg(feature = "host")]
 pub(crate) use self::envelope::PRIVATE_MESSAGE;
 pub use self::envelope::{ClientMessage, Refusal, Resume, ServerMessage, VerdictMessage, WIRE_VERSION, batch_message};
+#[cfg(feature = "host")]
+pub(crate) use self::evolve::AnyName;
 pub use self::evolve::{Entities, EvolveAppExt, Upcast};
 pub use self::fingerprint::{DescribedName, Description, Fingerprint};
 pub use self::fold::Folded;

@@ -3,20 +3,7 @@
 use serde_json::Value;
 
 use super::record::Snippet;
-use crate::protocol::{Entities, Names, NetId, Protocol};
-
-/// Names that are all known: enough to see whether a value can be read.
-struct AnyName;
-
-impl Names for AnyName {
-    fn name(&self, _: NetId) -> Option<String> {
-        None
-    }
-
-    fn id(&self, _: &str) -> Option<NetId> {
-        Some(NetId(0))
-    }
-}
+use crate::protocol::{AnyName, Entities, Protocol};
 
 fn are_read(protocol: &Protocol, entities: &Entities) -> bool {
     let mut bytes = Vec::new();

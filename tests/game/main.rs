@@ -30,6 +30,7 @@ mod crash;
 mod domain_events;
 mod doom_events;
 mod geometry;
+mod growth;
 #[cfg(feature = "admin")]
 mod inspector;
 #[cfg(feature = "admin")]
