@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Asked, Failure, Room, told};
+use super::answer::{Answer, Asked, Failure, Room, told, with};
 use super::desk::Desk;
 use crate::host::{Durations, HostCounters, MemberInfo, RoomInfo, Way};
 use crate::protocol::RoomTick;
@@ -121,9 +121,8 @@ fn closed_json(name: &str, sealed: Option<Head>) -> Value {
     with_stored(json!({ "room": name, "is_open": false, "is_resting": false, "tick": tick }), true)
 }
 
-fn with_stored(mut room: Value, is_stored: bool) -> Value {
-    room.as_object_mut().into_iter().for_each(|fields| drop(fields.insert("is_stored".to_owned(), is_stored.into())));
-    room
+fn with_stored(room: Value, is_stored: bool) -> Value {
+    with(room, json!({ "is_stored": is_stored }))
 }
 
 /// One room.

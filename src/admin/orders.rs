@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Asked, Failure, Room, Said, bounded, told, told_as};
+use super::answer::{Answer, Asked, Failure, Room, Said, bounded, told, told_as, with};
 use super::desk::Desk;
 use crate::client::unix_time;
 use crate::host::{Ban, Host, OrderError};
@@ -265,8 +265,7 @@ pub(super) async fn ban(State(desk): State<Arc<Desk>>, Said(NewBan { player, why
     let (id, was_connected) = who(&player, &desk.host(crate::host::HostHandle::visitors).await?)?;
     let until = seconds.map(|seconds| unix_time().as_secs().saturating_add(seconds));
     let ban = Ban { player: id, why, until };
-    let mut told = ban_json(&ban);
-    told.as_object_mut().into_iter().for_each(|fields| drop(fields.insert("was_connected".to_owned(), was_connected.into())));
+    let told = with(ban_json(&ban), json!({ "was_connected": was_connected }));
     tracing::info!(player, %id, was_connected, ?until, why = ban.why, "banned by an operator");
     desk.host(move |host| host.ban(ban)).await?;
     told_as(StatusCode::CREATED, &told)

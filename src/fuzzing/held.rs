@@ -59,9 +59,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// What this thread holds.
+pub(super) fn held() -> isize {
+    HELD.get()
+}
+
 /// The most bytes that this thread held at once while it did something, over what it held before.
 pub(super) fn most_held(doing: impl FnOnce()) -> usize {
-    let before = HELD.get();
+    let before = held();
     MOST.set(before);
     doing();
     MOST.get().saturating_sub(before).cast_unsigned()

@@ -66,11 +66,10 @@ pub struct Keeper {
     writer: Writer,
     reader: Box<dyn Store>,
     rooms: BTreeMap<String, KeptRoom>,
-    /// By room: its last end of the writer, also of one that was given away.
-    ends: BTreeMap<String, Handle>,
     found: Vec<String>,
-    /// By room: the protocol that it is stored by. They outlive the rooms, whose past may still be watched.
-    protocols: BTreeMap<String, Arc<Protocol>>,
+    /// By room, also of those that were given away or are over: the protocol that it is stored by, since its past may still be watched, and its last end of the
+    /// writer.
+    had: BTreeMap<String, (Arc<Protocol>, Handle)>,
     past: Option<Arc<PastReader>>,
     /// That there is none was told: it is tried again whenever somebody wants it.
     is_past_missed: bool,
@@ -228,14 +227,13 @@ impl Keeper {
     }
 
     fn with(writer: Writer, reader: Box<dyn Store>, found: Vec<String>) -> Self {
-        let (rooms, ends, protocols) = Default::default();
+        let (rooms, had) = Default::default();
         Self {
             writer,
             reader,
             rooms,
-            ends,
             found,
-            protocols,
+            had,
             past: None,
             is_past_missed: false,
             answers: channel(),
@@ -315,21 +313,20 @@ impl Keeper {
             (room, handle)
         };
         let name = &room.info().name;
-        self.protocols.insert(name.clone(), blueprint.protocol());
-        self.ends.insert(name.clone(), handle.clone());
+        self.had.insert(name.clone(), (blueprint.protocol(), handle.clone()));
         self.rooms.insert(name.clone(), KeptRoom { handle, told: None, protocol: blueprint.protocol(), is_closed: false });
         Ok(room)
     }
 
     /// True if it kept a room of that name before.
     pub(super) fn has_had(&self, room: &str) -> bool {
-        self.protocols.contains_key(room)
+        self.had.contains_key(room)
     }
 
     /// True if something of a room that was kept here before may not be stored yet. It is written before the room is opened again.
     fn is_left(&self, room: &str) -> bool {
         // A writer that ended has nothing any more, whatever it did not write.
-        self.ends.get(room).is_some_and(|end| !end.is_over() || self.writer.cursor_keeper().is_stopping())
+        self.had.get(room).is_some_and(|(_, end)| !end.is_over() || self.writer.cursor_keeper().is_stopping())
     }
 
     /// Why a room can't be opened at the moment, if so: it [had](Self::has_had) it before, and whoever opens it would wait for the store.
@@ -426,7 +423,7 @@ impl Keeper {
     pub fn attend_pasts(&mut self, lobby: &mut Lobby) {
         // It begins to read only once somebody asks.
         let past = if lobby.wants_pasts() { self.past_reader() } else { None };
-        attend(lobby, &self.answers, |room| Some((past.clone()?, self.protocols.get(room)?.clone())));
+        attend(lobby, &self.answers, |room| Some((past.clone()?, self.had.get(room)?.0.clone())));
     }
 
     /// The writer.

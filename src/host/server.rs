@@ -145,11 +145,11 @@ impl Server {
     pub fn open_room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<(), ServerError> {
         let name = options.name.clone();
         let failed = |error| ServerError::Room { name: name.clone(), error };
-        // Before the keeper is asked: what keeps the one that is open would be closed.
-        self.lobby.check_place(&name).map_err(failed)?;
         match &mut self.keeper {
             None => self.lobby.open_room(blueprint, options).map_err(failed)?,
             Some(keeper) => {
+                // Before the keeper is asked: what keeps the one that is open would be closed.
+                self.lobby.check_place(&name).map_err(failed)?;
                 let room = keeper.room(blueprint, options).map_err(|error| ServerError::of_room(&name, error))?;
                 self.lobby.admit_room(room).map_err(failed)?;
             }

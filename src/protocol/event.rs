@@ -1,9 +1,8 @@
 //! What an operator says happened: a fact by its wire name and its JSON text, read with care.
 
 use super::built_in::is_built_in;
-use super::codec::Reader;
 use super::limits::{EVENT_BYTES_MAX, NAME_BYTES_MAX, REJECTION_DETAIL_BYTES_MAX};
-use super::payload::Fact;
+use super::payload::{Fact, read_whole};
 use super::registry::Protocol;
 use super::rejection::{Rejection, beginning};
 
@@ -40,9 +39,7 @@ impl Protocol {
         // What can't be encoded would end the room, once it is recorded; what can't be read again, each member's client.
         let mut bytes = Vec::new();
         fact.encode(&mut bytes).map_err(|error| malformed(error.to_string()))?;
-        let mut reader = Reader::new(&bytes);
-        let again = (kind.decode)(&mut reader).and_then(|_| reader.finish());
-        again.map_err(|error| malformed(format!("it could not be read again: {error}")))?;
+        read_whole(kind.decode, &bytes).map_err(|error| malformed(format!("it could not be read again: {error}")))?;
         Ok(fact)
     }
 }

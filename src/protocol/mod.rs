@@ -135,7 +135,7 @@ pub(crate) use self::packet::{Report, STREAM_WINDOW_BYTES, unwrap_seq};
 pub(crate) use self::part::{PartItem, PartSource};
 #[cfg(feature = "client")]
 pub(crate) use self::part::{VisitPart, part_needs, read_part};
-pub(crate) use self::payload::{Fact, Payload};
+pub(crate) use self::payload::{Fact, Payload, read_whole};
 pub(crate) use self::quantity::StepLog;
 pub(crate) use self::registry::ComponentEntry;
 pub(crate) use self::registry::{sync_to_owner, watch_losses};

@@ -58,6 +58,12 @@ pub(crate) struct FactKind {
     pub(crate) from_text: fn(&str) -> serde_json::Result<Box<dyn Fact>>,
 }
 
+/// Reads a fact that takes up all of some bytes, and keeps nothing of it.
+pub(crate) fn read_whole(read: fn(&mut Reader<'_>) -> Result<Box<dyn Fact>, CodecError>, bytes: &[u8]) -> Result<(), CodecError> {
+    let mut reader = Reader::new(bytes);
+    read(&mut reader).and_then(|_| reader.finish())
+}
+
 impl FactKind {
     pub(crate) fn new<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(name: &str, shape: String, stateful: bool) -> Self {
         Self {

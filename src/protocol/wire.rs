@@ -11,7 +11,7 @@ use bevy_ecs::relationship::Relationship;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::codec::{CodecError, Reader, encode_all, encode_into, write_varint};
+use super::codec::{CodecError, Reader, decode_exact, encode_all, encode_into, write_varint};
 use super::ids::NetId;
 use super::registry::short_type_name;
 use super::rows::NetMap;
@@ -251,9 +251,7 @@ impl<T: Serialize + DeserializeOwned> Wire<T> for BySerde {
 /// While a game is being made: whether what was written of a value is read again, to its end. A field that serde leaves out where it is empty would be read
 /// as what follows it.
 fn read_again<T: DeserializeOwned>(written: &[u8]) -> Result<(), CodecError> {
-    let mut again = Reader::new(written);
-    let read = again.value::<T>().and_then(|_| again.finish());
-    read.map_err(|error| CodecError::Encode { detail: format!("it could not be read again: {error}") })
+    decode_exact::<T>(written).map(drop).map_err(|error| CodecError::Encode { detail: format!("it could not be read again: {error}") })
 }
 
 /// By a codec of the game's own.

@@ -339,10 +339,14 @@ fn on_add(mut world: DeferredWorld<'_>, context: HookContext) {
 fn on_named(mut world: DeferredWorld<'_>, context: HookContext) {
     let entity = context.entity;
     let (Some(net_id), Some(asked)) = (world.get::<NetId>(entity).copied(), world.get::<EntityId>(entity).copied()) else { return };
-    let name = world.get::<Name>(entity).map(|name| name.as_str().to_owned());
-    let mut index = world.resource_mut::<EntityIndex>();
+    let index = world.resource::<EntityIndex>();
     let Some(id) = index.slot(net_id).filter(|slot| slot.entity == entity).map(|slot| slot.id) else { return };
-    if id == asked || index.rename(net_id, asked, name.as_deref()) {
+    // So it is for all that come with their ids.
+    if id == asked {
+        return;
+    }
+    let name = world.get::<Name>(entity).map(|name| name.as_str().to_owned());
+    if world.resource_mut::<EntityIndex>().rename(net_id, asked, name.as_deref()) {
         return;
     }
     tracing::error!(%id, %asked, "an entity gets no other id once it was told of, and none that is taken; spawn it with its id");

@@ -11,7 +11,7 @@ use super::clock::RoomClock;
 use super::index::EntityIndex;
 use super::meter::Meter;
 use crate::protocol::limits::{FACT_CHAIN_MAX, FACTS_PER_TICK_MAX};
-use crate::protocol::{CommandId, EntityId, Fact, FactHead, FactSeq, Payload, Producer, Protocol, Reader, Recorded};
+use crate::protocol::{CommandId, EntityId, Fact, FactHead, FactSeq, Payload, Producer, Protocol, Recorded, read_whole};
 
 /// Where a fact comes from.
 #[derive(Clone, Debug)]
@@ -130,8 +130,7 @@ pub(crate) fn record_and(world: &mut World, fact: Box<dyn Fact>, mut origin: Ori
     }
     if cfg!(debug_assertions) {
         // While a game is being made: a field that serde leaves out where it is empty would be read as what follows it, by all members and from the store.
-        let mut written = Reader::new(ledger.bytes.get(start..).unwrap_or_default());
-        if let Err(error) = read(&mut written).and_then(|_| written.finish()) {
+        if let Err(error) = read_whole(read, ledger.bytes.get(start..).unwrap_or_default()) {
             panic!("the fact {name} could not be read again: {error}");
         }
     }

@@ -1,8 +1,5 @@
 //! What a room holds of memory after hours of play: as much as after minutes.
-#![expect(unsafe_code, reason = "an allocator is; all that it does besides counting is the system's")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use bevy_app::prelude::*;
@@ -15,34 +12,9 @@ use roomkeeper::room::{Blueprint, Level, RoomOptions, RoomRng};
 
 use crate::commands::{Fire, Move};
 use crate::components::Position;
+use crate::held::held;
 use crate::map::{Point, add, scale, unit};
 use crate::{protocol, rules};
-
-thread_local! {
-    /// What this thread has been given and has not given back.
-    static HELD: Cell<isize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, with a count for each thread. What is not counted one by one is by way of `alloc` and `dealloc`.
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: all is the system's, for what the caller promises; what is done besides is counting.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.set(HELD.get() + layout.size().cast_signed());
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.set(HELD.get() - layout.size().cast_signed());
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 /// Somebody who walks about at chance and fires, and goes after a while.
 struct Guest {
@@ -132,7 +104,7 @@ impl Match {
         (0..ticks).for_each(|_| self.pass(true));
         (0..100).for_each(|_| self.pass(false));
         assert!(self.guests.is_empty());
-        HELD.get()
+        held()
     }
 }
 

@@ -31,6 +31,9 @@ mod domain_events;
 mod doom_events;
 mod geometry;
 mod growth;
+#[expect(dead_code, reason = "the unit tests take more of it")]
+#[path = "../../src/fuzzing/held.rs"]
+mod held;
 #[cfg(feature = "admin")]
 mod inspector;
 #[cfg(feature = "admin")]

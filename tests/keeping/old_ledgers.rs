@@ -198,20 +198,8 @@ fn a_newer_game_goes_on_with_it() {
 #[test]
 fn the_older_version_follows_its_own_ticks_up_to_those_of_the_newer_one() {
     let folder = data("old_and_newer");
-    let newer = Blueprint::new(
-        |app: &mut App| {
-            v2::protocol(app);
-            v2::evolution(app);
-        },
-        // Something happens in each tick.
-        |app: &mut App| {
-            app.add_systems(FixedUpdate, |mut things: Query<&mut v2::Position>| {
-                things.iter_mut().for_each(|mut position| position.0[0] += 0.25);
-            });
-        },
-    );
     let mut keeper = Keeper::open(&KeepOptions::in_folder(&folder)).unwrap();
-    let mut room = keeper.room(&newer, RoomOptions::named("old")).unwrap();
+    let mut room = keeper.room(&newer(), RoomOptions::named("old")).unwrap();
     for _ in 0..3 {
         let outbox = room.tick([]).unwrap();
         keeper.handle("old").unwrap().record(outbox.into());
@@ -228,7 +216,7 @@ fn the_older_version_follows_its_own_ticks_up_to_those_of_the_newer_one() {
     let findings = archive.verify("old", |_| {}).unwrap().findings;
     assert!(findings.iter().any(|finding| finding.what.contains("another protocol wrote them")), "{findings:?}");
     // The newer one can.
-    let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), newer.protocol());
+    let mut archive = Archive::new(Box::new(SqliteStore::read(&folder).unwrap()), newer().protocol());
     assert_eq!(archive.verify("old", |_| {}).unwrap().findings, []);
     assert!(archive.state_at("old", RoomTick(103)).is_ok());
 }

@@ -55,6 +55,14 @@ impl Served {
         }
     }
 
+    /// Lets the rooms tick while nothing can be published, which is said once.
+    fn waits_for_nats(&mut self) {
+        self.ticks_on();
+        self.until("facts wait", |served| served.metric("nats_waiting") > 0.0);
+        assert_eq!((self.metric("nats_connected"), self.metric("nats_published_total")), (0.0, 0.0));
+        assert_eq!(self.server.hears("facts can't be published"), 1, "it is said once: {:#?}", self.server.heard);
+    }
+
     /// Lets the rooms tick for a second and more.
     fn ticks_on(&self) {
         for room in ["main", "north"] {
@@ -72,10 +80,7 @@ fn a_served_match_is_published_once_whatever_happens_to_nats_and_to_the_server()
     nats.kill();
     let folder = Folder::new("served");
     let mut served = Served::start(&folder, &nats);
-    served.ticks_on();
-    served.until("facts wait", |served| served.metric("nats_waiting") > 0.0);
-    assert_eq!((served.metric("nats_connected"), served.metric("nats_published_total")), (0.0, 0.0));
-    assert_eq!(served.server.hears("facts can't be published"), 1, "it is said once: {:#?}", served.server.heard);
+    served.waits_for_nats();
     nats.run();
     served.until("they are published", |served| served.metric("nats_connected") == 1.0 && served.metric("nats_published_total") > 0.0);
     // Killed, and there again.
@@ -111,10 +116,7 @@ fn a_served_match_is_published_over_tls_and_only_to_a_server_that_is_trusted() {
     let folder = Folder::new("tls");
     // Nobody whom the system trusts has signed the certificate.
     let mut served = Served::start(&folder, &nats);
-    served.ticks_on();
-    served.until("facts wait", |served| served.metric("nats_waiting") > 0.0);
-    assert_eq!((served.metric("nats_connected"), served.metric("nats_published_total")), (0.0, 0.0));
-    assert_eq!(served.server.hears("facts can't be published"), 1, "{:#?}", served.server.heard);
+    served.waits_for_nats();
     served.players.clear();
     served.server.kill();
 

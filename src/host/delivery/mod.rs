@@ -496,10 +496,9 @@ impl Delivery {
         let seq = self.first_seq + self.sent.len() as u64;
         write_packet_head(seq, tick, &mut self.buffer);
         let head = self.buffer.len() - start;
-        let unsaid = (self.echo, self.echoed);
-        if let Some((report, at)) = self.echo.filter(|_| self.is_echo_due(now)) {
+        let echo = self.echo.filter(|_| self.is_echo_due(now));
+        if let Some((report, at)) = echo {
             write_echo(report, now.saturating_sub(at).as_millis().min(60_000) as u32, self.complete, &mut self.buffer);
-            (self.echo, self.echoed) = (None, now);
         }
         let size = part.map_or(0, |part| part.body.len() + 1);
         let twice = self.repeat(PACKET_BYTES_MAX.saturating_sub(self.buffer.len() - start + size + 12));
@@ -517,14 +516,16 @@ impl Delivery {
                 _ => (0, usize::MAX / 2),
             };
         } else if part.is_none() && twice.is_none() && *left > 0 {
-            // The echo waits for the next packet.
-            (self.echo, self.echoed) = unsaid;
+            // What there is to echo waits for the next packet.
             self.buffer.truncate(start);
             *left = 0;
             return false;
         }
         if part.is_some() {
             write_part_head(&mut self.buffer);
+        }
+        if echo.is_some() {
+            (self.echo, self.echoed) = (None, now);
         }
         self.last_sent = now;
         let sent = Sent { at: now, tick, bytes: 0, piece, twice, part: part.cloned(), lacking: self.lacking, fate: Fate::Unknown };

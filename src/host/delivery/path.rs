@@ -255,9 +255,7 @@ impl Path {
         let silent = now.saturating_sub(self.heard.max(self.cut));
         if silent > self.timeout() * 2 {
             // Which does not tell how much it carries.
-            self.rate = (self.rate / 2.0).max(RATE_FLOOR.min(self.rate_max));
-            self.tokens = self.tokens.min(0.0);
-            (self.searching, self.cut, self.settling) = (false, now, Some(now + self.rtt()));
+            self.slow_to(now, self.rate / 2.0, 0.0);
         }
     }
 
@@ -265,7 +263,12 @@ impl Path {
     fn cut(&mut self, now: Duration, queue: f64) {
         // What is sent beyond what arrives only makes the queue longer.
         let carried = if self.carried() > 0.0 { self.carried() } else { self.rate };
-        self.rate = (self.rate.min(carried.max(RATE_FLOOR)) * CUT_TO).max(RATE_FLOOR.min(self.rate_max));
+        self.slow_to(now, self.rate.min(carried.max(RATE_FLOOR)) * CUT_TO, queue);
+    }
+
+    /// Goes on at a lower rate, once `queue` seconds of it have not been used.
+    fn slow_to(&mut self, now: Duration, rate: f64, queue: f64) {
+        self.rate = rate.max(RATE_FLOOR.min(self.rate_max));
         // The queue runs dry.
         self.tokens = self.tokens.min(0.0) - queue * self.rate;
         (self.searching, self.cut) = (false, now);

@@ -95,6 +95,16 @@ impl SqliteStore {
         let mut statement = self.connection()?.prepare_cached(sql).map_err(&failed)?;
         statement.execute(parameters).map_err(&failed)
     }
+
+    /// Does something in a transaction of its own, which nobody else writes beside.
+    fn at_once<T>(&mut self, what: &'static str, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
+        let done = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+            let done = work(&transaction)?;
+            transaction.commit().map(|()| done)
+        });
+        done.map_err(StoreError::sqlite(what))
+    }
 }
 
 fn write_room(connection: &Connection, header: &RoomHeader, protocol: &Description) -> rusqlite::Result<Option<RoomKey>> {
@@ -235,12 +245,8 @@ impl Store for SqliteStore {
     }
 
     fn enter(&mut self, header: &RoomHeader, protocol: &Description) -> Result<RoomKey, StoreError> {
-        let failed = StoreError::sqlite("a room can't be noted");
-        let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
         // What is there already is not written again: of hundreds of rooms that are opened at once each would wait for the disk.
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        let key = write_room(&transaction, header, protocol).map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
+        let key = self.at_once("a room can't be noted", |connection| write_room(connection, header, protocol))?;
         key.ok_or_else(|| StoreError::damaged(&header.name, "its row", "it is not there"))
     }
 
@@ -251,11 +257,7 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, flush: &Flush) -> Result<(), StoreError> {
-        let failed = StoreError::sqlite("a flush can't be written");
-        let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        write_flush(&transaction, flush).map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
+        self.at_once("a flush can't be written", |connection| write_flush(connection, flush))?;
         self.write_mark(flush.number);
         Ok(())
     }
@@ -340,24 +342,23 @@ impl Store for SqliteStore {
     }
 
     fn save_snippet(&mut self, room: RoomKey, snippet: &Snippet) -> Result<(), StoreError> {
-        let failed = StoreError::sqlite("the snippet can't be saved");
         let members: Vec<String> = snippet.members.iter().map(ToString::to_string).collect();
         let members = serde_json::to_string(&members).unwrap_or_default();
-        let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        let place = params![room.0, snippet.label];
-        transaction.execute("DELETE FROM snippet WHERE room_id = ?1 AND label = ?2", place).map_err(&failed)?;
-        let sql = "INSERT OR REPLACE INTO snippet_label VALUES(?1, ?2, ?3, ?4)";
-        transaction.execute(sql, params![room.0, snippet.label, snippet.tick.0, members]).map_err(&failed)?;
-        for (entity, components) in &snippet.entities {
-            let there = (String::new(), "null".to_owned());
-            let there = components.is_empty().then_some((&there.0, &there.1));
-            for (component, value) in components.iter().chain(there) {
-                let sql = "INSERT INTO snippet VALUES(?1, ?2, ?3, ?4, ?5)";
-                transaction.execute(sql, params![room.0, snippet.label, entity, component, value]).map_err(&failed)?;
+        self.at_once("the snippet can't be saved", |connection| {
+            let place = params![room.0, snippet.label];
+            connection.execute("DELETE FROM snippet WHERE room_id = ?1 AND label = ?2", place)?;
+            let sql = "INSERT OR REPLACE INTO snippet_label VALUES(?1, ?2, ?3, ?4)";
+            connection.execute(sql, params![room.0, snippet.label, snippet.tick.0, members])?;
+            for (entity, components) in &snippet.entities {
+                let there = (String::new(), "null".to_owned());
+                let there = components.is_empty().then_some((&there.0, &there.1));
+                for (component, value) in components.iter().chain(there) {
+                    let sql = "INSERT INTO snippet VALUES(?1, ?2, ?3, ?4, ?5)";
+                    connection.execute(sql, params![room.0, snippet.label, entity, component, value])?;
+                }
             }
-        }
-        transaction.commit().map_err(&failed)
+            Ok(())
+        })
     }
 
     fn snippet(&mut self, room: RoomKey, label: &str) -> Result<Option<Snippet>, StoreError> {
@@ -436,16 +437,13 @@ impl Store for SqliteStore {
     }
 
     fn drop_checkpoints(&mut self, room: RoomKey, ticks: &[RoomTick]) -> Result<u64, StoreError> {
-        let failed = StoreError::sqlite("old checkpoints can't be deleted");
-        let (connection, mut dropped) = (self.connection.as_mut().ok_or(StoreError::Stopped)?, 0);
+        let mut dropped = 0;
         for some in ticks.chunks(DELETED_AT_ONCE) {
             let began = instant();
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-            for tick in some {
+            dropped += self.at_once("old checkpoints can't be deleted", |connection| {
                 let sql = "DELETE FROM checkpoint WHERE room_id = ?1 AND tick = ?2";
-                dropped += transaction.execute(sql, params![room.0, tick.0]).map_err(&failed)?;
-            }
-            transaction.commit().map_err(&failed)?;
+                some.iter().map(|tick| connection.execute(sql, params![room.0, tick.0])).sum::<rusqlite::Result<usize>>()
+            })?;
             if some.len() == DELETED_AT_ONCE {
                 give_way(began);
             }
@@ -454,19 +452,18 @@ impl Store for SqliteStore {
     }
 
     fn replace(&mut self, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<(), StoreError> {
-        let failed = StoreError::sqlite("chunks can't be replaced");
-        let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        if !are_whole(&transaction, room, kind, chunks).map_err(&failed)? {
-            return Ok(());
-        }
-        for chunk in chunks {
-            let sql = format!("DELETE FROM {} WHERE room_id = ?1 AND seq_from BETWEEN ?2 AND ?3", table(kind));
-            let (from, to) = (chunk.from.cast_signed(), chunk.to.cast_signed());
-            transaction.execute(&sql, params![room.0, from, to]).map_err(&failed)?;
-            write_chunk(&transaction, room, kind, chunk).map_err(&failed)?;
-        }
-        transaction.commit().map_err(&failed)
+        self.at_once("chunks can't be replaced", |connection| {
+            if !are_whole(connection, room, kind, chunks)? {
+                return Ok(());
+            }
+            for chunk in chunks {
+                let sql = format!("DELETE FROM {} WHERE room_id = ?1 AND seq_from BETWEEN ?2 AND ?3", table(kind));
+                let (from, to) = (chunk.from.cast_signed(), chunk.to.cast_signed());
+                connection.execute(&sql, params![room.0, from, to])?;
+                write_chunk(connection, room, kind, chunk)?;
+            }
+            Ok(())
+        })
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {
