@@ -135,6 +135,7 @@ impl Game {
 
     /// Runs a command line.
     pub fn run_with(&self, arguments: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>) -> ExitCode {
+        super::memory::keep_huge_pages_whole();
         let command = Cli::command().name(self.name).bin_name(self.name);
         let parsed = command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
         let cli = match parsed {

@@ -13,6 +13,7 @@ mod fleet;
 mod game;
 mod handlers;
 mod ledger;
+mod memory;
 mod options;
 mod output;
 mod player;
@@ -35,13 +36,7 @@ pub use self::config::ConfigError;
 #[cfg(all(any(test, fuzzing), feature = "admin"))]
 pub(crate) use self::config::config_door;
 pub use self::game::{BotBrain, Game, Narrator};
+pub use self::memory::Allocator;
 pub use self::options::CliError;
 pub use self::processor::require_processor;
 pub use crate::client::picture::{Actor, Ending, Eyes, Form, Gauge, Key, Keys, Picture, Pilot, Shape, Spot, Tint, View};
-/// Where a server takes its memory from: hundreds of rooms tick in less time by it than by that of glibc. The library does not set it, a game does, beside its `main`:
-///
-/// ```
-/// #[global_allocator]
-/// static ALLOCATOR: roomkeeper::cli::Allocator = roomkeeper::cli::Allocator;
-/// ```
-pub use mimalloc::MiMalloc as Allocator;
