@@ -327,7 +327,7 @@ impl HostHandle {
         Ok(())
     }
 
-    /// Refuses newcomers from now on: the host is about to stop.
+    /// Refuses newcomers from now on: the host is about to stop. Where another host will have its rooms, those that are still open here take people in.
     ///
     /// # Errors
     /// If it has stopped.

@@ -74,6 +74,34 @@ impl Directory for Lapsed {
     }
 }
 
+/// Another host of a directory, with place for rooms.
+struct Peer(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+impl Peer {
+    const ADDRESS: &str = "127.0.0.1:7";
+
+    fn of(directory: &MemoryDirectory) -> Self {
+        let (mut peer, is_over) = (directory.join("peer", Self::ADDRESS), Arc::new(AtomicBool::new(false)));
+        let has_place = Load { rooms: 0, rooms_max: 9, members: 0, members_max: 9 };
+        peer.renew(has_place).unwrap();
+        let ends = is_over.clone();
+        let renews = std::thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                peer.renew(has_place).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self(is_over, Some(renews))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        drop(self.1.take().map(std::thread::JoinHandle::join));
+    }
+}
+
 /// Shares rooms.
 fn share(host: &mut Host, store: &MemoryStore, own: &MemoryDirectory, directory: Box<dyn Directory>) {
     share_in(host, Box::new(store.shared_by(own)), directory);
@@ -435,17 +463,7 @@ fn a_room_whose_lease_ran_out_stands_still_though_its_host_has_it_again_for_anot
 fn a_host_that_stops_and_can_hand_nothing_over_because_the_store_fails_tells_its_players_so() {
     let directory = MemoryDirectory::new("nobody", "", LEASE);
     let (store, broken) = (MemoryStore::new(), Arc::new(AtomicBool::new(false)));
-    // Somebody who would take its rooms.
-    let (mut peer, is_over) = (directory.join("peer", "127.0.0.1:7"), Arc::new(AtomicBool::new(false)));
-    let has_place = Load { rooms: 0, rooms_max: 9, members: 0, members_max: 9 };
-    peer.renew(has_place).unwrap();
-    let ends = is_over.clone();
-    let peers = std::thread::spawn(move || {
-        while !ends.load(Ordering::Relaxed) {
-            peer.renew(has_place).unwrap();
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    });
+    let peer = Peer::of(&directory);
     let running = Running::start(HostOptions::default(), None, |host| {
         let own = directory.join("this", &host.local_address().unwrap().to_string());
         let failing = fails_while(&broken, Box::new(store.shared_by(&own)));
@@ -460,9 +478,34 @@ fn a_host_that_stops_and_can_hand_nothing_over_because_the_store_fails_tells_its
     wait("she is told", &mut [&mut ann], |all| all[0].refused.is_some());
     assert_eq!(ann.refused, Some(Refusal::ShuttingDown));
     broken.store(false, Ordering::Relaxed);
-    is_over.store(true, Ordering::Relaxed);
+    drop(peer);
     stops.join().unwrap();
-    peers.join().unwrap();
+}
+
+#[test]
+fn while_a_host_is_about_to_stop_it_still_lets_into_its_rooms_which_no_other_has_and_sends_all_else_on() {
+    let (directory, store) = (MemoryDirectory::new("nobody", "", LEASE), MemoryStore::new());
+    let _peer = Peer::of(&directory);
+    let options = HostOptions { announce_stop: Duration::from_secs(3), ..HostOptions::default() };
+    let running = Running::start(options, None, |host| {
+        let own = directory.join("this", &host.local_address().unwrap().to_string());
+        share(host, &store, &own, Box::new(own.clone()));
+        host.open("main", "default").unwrap();
+    });
+    let (address, handle, mut ann) = (running.address, running.handle(), Joiner::to(running.address, "ann", "main"));
+    wait("she is in", &mut [&mut ann], |all| all[0].room.is_some());
+    let stops = std::thread::spawn(move || running.stop());
+    wait("it is about to stop", &mut [&mut ann], |_| handle.overview().is_ok_and(|overview| overview.is_draining));
+    let (mut bob, mut cem) = (Joiner::to(address, "bob", "main"), Joiner::to(address, "cem", "duel/*"));
+    wait("they know where they are", &mut [&mut ann, &mut bob, &mut cem], |all| {
+        all.iter().all(|joiner| joiner.room.is_some() || joiner.refused.is_some())
+    });
+    let there = Some(Refusal::Elsewhere(Peer::ADDRESS.to_owned()));
+    assert_eq!((bob.room.as_deref(), &bob.refused), (Some("main"), &None));
+    assert_eq!((cem.room, cem.refused), (None, there.clone()));
+    wait("they are told where it goes on", &mut [&mut ann, &mut bob], |all| all.iter().all(|joiner| joiner.refused.is_some()));
+    assert_eq!([ann.refused, bob.refused], [there.clone(), there]);
+    assert!(stops.join().unwrap(), "all its rooms had ended");
 }
 
 #[test]

@@ -109,6 +109,8 @@ impl Host {
     /// Lets those who are in no room hear that the host stops.
     fn say_goodbye(&mut self) {
         let begun = instant();
+        // Those who came since others were told, and wanted none of the rooms.
+        self.let_strangers_go();
         while !self.routes.is_empty() && begun.elapsed() < FAREWELL {
             self.round();
             std::thread::park_timeout(Duration::from_millis(5));

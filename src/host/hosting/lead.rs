@@ -39,7 +39,10 @@ impl Host {
                 self.foyer.connected(connection, visitor.clone());
                 let full = self.routes.len() >= self.options.limits.sessions_max;
                 self.routes.insert(connection, Route { visitor, thread, room: None, waits: None });
-                let why = full.then_some(Refusal::HostFull).filter(|_| !self.draining).or_else(|| self.why_not_in(player));
+                let why = full.then_some(Refusal::HostFull).filter(|_| !self.draining).or_else(|| {
+                    // Who may want a room that goes on elsewhere in a while, and is still here, is asked which one it wants.
+                    if self.hands_over() && !full { self.why_banned(player) } else { self.why_not_in(player) }
+                });
                 why.into_iter().for_each(|why| self.send_away(connection, &why));
             }
             GatewayEvent::Message(connection, message) => self.pass_on(connection, message, false),
@@ -63,7 +66,22 @@ impl Host {
         if self.draining {
             return Some(self.farewell());
         }
+        self.why_banned(player)
+    }
+
+    fn why_banned(&self, player: EntityId) -> Option<Refusal> {
         self.bans.of(player, unix_time()).map(Ban::refusal)
+    }
+
+    /// True while this host stops, and another one will have its rooms.
+    fn hands_over(&self) -> bool {
+        self.draining && self.ousted.is_none() && self.sharing.as_ref().is_some_and(|sharing| sharing.peer().is_some())
+    }
+
+    /// True for a room that another host will have, and does not have yet: that one would send whoever wants it back to this one.
+    fn is_still_here(&self, room: &str) -> bool {
+        let is_open = self.places.get(room).is_some_and(|place| place.ending.is_none());
+        is_open && self.hands_over() && self.sharing.as_ref().is_some_and(|sharing| !sharing.given.contains(room))
     }
 
     fn gone(&mut self, connection: ConnectionId, reason: LeaveReason) {
@@ -102,12 +120,14 @@ impl Host {
             _ => None,
         };
         let Some((asked, spectates)) = wanted else { return self.foyer.message(connection, &message) };
-        if let Some(why) = self.why_not_in(route.visitor.player) {
-            return self.send_away(connection, &why);
-        }
         // Who may come into a room may look back at it.
         let moment = Moment::parse(&asked).filter(|_| !self.places.contains_key(&asked)).map(|moment| moment.room);
         let wanted = route.visitor.room.as_deref().or(moment).unwrap_or(&asked).to_owned();
+        let player = route.visitor.player;
+        let why = if self.is_still_here(&wanted) { self.why_banned(player) } else { self.why_not_in(player) };
+        if let Some(why) = why {
+            return self.send_away(connection, &why);
+        }
         let room = match self.find(&wanted) {
             Ok(room) => room,
             Err(why) => return self.send_away(connection, &why),
