@@ -317,6 +317,18 @@ fn entry_of(protocol: &mut Protocol, component: usize, at: usize) -> Result<&mut
 }
 
 impl Apply<'_> {
+    /// The bare entities of a roster, those before their components: what is new may refer to each other. None where some may be there already, ahead of the room.
+    fn spawn(&mut self, roster: &[RosterEntry]) -> Result<Vec<Entity>, CodecError> {
+        if let Some(entry) = roster.iter().find(|entry| self.replica.map.get(entry.net_id).is_some()) {
+            let (id, number) = (entry.identity.id(self.replica.room), entry.net_id.get());
+            return Err(CodecError::Value { at: 0, detail: format!("entity {id} with net id {number} is created twice") });
+        }
+        if !self.replica.ahead.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.world.spawn_batch(std::iter::repeat_n((), roster.len())).collect())
+    }
+
     /// A second roster follows: what was created so far is there.
     fn next_roster(&mut self) {
         self.settled = self.told.added.len();
@@ -352,22 +364,17 @@ impl Visit for Apply<'_> {
         self.told.added.reserve(roster.len());
         let (mut net_ids, mut ids) = (Vec::with_capacity(roster.len()), Vec::with_capacity(roster.len()));
         let (mut named, mut names) = (Vec::new(), Vec::new());
+        let mut spawned = self.spawn(&roster)?.into_iter();
         for (place, entry) in roster.into_iter().enumerate() {
             let id = entry.identity.id(room);
-            if self.replica.map.get(entry.net_id).is_some() {
-                let detail = format!("entity {id} with net id {} is created twice", entry.net_id.get());
-                return Err(CodecError::Value { at: 0, detail });
-            }
-            // One who left and joins again in the same tick: the one with the other number is among the deletes.
-            self.told.gone_first |= self.replica.by_id.contains_key(&id);
-            // References among the new ones need the entities before their components.
             let adopted = self.replica.adopt(self.world, self.protocol, id);
             self.told.adopted.extend(adopted);
-            let entity = adopted.unwrap_or_else(|| self.world.spawn_empty().id());
+            let entity = adopted.or_else(|| spawned.next()).unwrap_or_else(|| self.world.spawn_empty().id());
             if let Some(touches) = &mut self.replica.touches {
                 touches.added(entity);
             }
-            self.replica.enter(entry.net_id, id, entity);
+            // One who left and joins again in the same tick: the one with the other number is among the deletes.
+            self.told.gone_first |= self.replica.enter(entry.net_id, id, entity);
             self.replica.versions.created(entry.net_id, self.tick);
             self.told.added.push((entity, id));
             net_ids.push(entry.net_id);

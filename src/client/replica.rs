@@ -163,7 +163,8 @@ impl Replica {
 
     /// The entity that was created ahead of the room's with that id, if one was: bare, to become the room's.
     pub(crate) fn adopt(&mut self, world: &mut World, protocol: &Protocol, id: EntityId) -> Option<Entity> {
-        let entity = self.ahead.remove(&id)?;
+        // It is asked of each entity that comes, and as a rule there is none.
+        let entity = if self.ahead.is_empty() { None } else { self.ahead.remove(&id) }?;
         for entry in &protocol.components {
             entry.column.strip(world, entity);
         }
@@ -171,9 +172,10 @@ impl Replica {
         Some(entity)
     }
 
-    pub(crate) fn enter(&mut self, net_id: NetId, id: EntityId, entity: Entity) {
+    /// Takes in an entity. True if there is one of that id already.
+    pub(crate) fn enter(&mut self, net_id: NetId, id: EntityId, entity: Entity) -> bool {
         self.map.set(net_id, entity);
-        self.by_id.insert(id, entity);
+        self.by_id.insert(id, entity).is_some()
     }
 }
 

@@ -301,8 +301,8 @@ fn put(
         // It is overwritten where it is, which no observer sees.
         return entry.column.update(world, entity, UpdateKind::Set, &mut Reader::new(&wanted), map);
     }
-    let staged = entry.column.stage(world, Places::All, 1, &mut Reader::new(&wanted), map)?;
-    if staged.is_next(0) {
+    let mut staged = entry.column.stage(world, Places::All, 1, &mut Reader::new(&wanted), map)?;
+    if staged.run(0).has_value {
         insert_watched(world, protocol, entity, staged);
     } else if has {
         take_away(world, protocol, entity, component);
