@@ -189,7 +189,7 @@ pub fn rebuild(blueprint: &Blueprint, recovered: &Recovered) -> Result<Room, Roo
         None => blueprint.room(options),
         Some(RecoveredScene::Exact(state)) => blueprint.resume(&options, Scene::Exact(state), &recovered.standing),
         Some(RecoveredScene::Json(text)) => {
-            let level = Level::from_text(&format!("the stored state of {}", options.name), text.as_str());
+            let level = Level::from_stored(&format!("the stored state of {}", options.name), text.as_str());
             blueprint.resume(&options, Scene::Json(&level), &recovered.standing)
         }
     }

@@ -219,18 +219,18 @@ impl NetId {
 /// and a room that reaches the end closes.
 ///
 /// In a snippet or a level, whose values are JSON, a point in time moves with the scene: what was due two seconds after the snippet was
-/// saved is due two seconds after the room is reset to it.
+/// saved is due two seconds after the room is reset to it, or begins with it. What began earlier than a room can have begun counts as having begun with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct RoomTick(pub u32);
 
 thread_local! {
     /// By how many ticks the points in time that are read from JSON are moved.
-    static SHIFT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    static SHIFT: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
 }
 
-/// Reads JSON with all points in time moved by so many ticks.
-pub(crate) fn with_ticks_moved<T>(by: u32, read: impl FnOnce() -> T) -> T {
-    struct Restore(u32);
+/// Reads JSON with all points in time moved by so many ticks, at most to the beginning or the end of time.
+pub(crate) fn with_ticks_moved<T>(by: i64, read: impl FnOnce() -> T) -> T {
+    struct Restore(i64);
     impl Drop for Restore {
         fn drop(&mut self) {
             SHIFT.set(self.0);
@@ -240,17 +240,28 @@ pub(crate) fn with_ticks_moved<T>(by: u32, read: impl FnOnce() -> T) -> T {
     read()
 }
 
+/// Where a tick that JSON tells is moved to: below 0, before the beginning of time.
+pub(crate) fn moved(tick: u32) -> i64 {
+    i64::from(tick).saturating_add(SHIFT.get())
+}
+
 impl<'de> Deserialize<'de> for RoomTick {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename = "RoomTick")]
         struct Plain(u32);
-        let moved = if deserializer.is_human_readable() { SHIFT.get() } else { 0 };
-        Plain::deserialize(deserializer).map(|Plain(tick)| Self(tick.saturating_add(moved)))
+        let is_moved = deserializer.is_human_readable();
+        let Plain(tick) = Plain::deserialize(deserializer)?;
+        Ok(if is_moved { Self::at_or_within(moved(tick)) } else { Self(tick) })
     }
 }
 
 impl RoomTick {
+    /// The tick, or the beginning or the end of time.
+    pub(crate) fn at_or_within(tick: i64) -> Self {
+        Self(tick.clamp(0, i64::from(u32::MAX)) as u32)
+    }
+
     /// The tick after this one, or `None` at the end of time.
     pub fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self)

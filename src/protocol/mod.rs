@@ -45,6 +45,7 @@ mod rejection;
 mod roster;
 mod rotation;
 mod rows;
+mod saved;
 mod speed;
 mod staged;
 #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a store does"))]
@@ -121,7 +122,7 @@ pub(crate) use self::difference::DifferenceHead;
 pub(crate) use self::difference::read_difference;
 #[cfg(feature = "host")]
 pub(crate) use self::fold::{Dirty, EXISTS};
-pub(crate) use self::ids::with_ticks_moved;
+pub(crate) use self::ids::{moved, with_ticks_moved};
 #[cfg(feature = "host")]
 pub(crate) use self::listing::can_be_listed;
 pub(crate) use self::packet::varint_size;
@@ -141,6 +142,7 @@ pub(crate) use self::registry::ComponentEntry;
 pub(crate) use self::registry::{sync_to_owner, watch_losses};
 pub(crate) use self::roster::{RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
+pub(crate) use self::saved::Saved;
 pub(crate) use self::staged::{Places, Staged, insert_staged, stage};
 #[cfg(any(feature = "client", feature = "host"))]
 pub(crate) use self::versions::Versions;

@@ -12,7 +12,7 @@ use bevy_platform::collections::HashMap;
 
 use super::audience::{Audience, Bits};
 use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
-use crate::protocol::{EntityId, Identity, Lost, NetId, Protocol, RoomId};
+use crate::protocol::{EntityId, Identity, Lost, NetId, Protocol, RoomId, Saved};
 
 /// Where an entity stands between the room and its replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,7 +241,9 @@ impl EntityIndex {
         if let Some(serial) = id.serial_in(self.room).filter(|serial| *serial < self.next_serial) {
             return Identity::Minted(serial);
         }
-        let name = name.filter(|name| name.len() <= ENTITY_NAME_BYTES_MAX && EntityId::named(name) == id);
+        // What has that name in a file is no entity.
+        let is_told = |name: &&str| name.len() <= ENTITY_NAME_BYTES_MAX && *name != Saved::NAME && EntityId::named(name) == id;
+        let name = name.filter(is_told);
         name.map_or(Identity::Foreign(id.as_uuid()), |name| Identity::Named(name.to_owned()))
     }
 

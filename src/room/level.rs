@@ -1,15 +1,16 @@
 //! Level files: a snapshot in JSON, `{"door123": {"position": [1, 2], "door_state": "closed"}, ...}`.
 
 use std::any::TypeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bevy_ecs::prelude::*;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::audience::{Audience, put_as_stored};
+use super::reset::forget_in;
 use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
-use crate::protocol::{EntityId, Names, NetId, NetMap, Places, Protocol, Reader, Staged, insert_staged};
+use crate::protocol::{EntityId, Names, NetId, NetMap, Places, Protocol, Reader, Saved, Staged, insert_staged, with_ticks_moved};
 
 /// What is wrong with a level file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -77,10 +78,15 @@ pub enum LevelError {
 type Components<'a> = BTreeMap<String, &'a RawValue>;
 
 /// A level: entities by readable names or UUIDs, with components by wire names.
+///
+/// A state that was [saved](crate::store::Snippet::to_text) while its room went on is a level too. What was due two seconds later is due two seconds
+/// after the new room begins, and those who were in the room are not in this one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Level {
     file: String,
     text: String,
+    /// All that stands in it are entities, whatever they are called.
+    is_stored: bool,
 }
 
 impl Level {
@@ -91,14 +97,20 @@ impl Level {
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, LevelError> {
         let file = path.as_ref().display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Self { file, text }),
+            Ok(text) => Ok(Self { file, text, is_stored: false }),
             Err(error) => Err(LevelError::Unreadable { file, detail: error.to_string() }),
         }
     }
 
     /// Takes a level's text. `name` stands for the file in messages.
     pub fn from_text(name: &str, text: impl Into<String>) -> Self {
-        Self { file: name.to_owned(), text: text.into() }
+        Self { file: name.to_owned(), text: text.into(), is_stored: false }
+    }
+
+    /// The same of a state as a store has it, of the room that goes on from it.
+    #[cfg(feature = "host")]
+    pub(crate) fn from_stored(name: &str, text: impl Into<String>) -> Self {
+        Self { is_stored: true, ..Self::from_text(name, text) }
     }
 
     /// The text.
@@ -116,12 +128,20 @@ impl Level {
         1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
     }
 
-    fn parse(&self) -> Result<BTreeMap<String, Components<'_>>, LevelError> {
-        let entities: BTreeMap<String, Components<'_>> = serde_json::from_str(&self.text).map_err(|error| LevelError::Malformed {
+    fn parse(&self) -> Result<(Saved, BTreeMap<String, Components<'_>>), LevelError> {
+        let malformed = |error: serde_json::Error| LevelError::Malformed {
             file: self.file.clone(),
             line: error.line(),
             column: error.column(),
             detail: error.to_string(),
+        };
+        let mut entities: BTreeMap<String, Components<'_>> = serde_json::from_str(&self.text).map_err(malformed)?;
+        let saved = if self.is_stored { Ok(Saved::default()) } else { Saved::take_out(&mut entities) };
+        let saved = saved.map_err(|error| LevelError::Malformed {
+            file: self.file.clone(),
+            line: 1 + self.text.split(Saved::NAME).next().unwrap_or_default().matches('\n').count(),
+            column: 1,
+            detail: format!("{:?}: {error}", Saved::NAME),
         })?;
         let too_large = |detail| LevelError::TooLarge { file: self.file.clone(), detail };
         if entities.len() > ENTITIES_MAX {
@@ -129,7 +149,7 @@ impl Level {
         }
         match entities.keys().find(|name| name.len() > ENTITY_NAME_BYTES_MAX) {
             Some(name) => Err(too_large(format!("an entity's name is longer than {ENTITY_NAME_BYTES_MAX} bytes: {name}"))),
-            None => Ok(entities),
+            None => Ok((saved, entities)),
         }
     }
 
@@ -139,7 +159,11 @@ impl Level {
     /// If the text is malformed, or names components that the protocol does not know; the world is then half filled and
     /// must not be used.
     pub(crate) fn spawn(&self, world: &mut World) -> Result<(), LevelError> {
-        let entities = self.parse()?;
+        let (saved, mut entities) = self.parse()?;
+        // Those who were there when it was saved don't come back as ghosts.
+        if !saved.members.is_empty() {
+            entities.retain(|name, _| !saved.members.contains(&EntityId::parse(name)));
+        }
         let names: Vec<&str> = entities.keys().map(String::as_str).collect();
         let mut map = NetMap::default();
         for (place, name) in names.iter().enumerate() {
@@ -147,7 +171,9 @@ impl Level {
             map.set(NetId(place as u32), entity);
         }
         let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
-        let done = self.fill(world, &mut protocol, &entities, &LevelNames(&names), &map);
+        let done = with_ticks_moved(-i64::from(saved.tick.0), || {
+            self.fill(world, &mut protocol, &entities, &LevelNames(&names), &map, &saved.members)
+        });
         *world.resource_mut::<Protocol>() = protocol;
         done
     }
@@ -159,10 +185,11 @@ impl Level {
         entities: &BTreeMap<String, Components<'_>>,
         names: &LevelNames<'_>,
         map: &NetMap,
+        left: &BTreeSet<EntityId>,
     ) -> Result<(), LevelError> {
         let audience = protocol.components.iter().find(|entry| entry.type_id == TypeId::of::<Audience>()).map(|entry| entry.name.clone());
         for ((_, entity), (name, components)) in map.iter().zip(entities) {
-            let mut fill = |world: &mut World| self.fill_entity(world, protocol, (entity, name.as_str(), components), names, map);
+            let mut fill = |world: &mut World| self.fill_entity(world, protocol, (entity, name.as_str(), components), names, map, left);
             match audience.as_ref().is_some_and(|audience| components.contains_key(audience)) {
                 true => put_as_stored(world, entity, fill)?,
                 false => fill(world)?,
@@ -178,6 +205,7 @@ impl Level {
         (entity, name, components): (Entity, &str, &Components<'_>),
         names: &LevelNames<'_>,
         map: &NetMap,
+        left: &BTreeSet<EntityId>,
     ) -> Result<(), LevelError> {
         for (component, raw) in components {
             let (file, line) = (self.file.clone(), self.line_of(raw.get()));
@@ -187,7 +215,10 @@ impl Level {
             };
             let Some(entry) = protocol.components.get(at) else { continue };
             let mut bytes = Vec::new();
-            let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
+            let mut value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
+            if !left.is_empty() {
+                forget_in(entry, &mut value, &|name| left.contains(&EntityId::parse(name)));
+            }
             let written = entry.column.encode_json(&value, names, &mut bytes);
             let staged = written.and_then(|()| entry.column.stage(world, Places::All, 1, &mut Reader::new(&bytes), map));
             match staged {

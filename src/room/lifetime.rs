@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::clock::RoomClock;
 use crate::protocol::limits::TICK_MILLIS;
-use crate::protocol::{NetId, Protocol, RoomTick};
+use crate::protocol::{NetId, Protocol, RoomTick, moved};
 
 /// Despawns its entity when it runs out.
 ///
@@ -46,16 +46,28 @@ impl<'de> Deserialize<'de> for Ttl {
             since: Option<RoomTick>,
         }
         #[derive(Deserialize)]
+        struct Told {
+            millis: u32,
+            since: Option<u32>,
+        }
+        #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written {
             Millis(u32),
-            Whole(Whole),
+            Told(Told),
         }
-        let human = deserializer.is_human_readable();
-        let written = if human { Written::deserialize(deserializer)? } else { Written::Whole(Whole::deserialize(deserializer)?) };
-        Ok(match written {
+        if !deserializer.is_human_readable() {
+            return Whole::deserialize(deserializer).map(|Whole { millis, since }| Self { millis, since });
+        }
+        Ok(match Written::deserialize(deserializer)? {
             Written::Millis(millis) => Self::millis(millis),
-            Written::Whole(Whole { millis, since }) => Self { millis, since },
+            Written::Told(Told { millis, since: None }) => Self { millis, since: None },
+            Written::Told(Told { millis, since: Some(since) }) => {
+                let since = moved(since);
+                // What it lived before the beginning of time is not left to it.
+                let before = u64::try_from(-since).unwrap_or(0).saturating_mul(TICK_MILLIS);
+                Self { millis: u64::from(millis).saturating_sub(before) as u32, since: Some(RoomTick::at_or_within(since)) }
+            }
         })
     }
 }

@@ -22,7 +22,7 @@ use super::private::may_be_named;
 use crate::protocol::limits::{ENTITIES_MAX, ENTITY_NAME_BYTES_MAX};
 use crate::protocol::{
     Change, CodecError, ComponentEntry, EntityId, FactSeq, Names, NetId, NetMap, Payload, Places, Producer, Protocol, Reader, Rejection,
-    Reverted, RoomTick, SceneReset, UpdateKind, Verdict, with_ticks_moved,
+    Reverted, RoomTick, Saved, SceneReset, UpdateKind, Verdict, with_ticks_moved,
 };
 
 type Scene = BTreeMap<String, BTreeMap<String, Value>>;
@@ -33,6 +33,8 @@ pub(crate) fn reset(world: &mut World, label: &str, saved_at: RoomTick, members:
         Ok(scene) => scene,
         Err(error) => return refused(error.to_string()),
     };
+    // A state from a file tells as of when it is. What counts is what was said beside it.
+    scene.remove(Saved::NAME);
     // Those who were there when it was saved and are not now don't come back as ghosts.
     let has_left = |name: &str| {
         let id = EntityId::parse(name);
@@ -48,7 +50,7 @@ pub(crate) fn reset(world: &mut World, label: &str, saved_at: RoomTick, members:
         scene.retain(|name, _| !came_since(name));
     }
     forget(world.resource::<Protocol>(), &mut scene, &has_left);
-    let moved = world.resource::<RoomClock>().tick().0.saturating_sub(saved_at.0);
+    let moved = i64::from(world.resource::<RoomClock>().tick().0) - i64::from(saved_at.0);
     if let Err(detail) = with_ticks_moved(moved, || check(world.resource::<Protocol>(), &scene)) {
         return refused(detail);
     }
@@ -62,15 +64,22 @@ pub(crate) fn reset(world: &mut World, label: &str, saved_at: RoomTick, members:
 /// Lets what refers to those who have left refer to nobody.
 fn forget(protocol: &Protocol, scene: &mut Scene, has_left: &dyn Fn(&str) -> bool) {
     for (component, value) in scene.values_mut().flatten() {
-        let entry = protocol.component_index(component).and_then(|at| protocol.components.get(at));
-        match entry.filter(|entry| entry.column.refers()) {
-            None => {}
-            Some(entry) if is_relationship(entry) => match value.as_str() {
-                Some(name) if has_left(name) => *value = Value::Null,
-                _ => {}
-            },
-            Some(_) => forget_within(value, has_left),
+        if let Some(entry) = protocol.component_index(component).and_then(|at| protocol.components.get(at)) {
+            forget_in(entry, value, has_left);
         }
+    }
+}
+
+/// The same for one component's value.
+pub(super) fn forget_in(entry: &ComponentEntry, value: &mut Value, has_left: &dyn Fn(&str) -> bool) {
+    if !entry.column.refers() {
+        return;
+    }
+    if !is_relationship(entry) {
+        return forget_within(value, has_left);
+    }
+    if value.as_str().is_some_and(has_left) {
+        *value = Value::Null;
     }
 }
 

@@ -13,7 +13,7 @@ use super::frame::{HotTick, read_chunk, read_frame};
 use super::record::{Entities, Head, Item, KeptTick, RoomHeader, Snippet, StoredFact, StoredRefusal};
 use super::snippets::read_now;
 use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, RoomKey, Seal, Store, StoredRoom, find_room, some_of};
-use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Fingerprint, Protocol, RoomTick, Standing, State};
+use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Fingerprint, Protocol, RoomTick, Saved, Standing, State};
 
 /// How many chunks are read, copied or counted at once.
 pub(super) const CHUNKS_A_PAGE: usize = 256;
@@ -387,7 +387,7 @@ impl Archive {
         if let Some((_, text)) = &room.header.level
             && let Ok(level) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text)
         {
-            names.extend(level.into_keys().map(|name| (EntityId::parse(&name), name)));
+            names.extend(level.into_keys().filter(|name| name != Saved::NAME).map(|name| (EntityId::parse(&name), name)));
         }
         names.extend(self.store.components(room.key)?.into_keys().map(|name| (EntityId::parse(&name), name)));
         Ok(names)

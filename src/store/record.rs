@@ -8,7 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::protocol::{
-    CommandId, EntityId, FactSeq, Incoming, Producer, Protocol, Recorded, RoomId, RoomTick, Taken, Trail, UserJoined, Verdict, kept_name,
+    CommandId, EntityId, FactSeq, Incoming, Producer, Protocol, Recorded, RoomId, RoomTick, Saved, Taken, Trail, UserJoined, Verdict,
+    kept_name,
 };
 
 /// Who a room is: what it was created from, which is enough to run it again.
@@ -177,7 +178,7 @@ pub struct StoredRefusal {
 pub struct Snippet {
     /// Its name.
     pub label: String,
-    /// The tick in which it was saved; 0 for one that was imported.
+    /// The tick in which it was saved; 0 for a level that was imported.
     pub tick: RoomTick,
     /// The users who were in the room.
     pub members: Vec<EntityId>,
@@ -205,28 +206,37 @@ pub(crate) fn entities_text(entities: &Entities) -> String {
 }
 
 impl Snippet {
-    /// The JSON of the whole state, which is also the format of a level file.
+    /// The JSON of the whole state, which is also the format of a level file. As of which tick it is, and who was in the room, is told in front of the
+    /// entities, as `"$snippet"`.
     pub fn to_text(&self) -> String {
+        let saved = Saved { tick: self.tick, members: self.members.iter().copied().collect() };
+        let entities = self.state_text();
+        if saved == Saved::default() { entities } else { saved.put_before(&entities) }
+    }
+
+    /// The state alone.
+    fn state_text(&self) -> String {
         entities_text(&self.entities)
     }
 
-    /// Reads the JSON of a state.
+    /// Reads the JSON of a state. One that somebody wrote, a level, is as of tick 0.
     ///
     /// # Errors
     /// If it is none.
     pub fn from_text(label: &str, text: &str) -> Result<Self, serde_json::Error> {
         type Raw<'a> = std::collections::BTreeMap<String, std::collections::BTreeMap<String, &'a RawValue>>;
-        let raw: Raw<'_> = serde_json::from_str(text)?;
+        let mut raw: Raw<'_> = serde_json::from_str(text)?;
+        let Saved { tick, members } = Saved::take_out(&mut raw)?;
         let components = |raw: std::collections::BTreeMap<String, &RawValue>| {
             raw.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
         };
         let entities = raw.into_iter().map(|(name, raw)| (name, components(raw))).collect();
-        Ok(Self { label: label.to_owned(), tick: RoomTick(0), members: Vec::new(), entities })
+        Ok(Self { label: label.to_owned(), tick, members: members.into_iter().collect(), entities })
     }
 
     /// What a room takes in to be reset to it.
     pub fn reset(&self) -> Incoming {
-        Incoming::Reset { label: self.label.clone(), saved_at: self.tick, members: self.members.clone(), state: self.to_text() }
+        Incoming::Reset { label: self.label.clone(), saved_at: self.tick, members: self.members.clone(), state: self.state_text() }
     }
 }
 

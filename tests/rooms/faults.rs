@@ -388,6 +388,8 @@ fn a_bad_level_names_file_line_and_component() {
     assert!(unknown.to_string().starts_with("bad.json:3: bomb has an unknown component \"wick\""), "{unknown}");
     let value = level("{\n  \"bomb\": {\"fuse\": \"long\"}\n}");
     assert!(value.to_string().starts_with("bad.json:2: bomb.fuse: "), "{value}");
+    let saved = level("{\n  \"bomb\": {},\n  \"$snippet\": {\"tock\": 3}\n}");
+    assert!(saved.to_string().starts_with("bad.json:3:1: \"$snippet\": unknown field `tock`"), "{saved}");
     assert!(matches!(Level::open("no/such/file.json"), Err(LevelError::Unreadable { .. })));
 }
 

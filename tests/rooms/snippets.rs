@@ -10,7 +10,7 @@ use roomkeeper::prelude::*;
 use roomkeeper::protocol::{Change, CommandId, FactSeq, Incoming, Reverted, RoomTick, SceneReset};
 use roomkeeper::room::Level;
 use roomkeeper::sim::Sim;
-use roomkeeper::store::{Archive, MemoryStore, WriterOptions};
+use roomkeeper::store::{Archive, MemoryStore, Snippet, WriterOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -215,6 +215,28 @@ fn what_was_due_when_it_was_saved_is_due_as_long_after_the_reset() {
     }
     let lived = sim.room().tick_now().0 - at;
     assert!((9..=11).contains(&lived), "500 ms are 10 ticks, not {lived}");
+}
+
+#[test]
+fn a_level_made_of_a_snippet_goes_on_from_when_it_was_saved_without_those_who_were_there() {
+    let state = r#"{
+        "ann": {"health": 5},
+        "crate": {"health": 7, "owned_by": "ann"},
+        "spark": {"position": [0, 0], "health": 5, "ttl": {"millis": 500, "since": 195}}
+    }"#;
+    let saved = Snippet { tick: RoomTick(200), members: vec![EntityId::named("ann")], ..Snippet::from_text("then", state).unwrap() };
+    assert_eq!(Snippet::from_text("then", &saved.to_text()).unwrap(), saved);
+    let mut sim = Sim::new(protocol, rules).level(Level::from_text("then.json", saved.to_text()));
+    let has = |sim: &Sim, name: &str| sim.room().entity(EntityId::named(name)).is_some();
+    let _ = sim.lobby_mut();
+    assert!(has(&sim, "spark") && !has(&sim, "ann"), "no ghost");
+    assert_eq!((value(&mut sim, "crate", "health"), value(&mut sim, "crate", "owned_by")), (Some(7.into()), None));
+    let mut lived = 0;
+    while has(&sim, "spark") && lived < 20 {
+        sim.tick();
+        lived += 1;
+    }
+    assert!((4..=6).contains(&lived), "of 10 ticks 5 were left, not {lived}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::options::CliError;
 use super::super::output::{room_time, say};
 use super::options::{BacktestOptions, LevelSetting};
 use crate::host::{Backtest, Counts, Outcomes, StartEdit, TriedRoom, backtest, level_file};
-use crate::protocol::RoomTick;
+use crate::protocol::{RoomTick, Saved};
 use crate::room::{Level, RoomOptions};
 use crate::store::{Archive, RoomHeader, place_for_people, reader_at};
 
@@ -136,7 +136,8 @@ impl LevelSetting {
     fn put(&self, level: &mut Value) -> usize {
         let mut places = 0;
         for (entity, components) in level.as_object_mut().into_iter().flatten() {
-            if is_meant(&self.entity, entity)
+            if entity != Saved::NAME
+                && is_meant(&self.entity, entity)
                 && let Some(place) = self.place_in(components)
             {
                 *place = self.value.clone();
