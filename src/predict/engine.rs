@@ -511,7 +511,7 @@ impl Predictor {
 
 /// Takes protocol and replica out of the client's world while it is worked on.
 pub(super) fn with_replica<T>(world: &mut World, act: impl FnOnce(&mut World, &mut Protocol, &mut Replica) -> T) -> T {
-    let mut replica = std::mem::take(&mut *world.resource_mut::<Replica>());
+    let mut replica = Replica::take_out(world);
     let done = catch_unwind(AssertUnwindSafe(|| with_columns(world, |world, protocol| act(world, protocol, &mut replica))));
     *world.resource_mut::<Replica>() = replica;
     done.unwrap_or_else(|panic| resume_unwind(panic))

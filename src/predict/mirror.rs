@@ -9,7 +9,7 @@ use bevy_ecs::prelude::*;
 
 use crate::client::{Replica, Touches};
 use crate::protocol::{CodecError, Delivery, EntityId, NetId, NetMap, Protocol, Reader};
-use crate::room::{EntityIndex, Foreign, Shadow, Touched, stood};
+use crate::room::{EntityIndex, Foreign, Ledger, Shadow, Touched, stood};
 
 /// Most values of one component that wait for the batches of their ticks.
 const AHEAD_MAX: usize = 64;
@@ -57,11 +57,18 @@ pub(super) struct Mirror {
     bytes: Vec<u8>,
 }
 
-/// Takes the protocol out of a world while its columns work on the world.
+/// Lets nothing be recorded in a shadow, or something again. Gives how it was. A client's own world records nothing.
+fn mute(world: &mut World, muted: bool) -> bool {
+    world.get_resource_mut::<Ledger>().is_some_and(|mut ledger| std::mem::replace(&mut ledger.muted, muted))
+}
+
+/// Takes the protocol out of a world while its columns work on the world. What comes in has happened: observers of what comes and goes don't record it again.
 pub(super) fn with_columns<T>(world: &mut World, act: impl FnOnce(&mut World, &mut Protocol) -> T) -> T {
+    let muted = mute(world, true);
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
     let done = catch_unwind(AssertUnwindSafe(|| act(world, &mut protocol)));
     *world.resource_mut::<Protocol>() = protocol;
+    mute(world, muted);
     done.unwrap_or_else(|panic| resume_unwind(panic))
 }
 

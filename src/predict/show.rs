@@ -81,9 +81,11 @@ impl Predictor {
             }
             for (_, twin) in &self.touched.dead {
                 let Some(entity) = self.mirror.replica_entity(*twin) else { continue };
-                if let Ok(mut target) = world.get_entity_mut(entity) {
-                    target.insert(Disabled);
-                    self.hidden.push(entity);
+                for entity in with_its_own(world, entity) {
+                    if let Ok(mut target) = world.get_entity_mut(entity) {
+                        target.insert(Disabled);
+                        self.hidden.push(entity);
+                    }
                 }
             }
             self.smooth(world, protocol, replica);
@@ -126,6 +128,14 @@ impl Predictor {
                 // It came and went before the room has even heard of it. The room's may come yet.
                 (false, false) => drop(target.insert(Disabled)),
                 _ => {}
+            }
+            // They are seen again when all is taken back, as what else is hidden.
+            let own = if birth.lives { Vec::new() } else { with_its_own(world, *entity) };
+            for own in own.into_iter().skip(1) {
+                if let Ok(mut target) = world.get_entity_mut(own) {
+                    target.insert(Disabled);
+                    self.hidden.push(own);
+                }
             }
             for component in (0..protocol.components.len()).filter(|_| birth.lives) {
                 let ours = value_of(shadow, shadow.resource::<Protocol>(), (component, birth.entity));
@@ -200,4 +210,20 @@ impl Predictor {
             }
         });
     }
+}
+
+/// An entity, and what the game has hung on it: its descendants, but for those that are the room's, or out of sight already.
+fn with_its_own(world: &World, entity: Entity) -> Vec<Entity> {
+    let (mut all, mut at) = (vec![entity], 0);
+    while let Some(of) = all.get(at).copied() {
+        at += 1;
+        for child in world.get::<Children>(of).into_iter().flatten() {
+            let is_own =
+                |child: EntityRef<'_>| !child.contains::<NetId>() && !child.contains::<Predicted>() && !child.contains::<Disabled>();
+            if world.get_entity(*child).is_ok_and(is_own) {
+                all.push(*child);
+            }
+        }
+    }
+    all
 }

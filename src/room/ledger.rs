@@ -96,6 +96,10 @@ pub(crate) fn record(world: &mut World, fact: Box<dyn Fact>, origin: Origin) -> 
 /// # Panics
 /// See [`record`].
 pub(crate) fn record_and(world: &mut World, fact: Box<dyn Fact>, mut origin: Origin, also: impl FnOnce(&mut World)) -> FactSeq {
+    // Before anything is asked of the protocol: it may be lent to who puts the world to what has happened elsewhere.
+    if world.resource::<Ledger>().muted {
+        return FactSeq(0);
+    }
     let tick = world.resource::<RoomClock>().tick;
     let protocol = world.resource::<Protocol>();
     let kind_of = |kind: usize| protocol.facts.get(kind).map(|known| (kind, &known.name, known.decode));
@@ -104,9 +108,6 @@ pub(crate) fn record_and(world: &mut World, fact: Box<dyn Fact>, mut origin: Ori
     };
     let name: Arc<str> = name.as_str().into();
     let mut ledger = world.resource_mut::<Ledger>();
-    if ledger.muted {
-        return FactSeq(0);
-    }
     assert!(ledger.facts.len() < FACTS_PER_TICK_MAX, "more than {FACTS_PER_TICK_MAX} facts in tick {tick}; the last one is {name}");
     let depth = ledger.depth;
     assert!(

@@ -9,7 +9,9 @@ use bevy_app::App;
 use bevy_ecs::change_detection::Tick;
 use bevy_ecs::entity::EntityHashSet;
 use bevy_ecs::entity_disabling::Disabled;
+use bevy_ecs::message::MessageRegistry;
 use bevy_ecs::prelude::*;
+use bevy_ecs::resource::IsResource;
 use bevy_time::{Fixed, Time, Virtual};
 
 use super::clock::RoomClock;
@@ -45,6 +47,10 @@ pub(crate) struct Shadow {
     users: QueryState<&'static EntityId, With<User>>,
     commands_this_tick: usize,
     ids: Vec<(u32, Tick)>,
+    /// What `Resumed` has spawned that is not synced.
+    worked_out: Vec<Entity>,
+    /// Up to when messages were looked for that are to be let go of.
+    messages: Tick,
 }
 
 impl std::fmt::Debug for Shadow {
@@ -104,7 +110,17 @@ impl Shadow {
                 .map_err(|error| RoomError::Rules(vec![format!("the schedule {:?} can't be built: {error}", schedule.label())]))?;
         }
         let users = QueryState::new(&mut world);
-        Ok(Self { world, user: EntityId::NIL, update, end, users, commands_this_tick: 0, ids: Vec::new() })
+        Ok(Self {
+            world,
+            user: EntityId::NIL,
+            update,
+            end,
+            users,
+            commands_this_tick: 0,
+            ids: Vec::new(),
+            worked_out: Vec::new(),
+            messages: Tick::new(0),
+        })
     }
 
     /// The world.
@@ -128,7 +144,10 @@ impl Shadow {
     /// If the state does not fit.
     pub(crate) fn fill(&mut self, state: &State, name: &str, user: EntityId) -> Result<(), CodecError> {
         let world = &mut self.world;
-        let entities: Vec<Entity> = world.query_filtered::<Entity, (With<NetId>, Allow<Disabled>)>().iter(world).collect();
+        // All of it has happened. After an error nothing is predicted any more.
+        world.resource_mut::<Ledger>().muted = true;
+        let mut entities: Vec<Entity> = world.query_filtered::<Entity, (With<NetId>, Allow<Disabled>)>().iter(world).collect();
+        entities.append(&mut self.worked_out);
         for entity in entities {
             // What was a child of another one is gone with it.
             if let Ok(entity) = world.get_entity_mut(entity) {
@@ -144,11 +163,20 @@ impl Shadow {
         self.user = user;
         self.begin(state.tick());
         fill(&mut self.world, state, &Standing { tick: state.tick(), ..Standing::default() })?;
+        let known = self.unsynced();
         let _ = self.world.try_run_schedule(Resumed);
         self.world.flush();
+        self.worked_out = self.unsynced().into_iter().filter(|entity| !known.contains(entity)).collect();
+        self.worked_out.sort_unstable();
+        self.world.resource_mut::<Ledger>().muted = false;
         begin_pasts(&mut self.world, state.tick().0);
         self.note_members();
         Ok(())
+    }
+
+    fn unsynced(&mut self) -> EntityHashSet {
+        let world = &mut self.world;
+        world.query_filtered::<Entity, (Without<NetId>, Without<IsResource>, Allow<Disabled>)>().iter(world).collect()
     }
 
     /// The users are those whose entities are here.
@@ -198,6 +226,17 @@ impl Shadow {
         let schedules = self.update.iter_mut().chain(&mut self.end);
         schedules.for_each(|schedule| schedule.run(&mut self.world));
         self.world.resource_mut::<Ledger>().take();
+        self.pass_messages();
+    }
+
+    /// What Bevy does with messages at the beginning of each frame: those of the frame before are gone.
+    fn pass_messages(&mut self) {
+        let now = self.world.increment_change_tick();
+        let since = std::mem::replace(&mut self.messages, now);
+        if let Some(mut registry) = self.world.remove_resource::<MessageRegistry>() {
+            registry.run_updates(&mut self.world, since);
+            self.world.insert_resource(registry);
+        }
     }
 
     /// From here on changes count. Chance begins anew, and so do the ids that it mints.
@@ -219,6 +258,9 @@ impl Shadow {
         ledger.take();
         ledger.go_on(crate::protocol::FactSeq(1));
         world.clear_trackers();
+        // Both of their buffers: they tell of what has not happened.
+        self.pass_messages();
+        self.pass_messages();
         now
     }
 

@@ -163,3 +163,18 @@ fn what_came_ahead_of_the_room_and_is_disabled_ahead_of_it_is_out_of_sight_at_on
     assert!(sim.client_of("ann").told().rejected.is_empty());
     assert_clean(&mut sim, 2);
 }
+
+#[test]
+fn what_the_game_has_hung_on_what_is_picked_up_is_out_of_sight_with_it() {
+    let mut sim = sim();
+    let world = sim.client_mut("ann").world_mut();
+    let kit = world.resource::<Replica>().entity(id("kit")).unwrap();
+    let sprite = world.spawn(ChildOf(kit)).id();
+    let is_seen = |sim: &Sim| sim.client_of("ann").world().get::<Disabled>(sprite).is_none();
+    sim.issue("ann", &Pick { away: true }).tick();
+    while sim.rejections("ann").is_empty() {
+        assert!(!is_seen(&sim));
+        sim.issue("bob", &Step).tick();
+    }
+    assert!(is_seen(&sim), "the room rejects it");
+}

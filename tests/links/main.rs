@@ -8,6 +8,7 @@ mod hiding;
 mod interpolation;
 mod joining;
 mod networks;
+mod predicted_rules;
 mod prediction;
 mod predictions_in_quiet;
 mod resume;
