@@ -10,6 +10,7 @@ use super::game::Game;
 use super::options::{BotOptions, CliError, DemoOptions};
 use super::output::{room_time, say};
 use super::player::{Player, until};
+use super::rooms::free_name;
 use super::serve::{link_server, story_line};
 use super::signals::stop_flag;
 use super::system::instant;
@@ -60,16 +61,18 @@ pub(super) fn demo(game: &Game, options: &DemoOptions) -> Result<(), CliError> {
     let mut server = Server::bind(&config, HostLimits::default())?;
     link_server(&mut server, &options.link);
     let mut room_options = options.room.room_options(game)?;
-    let room = room_options.name.clone();
     if let Some(folder) = &options.data {
         room_options.notes = true;
-        server.keep(&KeepOptions::in_folder(folder))?;
+        let stored = server.keep(&KeepOptions::in_folder(folder))?.stored()?;
+        // Each is a match of its own: one that is kept would go on, and may be over.
+        room_options.name = free_name(&stored, &room_options.name);
     }
+    let room = room_options.name.clone();
     server.open_room(&game.blueprint, room_options)?;
     let address = server.local_address().map_err(|error| CliError::Io { what: "the server's address".to_owned(), error })?;
     // Before it says that there is a match.
     drop(game.brain(0)?);
-    say(&format!("{}: a match with {} bots over udp {address}, seed {}", game.name, options.bots, options.room.seed));
+    say(&format!("{}: a match with {} bots over udp {address}, room {room}, seed {}", game.name, options.bots, options.room.seed));
 
     let over = AtomicBool::new(false);
     let (tell, news) = mpsc::channel();

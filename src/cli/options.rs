@@ -376,6 +376,12 @@ impl ClientArguments {
         Ok((first, servers.collect::<Result<_, _>>()?))
     }
 
+    /// The same for each server that is named, alone. A token has its own addresses.
+    pub(super) fn one_by_one(&self) -> Vec<Self> {
+        let servers = if self.token.is_some() { vec![self.server.as_str()] } else { self.server.split(',').collect() };
+        servers.into_iter().map(|server| Self { server: server.to_owned(), ..self.clone() }).collect()
+    }
+
     /// The bare way to the server, with the simulated link before it that is asked for.
     pub(super) fn link(&self, name: &str) -> Result<UdpLink, CliError> {
         let mut link = UdpLink::connect_by(self.transport.dial(), &self.credentials(name)?, unix_time())?;

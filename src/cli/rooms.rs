@@ -14,6 +14,14 @@ use super::signals::stop_flag;
 use crate::client::{HeadlessReplica, LinkStatus, Sight, UdpLink, unix_time};
 use crate::protocol::limits::NAME_BYTES_MAX;
 use crate::protocol::{Availability, ClientMessage, ListedRoom, RoomList};
+use crate::store::RoomHeader;
+
+/// A name for a new match where others are kept: as it was said, or with a number behind it if there is one of that name.
+pub(super) fn free_name(stored: &[RoomHeader], name: &str) -> String {
+    let is_free = |name: &String| stored.iter().all(|header| header.name != *name);
+    let mut names = std::iter::once(name.to_owned()).chain((2..).map(|nth: u64| format!("{name}-{nth}")));
+    names.find(is_free).unwrap_or_default()
+}
 
 /// How often it looks whether the answer has come.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -51,7 +51,8 @@ fn spectate(
     mut see: impl FnMut(&HeadlessReplica, Sight) -> Result<ControlFlow<()>, CliError>,
 ) -> Result<(), CliError> {
     let stop = stop_flag();
-    let mut link = client.link("spectator")?;
+    let mut servers = client.one_by_one().into_iter();
+    let mut link = servers.next().as_ref().unwrap_or(client).link("spectator")?;
     let mut replica = HeadlessReplica::new(game.protocol());
     let (mut greeted, mut enough) = (false, false);
     while !enough && !stop.load(Ordering::Relaxed) {
@@ -70,7 +71,11 @@ fn spectate(
                 let hello = ClientMessage::Hello { fingerprint, room: client.room.clone(), spectate: true, resume: None };
                 link.send(hello.encode())?;
             }
-            LinkStatus::Disconnected(reason) => return Err(CliError::Connection(reason)),
+            // Nobody has let it in there: another one may have the room.
+            LinkStatus::Disconnected(reason) => match servers.next().filter(|_| !greeted) {
+                Some(next) => link = next.link("spectator")?,
+                None => return Err(CliError::Connection(reason)),
+            },
         }
         if let Some(report) = replica.next_report(unix_time()) {
             link.send_packet(&report);

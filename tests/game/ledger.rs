@@ -139,6 +139,19 @@ fn done_in(told: &str) -> (u64, bool) {
 }
 
 #[test]
+fn what_is_not_kept_is_not_said_to_come_out_the_same_when_it_is_run_again() {
+    let data = folder("replayed_fork");
+    record(&data);
+    let (well, _, errors) = said(verb("ledger", &data).args(["fork", "00:10.0", "again"]));
+    assert!(well, "{errors}");
+    let replay = |room: &str| said(verb("ledger", &data).args(["--room", room, "replay", "--to", "00:05.0"]));
+    let (well, told, errors) = replay("main");
+    assert!(well && told.starts_with("100 ticks run again"), "{told}{errors}");
+    let (well, told, errors) = replay("again");
+    assert!(!well && told.is_empty() && errors.contains("has no tick 100: what is kept goes from 200 to"), "{told}{errors}");
+}
+
+#[test]
 fn a_reset_says_in_which_tick_the_room_did_it_or_why_it_did_not() {
     let data = folder("reset_says");
     let server = serve(Some(&data));

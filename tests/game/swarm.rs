@@ -88,3 +88,31 @@ fn a_swarm_comes_and_goes_and_says_what_players_would_feel() {
     let (corrected, of): (u64, u64) = (corrected.parse().unwrap(), of.parse().unwrap());
     assert!(of > 100 && corrected * 4 < of, "{told}");
 }
+
+/// What the program says.
+fn inferno(arguments: &[&str]) -> (String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_inferno")).args(arguments).output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_second_demo_in_a_folder_is_a_match_of_its_own() {
+    let data = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("two_demos");
+    let _ = std::fs::remove_dir_all(&data);
+    let data = data.display().to_string();
+    for seed in ["1", "7"] {
+        inferno(&["demo", "--bots", "1", "--limit", "2", "--seed", seed, "--data", &data]);
+    }
+    let (rooms, errors) = inferno(&["ledger", "--data", &data, "--json", "rooms"]);
+    let rooms: Vec<serde_json::Value> = rooms.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rooms: Vec<_> = rooms.iter().map(|room| (room["room"].as_str(), room["seed"].as_u64())).collect();
+    assert_eq!(rooms, [(Some("main"), Some(1)), (Some("main-2"), Some(7))], "{errors}");
+}
+
+#[test]
+fn who_only_looks_tries_the_next_server_if_one_is_gone() {
+    let server = serve(None);
+    let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (state, errors) = inferno(&["dump", "--transport", "udp", "--server", &format!("{gone},{}", server.address)]);
+    assert!(state.contains("game_state"), "{errors}");
+}

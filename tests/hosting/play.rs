@@ -162,6 +162,37 @@ fn who_is_killed_is_told_so_and_what_can_be_done() {
 }
 
 #[test]
+fn who_dies_with_the_key_held_down_that_goes_on_sees_the_last_seconds_all_the_same() {
+    let mut terminal = inferno(&["play", "--name", "ann", "--level", &file("trap_held.json", TRAP)]);
+    terminal.wait_for("a monster", |screen| screen.contains("B!"));
+    // It fires down as well.
+    terminal.hold('k');
+    let repeated = |terminal: &mut Terminal| {
+        terminal.keys("\x1b[107;1:2u");
+        terminal.look(1, |screen| screen.contains("once more   k goes on")).is_some()
+    };
+    assert!((0..1_200).any(|_| repeated(&mut terminal)), "{}", terminal.text());
+    (0..20).for_each(|_| assert!(repeated(&mut terminal), "{}", terminal.text()));
+    terminal.let_go('k');
+    terminal.keys("\x03");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn who_may_look_only_at_what_is_past_is_led_there_by_the_key_that_goes_back() {
+    let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("watched_late");
+    let _ = std::fs::remove_dir_all(&data);
+    let more = ["--data", data.to_str().unwrap(), "--set", "limits.spectators_behind_min=100"];
+    let server = serve_with(&file("corridor_late.json", CORRIDOR), &more);
+    let mut spectator = inferno(&["watch", "--view", &server.1]);
+    spectator.wait_for_text("not let in");
+    spectator.keys("[");
+    spectator.wait_for("the past", |screen| screen.contains("s late") && screen.contains("EXIT"));
+    spectator.keys("q");
+    assert_eq!(spectator.end(), 0);
+}
+
+#[test]
 fn a_spectator_sees_who_plays_on_a_server_and_an_unknown_room_is_refused() {
     let server = serve(&file("corridor_served.json", CORRIDOR));
     let mut player = inferno(&["play", &server.1, "--name", "ann", "--link", "rtt=40ms"]);

@@ -136,12 +136,17 @@ pub(super) fn story(game: &Game, archive: &mut Archive, room: &str, vtt: bool, a
         // A line stays for four seconds, or until the next but one.
         let until = lines.get(place + 2).map_or(tick.0 + 80, |(next, _)| next.0.min(tick.0 + 80)).max(tick.0 + 10);
         match (vtt, as_json) {
-            (true, _) => say(&format!("{} --> {}\n{line}\n", vtt_time(tick.0), vtt_time(until))),
+            (true, _) => say(&format!("{} --> {}\n{}\n", vtt_time(tick.0), vtt_time(until), vtt_text(line))),
             (_, true) => say(&json!({ "tick": tick, "line": line }).to_string()),
             _ => say(&format!("{} {line}", room_time(tick.0))),
         }
     }
     Ok(())
+}
+
+/// A line as WebVTT writes it, where `<` begins a tag and an arrow stands between two times.
+fn vtt_text(line: &str) -> String {
+    line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A tick as WebVTT writes times.
@@ -313,4 +318,14 @@ pub(super) fn snippets(archive: &mut Archive, room: &str) -> Result<(), CliError
         say(&format!("{label}: {entities} entities, {when}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_subtitle_is_no_tag_and_no_arrow() {
+        assert_eq!(vtt_text("<3 & --> joins."), "&lt;3 &amp; --&gt; joins.");
+    }
 }

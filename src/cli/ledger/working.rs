@@ -43,6 +43,11 @@ pub(super) fn replay(
 ) -> Result<(), CliError> {
     let last = head(archive, room)?;
     let (from, to) = (from.map_or(RoomTick(0), |tick| tick.0), to.map_or(last, |tick| tick.0.min(last)));
+    let first = archive.first_kept(room)?;
+    if to < first {
+        // It would begin behind its end, run nothing, and find no difference.
+        return Err(StoreError::NoTick { room: room.to_owned(), tick: to, first, last }.into());
+    }
     let mut dropped = Vec::new();
     for text in drop {
         let bad = || CliError::Argument { what: text.clone(), detail: "say whose command: ann:17".to_owned() };

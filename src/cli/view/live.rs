@@ -1,5 +1,6 @@
 //! A live room on the screen: of somebody who plays in it, or who watches.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub(super) struct Live<'a> {
     /// How who plays came to its end, as it is seen once more; and of whom, until which tick.
     replay: Option<Replay>,
     fell: Option<(EntityId, u32)>,
+    /// The keys that were down when it ended for who plays, until they come up.
+    clung: BTreeSet<Key>,
     /// Where the room is, for the panel.
     place: String,
     story: Story,
@@ -113,6 +116,7 @@ impl<'a> Live<'a> {
             from,
             replay: None,
             fell: None,
+            clung: BTreeSet::new(),
             view: game.view.ok_or(CliError::NoView)?,
             app,
             pilot,
@@ -176,6 +180,7 @@ impl<'a> Live<'a> {
     /// Lets the pilot do what the keys say: here, and nowhere else, commands come from.
     fn steer(&mut self, area: Rect, now: Duration) {
         let (held, struck) = (self.keyboard.held(now), self.keyboard.take_struck());
+        self.clung.retain(|key| held.contains(key));
         let is_live = self.state().is_in_room();
         let (Some(pilot), true) = (&mut self.pilot, is_live) else { return };
         let camera = self.camera;
@@ -203,10 +208,16 @@ impl<'a> Live<'a> {
         self.ending = ending;
         if let Some(tint) = falls {
             self.fell = Some((user, tick));
+            self.clung = self.keyboard.held(Duration::ZERO);
             // Who won saw it.
             if tint == Tint::Red {
                 self.see_again();
             }
+        }
+        // Who is in it again sees through its own eyes, and another end is to come.
+        if self.ending.is_none() && self.pilot.is_some() && self.state().is_in_room() {
+            (self.follow, self.fell) = (EntityId::NIL, None);
+            self.end_replay();
         }
         self.replay.iter_mut().for_each(|replay| replay.look(&self.view));
     }
@@ -247,7 +258,8 @@ impl<'a> Live<'a> {
                 (0, Some(RoomTick(i64::from(at).saturating_sub(ticks).clamp(0, i64::from(u32::MAX)) as u32)))
             }
             None => {
-                let newest = shown.saturating_add(self.behind);
+                // How old a room is that it was not let into is not known.
+                let newest = if self.state().is_in_room() { shown.saturating_add(self.behind) } else { u32::MAX };
                 (i64::from(self.behind).saturating_add(ticks).clamp(0, i64::from(newest)) as u32, None)
             }
         };
@@ -310,9 +322,10 @@ impl<'a> Live<'a> {
     fn press(&mut self, key: Key) -> Option<Next> {
         let watches = self.pilot.is_none();
         let over = std::mem::replace(&mut self.over, Over::Nothing);
+        // Not by the keys that who died was holding.
+        let is_clung = self.clung.contains(&key);
         if self.replay.is_some() {
-            // Not by the keys that who died was holding.
-            if matches!(key, Key::Char('k' | 'q') | Key::Escape | Key::Enter) {
+            if !is_clung && matches!(key, Key::Char('k' | 'q') | Key::Escape | Key::Enter) {
                 self.end_replay();
             }
             return None;
@@ -320,7 +333,7 @@ impl<'a> Live<'a> {
         match key {
             Key::Char('[') if self.can_go_back() => self.go_back(10),
             Key::Char(']') if self.can_go_back() => self.go_back(-10),
-            Key::Char('k') if self.ending.is_some() => self.see_again(),
+            Key::Char('k') if self.ending.is_some() && !is_clung => self.see_again(),
             Key::Escape if over == Over::Keys => {}
             Key::Char('q') | Key::Escape if over == Over::Leave || !self.is_at_stake() => return Some(Next::Leave),
             Key::Char('q') | Key::Escape => self.over = Over::Leave,

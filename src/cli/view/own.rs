@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use super::super::game::Game;
 use super::super::options::CliError;
 use super::super::player::{Player, until};
+use super::super::rooms::free_name;
 use super::super::system::instant;
 use super::options::PlayOptions;
 use crate::client::Credentials;
@@ -36,9 +37,7 @@ impl Own {
             // The ledger is to tell why anything changed.
             room.notes = true;
             let stored = server.keep(&KeepOptions::in_folder(folder))?.stored()?;
-            let is_free = |name: &String| stored.iter().all(|header| header.name != *name);
-            let mut names = std::iter::once(room.name.clone()).chain((2..).map(|nth: u64| format!("{}-{nth}", room.name)));
-            room.name = names.find(is_free).unwrap_or_default();
+            room.name = free_name(&stored, &room.name);
         } else {
             // In memory, so that the last seconds can be seen again.
             server.keep_by(Keeper::start(Box::new(MemoryStore::default()), WriterOptions::default())?);
