@@ -103,7 +103,28 @@ struct Status {
     #[serde(default)]
     address: String,
     #[serde(default)]
+    addresses: Vec<MachineAddress>,
+    #[serde(default)]
     ports: Vec<Port>,
+}
+
+/// One of the addresses that a machine has, as Kubernetes tells them: by which name of a kind.
+#[derive(Debug, Deserialize)]
+struct MachineAddress {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    address: String,
+}
+
+impl Status {
+    /// The machine's number. Where machines have names `address` is one, and the numbers stand beside it.
+    fn ip(&self) -> Option<IpAddr> {
+        let of = |kind: &str| self.addresses.iter().filter(|one| one.kind == kind).find_map(|one| one.address.parse().ok());
+        // One that has a name for the world is not reached from there by its number in the cluster.
+        let is_public = self.addresses.iter().any(|one| one.kind == "ExternalDNS");
+        self.address.parse().ok().or_else(|| of("ExternalIP")).or_else(|| of("InternalIP").filter(|_| !is_public))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -159,7 +180,7 @@ pub fn public_address(port: u16, patience: Duration) -> Result<SocketAddr, Agone
     loop {
         let asked = sidecar.game_server();
         if let Ok(GameServer { status }) = &asked
-            && let (Ok(ip), Some(Port { port })) = (status.address.parse::<IpAddr>(), status.ports.first())
+            && let (Some(ip), Some(Port { port })) = (status.ip(), status.ports.first())
         {
             return Ok(SocketAddr::new(ip, *port));
         }
@@ -252,7 +273,8 @@ impl Steward {
             Err(_) => return,
         };
         match word {
-            Word::Ready => self.asked_ready = Some(0),
+            // Whoever allocates it from now on has as long as whoever did before.
+            Word::Ready => (self.asked_ready, self.empty_for) = (Some(0), 0),
             Word::RoomsMax => self.told_rooms_max = true,
             Word::PlayersMax => self.told_players_max = true,
             _ => {}
@@ -408,6 +430,32 @@ mod tests {
         assert_eq!(round(&mut steward, "Allocated", &with(&[])), []);
         assert_eq!(round(&mut steward, "Allocated", &with(&[])), []);
         assert_eq!(round(&mut steward, "Allocated", &with(&[])), [Word::Ready]);
+    }
+
+    #[test]
+    fn where_machines_have_names_their_numbers_count() {
+        let ip = |json: &str| serde_json::from_str::<GameServer>(json).unwrap().status.ip().map(|ip| ip.to_string());
+        let public = r#"{"status": {"address": "ec2-1-2-3-4.compute.amazonaws.com", "addresses": [
+            {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "ExternalIP", "address": "1.2.3.4"},
+            {"type": "ExternalDNS", "address": "ec2-1-2-3-4.compute.amazonaws.com"}]}}"#;
+        assert_eq!(ip(public).as_deref(), Some("1.2.3.4"));
+        assert_eq!(ip(r#"{"status": {"address": "5.6.7.8"}}"#).as_deref(), Some("5.6.7.8"));
+        let private = r#"{"status": {"address": "ip-10-0-0-1.internal", "addresses": [
+            {"type": "InternalDNS", "address": "ip-10-0-0-1.internal"}, {"type": "InternalIP", "address": "10.0.0.1"}]}}"#;
+        assert_eq!(ip(private).as_deref(), Some("10.0.0.1"));
+        assert_eq!(ip(r#"{"status": {"address": "somewhere"}}"#), None);
+    }
+
+    #[test]
+    fn one_that_is_allocated_anew_as_soon_as_it_is_ready_again_waits_as_long_for_its_players() {
+        let told = Steward { told_rooms_max: true, told_players_max: true, rooms: Some(1), ..Steward::default() };
+        let mut steward = Steward { ready_again_after: Some(3), ..told };
+        let mut said = || round(&mut steward, "Allocated", &with(&[]));
+        assert_eq!([said(), said(), said()], [vec![], vec![], vec![]]);
+        assert_eq!(said(), [Word::Ready]);
+        // It was ready between two looks: players may be on their way.
+        assert_eq!([said(), said(), said()], [vec![], vec![], vec![]]);
+        assert_eq!(said(), [Word::Ready]);
     }
 
     #[test]

@@ -60,11 +60,16 @@ impl KeepOptions {
 /// How long who opens a room again waits for what is left of it to be written.
 const SYNC_MAX: Duration = Duration::from_secs(2);
 
+/// How long the store may take to answer who opens a room: all whom the host leads wait meanwhile.
+const OPENS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Hands what rooms give out to the writer, and brings rooms back.
 #[derive(Debug)]
 pub struct Keeper {
     writer: Writer,
     reader: Box<dyn Store>,
+    /// By which rooms are opened.
+    opens: Box<dyn Store>,
     rooms: BTreeMap<String, KeptRoom>,
     found: Vec<String>,
     /// By room, also of those that were given away or are over: the protocol that it is stored by, since its past may still be watched, and its last end of the
@@ -195,6 +200,11 @@ pub fn rebuild(blueprint: &Blueprint, recovered: &Recovered) -> Result<Room, Roo
     }
 }
 
+/// What reads a store that a writer has: for whoever asks, and for who opens rooms.
+fn readers(store: &dyn Store) -> Result<(Box<dyn Store>, Box<dyn Store>), StoreError> {
+    Ok((store.reader()?, store.reader_within(OPENS_WITHIN)?))
+}
+
 impl Keeper {
     /// Opens the data and puts in order what an earlier process left.
     ///
@@ -210,9 +220,9 @@ impl Keeper {
     /// If it can't be read or written.
     pub fn start(store: Box<dyn Store>, options: WriterOptions) -> Result<Self, KeepError> {
         let mut found = Vec::new();
-        let reader = store.reader()?;
+        let readers = readers(&*store)?;
         let writer = Writer::start(store, options, |finding| found.push(finding))?;
-        Ok(Self::with(writer, reader, found))
+        Ok(Self::with(writer, readers, found))
     }
 
     /// The same for simulations: a writer without a thread, which writes when it is told to by [`Writer::step`].
@@ -221,16 +231,17 @@ impl Keeper {
     /// If it can't be read or written.
     pub fn by_hand(store: Box<dyn Store>, options: WriterOptions) -> Result<Self, KeepError> {
         let mut found = Vec::new();
-        let reader = store.reader()?;
+        let readers = readers(&*store)?;
         let writer = Writer::by_hand(store, options, |finding| found.push(finding))?;
-        Ok(Self::with(writer, reader, found))
+        Ok(Self::with(writer, readers, found))
     }
 
-    fn with(writer: Writer, reader: Box<dyn Store>, found: Vec<String>) -> Self {
+    fn with(writer: Writer, (reader, opens): (Box<dyn Store>, Box<dyn Store>), found: Vec<String>) -> Self {
         let (rooms, had) = Default::default();
         Self {
             writer,
             reader,
+            opens,
             rooms,
             found,
             had,
@@ -297,10 +308,10 @@ impl Keeper {
             self.close(&options.name);
             self.writer.sync_within(SYNC_MAX)?;
         }
-        self.found.append(&mut self.reader.take_over(&options.name)?);
-        let known = intact_room(&mut *self.reader, &options.name)?.is_some_and(|room| room.sealed.is_some());
+        self.found.append(&mut self.opens.take_over(&options.name)?);
+        let known = intact_room(&mut *self.opens, &options.name)?.is_some_and(|room| room.sealed.is_some());
         let (room, handle) = if known {
-            let mut archive = Archive::new(self.reader.reader()?, protocol.clone());
+            let mut archive = Archive::new(self.opens.reader()?, protocol.clone());
             let recovered = archive.recover(&options.name)?;
             let mut room = rebuild(blueprint, &recovered)?;
             let (header, opening) = opening(&mut room, recovered)?;

@@ -20,6 +20,9 @@ const FACTS_AT_ONCE: usize = 1_000;
 /// How often a projection looks for new facts.
 const ROUND: Duration = Duration::from_millis(50);
 
+/// The same after it could not read: a database that is gone is not asked twenty times a second.
+const AFTER_ERROR: Duration = Duration::from_millis(500);
+
 /// A reader of the ledger that builds a view of its own. What it remembers is kept together with its position, so that each fact counts
 /// exactly once in it, however often its process ends.
 ///
@@ -129,12 +132,16 @@ impl<P: Projection> Projector<P> {
     {
         let name = format!("projection {}", self.projection.name());
         let run = move || {
+            let mut said = None;
             while self.failed.is_none() && !cursors.is_stopping() {
                 let caught_up = self.catch_up(|name, room, seq, memory| cursors.keep(name, room, seq, memory));
-                if let Err(error) = caught_up {
-                    tracing::warn!(%error, projection = self.projection.name(), "a projection can't read what is stored; it tries again");
+                let why = caught_up.err().map(|error| error.to_string());
+                // What stays wrong is said once.
+                if let Some(error) = why.as_ref().filter(|why| said.as_ref() != Some(*why)) {
+                    tracing::warn!(error, projection = self.projection.name(), "a projection can't read what is stored; it tries again");
                 }
-                std::thread::sleep(ROUND);
+                std::thread::sleep(if why.is_some() { AFTER_ERROR } else { ROUND });
+                said = why;
             }
             self
         };

@@ -312,6 +312,22 @@ fn a_process_that_starts_again_tells_nothing_twice_however_long_ago_it_was() {
 }
 
 #[test]
+fn a_stream_that_somebody_made_anew_in_a_quiet_moment_is_told_everything() {
+    let Some(server) = Server::start() else { return };
+    server.make_stream(WINDOW);
+    let folder = Folder::new("anew");
+    let mut house = House::open(&folder.0, &ROOMS, &server.options());
+    house.play(60);
+    house.settle(&server);
+    server.with_stream(async |jetstream, _| assert!(jetstream.delete_stream("ROOMKEEPER").await.unwrap().success));
+    server.make_stream(WINDOW);
+    house.play(60);
+    house.settle(&server);
+    stream_is_ledger(&server, &ledgers(&house, &ROOMS));
+    house.keeper.stop();
+}
+
+#[test]
 fn rooms_that_nobody_opens_again_are_told_to_their_end() {
     let Some(mut server) = Server::new() else { return };
     let folder = Folder::new("left");

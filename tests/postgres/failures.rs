@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use roomkeeper::host::header_of;
+use roomkeeper::host::{Keeper, header_of};
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::store::{
     Archive, Chunk, ChunkKind, Claim, Directory, Flush, Head, Load, Opening, PostgresDirectory, PostgresOptions, PostgresStore, RoomKey,
@@ -338,4 +338,18 @@ fn a_database_that_has_gone_back_is_not_written_over() {
     assert_eq!(store.last_flush().unwrap(), 7);
     let flush = next(&mut store, 8, keys);
     store.commit(&flush).unwrap();
+}
+
+#[test]
+fn nobody_waits_for_long_who_opens_a_new_room_while_the_server_stands_still() {
+    let Some(server) = Server::start() else { return };
+    let store = PostgresStore::open(&server.options("opening")).unwrap();
+    let mut keeper = Keeper::start(Box::new(store), WriterOptions::default()).unwrap();
+    keeper.room(&blueprint(), options("first")).unwrap();
+    server.stall();
+    // All whom the host leads wait meanwhile.
+    let began = Instant::now();
+    assert!(keeper.room(&blueprint(), options("second")).is_err());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    server.go_on();
 }

@@ -84,7 +84,7 @@ impl Line {
 
     /// The stream is to be asked again before anything is told.
     pub(super) fn forget(&mut self) {
-        (self.queue, self.ahead) = (VecDeque::new(), None);
+        (self.queue, self.ahead, self.kept) = (VecDeque::new(), None, None);
         if matches!(self.place, Place::Known | Place::Ahead(_)) {
             self.place = Place::Unknown;
         }

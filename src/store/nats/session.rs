@@ -122,6 +122,10 @@ impl Session {
         NatsError::Broken { servers: self.servers.clone() }
     }
 
+    fn stream_failed(&self, detail: String) -> NatsError {
+        NatsError::Stream { stream: self.stream.cached_info().config.name.clone(), detail }
+    }
+
     /// True if the stream lets messages go in the order in which they came, so that the last one is there as long as any is.
     pub(super) fn keeps_the_last(&self) -> bool {
         self.stream.cached_info().config.retention == RetentionPolicy::Limits
@@ -157,6 +161,11 @@ impl Session {
     pub(super) fn publish(&self, runs: Vec<Run>) -> (Vec<Ran>, Option<NatsError>) {
         let mut ran = Vec::new();
         let all = self.wait(async {
+            // Another one of its name, which an operator or another host made meanwhile, has nothing of what this one had.
+            let info = self.stream.get_info().await.map_err(|error| self.stream_failed(in_full(&error)))?;
+            if info.created.to_string() != self.created {
+                return Err(self.stream_failed("it was made anew".to_owned()));
+            }
             let (mut going, until) = (JoinSet::new(), Instant::now() + TURN);
             for run in runs {
                 let (context, stream) = (self.context.clone(), self.stream.cached_info().config.name.clone());

@@ -78,7 +78,10 @@ impl PostgresOptions {
             config.application_name("roomkeeper");
         }
         // A server that is gone without a word is noticed by the system too, while nobody waits for an answer.
-        config.connect_timeout(self.patience).tcp_user_timeout(self.patience);
+        // All hosts that are named are tried in the time that there is for connecting.
+        let hosts = u32::try_from(config.get_hosts().len().max(config.get_hostaddrs().len())).unwrap_or(u32::MAX);
+        let each = if hosts > 1 { self.patience / hosts.saturating_add(1) } else { self.patience };
+        config.connect_timeout(each).tcp_user_timeout(self.patience);
         config.keepalives_idle(Duration::from_secs(5)).keepalives_interval(Duration::from_secs(2)).keepalives_retries(3);
         config.ssl_mode(if tls.wanted { SslMode::Require } else { SslMode::Disable });
         Ok((config, tls))

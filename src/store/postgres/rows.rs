@@ -21,6 +21,12 @@ use super::write::{check_leases, sum_of_journal, write_checkpoint, write_chunks,
 use super::{PostgresOptions, PostgresStore, Role, text};
 use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
 
+/// How many old chunks are deleted by one statement, which may take only so long.
+const DELETED_AT_ONCE: u64 = 10_000;
+
+/// How long the database may take to give back the space of a table.
+const VACUUM_WITHIN: Duration = Duration::from_secs(24 * 3_600);
+
 /// A column of a row.
 fn at<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, StoreError> {
     row.try_get(column).map_err(|error| refused("a row can't be read", &error))
@@ -430,8 +436,19 @@ impl Store for PostgresStore {
     fn forget(&mut self, room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> Result<u64, StoreError> {
         let (mut rows, before) = (0, i64::from(before.0));
         for kind in kinds {
-            let sql = format!("DELETE FROM {} WHERE room_id = $1 AND tick_to < $2", table(*kind));
-            rows += self.run("old chunks can't be deleted", &sql, &[&room.0, &before])?;
+            // The oldest first: what an interruption leaves has no gap.
+            let sql = format!(
+                "DELETE FROM {0} USING (SELECT seq_from FROM {0} WHERE room_id = $1 AND tick_to < $2 ORDER BY seq_from LIMIT {DELETED_AT_ONCE}) AS old \
+                 WHERE {0}.room_id = $1 AND {0}.seq_from = old.seq_from",
+                table(*kind)
+            );
+            loop {
+                let deleted = self.run("old chunks can't be deleted", &sql, &[&room.0, &before])?;
+                rows += deleted;
+                if deleted < DELETED_AT_ONCE {
+                    break;
+                }
+            }
         }
         if checkpoints {
             let sql = "DELETE FROM checkpoint WHERE room_id = $1 AND tick < $2";
@@ -467,10 +484,11 @@ impl Store for PostgresStore {
 
     fn shrink(&mut self) -> Result<(), StoreError> {
         // Not the kind that locks a table while it is rewritten: somebody may be playing.
+        let mut connection = self.options.connect(VACUUM_WITHIN)?;
         for kind in ChunkKind::ALL {
-            self.connection()?.batch("the space can't be given back", &format!("VACUUM {}", table(kind)))?;
+            connection.batch("the space can't be given back", &format!("VACUUM {}", table(kind)))?;
         }
-        self.connection()?.batch("the space can't be given back", "VACUUM checkpoint")
+        connection.batch("the space can't be given back", "VACUUM checkpoint")
     }
 
     fn examine(&mut self) -> Result<Vec<String>, StoreError> {
@@ -502,8 +520,8 @@ impl Store for PostgresStore {
     }
 
     fn reader_within(&self, patience: Duration) -> Result<Box<dyn Store>, StoreError> {
-        let reading_patience = self.options.reading_patience.min(patience);
-        let options = PostgresOptions { reading_patience, ..self.options.clone() };
+        let (patience, reading_patience) = (self.options.patience.min(patience), self.options.reading_patience.min(patience));
+        let options = PostgresOptions { patience, reading_patience, ..self.options.clone() };
         Ok(Box::new(Self::read_as(&options, &self.host, self.leases.clone())?))
     }
 
