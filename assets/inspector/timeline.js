@@ -250,11 +250,16 @@ export class Timeline {
     if (this.asking !== null) return;
     const span = FRAMES_AT_ONCE * every;
     if (this.speed > 0) {
-      for (let ahead = tick; ahead < Math.min(tick + span, this.last + 1); ahead += every) {
-        if (this.nearest(ahead, every) === null) {
+      const end = Math.min(tick + span, this.last + 1);
+      let ahead = tick;
+      while (ahead < end) {
+        const here = this.nearest(ahead, every);
+        if (here === null) {
           this.fetch(ahead, FRAMES_AT_ONCE, every);
           return;
         }
+        // What is here need not lie where it is looked: by what it is good for it is gone on, or a gap would be stepped over and never filled.
+        ahead = here + every;
       }
     } else {
       for (let back = tick; back > Math.max(tick - span, this.first - 1); back -= every) {

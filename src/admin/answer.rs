@@ -23,6 +23,9 @@ pub(super) struct Failure {
     pub(super) more: Value,
 }
 
+/// The code of what another version of the game wrote.
+pub(super) const ANOTHER_PROTOCOL: &str = "another_protocol";
+
 /// What a handler gives.
 pub(super) type Answer = Result<Response, Failure>;
 
@@ -81,7 +84,7 @@ impl From<StoreError> for Failure {
             StoreError::NoRoom { .. } => (StatusCode::NOT_FOUND, "no_room"),
             StoreError::NoSnippet { .. } => (StatusCode::NOT_FOUND, "no_snippet"),
             StoreError::NoTick { .. } => (StatusCode::NOT_FOUND, "no_tick"),
-            StoreError::Protocol { .. } => (StatusCode::CONFLICT, "another_protocol"),
+            StoreError::Protocol { .. } => (StatusCode::CONFLICT, ANOTHER_PROTOCOL),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "store"),
         };
         Self::new(status, code, error.to_string())

@@ -8,7 +8,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Asked, Failure, Room, told, with};
+use super::answer::{ANOTHER_PROTOCOL, Answer, Asked, Failure, Room, told, with};
 use super::desk::Desk;
 use super::game::AdminGame;
 use super::orders::FACT_MAX;
@@ -120,13 +120,14 @@ fn frames(desk: &Desk, reader: &mut Reader, room: &str, wanted: &Frames) -> Resu
         let picture = reader.painter.draw(&state, tick, of)?;
         return Ok(json!({ "first": tick, "last": tick, "frames": [{ "tick": tick, "picture": picture }] }));
     }
-    let Reader { archive: Some(archive), painter, .. } = reader else { return Err(Failure::broken("the archive is gone")) };
+    let Reader { archive: Some(archive), painter, gone, .. } = reader else { return Err(Failure::broken("the archive is gone")) };
     let (first, last) = ends(archive, room)?;
     let begin = wanted.tick.map_or(last, RoomTick);
     let mut cursor = archive.cursor(room, begin)?;
     let mut frames = Vec::new();
     let ticks = (0..count).map(|nth| begin.0.saturating_add(nth.saturating_mul(every)));
     for tick in ticks.take_while(|tick| *tick <= last.0.max(begin.0)) {
+        still_wanted(gone)?;
         cursor.seek(RoomTick(tick))?;
         let picture = painter.draw(cursor.state(), RoomTick(tick), of)?;
         frames.push(json!({ "tick": tick, "picture": picture }));
@@ -191,7 +192,7 @@ fn read_facts(game: &AdminGame, reader: &mut Reader, room: &str, wanted: &Facts)
         return Err(Failure::bad(format!("1 to {FACTS_MAX} facts can be asked for")));
     }
     reader.archive()?.room(room)?;
-    let names = reader.names(room)?;
+    let (names, gone) = (reader.names(room)?, reader.gone.clone());
     let archive = reader.archive()?;
     let line = |fact: &StoredFact| game.tell(&fact.kind, &fact.json(), &|id: &str| name_of(&names, id));
     let chosen = |fact: StoredFact| {
@@ -205,7 +206,7 @@ fn read_facts(game: &AdminGame, reader: &mut Reader, room: &str, wanted: &Facts)
             Some(until) => first_of(archive, room, until.saturating_add(1))?,
             None => archive.head(room)?.map_or(0, |head| head.seq.0) + 1,
         };
-        return last_facts(archive, room, last.min(to), limit, chosen);
+        return last_facts(archive, room, (last.min(to), limit), &gone, chosen);
     }
     let (mut found, mut seen) = (Vec::new(), 0);
     let mut next = match wanted.tick {
@@ -213,6 +214,7 @@ fn read_facts(game: &AdminGame, reader: &mut Reader, room: &str, wanted: &Facts)
         None => wanted.from.unwrap_or(1).clamp(1, FACT_MAX),
     };
     while found.len() < limit && seen < FACTS_SEEN_MAX {
+        still_wanted(&gone)?;
         let page = archive.facts(room, FactSeq(next), FACTS_AT_ONCE.min(limit.max(100)))?;
         if page.is_empty() {
             break;
@@ -234,12 +236,13 @@ fn read_facts(game: &AdminGame, reader: &mut Reader, room: &str, wanted: &Facts)
 fn last_facts(
     archive: &mut Archive,
     room: &str,
-    mut end: u64,
-    limit: usize,
+    (mut end, limit): (u64, usize),
+    gone: &AtomicBool,
     chosen: impl Fn(StoredFact) -> Option<Value>,
 ) -> Result<Value, Failure> {
     let (mut found, mut seen) = (Vec::new(), 0);
     while found.len() < limit && end > 1 && seen < FACTS_SEEN_MAX {
+        still_wanted(gone)?;
         let begin = end.saturating_sub(FACTS_AT_ONCE as u64).max(1);
         let page = archive.facts(room, FactSeq(begin), (end - begin) as usize)?;
         seen += page.len();
@@ -282,7 +285,14 @@ pub(super) async fn history(State(desk): State<Arc<Desk>>, Room(room): Room, Ask
         let (first, last) = ends(archive, &room)?;
         let to = wanted.to.map_or(last, |to| RoomTick(to).min(last));
         let from = wanted.from.map_or_else(|| RoomTick(to.0.saturating_sub(HISTORY_TICKS)).max(first), RoomTick);
-        let (links, all) = last_writes(archive, &room, &wanted, (from, to), &gone)?;
+        let (from, (links, all)) = match last_writes(archive, &room, &wanted, (from, to), &gone) {
+            // Another version of the game wrote some of it. Unless that was asked for, what was written since is told.
+            Err(failure) if wanted.from.is_none() && failure.code == ANOTHER_PROTOCOL => {
+                let since = went_on(archive, &room, to)?.filter(|since| *since > from).ok_or(failure)?;
+                (since, last_writes(archive, &room, &wanted, (since, to), &gone)?)
+            }
+            written => (from, written?),
+        };
         let mut writes = Vec::new();
         for link in &links {
             let fact = link.fact.map(|seq| archive.fact(&room, seq)).transpose()?.flatten();
@@ -295,6 +305,14 @@ pub(super) async fn history(State(desk): State<Arc<Desk>>, Room(room): Room, Ask
         Ok(json!({ "from": from, "to": to, "all": all, "before": before, "writes": writes }))
     });
     told(&history.await?)
+}
+
+/// The first tick since a process went on with a room, the last time before a tick.
+fn went_on(archive: &mut Archive, room: &str, tick: RoomTick) -> Result<Option<RoomTick>, Failure> {
+    let key = archive.room(room)?.key;
+    let checkpoints = archive.store().checkpoints(key)?;
+    let last = checkpoints.iter().rev().find(|(at, resumed)| *resumed && *at < tick);
+    Ok(last.and_then(|(at, _)| at.next()))
 }
 
 /// The last writes from one tick to another, and how many there were in all. The oldest of many are left out, by whole ticks where that can be.
@@ -340,17 +358,26 @@ pub(super) struct Why {
 
 pub(super) async fn why(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(wanted): Asked<Why>) -> Answer {
     let why = desk.read(move |desk, reader| {
+        let gone = reader.gone.clone();
         let archive = reader.archive()?;
         let tick = match wanted.tick {
             Some(tick) => RoomTick(tick),
             None => ends(archive, &room)?.1,
         };
         let (entity, component) = (&wanted.entity, &wanted.component);
-        let since = RoomTick(tick.0.saturating_sub(HISTORY_TICKS));
-        let Some(why) = archive.why_since(&room, entity, component, tick, since)? else {
-            let first = archive.first_kept(&room)?;
-            return Err(not_written(entity, component, (since, tick), first));
-        };
+        let first = archive.first_kept(&room)?;
+        let since = RoomTick(tick.0.saturating_sub(HISTORY_TICKS)).max(first);
+        let (mut end, mut found) = (tick, None);
+        while found.is_none() {
+            still_wanted(&gone)?;
+            let begin = RoomTick(end.0.saturating_sub(HISTORY_AT_ONCE - 1)).max(since);
+            found = archive.why_since(&room, entity, component, end, begin)?;
+            if begin <= since {
+                break;
+            }
+            end = RoomTick(begin.0 - 1);
+        }
+        let Some(why) = found else { return Err(not_written(entity, component, (since, tick), first)) };
         let names = reader.names(&room)?;
         let who = |id: &str| name_of(&names, id);
         let facts: Vec<Value> = why.facts.iter().map(|fact| fact_json(fact, desk.game.tell(&fact.kind, &fact.json(), &who))).collect();

@@ -62,7 +62,8 @@ pub(super) fn serve(game: &Game, options: &ServeOptions, log: &LogArguments) -> 
     let logs = start_log(&config.log.filter, config.log.format)?;
     let story = Arc::new(AtomicBool::new(config.log.story));
     let new_keys = Arc::<Mutex<NewKeys>>::default();
-    let reload = telling.has_file().then(|| read_again(telling, logs.clone(), (config.log.format, story.clone()), new_keys.clone()));
+    let begun = (config.log.format, config.listen.key.is_some());
+    let reload = telling.has_file().then(|| read_again(telling, logs.clone(), begun, story.clone(), new_keys.clone()));
     let stop = signals::watch(config.stop.announce + config.stop.within, reload)?;
     let keys = config.listen.key.as_deref().map(read_or_make_keys).transpose()?.unwrap_or_default();
     Fleet::prepare(&mut config)?;
@@ -342,11 +343,13 @@ fn keep_options(config: &Config) -> Option<KeepOptions> {
     Some(options)
 }
 
-/// Reads the configuration again for what it says of the log, and the keys. What is wrong in it changes nothing.
+/// Reads the configuration again for what it says of the log, and the keys. What is wrong in it changes nothing. Which format the log has, and whether there are
+/// keys, is as it was at the start.
 fn read_again(
     telling: Telling,
     logs: Logs,
-    (format, story): (LogFormat, Arc<AtomicBool>),
+    (format, has_keys): (LogFormat, bool),
+    story: Arc<AtomicBool>,
     new_keys: Arc<Mutex<NewKeys>>,
 ) -> signals::Reload {
     Box::new(move || match telling.load() {
@@ -359,6 +362,11 @@ fn read_again(
             story.store(log.story, Ordering::Relaxed);
             if let Err(error) = logs.set_filter(&log.filter) {
                 tracing::error!("the log goes on as it was: {error}");
+            }
+            if loaded.config.listen.key.is_some() != has_keys {
+                let until_then = if has_keys { "only who has a token is let in" } else { "players are let in without tokens" };
+                tracing::warn!("whether there is a listen.key counts only from the next start on: until then {until_then}");
+                return;
             }
             let Some(path) = loaded.config.listen.key else { return };
             // A file that is gone makes no new key: nobody has that one, and who comes with a token of the old one would stay outside.

@@ -78,13 +78,14 @@ impl Bans {
     /// Lets a player in again. False if it was not banned.
     ///
     /// # Errors
-    /// If the file can't be written.
+    /// If the file can't be written: then the ban still counts, and whoever asks again has it written.
     pub(super) fn remove(&mut self, player: EntityId) -> Result<bool, Error> {
-        let removed = self.by_player.remove(&player).is_some();
-        if removed {
-            self.save()?;
+        let Some(ban) = self.by_player.remove(&player) else { return Ok(false) };
+        let saved = self.save();
+        if saved.is_err() {
+            self.by_player.insert(player, ban);
         }
-        Ok(removed)
+        saved.map(|()| true)
     }
 
     /// Writes all of it beside the file first, so that there is never half of one.
@@ -216,5 +217,21 @@ mod tests {
         for (kind, may) in [(ErrorKind::StorageFull, true), (ErrorKind::QuotaExceeded, true), (ErrorKind::ReadOnlyFilesystem, false)] {
             assert_eq!(may_start_after(Err(kind.into())).map_err(|error| error.kind()), if may { Ok(()) } else { Err(kind) });
         }
+    }
+
+    #[test]
+    fn a_ban_whose_end_could_not_be_written_ends_once_it_is_asked_for_again() {
+        let folder = std::env::temp_dir().join(format!("roomkeeper-bans-lifted-{}", std::process::id()));
+        let (path, ann, now) = (folder.join("bans.json"), EntityId::named("ann"), Duration::from_secs(1_000));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut bans = Bans::open(&path).unwrap();
+        bans.add(Ban { player: ann, why: "cheats".to_owned(), until: None }, now).unwrap();
+        // Where it would be written first there is something else.
+        std::fs::create_dir(beside(&path)).unwrap();
+        assert!(bans.remove(ann).is_err());
+        std::fs::remove_dir(beside(&path)).unwrap();
+        assert!(bans.remove(ann).unwrap(), "the file still has it");
+        assert!(Bans::open(&path).unwrap().of(ann, now).is_none());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

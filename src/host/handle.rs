@@ -288,7 +288,7 @@ impl HostHandle {
     /// Lets a player in again. False if it was not banned.
     ///
     /// # Errors
-    /// If it can't be kept.
+    /// If it can't be kept: then the ban still counts.
     pub fn unban(&self, player: EntityId) -> Result<bool, OrderError> {
         self.order(|answer| Order::Unban(player, answer))?.map_err(OrderError::Refused)
     }

@@ -158,6 +158,29 @@ fn check_shown(browser: &mut Browser, played: &Match, tick: u32) {
     }
 }
 
+/// Plays on a screen that misses no picture, 60 of them a second: time stands only until pictures are here.
+fn play_fast_on_an_even_screen(browser: &mut Browser, played: &Match) {
+    played.until("there is something to play", |archive| archive.head("main").ok()?.filter(|head| head.tick.0 > 200));
+    browser.ask("document.activeElement?.blur()");
+    browser.ask(
+        "(() => { window.paint = window.requestAnimationFrame.bind(window); let [seen, at] = [null, performance.now()]; \
+         window.requestAnimationFrame = (then) => window.paint((now) => { if (now !== seen) [seen, at] = [now, at + 1000 / 60]; then(at); }); })()",
+    );
+    let choose = |browser: &mut Browser, speed: &str| {
+        let set = "document.getElementById('speed')";
+        browser.ask(&format!("{set}.value = '{speed}'; {set}.dispatchEvent(new Event('change'))"));
+    };
+    for speed in ["4", "16"] {
+        go_to(browser, 20);
+        choose(browser, speed);
+        browser.strike(" ");
+        browser.until("Number(document.getElementById('stage').dataset.tick) > 120");
+    }
+    go_to(browser, 20);
+    browser.ask("window.requestAnimationFrame = window.paint");
+    choose(browser, "1");
+}
+
 #[test]
 fn an_operator_sees_a_live_match_goes_back_asks_why_and_resets_it_in_a_browser() {
     let Some(program) = if_there(program(), "Chromium", "chromium") else { return };
@@ -191,6 +214,8 @@ fn an_operator_sees_a_live_match_goes_back_asks_why_and_resets_it_in_a_browser()
     go_to(&mut browser, then);
     check_shown(&mut browser, &played, then);
     browser.picture(&folder.join("past-light.png"));
+    play_fast_on_an_even_screen(&mut browser, &played);
+    go_to(&mut browser, then);
 
     // Why it has that value.
     let of = |attribute: &str, value: &str| format!("[data-{attribute}={}]", Value::from(value));

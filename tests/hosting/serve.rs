@@ -319,6 +319,18 @@ fn a_hangup_changes_what_is_logged_and_every_line_is_json() {
 }
 
 #[test]
+fn a_hangup_does_not_close_a_server_that_anybody_may_enter_and_says_so() {
+    let folder = Folder::new("open");
+    folder.write("server.key", &"11".repeat(32));
+    let file = folder.write("server.toml", "[listen]\nbind = \"127.0.0.1:0\"\n");
+    let (server, address, _) = serve(&["--config", &file]);
+    folder.write("server.toml", "[listen]\nbind = \"127.0.0.1:0\"\nkey = \"server.key\"\n");
+    server.signal("-HUP");
+    until(&server.errors, "counts only from the next start on: until then players are let in without tokens");
+    look_in(&address, "main");
+}
+
+#[test]
 fn without_a_file_a_hangup_stops_the_server_as_before() {
     let (mut server, ..) = serve(&["--bind", "127.0.0.1:0"]);
     server.signal("-HUP");

@@ -99,7 +99,9 @@ impl Host {
             Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
             Order::Close { room, why, answer } => {
                 self.wanted.remove(&room);
-                let _ = answer.send(self.end(&room, Refusal::RoomClosed(why), Ending::Close));
+                // One at rest is not woken any more by who asks for it, but where anybody may create it.
+                let has_rested = self.resting.remove(&room).is_some();
+                let _ = answer.send(self.end(&room, Refusal::RoomClosed(why), Ending::Close) || has_rested);
             }
             Order::Mail { room, mail, answer } => {
                 let place = self.places.get(&room).filter(|place| place.ending.is_none());
