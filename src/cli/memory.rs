@@ -22,7 +22,7 @@ const WHOLE: std::ffi::c_long = 2;
 ///
 /// By itself mimalloc asks Linux for huge pages and gives back parts of them; khugepaged then puts the parts together again, with fresh memory in the
 /// holes, so that a busy server grew by a tenth in an hour, though it held no more than before. Without huge pages the rooms would take 7 % more of the processor
-/// (docs/performance.md, "Minutes of soak").
+/// (docs/performance.md, "Hours of soak").
 pub(super) fn keep_huge_pages_whole() {
     let is_said = std::env::vars_os().any(|(name, _)| name.eq_ignore_ascii_case("MIMALLOC_ALLOW_THP"));
     if libmimalloc_sys::_mi_option_last == OPTIONS && !is_said {
