@@ -14,4 +14,5 @@ mod predictions_in_quiet;
 mod resume;
 mod seats;
 mod secrecy;
+mod seen;
 mod stalls;

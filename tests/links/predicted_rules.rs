@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::foreseen::{assert_clean, bad_link, id};
+use crate::seen::{even, rooms, shown};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::client::Replica;
 use roomkeeper::prelude::*;
 use roomkeeper::room::{PredictedUpdate, Resumed, RoomInfo};
-use roomkeeper::sim::{LinkConditions, Sim};
+use roomkeeper::sim::Sim;
 use serde::{Deserialize, Serialize};
 
 #[derive(Component, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
@@ -66,20 +67,6 @@ fn shoot(app: &mut App) {
     app.apply(|shot: On<Happened<Shot>>, mut commands: Commands| {
         commands.spawn((shot.arrow, Place(0.0), Arrow, Ttl::millis(300)));
     });
-}
-
-fn even() -> LinkConditions {
-    LinkConditions { delay_millis: 75, ..LinkConditions::PERFECT }
-}
-
-/// What a client shows of an entity.
-fn shown<C: Component + Copy>(sim: &Sim, name: &str, of: EntityId) -> Option<C> {
-    let world = sim.client_of(name).world();
-    world.get::<C>(world.resource::<Replica>().entity(of)?).copied()
-}
-
-fn rooms<C: Component + Copy>(sim: &Sim, of: EntityId) -> Option<C> {
-    sim.room().world().get::<C>(sim.room().entity(of)?).copied()
 }
 
 #[test]

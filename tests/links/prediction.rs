@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::foreseen::{assert_clean, bad_link, id, predicted};
+use crate::seen::{rooms, shown};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{Issue, Replica};
@@ -130,16 +131,6 @@ fn fly(mut arrows: Query<(&mut Place, &Speed), With<Arrow>>) {
 
 fn sim(seed: u64, link: LinkConditions) -> Sim {
     Sim::new(yard_protocol, yard_rules).seed(seed).link(link).predicting()
-}
-
-/// What a client shows of an entity.
-fn shown<C: Component + Copy>(sim: &Sim, name: &str, of: EntityId) -> Option<C> {
-    let world = sim.client_of(name).world();
-    world.get::<C>(world.resource::<Replica>().entity(of)?).copied()
-}
-
-fn rooms<C: Component + Copy>(sim: &Sim, of: EntityId) -> Option<C> {
-    sim.room().world().get::<C>(sim.room().entity(of)?).copied()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::foreseen::{assert_clean, bad_link, id, predicted};
+use crate::seen::{even, rooms, shown};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{Replica, issue};
@@ -167,20 +168,6 @@ fn fly(mut arrows: Query<&mut Place, With<Arrow>>) {
 
 fn quiet(seed: u64, link: LinkConditions) -> Sim {
     Sim::new(protocol, quiet_rules).seed(seed).link(link).predicting()
-}
-
-fn even() -> LinkConditions {
-    LinkConditions { delay_millis: 75, ..LinkConditions::PERFECT }
-}
-
-/// What a client shows of an entity.
-fn shown<C: Component + Copy>(sim: &Sim, name: &str, of: EntityId) -> Option<C> {
-    let world = sim.client_of(name).world();
-    world.get::<C>(world.resource::<Replica>().entity(of)?).copied()
-}
-
-fn rooms<C: Component + Copy>(sim: &Sim, of: EntityId) -> Option<C> {
-    sim.room().world().get::<C>(sim.room().entity(of)?).copied()
 }
 
 fn smoothly(sim: &mut Sim, name: &str) {
