@@ -22,7 +22,7 @@ use self::plan::Whose;
 pub use self::plan::{ClusterSize, Dying, Fault, Planned, plan};
 use self::player::Player;
 use super::client::SimClient;
-use crate::client::replica_state;
+use crate::client::{Replica, replica_state};
 use crate::host::ConnectionId;
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{CommandId, EntityId, FactSeq, LinkConditions, Protocol, State};
@@ -327,9 +327,12 @@ impl<'a> Run<'a> {
                 (ConnectionId(*connections), seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(*connections * 2))
             });
             let id = player.client.player();
+            // A hostile one may have asked for another room than it wants, by a letter that it changed, and is in that.
+            let there = player.client.world().resource::<Replica>().room_name();
+            let room = if there.is_empty() { player.room.clone() } else { there.to_owned() };
             let mut told = player.client.told_mut();
             for command in told.durable.drain(..) {
-                self.stored.insert((player.room.clone(), id, command));
+                self.stored.insert((room.clone(), id, command));
             }
             if let Some(diverged) = told.diverged.first() {
                 return Err(format!("{} found that it differs: {diverged:?}", player.name));
