@@ -288,7 +288,7 @@ pub(super) async fn history(State(desk): State<Arc<Desk>>, Room(room): Room, Ask
         let (from, (links, all)) = match last_writes(archive, &room, &wanted, (from, to), &gone) {
             // Another version of the game wrote some of it. Unless that was asked for, what was written since is told.
             Err(failure) if wanted.from.is_none() && failure.code == ANOTHER_PROTOCOL => {
-                let since = went_on(archive, &room, to)?.filter(|since| *since > from).ok_or(failure)?;
+                let since = archive.went_on(&room, to)?.filter(|since| *since > from).ok_or(failure)?;
                 (since, last_writes(archive, &room, &wanted, (since, to), &gone)?)
             }
             written => (from, written?),
@@ -305,14 +305,6 @@ pub(super) async fn history(State(desk): State<Arc<Desk>>, Room(room): Room, Ask
         Ok(json!({ "from": from, "to": to, "all": all, "before": before, "writes": writes }))
     });
     told(&history.await?)
-}
-
-/// The first tick since a process went on with a room, the last time before a tick.
-fn went_on(archive: &mut Archive, room: &str, tick: RoomTick) -> Result<Option<RoomTick>, Failure> {
-    let key = archive.room(room)?.key;
-    let checkpoints = archive.store().checkpoints(key)?;
-    let last = checkpoints.iter().rev().find(|(at, resumed)| *resumed && *at < tick);
-    Ok(last.and_then(|(at, _)| at.next()))
 }
 
 /// The last writes from one tick to another, and how many there were in all. The oldest of many are left out, by whole ticks where that can be.

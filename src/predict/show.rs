@@ -81,12 +81,7 @@ impl Predictor {
             }
             for (_, twin) in &self.touched.dead {
                 let Some(entity) = self.mirror.replica_entity(*twin) else { continue };
-                for entity in with_its_own(world, entity) {
-                    if let Ok(mut target) = world.get_entity_mut(entity) {
-                        target.insert(Disabled);
-                        self.hidden.push(entity);
-                    }
-                }
+                hide(world, with_its_own(world, entity), &mut self.hidden);
             }
             self.smooth(world, protocol, replica);
             Ok::<_, CodecError>(arrivals)
@@ -131,12 +126,7 @@ impl Predictor {
             }
             // They are seen again when all is taken back, as what else is hidden.
             let own = if birth.lives { Vec::new() } else { with_its_own(world, *entity) };
-            for own in own.into_iter().skip(1) {
-                if let Ok(mut target) = world.get_entity_mut(own) {
-                    target.insert(Disabled);
-                    self.hidden.push(own);
-                }
-            }
+            hide(world, own.into_iter().skip(1), &mut self.hidden);
             for component in (0..protocol.components.len()).filter(|_| birth.lives) {
                 let ours = value_of(shadow, shadow.resource::<Protocol>(), (component, birth.entity));
                 if ours != value_of(world, protocol, (component, *entity)) {
@@ -209,6 +199,16 @@ impl Predictor {
                 smooth.show(world, self.shadow.world(), &rows, share);
             }
         });
+    }
+}
+
+/// Takes entities out of sight, and notes which, for when all is taken back.
+fn hide(world: &mut World, entities: impl IntoIterator<Item = Entity>, hidden: &mut Vec<Entity>) {
+    for entity in entities {
+        if let Ok(mut target) = world.get_entity_mut(entity) {
+            target.insert(Disabled);
+            hidden.push(entity);
+        }
     }
 }
 

@@ -33,13 +33,10 @@ impl Saved {
         }
     }
 
-    /// Puts it in front of the entities of a file.
+    /// The line of it in a file.
     #[cfg(feature = "host")]
-    pub(crate) fn put_before(&self, entities: &str) -> String {
+    pub(crate) fn line(&self) -> String {
         let members: Vec<String> = self.members.iter().map(|member| format!("\"{member}\"")).collect();
-        let told = format!("{{\"tick\": {}, \"members\": [{}]}}", self.tick, members.join(", "));
-        let rest = entities.trim_start().trim_start_matches('{').trim_start();
-        let comma = if rest.starts_with('}') { "" } else { "," };
-        format!("{{\n  {:?}: {told}{comma}\n  {rest}", Self::NAME)
+        format!("{:?}: {{\"tick\": {}, \"members\": [{}]}}", Self::NAME, self.tick, members.join(", "))
     }
 }

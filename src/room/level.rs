@@ -129,13 +129,12 @@ impl Level {
     }
 
     fn parse(&self) -> Result<(Saved, BTreeMap<String, Components<'_>>), LevelError> {
-        let malformed = |error: serde_json::Error| LevelError::Malformed {
+        let mut entities: BTreeMap<String, Components<'_>> = serde_json::from_str(&self.text).map_err(|error| LevelError::Malformed {
             file: self.file.clone(),
             line: error.line(),
             column: error.column(),
             detail: error.to_string(),
-        };
-        let mut entities: BTreeMap<String, Components<'_>> = serde_json::from_str(&self.text).map_err(malformed)?;
+        })?;
         let saved = if self.is_stored { Ok(Saved::default()) } else { Saved::take_out(&mut entities) };
         let saved = saved.map_err(|error| LevelError::Malformed {
             file: self.file.clone(),

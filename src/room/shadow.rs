@@ -233,10 +233,7 @@ impl Shadow {
     fn pass_messages(&mut self) {
         let now = self.world.increment_change_tick();
         let since = std::mem::replace(&mut self.messages, now);
-        if let Some(mut registry) = self.world.remove_resource::<MessageRegistry>() {
-            registry.run_updates(&mut self.world, since);
-            self.world.insert_resource(registry);
-        }
+        self.world.try_resource_scope(|world, mut registry: Mut<MessageRegistry>| registry.run_updates(world, since));
     }
 
     /// From here on changes count. Chance begins anew, and so do the ids that it mints.

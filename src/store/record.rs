@@ -190,9 +190,19 @@ pub use crate::protocol::Entities;
 
 /// The JSON text of entities: `{"door123": {"position": [1, 2]}, ..}`, an entity a line.
 pub(crate) fn entities_text(entities: &Entities) -> String {
+    text_behind(None, entities)
+}
+
+/// The same behind a line that is none of them.
+fn text_behind(head: Option<String>, entities: &Entities) -> String {
     let mut text = String::from("{");
-    for (place, (entity, components)) in entities.iter().enumerate() {
-        text.push_str(if place == 0 { "\n  " } else { ",\n  " });
+    let begin = |text: &mut String| text.push_str(if text.len() == 1 { "\n  " } else { ",\n  " });
+    if let Some(head) = head {
+        begin(&mut text);
+        text.push_str(&head);
+    }
+    for (entity, components) in entities {
+        begin(&mut text);
         text.push_str(&Value::from(entity.as_str()).to_string());
         text.push_str(": {");
         for (place, (component, value)) in components.iter().enumerate() {
@@ -210,13 +220,7 @@ impl Snippet {
     /// entities, as `"$snippet"`.
     pub fn to_text(&self) -> String {
         let saved = Saved { tick: self.tick, members: self.members.iter().copied().collect() };
-        let entities = self.state_text();
-        if saved == Saved::default() { entities } else { saved.put_before(&entities) }
-    }
-
-    /// The state alone.
-    fn state_text(&self) -> String {
-        entities_text(&self.entities)
+        text_behind((saved != Saved::default()).then(|| saved.line()), &self.entities)
     }
 
     /// Reads the JSON of a state. One that somebody wrote, a level, is as of tick 0.
@@ -236,7 +240,12 @@ impl Snippet {
 
     /// What a room takes in to be reset to it.
     pub fn reset(&self) -> Incoming {
-        Incoming::Reset { label: self.label.clone(), saved_at: self.tick, members: self.members.clone(), state: self.state_text() }
+        Incoming::Reset {
+            label: self.label.clone(),
+            saved_at: self.tick,
+            members: self.members.clone(),
+            state: entities_text(&self.entities),
+        }
     }
 }
 

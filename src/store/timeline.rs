@@ -86,6 +86,13 @@ impl Archive {
         Ok(self.kept_ticks(&room)?.0)
     }
 
+    /// The first tick since a process went on with a room, the last time before a tick.
+    #[cfg(feature = "admin")]
+    pub(crate) fn went_on(&mut self, name: &str, before: RoomTick) -> Result<Option<RoomTick>, StoreError> {
+        let key = self.room(name)?.key;
+        Ok(since_resumed(&self.store().checkpoints(key)?, before))
+    }
+
     pub(crate) fn check_tick(&mut self, room: &StoredRoom, tick: RoomTick) -> Result<(), StoreError> {
         let (first, last) = self.kept_ticks(room)?;
         if (first..=last).contains(&tick) {
@@ -252,8 +259,7 @@ impl Archive {
         let mut end = tick;
         let link = loop {
             // Where a process went on, another protocol may have written what was before: that is looked at only if nothing is found since.
-            let resumed = checkpoints.iter().rev().find(|(tick, resumed)| *resumed && *tick < end);
-            let own = resumed.map(|(tick, _)| RoomTick(tick.0.saturating_add(1))).unwrap_or_default();
+            let own = since_resumed(&checkpoints, end).unwrap_or_default();
             let start = RoomTick(end.0.saturating_sub(WINDOW - 1)).max(first).max(own);
             let mut links = self.history(name, entity, Some(component), start, end)?;
             match links.pop() {
@@ -489,4 +495,10 @@ mod tests {
             [&json!(7), &json!({ "x": 8 }), &json!(3), &json!(1)]
         );
     }
+}
+
+/// The first tick behind the last checkpoint before a tick at which a process went on.
+fn since_resumed(checkpoints: &[(RoomTick, bool)], before: RoomTick) -> Option<RoomTick> {
+    let last = checkpoints.iter().rev().find(|(tick, resumed)| *resumed && *tick < before);
+    last.map(|(tick, _)| RoomTick(tick.0.saturating_add(1)))
 }
