@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::berth::lock;
 use super::lobby::{Lobby, TickReport};
 use super::past::{Answers, PastReader, attend};
 use crate::protocol::{Protocol, Rejection, RoomId, RoomTick};
@@ -60,16 +61,18 @@ impl KeepOptions {
 /// How long who opens a room again waits for what is left of it to be written.
 const SYNC_MAX: Duration = Duration::from_secs(2);
 
-/// How long the store may take to answer who opens a room: all whom the host leads wait meanwhile.
+/// How long the store may take to answer who opens a room: whoever waits for a room waits for those before it.
 const OPENS_WITHIN: Duration = Duration::from_secs(5);
+
+/// What reads the store for those who open rooms, one after the other.
+pub(super) type Opens = Arc<Mutex<Box<dyn Store>>>;
 
 /// Hands what rooms give out to the writer, and brings rooms back.
 #[derive(Debug)]
 pub struct Keeper {
     writer: Writer,
     reader: Box<dyn Store>,
-    /// By which rooms are opened.
-    opens: Box<dyn Store>,
+    opens: Opens,
     rooms: BTreeMap<String, KeptRoom>,
     found: Vec<String>,
     /// By room, also of those that were given away or are over: the protocol that it is stored by, since its past may still be watched, and its last end of the
@@ -241,7 +244,7 @@ impl Keeper {
         Self {
             writer,
             reader,
-            opens,
+            opens: Arc::new(Mutex::new(opens)),
             rooms,
             found,
             had,
@@ -302,31 +305,41 @@ impl Keeper {
     /// # Errors
     /// If it can't be built, or what is stored can't be read.
     pub fn room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<Room, KeepError> {
-        let protocol = blueprint.protocol();
+        let built = self.build(blueprint, options)?;
+        Ok(self.admit(built))
+    }
+
+    /// Builds a room that is to be [admitted](Self::admit) next.
+    pub(super) fn build(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<Built, KeepError> {
         if self.is_left(&options.name) {
-            // It goes on from all that it was, not from what happens to be stored.
-            self.close(&options.name);
             self.writer.sync_within(SYNC_MAX)?;
         }
-        self.found.append(&mut self.opens.take_over(&options.name)?);
-        let known = intact_room(&mut *self.opens, &options.name)?.is_some_and(|room| room.sealed.is_some());
-        let (room, handle) = if known {
-            let mut archive = Archive::new(self.opens.reader()?, protocol.clone());
-            let recovered = archive.recover(&options.name)?;
-            let mut room = rebuild(blueprint, &recovered)?;
-            let (header, opening) = opening(&mut room, recovered)?;
-            (room, self.writer.open(header, protocol, opening))
-        } else {
-            let header = header_of(&options);
-            let room = blueprint.room(options)?;
-            let handle = self.writer.open(header, protocol, Opening::New);
+        Built::kept(&mut **lock(&self.opens), blueprint, options, &mut self.found)
+    }
+
+    /// Keeps from now on what was built by what [opens](Self::opens) rooms.
+    pub(super) fn admit(&mut self, built: Built) -> Room {
+        let Built { room, protocol, kept } = built;
+        let Some((header, opening)) = kept else { return room };
+        let is_new = matches!(opening, Opening::New);
+        let handle = self.writer.open(header, protocol.clone(), opening);
+        if is_new {
             handle.record(room.opening().clone().into());
-            (room, handle)
-        };
+        }
         let name = &room.info().name;
-        self.had.insert(name.clone(), (blueprint.protocol(), handle.clone()));
-        self.rooms.insert(name.clone(), KeptRoom { handle, told: None, protocol: blueprint.protocol(), is_closed: false });
-        Ok(room)
+        self.had.insert(name.clone(), (protocol.clone(), handle.clone()));
+        self.rooms.insert(name.clone(), KeptRoom { handle, told: None, protocol, is_closed: false });
+        room
+    }
+
+    /// By which rooms are opened on another thread.
+    pub(super) fn opens(&self) -> Opens {
+        self.opens.clone()
+    }
+
+    /// Notes what was found missing or damaged.
+    pub(super) fn note(&mut self, found: &[String]) {
+        self.found.extend_from_slice(found);
     }
 
     /// True if it kept a room of that name before.
@@ -334,10 +347,15 @@ impl Keeper {
         self.had.contains_key(room)
     }
 
-    /// True if something of a room that was kept here before may not be stored yet. It is written before the room is opened again.
-    fn is_left(&self, room: &str) -> bool {
+    /// True if something of a room that was kept here before may not be stored yet. It is written before the room is opened again, which goes on from all that
+    /// it was, not from what happens to be stored.
+    pub(super) fn is_left(&mut self, room: &str) -> bool {
         // A writer that ended has nothing any more, whatever it did not write.
-        self.had.get(room).is_some_and(|(_, end)| !end.is_over() || self.writer.cursor_keeper().is_stopping())
+        let is_left = self.had.get(room).is_some_and(|(_, end)| !end.is_over() || self.writer.cursor_keeper().is_stopping());
+        if is_left {
+            self.close(room);
+        }
+        is_left
     }
 
     /// Why a room can't be opened at the moment, if so: it [had](Self::has_had) it before, and whoever opens it would wait for the store.
@@ -448,6 +466,40 @@ impl Keeper {
         #[cfg(feature = "nats")]
         drop(self.publisher.map(Publisher::stop));
         report
+    }
+}
+
+/// A room that was built, and is not kept yet.
+pub(super) struct Built {
+    pub(super) room: Room,
+    protocol: Arc<Protocol>,
+    /// What the writer goes on from, where rooms are kept.
+    kept: Option<(RoomHeader, Opening)>,
+}
+
+impl Built {
+    /// Builds a room that nobody keeps.
+    pub(super) fn new(blueprint: &Blueprint, options: RoomOptions) -> Result<Self, KeepError> {
+        Ok(Self { room: blueprint.room(options)?, protocol: blueprint.protocol(), kept: None })
+    }
+
+    /// Builds a room that is to be kept, or brings it back if the store has it. What is found missing or damaged is noted, a sentence each.
+    pub(super) fn kept(
+        store: &mut dyn Store,
+        blueprint: &Blueprint,
+        options: RoomOptions,
+        found: &mut Vec<String>,
+    ) -> Result<Self, KeepError> {
+        found.append(&mut store.take_over(&options.name)?);
+        let protocol = blueprint.protocol();
+        if intact_room(store, &options.name)?.is_none_or(|room| room.sealed.is_none()) {
+            let kept = Some((header_of(&options), Opening::New));
+            return Ok(Self { room: blueprint.room(options)?, protocol, kept });
+        }
+        let recovered = Archive::new(store.reader()?, protocol.clone()).recover(&options.name)?;
+        let mut room = rebuild(blueprint, &recovered)?;
+        let kept = Some(opening(&mut room, recovered)?);
+        Ok(Self { room, protocol, kept })
     }
 }
 

@@ -20,6 +20,7 @@ mod keeper;
 mod limits;
 mod lobby;
 mod logs;
+mod opener;
 mod overview;
 mod pace;
 mod pacer;

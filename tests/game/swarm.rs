@@ -18,7 +18,7 @@ fn the_players_of_a_recorded_match_play_again_as_many_as_one_likes() {
     let data = data.display().to_string();
     let inferno = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_inferno")).args(arguments).output().unwrap();
     // It says that the match had not ended; as much of it as there is, is kept.
-    inferno(&["demo", "--bots", "2", "--limit", "5", "--data", &data]);
+    inferno(&["demo", "--bots", "2", "--limit", "8", "--data", &data]);
     let server = serve(None);
     let swarm = inferno(&["swarm", "--server", &server.address.to_string(), "--bots", "6", "--seconds", "6", "--from", &data]);
     assert!(swarm.status.success(), "{}", String::from_utf8_lossy(&swarm.stderr));

@@ -681,7 +681,7 @@ fn the_page_and_all_that_it_loads_is_there_and_comes_from_nowhere_else() {
 #[test]
 fn long_and_slow_requests_are_cut_off_while_others_are_served() {
     let running = Running::start_with(true, |options| {
-        options.slow_after = Duration::from_millis(800);
+        options.slow_after = Duration::from_secs(4);
         options.connections_max = 12;
     });
     let post = |length: usize, body: &str| {
@@ -708,13 +708,13 @@ fn long_and_slow_requests_are_cut_off_while_others_are_served() {
     }
     let begun = now();
     assert_eq!(running.get("/rooms").status, 200, "others are served");
-    assert!(begun.elapsed() < Duration::from_millis(600), "and at once");
+    assert!(begun.elapsed() < Duration::from_secs(3), "and not after those");
     for stream in &mut slow {
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
     }
-    assert!(begun.elapsed() < Duration::from_secs(6), "each was cut off");
+    assert!(begun.elapsed() < Duration::from_secs(20), "each was cut off");
     assert_eq!(running.refused("slow"), 8.0);
 
     // More than may be there at a time: those are closed without a word.

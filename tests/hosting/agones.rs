@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::binary::{Folder, Process, inferno};
+use crate::host::free_port;
 use roomkeeper::host::agones::public_address;
 use serde_json::{Value, json};
 
@@ -160,11 +161,6 @@ fn start(arguments: &[&str], port: Option<u16>) -> Process {
         command.env("AGONES_SDK_HTTP_PORT", port.to_string());
     }
     Process::start(&mut command)
-}
-
-/// A port at which nobody listens, as a cluster would choose one.
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]

@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
+#[cfg(all(unix, any(feature = "agones", feature = "websocket")))]
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
+#[cfg(all(unix, any(feature = "agones", feature = "websocket")))]
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -54,6 +58,41 @@ pub fn fails_while(full: &Arc<AtomicBool>, store: Box<dyn Store>) -> AroundCommi
         true => Err(StoreError::Io { what: "a flush can't be written".to_owned(), error: std::io::ErrorKind::StorageFull.into() }),
         false => store.commit(flush),
     })
+}
+
+/// A port at which nobody listens, by UDP and by TCP. None of those that the system gives to whoever wants any: no other test has it meanwhile.
+#[cfg(all(unix, any(feature = "agones", feature = "websocket")))]
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let ports = std::iter::repeat_with(|| 20_000 + (std::process::id() * 37 + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
+    let is_free = |port: &u16| UdpSocket::bind(("127.0.0.1", *port)).is_ok() && TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.map(|port| port as u16).find(is_free).unwrap()
+}
+
+/// Tries again where the machine itself stood still for so long: a thread that only sleeps was as late then. What fails while it was in time fails at once, and
+/// so does what fails each time.
+pub fn undisturbed(stall: Duration, trial: impl Fn() -> Result<(), String>) {
+    let mut last = String::new();
+    for _ in 0..10 {
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = over.clone();
+        let sleeper = std::thread::spawn(move || {
+            let mut latest = Duration::ZERO;
+            while !ends.load(Ordering::Relaxed) {
+                let slept = now();
+                std::thread::sleep(Duration::from_millis(5));
+                latest = latest.max(slept.elapsed());
+            }
+            latest
+        });
+        let came = trial();
+        over.store(true, Ordering::Relaxed);
+        let latest = sleeper.join().unwrap();
+        let Err(why) = came else { return };
+        assert!(latest >= stall, "{why}; who only slept was {latest:?} late at most");
+        last = why;
+    }
+    panic!("{last}, ten times");
 }
 
 /// A host that runs on a thread of its own.
@@ -140,6 +179,11 @@ pub fn on_demand(members_max: usize) -> Template {
 
 #[test]
 fn rooms_of_their_own_play_side_by_side_and_one_whose_game_fails_closes_alone() {
+    undisturbed(Duration::from_millis(100), side_by_side);
+}
+
+#[expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+fn side_by_side() -> Result<(), String> {
     let running = Running::start(HostOptions::default(), None, |host| {
         for nth in 0..200 {
             host.open_room(&blueprint(), RoomOptions::named(format!("room{nth}"))).unwrap();
@@ -159,12 +203,18 @@ fn rooms_of_their_own_play_side_by_side_and_one_whose_game_fails_closes_alone() 
     assert!(all.iter().enumerate().all(|(nth, player)| nth == 7 || player.state().is_in_room()));
     let rooms = running.handle.rooms().unwrap();
     assert_eq!(rooms.len(), 199, "the failed one is gone");
-    assert!(rooms.iter().all(|room| room.status.counters.room_faults == 0 && room.status.pace.skipped == 0));
+    assert!(rooms.iter().all(|room| room.status.counters.room_faults == 0));
+    let skipped = rooms.iter().filter(|room| room.status.pace.skipped > 0).count();
     assert!(running.stop());
+    if skipped == 0 { Ok(()) } else { Err(format!("{skipped} rooms skipped ticks")) }
 }
 
 #[test]
 fn a_room_that_takes_long_is_run_apart_and_the_others_skip_nothing() {
+    undisturbed(Duration::from_millis(15), run_apart);
+}
+
+fn run_apart() -> Result<(), String> {
     let running = Running::start(HostOptions { room_threads: 2, ..HostOptions::default() }, None, |host| {
         for nth in 0..20 {
             host.open_room(&blueprint(), RoomOptions::named(format!("room{nth}"))).unwrap();
@@ -176,12 +226,17 @@ fn a_room_that_takes_long_is_run_apart_and_the_others_skip_nothing() {
     until("it is slow", &mut [&mut player], |_| running.status("room3").status.is_slow);
     let before = running.status("room4").status.tick;
     until("time passes", &mut [&mut player], |_| running.status("room4").status.tick.0 > before.0 + 60);
+    let mut wrong = Vec::new();
     for room in running.handle.rooms().unwrap() {
-        assert_eq!((room.status.is_slow, room.name.as_str()), (room.name == "room3", room.name.as_str()));
-        assert!(room.name == "room3" || room.status.pace.skipped == 0, "{}: {:?}", room.name, room.status.pace);
+        if room.name == "room3" {
+            assert!(room.status.is_slow);
+        } else if room.status.is_slow || room.status.pace.skipped > 0 {
+            wrong.push(format!("{}: {}, {:?}", room.name, room.status.is_slow, room.status.pace));
+        }
     }
     assert!(player.state().is_in_room());
     assert!(running.stop());
+    if wrong.is_empty() { Ok(()) } else { Err(format!("{wrong:?}")) }
 }
 
 // Eight threads of the gateway share a port, as only Linux lets them.
@@ -399,21 +454,34 @@ fn who_is_in_a_room_and_who_comes_is_told_how_fast_it_goes_and_follows() {
     handle.set_speed("main", Speed::from_ratio(0.5).unwrap()).unwrap();
     assert!(speed(&ann).is_still(), "it stands still all the same");
     handle.pause("main", false).unwrap();
-    until("both are in", &mut [&mut ann, &mut bob], in_room);
+    until("both are in, and she is told", &mut [&mut ann, &mut bob], |all| in_room(all) && !speed(all[0]).is_still());
     assert_eq!((speed(&ann).ratio(), speed(&bob).ratio()), (0.5, 0.5));
-    let (since, before) = (now(), ann.0.world().resource::<Replica>().tick().0);
-    let mut worst = 0.0_f64;
-    until("four seconds pass", &mut [&mut ann, &mut bob], |all| {
-        worst = worst.max(off(all[0]).abs());
-        since.elapsed() > Duration::from_secs(4)
+    let tick = |player: &Player| player.0.world().resource::<Replica>().tick().0;
+    let players = std::cell::RefCell::new((ann, bob));
+    // On a machine that stands still a room skips ticks, or is late, and nobody can foresee that.
+    undisturbed(Duration::from_millis(100), || {
+        let (ann, bob) = &mut *players.borrow_mut();
+        // So that the clock has forgotten a stall before.
+        let first = tick(ann);
+        until("ticks that tell what time it is", &mut [&mut *ann, &mut *bob], |all| tick(all[0]) > first + 15);
+        let (since, before, mut worst) = (now(), tick(ann), 0.0_f64);
+        until("four seconds pass", &mut [&mut *ann, &mut *bob], |all| {
+            worst = worst.max(off(all[0]).abs());
+            since.elapsed() > Duration::from_secs(4)
+        });
+        let passed = tick(ann) - before;
+        match (36..=44).contains(&passed) && worst < 3.0 {
+            true => Ok(()),
+            false => Err(format!("{passed} ticks in 4 s, and the server's tick was {worst} off")),
+        }
     });
-    let passed = ann.0.world().resource::<Replica>().tick().0 - before;
-    assert!((36..=44).contains(&passed), "{passed} ticks in 4 s");
-    assert!(worst < 3.0, "the server's tick was {worst} off");
+    let (mut ann, mut bob) = players.into_inner();
+    let (since, before) = (now(), tick(&ann));
 
     handle.set_speed("main", Speed::from_ratio(4.0).unwrap()).unwrap();
-    until("a minute of the room passes", &mut [&mut ann, &mut bob], |all| all[0].0.world().resource::<Replica>().tick().0 > before + 300);
-    assert!(since.elapsed() < Duration::from_secs(15) && running.status("main").status.speed == Speed::MAX);
+    until("a quarter of a minute of the room passes", &mut [&mut ann, &mut bob], |all| tick(all[0]) > before + 300);
+    // At its own pace it would take 15 s.
+    assert!(since.elapsed() < Duration::from_secs(12) && running.status("main").status.speed == Speed::MAX);
 }
 
 #[test]

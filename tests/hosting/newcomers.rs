@@ -232,3 +232,68 @@ fn a_room_that_could_not_be_opened_is_not_tried_again_by_each_who_asks_for_it() 
     });
     assert!(running.stop());
 }
+
+#[test]
+fn whoever_plays_is_heard_while_a_room_is_opened_from_a_store_that_stands_still() {
+    let (stands_still, is_asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (stands, asked) = (stands_still.clone(), is_asked.clone());
+    let store = AroundCommits::new(Box::new(MemoryStore::default()), |store, flush| store.commit(flush)).reading(move |what| {
+        while what == "its row" && stands.load(Ordering::Relaxed) {
+            asked.store(true, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    });
+    let running = Running::start(HostOptions::default(), None, |host| {
+        host.keep_by(Keeper::start(Box::new(store), WriterOptions::default()).unwrap());
+        host.template("duel", on_demand(3));
+    });
+    let mut ann = Player::connect(running.address, "ann", "duel/red");
+    until("she is in", &mut [&mut ann], in_room);
+    stands_still.store(true, Ordering::Relaxed);
+    let mut bob = Player::connect(running.address, "bob", "duel/blue");
+    until("his room is asked for", &mut [&mut ann, &mut bob], |_| is_asked.load(Ordering::Relaxed));
+    ann.mark(7);
+    until("she is heard", &mut [&mut ann, &mut bob], |all| all[0].sum() == 7);
+    let mut cem = Player::connect(running.address, "cem", "duel/red");
+    until("he is led to the room that is open", &mut [&mut ann, &mut bob, &mut cem], |all| in_room(&mut all[2..]));
+    // Who is not waited for any more: its room is not opened.
+    let orders = running.handle();
+    let ordered = std::thread::spawn(move || orders.open("duel/green", "duel"));
+    until("it is in line", &mut [&mut ann, &mut bob, &mut cem], |_| running.handle().close("duel/green", "enough").is_ok());
+    assert!(ordered.join().unwrap().is_err());
+    assert!(!in_room(&mut [&mut bob]));
+    stands_still.store(false, Ordering::Relaxed);
+    until("he is in", &mut [&mut ann, &mut bob, &mut cem], in_room);
+    running.handle().open("duel/yellow", "duel").unwrap();
+    assert_eq!(running.names(), ["duel/blue", "duel/red", "duel/yellow"]);
+    assert!(running.stop());
+}
+
+#[test]
+fn a_room_whose_game_has_failed_and_that_nobody_could_make_anew_goes_on_from_what_is_stored() {
+    let running = Running::start(HostOptions::default(), Some(MemoryStore::default()), |host| {
+        let mut fixed = on_demand(3);
+        fixed.on_demand = false;
+        host.template("arena", fixed);
+        host.open("main", "arena").unwrap();
+    });
+    let mut ann = Player::connect(running.address, "ann", "main");
+    until("she is in", &mut [&mut ann], in_room);
+    ann.mark(7);
+    until("she is heard", &mut [&mut ann], |all| all[0].sum() == 7);
+    ann.mark(1_000);
+    until("it is closed", &mut [&mut ann], |all| matches!(all[0].state(), ConnectionState::Refused(Refusal::RoomClosed(_), _)));
+    until("it is at rest", &mut [], |_| running.status("main").is_resting);
+    let mut bob = Player::connect(running.address, "bob", "main");
+    until("he is in", &mut [&mut bob], |all| {
+        if matches!(all[0].state(), ConnectionState::Refused(..)) {
+            // Not as often as somebody asks.
+            *all[0] = Player::connect(running.address, "bob", "main");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        in_room(all)
+    });
+    assert_eq!(bob.sum(), 7);
+    assert!(running.stop());
+}

@@ -486,7 +486,7 @@ fn a_host_that_stops_and_can_hand_nothing_over_because_the_store_fails_tells_its
 fn while_a_host_is_about_to_stop_it_still_lets_into_its_rooms_which_no_other_has_and_sends_all_else_on() {
     let (directory, store) = (MemoryDirectory::new("nobody", "", LEASE), MemoryStore::new());
     let _peer = Peer::of(&directory);
-    let options = HostOptions { announce_stop: Duration::from_secs(3), ..HostOptions::default() };
+    let options = HostOptions { announce_stop: Duration::from_secs(10), ..HostOptions::default() };
     let running = Running::start(options, None, |host| {
         let own = directory.join("this", &host.local_address().unwrap().to_string());
         share(host, &store, &own, Box::new(own.clone()));
@@ -549,7 +549,7 @@ struct Mood(u8);
 fn later() -> Blueprint {
     let protocol = |app: &mut App| {
         protocol(app);
-        let _ = app.sync::<Mood>("mood");
+        app.sync::<Mood>("mood");
     };
     Blueprint::new(protocol, |_| {})
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use roomkeeper::room::RoomOptions;
 
 use crate::beats::Player;
 use crate::binary::{Process, inferno};
-use crate::host::{Running, blueprint, in_room, until};
+use crate::host::{Running, blueprint, free_port, in_room, until};
 
 /// A host that has a room, and listens for WebSocket as well; with where.
 fn host(access: Access) -> (Running, SocketAddr) {
@@ -217,17 +217,6 @@ fn an_address_that_others_reach_wants_a_key_also_for_websocket() {
     let output = inferno().args(["serve", "--bind", "127.0.0.1:0", "--websocket", "0.0.0.0:0"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && error.contains("listen.websocket = \"0.0.0.0:0\": it can be reached from outside"), "{error}");
-}
-
-/// A port that is free for UDP and for TCP.
-fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 #[test]

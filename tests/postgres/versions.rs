@@ -25,7 +25,7 @@ struct Mood(u8);
 fn later() -> Blueprint {
     let with_mood = |app: &mut App| {
         protocol(app);
-        let _ = app.sync::<Mood>("mood");
+        app.sync::<Mood>("mood");
     };
     Blueprint::new(with_mood, rules)
 }

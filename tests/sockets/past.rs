@@ -27,7 +27,7 @@ struct Struck(u32);
 
 fn protocol(app: &mut App) {
     app.sync::<Place>("place").latest();
-    let _ = app.sync::<Spark>("spark");
+    app.sync::<Spark>("spark");
     app.stateless_fact::<Struck>("struck");
 }
 
@@ -112,6 +112,19 @@ impl Host {
         }
     }
 
+    /// Lets time pass until something is so, however slow the machine is.
+    fn until(&mut self, what: &str, watchers: &mut [&mut Watcher], mut is_so: impl FnMut(&Self, &[&mut Watcher]) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self, watchers) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}: not in a minute");
+            self.run(watchers, Duration::from_millis(50));
+        }
+    }
+
+    fn until_tick(&mut self, tick: u32) {
+        self.until("it ticks", &mut [], |host, _| host.seen.keys().last().is_some_and(|last| *last >= tick));
+    }
+
     fn now(&self) -> u32 {
         *self.seen.keys().last().unwrap()
     }
@@ -167,6 +180,10 @@ impl Watcher {
         self.app.world().resource::<Connection>().state().clone()
     }
 
+    fn is_refused(&self) -> bool {
+        matches!(self.state(), ConnectionState::Refused(..))
+    }
+
     fn heard(&self) -> &[u32] {
         &self.app.world().resource::<Heard>().0
     }
@@ -192,10 +209,10 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn a_spectator_of_the_past_sees_what_was_there_so_long_ago_beside_one_of_the_present() {
     let mut host = Host::new(HostLimits::default(), true);
-    host.run(&mut [], 3 * SECOND);
+    host.until_tick(60);
     let mut late = Watcher::over(host.address, "main@-2s", true, None);
     let mut live = Watcher::over(host.address, "main", true, None);
-    host.run(&mut [&mut late, &mut live], 3 * SECOND);
+    host.until("both hear", &mut [&mut late, &mut live], |_, all| all[0].heard().len() > 8 && all[1].heard().len() > 8);
     let now = host.now();
     assert!((now.saturating_sub(2)..=now).contains(&live.tick()), "{} of {now}", live.tick());
     assert!((now - 44..=now - 39).contains(&late.tick()), "{} of {now}", late.tick());
@@ -209,21 +226,22 @@ fn a_spectator_of_the_past_sees_what_was_there_so_long_ago_beside_one_of_the_pre
 #[test]
 fn who_rewinds_goes_to_another_moment_by_the_same_way_and_sees_it_from_there_on() {
     let mut host = Host::new(HostLimits::default(), true);
-    host.run(&mut [], 4 * SECOND);
+    host.until_tick(80);
     let mut watcher = Watcher::over(host.address, "main@-1s", true, None);
     let mut beside = Watcher::over(host.address, "main@-1s", true, None);
-    host.run(&mut [&mut watcher, &mut beside], SECOND);
-    assert!(watcher.tick() > 70);
+    host.until("they watch", &mut [&mut watcher, &mut beside], |_, all| all.iter().all(|one| one.state().is_in_room() && one.tick() > 70));
+    let heard = watcher.heard().len();
     let admission = Admission { client_id: 77, player: EntityId::named("eve"), name: "eve".to_owned(), room: None };
     let credentials = Credentials::Unauthenticated { server: host.address, admission };
     watcher.app.insert_resource(UdpTransport::connect(&credentials, "main@10", true).unwrap());
     watcher.seen.clear();
-    host.run(&mut [&mut watcher, &mut beside], 2 * SECOND);
+    host.until("it is back and goes on", &mut [&mut watcher, &mut beside], |_, all| all[0].seen.len() > 20 && all[0].tick() >= 30);
     assert!((30..60).contains(&watcher.tick()), "{}", watcher.tick());
     let rewound: BTreeMap<u32, Sight> =
         watcher.seen.iter().filter(|(tick, _)| **tick < 60).map(|(tick, seen)| (*tick, seen.clone())).collect();
     watcher.seen = rewound;
-    assert!(*watcher.seen.keys().next().unwrap() <= 16);
+    // How late it is drawn first is the machine's doing; of what happened from there on it hears all, and of what was before nothing.
+    assert!(matches!(watcher.heard().get(heard), Some(10 | 15)), "{:?}", watcher.heard());
     watcher.assert_saw(&host);
     beside.assert_saw(&host);
 }
@@ -231,10 +249,10 @@ fn who_rewinds_goes_to_another_moment_by_the_same_way_and_sees_it_from_there_on(
 #[test]
 fn the_past_is_whole_over_a_lossy_way() {
     let mut host = Host::new(HostLimits::default(), true);
-    host.run(&mut [], 2 * SECOND);
+    host.until_tick(40);
     let link = "loss=10%,rtt=120ms,jitter=30ms,dup=2%,reorder=5%".parse().unwrap();
     let mut late = Watcher::over(host.address, "main@-1s", true, Some(link));
-    host.run(&mut [&mut late], 6 * SECOND);
+    host.until("it hears", &mut [&mut late], |_, all| all[0].heard().len() > 12);
     assert!(late.state().is_in_room());
     late.assert_saw(&host);
     let heard = late.heard();
@@ -247,9 +265,10 @@ fn who_watches_the_past_for_long_misses_nothing_once_more_was_sent_than_may_wait
     // What is sent in some seconds.
     limits.queue_bytes_max = 1 << 10;
     let mut host = Host::new(limits, true);
-    host.run(&mut [], 2 * SECOND);
+    host.until_tick(40);
     let mut late = Watcher::over(host.address, "main@-1s", true, None);
     host.run(&mut [&mut late], 10 * SECOND);
+    host.until("it hears", &mut [&mut late], |_, all| all[0].heard().len() > 25);
     assert!(late.state().is_in_room());
     late.assert_saw(&host);
     let heard = late.heard();
@@ -259,12 +278,12 @@ fn who_watches_the_past_for_long_misses_nothing_once_more_was_sent_than_may_wait
 #[test]
 fn who_watches_the_past_of_a_room_that_closes_sees_it_to_its_end() {
     let mut host = Host::new(HostLimits::default(), true);
-    host.run(&mut [], 3 * SECOND);
+    host.until_tick(60);
     let mut late = Watcher::over(host.address, "main@-2s", true, None);
-    host.run(&mut [&mut late], SECOND);
+    host.until("it watches", &mut [&mut late], |_, all| all[0].state().is_in_room());
     host.server.lobby_mut().close_room("main", &Refusal::RoomClosed("enough".to_owned()));
     let end = host.now();
-    host.run(&mut [&mut late], 3 * SECOND);
+    host.until("it is told", &mut [&mut late], |_, all| all[0].is_refused());
     late.assert_saw(&host);
     assert_eq!(*late.seen.keys().last().unwrap(), end);
     assert_eq!(late.state().to_string(), "the room closed: that was the end of it");
@@ -279,13 +298,13 @@ fn what_of_the_past_is_not_shown_is_refused_with_the_reason() {
     };
     let told = |host: &mut Host, room: &str, spectate: bool| {
         let mut watcher = Watcher::over(host.address, room, spectate, None);
-        host.run(&mut [&mut watcher], Duration::from_millis(700));
+        host.until("it is told", &mut [&mut watcher], |_, all| all[0].is_refused());
         watcher.refused()
     };
     let mut host = Host::new(HostLimits::default(), false);
     assert_eq!(told(&mut host, "main@-1s", true), "no_past");
     let mut host = Host::new(limits(|limits| (limits.spectators_behind_min, limits.pasts_max) = (20, 2)), true);
-    host.run(&mut [], 3 * SECOND);
+    host.until_tick(60);
     assert_eq!(told(&mut host, "main@-2s", false), "only_to_watch");
     assert_eq!(told(&mut host, "main@99999", true), "not_yet");
     assert_eq!(told(&mut host, "main@-0.9s", true), "too_close");
@@ -293,8 +312,7 @@ fn what_of_the_past_is_not_shown_is_refused_with_the_reason() {
     assert_eq!(told(&mut host, "other@-1s", true), "the server has no room \"other\"");
     let mut two = [Watcher::over(host.address, "main@-1s", true, None), Watcher::over(host.address, "main@-2s", true, None)];
     let [first, second] = &mut two;
-    host.run(&mut [first, second], SECOND);
-    assert!(two.iter().all(|watcher| watcher.state().is_in_room()));
+    host.until("both watch", &mut [first, second], |_, all| all.iter().all(|one| one.state().is_in_room()));
     assert_eq!(told(&mut host, "main@-3s", true), "pasts_full");
     assert_eq!(host.server.counters().0.refused, 6);
 }
@@ -302,15 +320,15 @@ fn what_of_the_past_is_not_shown_is_refused_with_the_reason() {
 #[test]
 fn a_room_with_secrets_shows_no_past_not_even_to_those_who_watch_it_already() {
     let mut host = Host::new(HostLimits::default(), true);
-    host.run(&mut [], 2 * SECOND);
+    host.until_tick(40);
     let mut late = Watcher::over(host.address, "main@-1s", true, None);
-    host.run(&mut [&mut late], SECOND);
+    host.until("it watches", &mut [&mut late], |_, all| all[0].state().is_in_room());
     let world = host.server.lobby_mut().room_mut("main").unwrap().world_mut();
     world.spawn((Place(0), Audience::OWNER));
-    host.run(&mut [&mut late], SECOND);
+    host.until("it is told", &mut [&mut late], |_, all| all[0].is_refused());
     assert_eq!(late.refused(), "secretive");
     let mut later = Watcher::over(host.address, "main@-1s", true, None);
-    host.run(&mut [&mut later], SECOND);
+    host.until("it is told", &mut [&mut later], |_, all| all[0].is_refused());
     assert_eq!(later.refused(), "secretive");
 }
 
@@ -324,7 +342,7 @@ fn a_token_for_a_room_lets_look_back_at_that_room_alone() {
     }
     let address = server.local_address().unwrap();
     let mut host = Host { server, address, seen: BTreeMap::new() };
-    host.run(&mut [], 2 * SECOND);
+    host.until_tick(40);
     let issuer = TokenIssuer { key, addresses: vec![address], expire_seconds: 30 };
     let now = roomkeeper::client::unix_time();
     let watch = |room: &str| {
@@ -332,7 +350,7 @@ fn a_token_for_a_room_lets_look_back_at_that_room_alone() {
         Watcher::with(&Credentials::Token(token), room, true, None)
     };
     let (mut own, mut other) = (watch("main@-1s"), watch("other@-1s"));
-    host.run(&mut [&mut own, &mut other], SECOND);
+    host.until("both are in", &mut [&mut own, &mut other], |_, all| all.iter().all(|one| one.state().is_in_room()));
     assert!(own.state().is_in_room() && own.tick() + 15 < host.now());
     // It comes into the room of its token, as it always does.
     assert!(other.state().is_in_room() && other.tick() + 5 > host.now());

@@ -62,7 +62,9 @@ impl Host {
                 false => tracing::warn!("the rooms go on"),
             }
         }
-        self.lose(lost.into_iter().map(|room| (room, None)).collect());
+        // Of what is about to be opened this tells what it was before: whose it is now the directory says.
+        let lost = lost.into_iter().filter(|room| self.places.contains_key(room)).map(|room| (room, None)).collect();
+        self.lose(lost);
     }
 
     /// Tells those who are in no room what there is to tell them.
@@ -96,12 +98,17 @@ impl Host {
             Order::Visitors(answer) => {
                 drop(answer.send(self.routes.values().map(|route| (route.visitor.player, route.visitor.name.clone())).collect()));
             }
-            Order::Open { room, template, answer } => drop(answer.send(self.open(&room, &template).map_err(|error| error.to_string()))),
+            Order::Open { room, template, answer } => self.open_by_order(&room, &template, answer),
             Order::Close { room, why, answer } => {
                 self.wanted.remove(&room);
                 // One at rest is not woken any more by who asks for it, but where anybody may create it.
                 let has_rested = self.resting.remove(&room).is_some();
-                let _ = answer.send(self.end(&room, Refusal::RoomClosed(why), Ending::Close) || has_rested);
+                let why = Refusal::RoomClosed(why);
+                let was_to_be = self.let_be(&room, &why);
+                if was_to_be {
+                    self.written(&room);
+                }
+                let _ = answer.send(was_to_be || self.end(&room, why, Ending::Close) || has_rested);
             }
             Order::Mail { room, mail, answer } => {
                 let place = self.places.get(&room).filter(|place| place.ending.is_none());

@@ -25,6 +25,8 @@ pub(super) enum Ending {
     Rest,
     /// Somebody wanted it, or the host stops.
     Close,
+    /// Its game has failed.
+    Fault,
     /// Its lease ran out: what is not stored of it does not count.
     Lost,
 }
@@ -119,7 +121,10 @@ impl Host {
 
     /// Writes what is to be kept and stops keeping.
     pub fn stop_keeping(&mut self) -> Option<WriterReport> {
+        // What is being built is let be. It is waited for once all is written: its reading may take long.
+        self.open_no_more();
         let report = self.keeper.take().map(Keeper::stop);
+        drop(self.opener.take());
         // Now that everything is written, others may have what is left.
         drop(self.sharing.take());
         report
@@ -128,7 +133,7 @@ impl Host {
     /// A room's game has failed: it ends by itself.
     pub(super) fn failed(&mut self, name: &str) {
         if let Some(place) = self.places.get_mut(name) {
-            place.ending.get_or_insert(Ending::Close);
+            place.ending.get_or_insert(Ending::Fault);
         }
     }
 
@@ -145,7 +150,14 @@ impl Host {
                 sharing.ask(Ask::Release(name.to_owned()));
             }
         }
-        if place.ending == Some(Ending::Rest) && self.sharing.is_none() {
+        let has_failed = place.ending == Some(Ending::Fault) && self.keeper.is_some() && self.sharing.is_none();
+        if has_failed {
+            // Whoever asks for it again has it go on from what is stored, and it may fail at once: not as often as somebody asks.
+            self.put_off(name);
+        }
+        // One that nobody could make anew would be gone until the host is.
+        let is_only = || !place.template_name.is_empty() && self.template_for_new(name).is_none();
+        if (place.ending == Some(Ending::Rest) && self.sharing.is_none()) || (has_failed && is_only()) {
             tracing::info!(room = name, "at rest");
             self.rest(name, place.template_name);
         }

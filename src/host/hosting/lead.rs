@@ -14,7 +14,7 @@ use crate::host::session::{ConnectionId, Visitor};
 use crate::protocol::limits::NAME_BYTES_MAX;
 use crate::protocol::{ClientMessage, EntityId, LeaveReason, Moment, REPORT, Refusal};
 
-/// For how long nobody tries a room again that could not be opened. Whoever asks would have it read and built once more, on the thread that leads all.
+/// For how long nobody tries a room again that could not be opened. Whoever asks would have it read and built once more, while others wait for theirs.
 const UNOPENED_FOR: Duration = Duration::from_secs(5);
 
 /// How many digits a fresh room's number may have beside the host's name.
@@ -134,7 +134,7 @@ impl Host {
         };
         let Some(route) = self.routes.get_mut(&connection) else { return };
         let Some(place) = self.places.get_mut(&room).filter(|place| place.ending.is_none()) else {
-            // It ends, and will be woken; or the directory is asked for it.
+            // It ends, and will be woken; or it is about to be opened; or the directory is asked for it.
             let any = room != wanted;
             route.waits = Some(Wait { room, hello: message, any });
             self.foyer.waits(connection);
@@ -187,6 +187,9 @@ impl Host {
             let has_place = self.has_place_for(wanted);
             return self.ask_where(wanted, has_place).map(|()| wanted.to_owned());
         }
+        if self.is_to_be_opened(wanted) {
+            return Ok(wanted.to_owned());
+        }
         let rests = self.resting.get(wanted).map(|resting| resting.template.clone());
         // Who asks for what can be no room's name is told so like anybody else, and not in the log.
         let template = rests.or_else(|| self.template_for_new(wanted)).ok_or_else(|| Refusal::NoSuchRoom(wanted.to_owned()))?;
@@ -207,15 +210,15 @@ impl Host {
         if let Some((room, _)) = free {
             return Ok(room.clone());
         }
+        if let Some(room) = self.about_to_open(template, found.seats_max(limits)) {
+            return Ok(room);
+        }
         if !found.on_demand {
             let are_there = self.places.values().any(is_open);
             return Err(if are_there { Refusal::HostFull } else { no_room() });
         }
-        if let Some(room) = self.about_to_open(template, found.seats_max(limits)) {
-            return Ok(room);
-        }
         self.check_put_off(wanted)?;
-        if self.places.len() + self.to_open.len() + self.fresh_asked() >= limits.rooms_max {
+        if self.places.len() + self.opening() + self.fresh_asked() >= limits.rooms_max {
             return Err(Refusal::HostFull);
         }
         let room = self.fresh_name(template);
@@ -225,18 +228,21 @@ impl Host {
         self.open_for(wanted, &room, template)
     }
 
-    /// A room of a template that is about to be opened on this host, and for which fewer wait than it has seats: where rooms are shared that takes a
-    /// while, in which many may ask for any.
+    /// A room of a template that is about to be opened on this host, and for which fewer wait than it has seats: that takes a while, in which many may ask for
+    /// any.
     fn about_to_open(&self, template: &str, seats: usize) -> Option<String> {
-        let (sharing, stem) = (self.sharing.as_ref()?, self.stem(template));
+        let stem = self.stem(template);
         // Of what others may have by now nothing is known.
-        let asked = sharing.asked.iter().filter(|room| room.starts_with(&stem));
-        let given = self.to_open.iter().filter(|(_, of)| of == template).map(|(room, _)| room);
+        let asked = self.sharing.iter().flat_map(|sharing| &sharing.asked).filter(|room| room.starts_with(&stem));
+        let in_line = self.to_open.iter().filter(|to_open| to_open.template == template).map(|to_open| &to_open.room);
+        let being_built = self.building.iter().filter(|(_, building)| building.template() == template).map(|(room, _)| room);
+        let mut about_to_be = asked.chain(in_line).chain(being_built).peekable();
+        about_to_be.peek()?;
         let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
         for wait in self.routes.values().filter_map(|route| route.waits.as_ref()) {
             *waiting.entry(&wait.room).or_default() += 1;
         }
-        asked.chain(given).find(|room| waiting.get(room.as_str()).is_none_or(|waiting| *waiting < seats)).cloned()
+        about_to_be.find(|room| waiting.get(room.as_str()).is_none_or(|waiting| *waiting < seats)).cloned()
     }
 
     /// How many rooms were asked for that will be opened here: fresh ones. Those that somebody named may be another host's, or nobody's.
@@ -271,28 +277,19 @@ impl Host {
         let is_asked = self.sharing.as_ref().is_some_and(|sharing| sharing.asked.contains(room));
         // One that failed, or was closed, is not gone on with by who wants any.
         let is_kept = self.keeper.as_ref().is_some_and(|keeper| keeper.has_had(room));
-        self.places.contains_key(room) || self.resting.contains_key(room) || is_asked || is_kept
+        self.places.contains_key(room) || self.is_to_be_opened(room) || self.resting.contains_key(room) || is_asked || is_kept
     }
 
-    /// Opens a room for somebody who wants it, or any of its template.
+    /// Has a room opened for somebody who wants it, or any of its template, and who waits for it.
     fn open_for(&mut self, wanted: &str, room: &str, template: &str) -> Result<String, Refusal> {
-        self.check_put_off(wanted)?;
-        if self.places.len() >= self.options.limits.rooms_max {
-            return Err(Refusal::HostFull);
-        }
-        match self.open_by(room, template) {
-            Ok(()) => Ok(room.to_owned()),
-            Err(error) => {
-                if self.waits_for_store(room) {
-                    // That the store fails was told; whoever asks for its rooms would have it told once more.
-                    tracing::debug!(room, %error, "a room waits for the store");
-                } else {
-                    tracing::error!(room, %error, "a room can't be opened");
-                    self.put_off(wanted);
-                }
-                Err(cant_be_opened())
+        if !self.is_to_be_opened(room) {
+            self.check_put_off(wanted)?;
+            if self.places.len() + self.opening() >= self.options.limits.rooms_max {
+                return Err(Refusal::HostFull);
             }
+            self.put_in_line(room, template, room != wanted);
         }
+        Ok(room.to_owned())
     }
 
     /// Notes that a room, or any of a template, could not be opened: for a while nobody tries it again.

@@ -4,13 +4,14 @@ mod attend;
 mod closing;
 mod lead;
 mod listing;
+mod opening;
 mod share;
 mod shared;
 
 use self::closing::Ending;
+use self::opening::{Building, ToOpen};
 pub use self::share::ShareOptions;
 use self::share::Sharing;
-use self::shared::{no_template, not_opened};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -30,17 +31,17 @@ use crate::host::handle::{HostHandle, Order, RoomInfo};
 use crate::host::keeper::{KeepOptions, Keeper};
 use crate::host::limits::{HostCounters, HostLimits};
 use crate::host::lobby::Lobby;
+use crate::host::opener::Opener;
 use crate::host::overview::{Overview, StoreStatus, Tally};
 use crate::host::pace::Pace;
-use crate::host::pacer::Pacer;
 use crate::host::scheduler::Scheduler;
 use crate::host::server::ServerError;
 use crate::host::session::{ConnectionId, Visitor};
-use crate::host::task::{Gear, OnTick, Task, TaskNews, Weather};
+use crate::host::task::{OnTick, TaskNews, Weather};
 use crate::host::token::HostKey;
 use crate::protocol::LinkConditions;
-use crate::room::{Blueprint, RoomClock, RoomError, RoomOptions};
-use crate::store::{StoreError, Token};
+use crate::room::{Blueprint, RoomOptions};
+use crate::store::Token;
 
 /// How often it looks after the store, and after those who are in no room.
 const LOOK_AROUND_EVERY: Duration = Duration::from_millis(20);
@@ -101,7 +102,7 @@ pub struct HostOptions {
 impl Default for HostOptions {
     fn default() -> Self {
         let limits = HostLimits::default();
-        Self { limits, gateway_threads: 1, websocket: None, room_threads: 0, rest_after: None, announce_stop: Duration::ZERO }
+        Self { limits, gateway_threads: 0, websocket: None, room_threads: 0, rest_after: None, announce_stop: Duration::ZERO }
     }
 }
 
@@ -179,7 +180,7 @@ struct Route {
     waits: Option<Wait>,
 }
 
-/// What somebody waits for: that a room has ended, so that it can be woken; or that the directory says whose it is.
+/// What somebody waits for: that a room has ended, so that it can be woken; that it is built; or that the directory says whose it is.
 struct Wait {
     room: String,
     hello: Bytes,
@@ -215,8 +216,14 @@ pub struct Host {
     news: (Sender<TaskNews>, Receiver<TaskNews>),
     /// The way to the directory, if rooms are shared with other hosts.
     sharing: Option<Sharing>,
-    /// Rooms that this host was given, and which are to be opened one after the other.
-    to_open: VecDeque<(String, String)>,
+    /// Rooms that are to be opened, one after the other: those that somebody asked for, and those that this host was given.
+    to_open: VecDeque<ToOpen>,
+    /// Those of them that are being built.
+    building: BTreeMap<String, Building>,
+    /// How many were built so.
+    built: u64,
+    /// What builds them, once there is one to build.
+    opener: Option<Opener>,
     orders: (Sender<Order>, Receiver<Order>),
     keeper: Option<Keeper>,
     weather: Arc<Weather>,
@@ -239,13 +246,6 @@ impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host").field("rooms", &self.places.len()).field("connections", &self.routes.len()).finish_non_exhaustive()
     }
-}
-
-/// A seed from the system's source of chance.
-fn fresh_seed() -> Result<u64, getrandom::Error> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 impl Host {
@@ -273,7 +273,7 @@ impl Host {
         let mut foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
         foyer.leave_rooms_to_host();
         let (routes, places, resting, templates, wanted, weather, bans) = Default::default();
-        let (guessed, numbers, unopened) = Default::default();
+        let (guessed, numbers, unopened, building) = Default::default();
         Ok(Self {
             gateway,
             outlet,
@@ -291,6 +291,9 @@ impl Host {
             news: channel(),
             sharing: None,
             to_open: VecDeque::new(),
+            building,
+            built: 0,
+            opener: None,
             orders: channel(),
             keeper: None,
             weather,
@@ -334,136 +337,6 @@ impl Host {
     /// Makes a template known: rooms can be [opened](Self::open) from it, and if it says so, are on demand.
     pub fn template(&mut self, name: &str, template: Template) {
         self.templates.insert(name.to_owned(), template);
-    }
-
-    /// Opens a room from a template. Where rooms are [shared](Self::share) with other hosts it is opened once the directory says that it is this
-    /// host's.
-    ///
-    /// # Errors
-    /// If there is no such template, no room can have that name, the room can't be built, or the host is about to stop.
-    pub fn open(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
-        // One that is open, or about to be, keeps the template that was guessed.
-        let is_there = self.places.contains_key(room) || self.to_open.iter().any(|(queued, _)| queued == room);
-        self.open_by(room, template)?;
-        if !is_there {
-            self.guessed.remove(room);
-        }
-        Ok(())
-    }
-
-    /// The same by a template that may have been guessed.
-    fn open_by(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
-        if self.draining {
-            return Err(not_opened(room, "the host is about to stop".to_owned()));
-        }
-        if self.sharing.is_some() { self.open_shared(room, template) } else { self.open_here(room, template) }
-    }
-
-    fn open_here(&mut self, room: &str, template: &str) -> Result<(), ServerError> {
-        let found = self.templates.get(template).cloned().ok_or_else(|| no_template(room, template))?;
-        self.open_place(room, template, found)
-    }
-
-    /// Takes up a room that is stored, by the template that its name tells, or else `default`: then nobody is told of it who asks which rooms there are,
-    /// also if that template is [listed](Template::listed), since it may have been made by another one. Where rooms that nobody is in go to rest, one that may be
-    /// created on demand rests until somebody asks for it.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open).
-    pub fn take_up(&mut self, room: &str) -> Result<(), ServerError> {
-        let template = self.template_for_stored(room).unwrap_or_default();
-        if self.sharing.is_some() || self.places.contains_key(room) {
-            return self.open_by(room, &template);
-        }
-        let rests = self.options.rest_after.is_some() && self.template_for_new(room).is_some();
-        let opened = if rests { Ok(()) } else { self.open_by(room, &template) };
-        if rests || opened.is_err() {
-            // Its name is its own, also if it can't be opened now.
-            self.rest(room, template);
-        }
-        opened
-    }
-
-    pub(crate) fn rest(&mut self, room: &str, template: String) {
-        self.resting.insert(room.to_owned(), Resting { template, since: self.scheduler.now() });
-    }
-
-    /// Opens a room with options of its own.
-    ///
-    /// # Errors
-    /// If it can't be built.
-    pub fn open_room(&mut self, blueprint: &Blueprint, options: RoomOptions) -> Result<(), ServerError> {
-        let name = options.name.clone();
-        self.open_place(&name, "", Template::new(blueprint.clone(), options))
-    }
-
-    fn open_place(&mut self, name: &str, template_name: &str, template: Template) -> Result<(), ServerError> {
-        let failed = |error| ServerError::Room { name: name.to_owned(), error };
-        let limits = HostLimits {
-            members_per_room_max: template.members_max.unwrap_or(self.options.limits.members_per_room_max),
-            seat_ticks: self.seat_ticks(name),
-            ..self.options.limits
-        };
-        Self::check_name(name).map_err(|wanted| failed(RoomError::Rules(vec![wanted])))?;
-        if self.places.contains_key(name) {
-            return Err(failed(RoomError::Rules(vec![format!("there is a room {name:?} already")])));
-        }
-        if self.places.len() >= limits.rooms_max {
-            return Err(failed(RoomError::Rules(vec![format!("{} rooms are as many as the host may have", self.places.len())])));
-        }
-        let mut options = RoomOptions { name: name.to_owned(), ..template.options.clone() };
-        if template.fresh_seeds {
-            options.seed = fresh_seed().map_err(|error| failed(RoomError::Rules(vec![error.to_string()])))?;
-        }
-        let seed = options.seed;
-        let leased = self.weather.leases.get().and_then(|leases| leases.token(name));
-        let (mut lobby, mut kept, mut past) = (Lobby::new(limits, self.foyer.takes_over()), None, None);
-        lobby.begin_epoch(unix_time().as_nanos() as u64);
-        match &mut self.keeper {
-            None => lobby.open_room(&template.blueprint, options).map_err(failed)?,
-            Some(keeper) => {
-                // Who opens a room again waits until all that it was is written: not for a store that can't be written.
-                if let Some(why) = keeper.why_not_again(name) {
-                    let why = StoreError::Unfit { place: "the store".to_owned(), detail: why };
-                    return Err(ServerError::Keep(why.into()));
-                }
-                let room = keeper.room(&template.blueprint, options).map_err(|error| ServerError::of_room(name, error))?;
-                lobby.admit_room(room).map_err(failed)?;
-                (kept, past) = (keeper.give_away(name), keeper.past_reader());
-            }
-        }
-        let pacer = Pacer::new(self.scheduler.now(), Pacer::phase(self.opened));
-        self.opened += 1;
-        let berth = Berth::new(name);
-        // The lease by which the store writes it. One that asks for none leaves it at that of the first time.
-        let token = self.weather.leases.get().and_then(|leases| match &kept {
-            Some(_) => leases.opened(name).max(leased),
-            None => leases.token(name),
-        });
-        let gear = Gear {
-            outlet: self.outlet.clone(),
-            kept,
-            token,
-            past,
-            weather: self.weather.clone(),
-            on_tick: self.on_tick.clone(),
-            news: self.news.0.clone(),
-        };
-        self.scheduler.add(Task::new(berth.clone(), lobby, pacer, gear));
-        self.resting.remove(name);
-        self.unopened.remove(name);
-        self.unopened.remove(&format!("{template_name}/*"));
-        let (template_name, seats, watchers, visitors) = (template_name.to_owned(), 0, 0, 0);
-        let place = Place { berth, template, template_name, seed, token, seats, watchers, visitors, ending: None };
-        self.places.insert(name.to_owned(), place);
-        Ok(())
-    }
-
-    /// For how long the users are waited for that a room still has when it is opened: no longer than since it could be come back to.
-    fn seat_ticks(&self, room: &str) -> u32 {
-        let rested = self.resting.get(room).map_or(Duration::ZERO, |resting| self.scheduler.now().saturating_sub(resting.since));
-        let ticks = rested.as_millis() / RoomClock::STEP.as_millis();
-        self.options.limits.seat_ticks.saturating_sub(u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 
     /// Keeps the players who are not let in in a file, and reads it.

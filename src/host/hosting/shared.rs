@@ -1,7 +1,6 @@
 //! A host among others: it asks who has a room, sends people on, takes over what a lost host had, and hands over what it has.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use super::lead::cant_be_opened;
 use super::share::{Ask, Heard, Sharing};
@@ -11,9 +10,6 @@ use crate::host::server::ServerError;
 use crate::protocol::Refusal;
 use crate::room::RoomError;
 use crate::store::{Directory, Load, Store, StoreError};
-
-/// How long it opens rooms that it took over before it looks at what else there is.
-const OPENING_MAX: Duration = Duration::from_millis(10);
 
 /// How many rooms a line of the log names.
 const NAMED_MAX: usize = 8;
@@ -65,7 +61,7 @@ impl Host {
 
     /// True if one room more could be opened, or this one is this host's already. Otherwise it would be taken and given back for each who asks.
     pub(super) fn has_place_for(&self, room: &str) -> bool {
-        let is_full = self.places.len() + self.to_open.len() >= self.options.limits.rooms_max;
+        let is_full = self.places.len() + self.opening() >= self.options.limits.rooms_max;
         !is_full || self.sharing.as_ref().is_some_and(|sharing| sharing.holds(room))
     }
 
@@ -122,23 +118,8 @@ impl Host {
         if self.draining {
             self.open_no_more();
         } else {
-            self.open_what_was_given();
+            self.open_next();
         }
-    }
-
-    /// Opens rooms that this host was given, for a moment. What waits for the store stays this host's, and is opened as soon as the store is back.
-    fn open_what_was_given(&mut self) {
-        let begun = self.scheduler.now();
-        let mut waiting = VecDeque::new();
-        while self.scheduler.now() <= begun + OPENING_MAX
-            && let Some((room, template)) = self.to_open.pop_front()
-        {
-            if self.waits_for_store(&room) || !self.open_given(&room, &template) {
-                waiting.push_back((room, template));
-            }
-        }
-        waiting.append(&mut self.to_open);
-        self.to_open = waiting;
     }
 
     /// True if who opens this room would wait for the store.
@@ -157,48 +138,20 @@ impl Host {
             }
             return;
         }
-        if self.to_open.iter().any(|(queued, _)| *queued == room) {
-            return;
+        if self.is_to_be_opened(&room) {
+            return self.build_anew(&room);
         }
         if self.draining {
             return self.pass_up(&room);
         }
         match self.template_for_stored(&room) {
-            Some(template) => self.to_open.push_back((room, template)),
+            Some(template) => self.put_in_line(&room, &template, room.starts_with(&self.stem(&template))),
             None => self.give_back(&room, "there is no template for it", &cant_be_opened()),
         }
     }
 
-    /// Opens a room that this host was given, or gives it back. False if it is to wait for the store.
-    fn open_given(&mut self, room: &str, template: &str) -> bool {
-        if self.places.len() >= self.options.limits.rooms_max {
-            self.give_back(room, "as many rooms are open as may be", &Refusal::HostFull);
-        } else if let Err(error) = self.open_here(room, template) {
-            if self.waits_for_store(room) {
-                return false;
-            }
-            self.put_off(room);
-            if room.starts_with(&self.stem(template)) {
-                // It was to be any of them: the next one would fare no better.
-                self.put_off(&format!("{template}/*"));
-            }
-            self.give_back(room, &error.to_string(), &cant_be_opened());
-        }
-        for (connection, wait) in self.take_waiting(room) {
-            self.knock(connection, wait.hello);
-        }
-        true
-    }
-
-    /// Nothing more is opened: who waits for a room that was to be is told.
-    pub(super) fn open_no_more(&mut self) {
-        for (room, _) in std::mem::take(&mut self.to_open) {
-            self.pass_up(&room);
-        }
-    }
-
     /// A host that stops was given a room: another one may have it at once.
-    fn pass_up(&mut self, room: &str) {
+    pub(super) fn pass_up(&mut self, room: &str) {
         // Of one that it had before something may be left to write, which counts only as long as it has the lease.
         if !self.waits_for_store(room) {
             self.written(room);
@@ -207,8 +160,8 @@ impl Host {
         self.let_waiting_go(room, &why);
     }
 
-    /// Gives back a room that can't be opened. Who waits for it is told why; who asked for any asks for another one.
-    fn give_back(&mut self, room: &str, why: &str, refusal: &Refusal) {
+    /// Gives back a room that can't be opened, if rooms are shared. Who waits for it is told why; who asked for any asks for another one.
+    pub(super) fn give_back(&mut self, room: &str, why: &str, refusal: &Refusal) {
         if matches!(refusal, Refusal::HostFull) && !self.wanted.contains_key(room) {
             // Of more who ask at once than there are places for.
             tracing::debug!(room, why, "a room can't be opened");
@@ -225,7 +178,7 @@ impl Host {
         }
     }
 
-    fn let_waiting_go(&mut self, room: &str, why: &Refusal) {
+    pub(super) fn let_waiting_go(&mut self, room: &str, why: &Refusal) {
         for (connection, _) in self.take_waiting(room) {
             self.send_away(connection, why);
         }
@@ -260,10 +213,7 @@ impl Host {
     fn is_lost(&mut self, room: &str, host: Option<String>) -> bool {
         if self.places.get(room).is_none_or(|place| place.ending == Some(Ending::Lost)) {
             // It may not have been opened yet.
-            if let Some(at) = self.to_open.iter().position(|(queued, _)| queued == room) {
-                self.to_open.remove(at);
-                self.let_waiting_go(room, &gone_to(host));
-            }
+            self.let_be(room, &gone_to(host));
             return false;
         }
         // Where nobody says who has it, those who were in it ask here again: it is known by then, or this host has it anew.
@@ -321,7 +271,7 @@ impl Host {
         let takes_none = self.draining || self.keeper.as_ref().is_some_and(|keeper| keeper.trouble().is_some());
         let (rooms_max, members_max) = (if takes_none { 0 } else { count(limits.rooms_max) }, count(limits.sessions_max));
         sharing.set_load(Load {
-            rooms: count(self.places.len() + self.to_open.len()),
+            rooms: count(self.places.len() + self.opening()),
             rooms_max,
             members: count(self.routes.len()),
             members_max,
