@@ -26,6 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(TIMEOUT_SECONDS.unsigned_abs() as 
 /// The silence after which it is asked whether anybody is there. Hosts say something four times a second.
 const DOUBTS_AFTER: Duration = Duration::from_millis(400);
 
+/// As how long a frame counts that took longer: what waited in the socket meanwhile comes then, and nothing of it was silence. Less than [`DOUBTS_AFTER`].
+const FRAME_MAX: Duration = Duration::from_millis(250);
+
 /// Most packets that wait to be taken. The oldest go first: a reader so slow is better served by the newest.
 const PACKETS_WAITING_MAX: usize = 4_096;
 
@@ -245,8 +248,46 @@ impl UdpLink {
 
     /// Takes in what has arrived, and lets time pass.
     pub fn receive(&mut self, now: Duration) {
-        let mut buffer = [0; 2_048];
-        self.socket.advance(now.max(self.now));
+        let step = now.saturating_sub(self.now);
+        self.now = self.now.max(now);
+        self.socket.advance(self.now);
+        let before = step.min(FRAME_MAX);
+        self.pass(before);
+        let has_come = self.take_in();
+        self.renet.update(step);
+        self.pass(if has_come { Duration::ZERO } else { step - before });
+        if self.netcode.is_connected() {
+            self.renet.set_connected();
+            self.stood = true;
+        }
+        // What was said of UDP says nothing of another way.
+        self.unheard &= self.socket.is_udp();
+        let doubts = self.socket.is_udp() && self.netcode.time_since_last_received_packet() > DOUBTS_AFTER;
+        if let (Some(probe), true) = (&mut self.probe, doubts) {
+            self.unheard |= probe.ask(self.now, self.netcode.server_addr());
+        }
+        if !self.silent && self.netcode.disconnect_reason().is_none() && self.silence() > TIMEOUT {
+            self.silent = true;
+            self.disconnect();
+        }
+    }
+
+    /// Lets time pass for the transport.
+    fn pass(&mut self, step: Duration) {
+        let before = self.netcode.server_addr();
+        if let Some((datagram, address)) = self.netcode.update(step) {
+            let _ = self.socket.send(datagram, address);
+        }
+        let host = self.netcode.server_addr();
+        if host != before && !self.socket.reaches(host) {
+            // The next of those that stand in the token. Without a way there nothing comes of it, as of the one before.
+            let _ = self.dial_anew(host);
+        }
+    }
+
+    /// Takes in what has arrived. True if anything has.
+    fn take_in(&mut self) -> bool {
+        let (mut buffer, mut has_come) = ([0; 2_048], false);
         // Bounded: a flood must not keep a frame from ending.
         for _ in 0..4_096 {
             let (size, address) = match self.socket.receive(&mut buffer) {
@@ -276,34 +317,11 @@ impl UdpLink {
                     true
                 }
             }));
-            self.refused += u64::from(!passed.unwrap_or(false));
+            let passed = passed.unwrap_or(false);
+            has_come |= passed;
+            self.refused += u64::from(!passed);
         }
-        let step = now.saturating_sub(self.now);
-        self.now = self.now.max(now);
-        self.renet.update(step);
-        let before = self.netcode.server_addr();
-        if let Some((datagram, address)) = self.netcode.update(step) {
-            let _ = self.socket.send(datagram, address);
-        }
-        let host = self.netcode.server_addr();
-        if host != before && !self.socket.reaches(host) {
-            // The next of those that stand in the token. Without a way there nothing comes of it, as of the one before.
-            let _ = self.dial_anew(host);
-        }
-        if self.netcode.is_connected() {
-            self.renet.set_connected();
-            self.stood = true;
-        }
-        // What was said of UDP says nothing of another way.
-        self.unheard &= self.socket.is_udp();
-        let doubts = self.socket.is_udp() && self.netcode.time_since_last_received_packet() > DOUBTS_AFTER;
-        if let (Some(probe), true) = (&mut self.probe, doubts) {
-            self.unheard |= probe.ask(self.now, self.netcode.server_addr());
-        }
-        if !self.silent && self.netcode.disconnect_reason().is_none() && self.silence() > TIMEOUT {
-            self.silent = true;
-            self.disconnect();
-        }
+        has_come
     }
 
     /// The next packet that arrived beside the channels: perhaps not in order, perhaps not all of them, each at most once. Its first byte

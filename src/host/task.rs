@@ -246,7 +246,10 @@ impl Task {
                 self.lobby.disconnected(connection, reason);
             }
             Mail::Push(incoming) => drop(self.lobby.push(&self.berth.name, incoming)),
-            Mail::Kick(user, why) => drop(self.lobby.kick(&self.berth.name, user, &why)),
+            Mail::Kick(user, why) => {
+                // A seat that was kept for it is free at once.
+                self.is_changed |= self.lobby.kick(&self.berth.name, user, &why);
+            }
             Mail::TurnAway(connection, why) => self.lobby.turn_away(connection, LeaveReason::Kicked, &why),
             Mail::Pause(paused) => {
                 (self.paused, self.steps) = (paused, 0);

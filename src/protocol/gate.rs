@@ -17,8 +17,9 @@ const REQUEST_BYTES: usize = 1_078;
 const TAG_BYTES: usize = 16;
 /// Most messages in one packet.
 const MESSAGES_PER_PACKET_MAX: u64 = 600;
-/// How far packet numbers may jump: further than any pause within the time-out explains.
-const SEQUENCE_JUMP_MAX: u64 = 1_024;
+/// How far packet numbers may jump: further than any pause within the time-out explains, in which a client says all that may wait again and again, each time by
+/// new numbers: some eighty packets 33 times.
+const SEQUENCE_JUMP_MAX: u64 = 4_096;
 
 /// The first bytes of payloads that are packets of our own beside the transport's channels: its own begin with 0 to 4.
 pub const RAW_KINDS: RangeInclusive<u8> = 16..=31;
@@ -254,16 +255,38 @@ mod tests {
     #[test]
     fn a_packet_number_is_near_the_newest_and_one_that_is_late_does_not_take_that_back() {
         let packet = |sequence: u64| [vec![ACKNOWLEDGEMENT], varints([sequence, 1, 0, 0])].concat();
-        assert!(!PayloadGate::new(From::Host).admits(&packet(1_025)));
+        assert!(!PayloadGate::new(From::Host).admits(&packet(4_097)));
         let mut gate = PayloadGate::new(From::Host);
-        for sequence in [1_024, 2_000, 1_000, 3_024] {
+        for sequence in [4_096, 5_000, 1_000, 9_096] {
             assert!(gate.admits(&packet(sequence)), "{sequence}");
         }
-        assert!(!gate.admits(&packet(4_049)) && !gate.admits(&packet(1_999)));
-        assert!(gate.admits(&packet(2_000)) && gate.admits(&packet(4_048)));
+        assert!(!gate.admits(&packet(13_193)) && !gate.admits(&packet(4_999)));
+        assert!(gate.admits(&packet(5_000)) && gate.admits(&packet(13_192)));
         // What is refused for something else moves nothing.
         let mut gate = PayloadGate::new(From::Host);
-        assert!(!gate.admits(&[packet(1_000), vec![0]].concat()) && !gate.admits(&packet(1_500)));
+        assert!(!gate.admits(&[packet(4_000), vec![0]].concat()) && !gate.admits(&packet(5_500)));
+    }
+
+    #[test]
+    fn who_says_as_much_as_may_wait_and_is_not_heard_for_as_long_as_a_connection_lasts_is_heard_then() {
+        use super::super::channel::{TIMEOUT_SECONDS, connection_config};
+        let step = std::time::Duration::from_millis(50);
+        for size in [1_040, 8] {
+            let mut client = RenetClient::new(connection_config());
+            client.set_connected();
+            let mut gate = PayloadGate::new(From::Client);
+            let mut said = Vec::new();
+            for _ in 0..TIMEOUT_SECONDS * 20 {
+                client.update(step);
+                while client.can_send_message(CHANNEL, size) {
+                    client.send_message(CHANNEL, vec![1; size]);
+                }
+                // All but the last are lost.
+                let packets = client.get_packets_to_send();
+                said = if packets.is_empty() { said } else { packets };
+            }
+            assert!(!said.is_empty() && said.iter().all(|packet| gate.admits(packet)), "{size}");
+        }
     }
 
     #[test]

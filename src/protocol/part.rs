@@ -13,13 +13,20 @@
 
 use super::codec::{CodecError, Reader, write_varint};
 use super::ids::NetId;
-use super::limits::{ENTITIES_MAX, LATEST_MAX};
+use super::limits::{ENTITIES_MAX, LATEST_MAX, PART_BYTES_MAX};
 
 /// Most components of one group. Entities with more go into several.
 const GROUP_COMPONENTS_MAX: usize = 8;
 
 /// Largest shift of a Rice code: no net id is larger.
 const SHIFT_MAX: u32 = 20;
+
+/// Most bytes of one item, with what its values cost besides. The rest of an entity's values is another item, so that each fits a part: for the heads of a part and
+/// of a group 20 bytes are kept.
+const ITEM_BYTES_MAX: usize = PART_BYTES_MAX - 20;
+
+/// What a value costs besides its bytes: the number of its component, and an eighth of a group's head.
+const VALUE_COST: usize = 4;
 
 /// One entity of a part, and which of its components; the bits are places among the protocol's latest components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,8 @@ pub(crate) struct PartSource {
     items: Vec<PartItem>,
     /// For each item, in the order of its components: where its value stands.
     spans: Vec<(u32, u32)>,
+    /// What the last item takes.
+    last: usize,
     /// Scratch: the ends of the gaps, and a part that grows.
     body: Vec<u8>,
 }
@@ -53,13 +62,22 @@ impl PartSource {
     pub(crate) fn clear(&mut self) {
         self.items.clear();
         self.spans.clear();
+        self.last = 0;
     }
 
     /// Adds a value of the component at place `ordinal`. Values come entity by entity, and of an entity in the order of the places.
     pub(crate) fn push(&mut self, id: u32, ordinal: usize, (start, end): (usize, usize)) {
-        match self.items.last_mut().filter(|item| item.id == id) {
-            Some(item) => item.mask |= 1 << ordinal,
-            None => self.items.push(PartItem { id, mask: 1 << ordinal, first: self.spans.len() as u32 }),
+        let cost = end.saturating_sub(start) + VALUE_COST;
+        let fits = self.last + cost <= ITEM_BYTES_MAX;
+        match self.items.last_mut().filter(|item| item.id == id && fits) {
+            Some(item) => {
+                item.mask |= 1 << ordinal;
+                self.last += cost;
+            }
+            None => {
+                self.items.push(PartItem { id, mask: 1 << ordinal, first: self.spans.len() as u32 });
+                self.last = cost;
+            }
         }
         self.spans.push((start as u32, end as u32));
     }
@@ -382,6 +400,29 @@ mod tests {
             }
             let _ = read_part(&bytes, &mut Count(&mut count));
             let _ = part_needs(&bytes);
+        }
+    }
+
+    #[test]
+    fn values_of_one_entity_that_are_more_than_a_part_together_go_in_several() {
+        // Two large ones; three of the largest; as many as there can be; and some that just don't fit.
+        for (count, size) in [(2, 700), (3, 1_024), (LATEST_MAX, 18), (12, 100)] {
+            let (mut source, bytes) = (PartSource::default(), vec![7; count * size]);
+            (0..count).for_each(|nth| source.push(5, nth, (nth * size, (nth + 1) * size)));
+            source.push(6, 0, (0, size));
+            let components: Vec<usize> = (0..count).collect();
+            let (mut sizes, mut told) = (Vec::new(), 0);
+            source.write(
+                &components,
+                &bytes,
+                PART_BYTES_MAX,
+                |_| None,
+                |part, items| {
+                    sizes.push(part.len());
+                    told += items.iter().map(|item| item.mask.count_ones() as usize).sum::<usize>();
+                },
+            );
+            assert!(told == count + 1 && sizes.iter().all(|size| *size <= PART_BYTES_MAX), "{count} of {size}: {sizes:?}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bevy_ecs::change_detection::Tick;
 use bevy_ecs::entity_disabling::Disabled;
 use bevy_ecs::prelude::*;
+use bevy_platform::collections::HashSet;
 use bytes::Bytes;
 
 use super::audience::tell_of_hidden_by_hand;
@@ -275,32 +276,38 @@ impl Collector {
             rows.push(value.id, value.tick);
         }
         let mut returned = Ok(None);
+        let hidden = |id: &u32| index.slot(NetId(*id)).is_some_and(|slot| slot.state == SlotState::Hidden);
+        let lost = || world.resource::<Lost>().rows.iter().filter(|row| row.component == component);
+        // Who has it. It is asked for each that lost it: to look through all rows each time would take the square of a mass removal.
+        let is_asked = lost().next().is_some() || self.roster.iter().any(hidden);
+        let mut here: HashSet<u32> = if is_asked { rows.ids.iter().copied().collect() } else { HashSet::default() };
         for id in &self.roster {
             let Some(slot) = index.slot(NetId(*id)).filter(|slot| slot.state == SlotState::Hidden) else { continue };
-            if rows.ids.contains(id) {
+            if here.contains(id) {
                 continue;
             }
             returned = entry.column.one(world, slot.entity, None, &mut rows.bytes);
             if let Ok(Some(tick)) = returned {
                 rows.push(NetId(*id), tick);
+                here.insert(*id);
             }
         }
         self.removed.clear();
         let gone = rows.gone.iter().filter(|(id, _)| index.state(*id) == SlotState::Shown && self.roster.binary_search(id).is_err());
         self.removed.extend(gone.map(|(id, tick)| (*id, Some(*tick))));
-        for row in world.resource::<Lost>().rows.iter().filter(|row| row.component == component) {
-            let told = matches!(index.state(row.id.get()), SlotState::Shown) && !self.roster.contains(&row.id.get());
-            let has_it_again = rows.ids.contains(&row.id.get());
-            let twice = self.removed.iter().any(|(id, _)| *id == row.id.get());
+        let mut removed: HashSet<u32> = if is_asked { self.removed.iter().map(|(id, _)| *id).collect() } else { HashSet::default() };
+        for row in lost() {
+            let id = row.id.get();
+            let told = matches!(index.state(id), SlotState::Shown) && self.roster.binary_search(&id).is_err();
             let lives = index.slot(row.id).is_some_and(|slot| slot.entity == row.entity);
-            if told && lives && !has_it_again && !twice {
-                self.removed.push((row.id.get(), row.value.as_ref().map(|(tick, _)| *tick)));
+            if told && lives && !here.contains(&id) && removed.insert(id) {
+                self.removed.push((id, row.value.as_ref().map(|(tick, _)| *tick)));
             }
         }
-        for row in world.resource::<Lost>().rows.iter().filter(|row| row.component == component) {
+        for row in lost() {
             if let Some((tick, value)) = &row.value
-                && self.removed.iter().any(|(id, _)| *id == row.id.get())
-                && !rows.ids.contains(&row.id.get())
+                && removed.contains(&row.id.get())
+                && here.insert(row.id.get())
             {
                 rows.bytes.extend_from_slice(value);
                 rows.push(row.id, *tick);

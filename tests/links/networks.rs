@@ -22,7 +22,7 @@ struct Health(u32);
 fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Facing>("facing").latest();
-    let _ = app.sync::<Health>("health");
+    app.sync::<Health>("health");
 }
 
 fn rules(_: &mut App) {}
@@ -138,8 +138,8 @@ struct Aims(#[entities] Entity);
 
 fn hanging(app: &mut App) {
     app.sync_relationship::<ChildOf>("parent");
-    let _ = app.sync_mapped::<Aims>("aims");
-    let _ = app.sync::<Health>("health");
+    app.sync_mapped::<Aims>("aims");
+    app.sync::<Health>("health");
 }
 
 /// Plants a tree or two, grafts and fells some.
@@ -369,4 +369,31 @@ fn a_client_that_does_not_answer_for_half_a_second_is_not_sent_a_twentieth_from_
         let after = rate(&mut sim);
         assert!(after >= before / 8.0, "phase {phase}: from {before} to {after}");
     }
+}
+
+#[derive(Component, Serialize, Deserialize, Clone, Debug)]
+struct Pose(Vec<u8>);
+#[derive(Component, Serialize, Deserialize, Clone, Debug)]
+struct Face(Vec<u8>);
+
+#[test]
+fn what_changes_of_one_thing_in_a_tick_goes_in_packets_that_leave() {
+    let large = |app: &mut App| {
+        app.sync::<Pose>("pose").latest();
+        app.sync::<Face>("face").latest();
+    };
+    let mut sim = Sim::new(large, rules).client("ann");
+    let thing = sim.room_mut().world_mut().spawn((Pose(vec![0; 700]), Face(vec![0; 700]))).id();
+    sim.run_ticks(20);
+    sim.client_mut("ann").keep_packets();
+    for n in 1..=20 {
+        let world = sim.room_mut().world_mut();
+        world.get_mut::<Pose>(thing).unwrap().0.fill(n);
+        world.get_mut::<Face>(thing).unwrap().0.fill(n);
+        sim.tick();
+    }
+    let largest = sim.client_of("ann").packets().iter().map(|packet| packet.len()).max().unwrap();
+    assert!(largest <= roomkeeper::protocol::limits::PACKET_BYTES_MAX, "{largest}");
+    sim.settle();
+    assert_eq!(sim.assert_converged(), 1);
 }

@@ -272,3 +272,17 @@ fn who_asks_for_ever_and_never_takes_the_answers_is_shown_out() {
     assert!(ben.is_live());
     assert_eq!((lobby.member_count(ROOM), lobby.room(ROOM).unwrap().members().iter().count()), (1, 1));
 }
+
+#[test]
+fn whose_seat_is_kept_can_be_put_out_all_the_same() {
+    let mut lobby = lobby(HostLimits::default(), true);
+    let mut ann = Guest::come(&mut lobby, 1, "ann");
+    tick(&mut lobby, &mut [&mut ann]);
+    lobby.disconnected(ann.id, LeaveReason::Timeout);
+    assert!(lobby.kick(ROOM, EntityId::named("ann"), "enough"));
+    tick(&mut lobby, &mut []);
+    assert_eq!(lobby.room(ROOM).unwrap().members().iter().count(), 0);
+    let mut again = Guest::come_as(&mut lobby, 2, "ann", "banned");
+    (0..2).for_each(|_| tick(&mut lobby, &mut [&mut again]));
+    assert_eq!(again.state(), refused("banned"), "the rules are asked");
+}

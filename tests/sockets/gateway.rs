@@ -90,6 +90,31 @@ impl Pair {
 }
 
 #[test]
+fn what_waited_for_a_client_whose_frame_hung_was_no_silence() {
+    let mut pair = Pair::over_loopback().join();
+    let id = pair.connected.unwrap();
+    pair.ticks(20);
+    let hung = pair.now + Duration::from_secs(4);
+    while pair.now < hung {
+        pair.now += STEP;
+        pair.shard.receive(pair.now, 1_000);
+        pair.shard.send_packet(id, &[16, 1]);
+        pair.shard.flush(pair.now);
+    }
+    pair.link.receive(pair.now);
+    assert!(pair.link.silence() < Duration::from_millis(500), "{:?}", pair.link.silence());
+    pair.ticks(20);
+    assert!(pair.link.status() == LinkStatus::Connected && pair.connected.is_some());
+    // What nobody says is.
+    let silent = pair.now + Duration::from_secs(2);
+    while pair.now < silent {
+        pair.now += STEP;
+        pair.link.receive(pair.now);
+    }
+    assert!(pair.link.silence() > Duration::from_millis(1_500), "{:?}", pair.link.silence());
+}
+
+#[test]
 fn an_idle_connection_sends_only_keep_alives() {
     let mut pair = Pair::over_loopback().join();
     let id = pair.connected.unwrap();
@@ -261,7 +286,10 @@ fn a_full_thread_refuses() {
     let mut busy = Busy::new(Gateway::bind(&config, 2, unix_time).unwrap());
     busy.join(40);
     let denied = LinkStatus::Disconnected("server denied connection".to_owned());
-    busy.until("all know where they stand", |busy| busy.clients.iter().all(|link| link.status() != LinkStatus::Connecting));
+    busy.until("all know where they stand", |busy| {
+        let let_in = busy.clients.iter().filter(|link| link.status() == LinkStatus::Connected).count();
+        busy.inside >= let_in && busy.clients.iter().all(|link| link.status() != LinkStatus::Connecting)
+    });
     assert_eq!(busy.inside, 6);
     assert_eq!(busy.clients.iter().filter(|link| link.status() == denied).count(), 34);
     assert!(matches!(Gateway::bind(&config, 17, unix_time), Err(BindError::TooManyThreads(17))));

@@ -68,7 +68,7 @@ pub(super) const SECTIONS: &[Section] = &[
             key!("sessions_max", Many(1, 65_536), limits.sessions_max),
             key!("members_per_room_max", Many(1, 65_536), limits.members_per_room_max),
             key!("rooms_max", Many(1, 1_000_000), limits.rooms_max),
-            key!("commands_waiting_max", Many(1, 65_536), limits.commands_waiting_max),
+            key!("commands_waiting_max", Many(1, 2_048), limits.commands_waiting_max),
             key!("queue_bytes_max", Bytes(256 << 10, 1 << 30), limits.queue_bytes_max),
             key!("bytes_per_second_max", Bytes32(12 << 10, 1 << 30), limits.bytes_per_second_max),
             key!("mistakes_max", Count(0, 1_000_000), limits.mistakes_max),

@@ -134,6 +134,8 @@ pub(crate) struct Delivery {
     /// The number of the first of `sent`.
     first_seq: u64,
     owed: Owed,
+    /// Not all that was owed in the last round could go.
+    is_short: bool,
     /// Where the snapshot ends in the stream that the member must have before parts make sense.
     snapshot_end: Option<u64>,
     /// When the snapshot was known to be there.
@@ -175,6 +177,7 @@ impl Delivery {
             // Not 0, so that what is before the first packet has numbers too.
             first_seq: 1_024,
             owed: Owed::default(),
+            is_short: false,
             snapshot_end: None,
             snapshot_there: None,
             given: None,
@@ -385,7 +388,8 @@ impl Delivery {
             // Before this round's values go out, of which nothing is known.
             self.complete = self.complete_as_of();
         }
-        if self.sent.len() < UNKNOWN_MAX {
+        // Those that arrived behind a lost one are remembered as long as that one, and keep nothing back.
+        if self.sent.len() < UNKNOWN_MAX || self.sent.iter().filter(|sent| sent.fate == Fate::Unknown).count() < UNKNOWN_MAX {
             let allowance = self.path.allowance();
             let waiting = self.stream.waiting_bytes();
             let for_stream = if waiting > allowance { allowance * 3 / 4 } else { waiting };
@@ -445,7 +449,8 @@ impl Delivery {
         let in_step = given.0 + 1 >= tick.0;
         self.given = Some(tick);
         let mut left = allowance;
-        if in_step && cost <= allowance {
+        // While older ones wait what is new takes its turn with them: else they had what it leaves.
+        if in_step && cost <= allowance && !self.is_short {
             self.parts.extend(parts.iter().cloned());
             left -= cost;
             // What is in them is not owed any more.
@@ -465,9 +470,11 @@ impl Delivery {
 
     fn choose_owed(&mut self, tick: RoomTick, offer: &mut Offer<'_>, allowance: usize) {
         if self.owed.is_empty() {
+            self.is_short = false;
             return;
         }
         self.lacking = self.owed.choose(tick, offer, allowance, &mut self.source).min(self.lacking);
+        self.is_short = !self.owed.is_empty();
         let entered = |id: u32| self.entered.get(&id).copied().unwrap_or_default();
         offer.latest.write(&mut self.source, entered, &mut self.parts);
     }
@@ -561,5 +568,24 @@ impl Delivery {
     /// How many bytes wait to be sent, for the first time or again.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.stream.waiting_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_that_arrived_behind_a_lost_one_keep_nothing_back() {
+        let now = Duration::from_secs(10);
+        let mut delivery = Delivery::new(now, 2e6);
+        for nth in 0..=UNKNOWN_MAX {
+            let fate = if nth == 0 { Fate::Overtaken } else { Fate::Arrived };
+            let (at, tick) = (now - Duration::from_millis(10), RoomTick(7));
+            delivery.sent.push_back(Sent { at, tick, bytes: 9, piece: None, twice: None, part: None, lacking: tick, fate });
+        }
+        delivery.push(RoomTick(8), Bytes::from_static(b"\x06\x08"));
+        delivery.round(now, RoomTick(8), None);
+        assert!(delivery.has_packets());
     }
 }

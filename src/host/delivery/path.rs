@@ -70,6 +70,8 @@ pub(crate) struct Path {
     settling: Option<Duration>,
     /// The rate was used up in the last tick.
     limited: bool,
+    /// The rate was used up since `counted`: else what arrived says nothing of how much the way carries.
+    used: bool,
     /// What became of packets since `counted`.
     counted: Duration,
     arrived: u32,
@@ -99,6 +101,7 @@ impl Path {
             cut: now,
             settling: None,
             limited: false,
+            used: false,
             counted: now,
             arrived: 0,
             lost: 0,
@@ -145,6 +148,7 @@ impl Path {
         let past = since.as_secs_f64().min(0.25);
         self.ticked = now;
         if self.limited {
+            self.used = true;
             let trip = self.smoothed.unwrap_or(0.15).max(0.05);
             let grown = self.rate + if self.searching { self.rate * past / trip } else { (GROWTH + self.rate * 0.1) * past };
             let most = if self.searching { self.carried() * SEARCH_AHEAD } else { self.rate_max };
@@ -236,7 +240,7 @@ impl Path {
         } else if seen >= LOSS_OF {
             self.count_anew(now);
         }
-        (self.counted, self.arrived_bytes, self.least_counted) = (now, 0, f64::INFINITY);
+        (self.counted, self.arrived_bytes, self.least_counted, self.used) = (now, 0, f64::INFINITY, false);
     }
 
     /// What the way carries, as far as is known.
@@ -245,7 +249,7 @@ impl Path {
     }
 
     fn count_anew(&mut self, now: Duration) {
-        (self.counted, self.arrived_bytes, self.least_counted) = (now, 0, f64::INFINITY);
+        (self.counted, self.arrived_bytes, self.least_counted, self.used) = (now, 0, f64::INFINITY, false);
         (self.arrived, self.lost) = (0, 0);
     }
 
@@ -263,7 +267,13 @@ impl Path {
     fn cut(&mut self, now: Duration, queue: f64) {
         // What is sent beyond what arrives only makes the queue longer.
         let carried = if self.carried() > 0.0 { self.carried() } else { self.rate };
+        let (used, tokens) = (self.used, self.tokens);
         self.slow_to(now, self.rate.min(carried.max(RATE_FLOOR)) * CUT_TO, queue);
+        if !used {
+            // A queue in a way that this member does not fill is somebody else's: it does not run dry while nothing is sent here, and how much there is for this
+            // member is tried out when it is wanted.
+            (self.tokens, self.searching, self.settling) = (tokens.min(self.rate * 0.1), true, Some(now + self.rtt()));
+        }
     }
 
     /// Goes on at a lower rate, once `queue` seconds of it have not been used.
@@ -273,5 +283,40 @@ impl Path {
         self.tokens = self.tokens.min(0.0) - queue * self.rate;
         (self.searching, self.cut) = (false, now);
         self.settling = Some(now + Duration::from_secs_f64(queue) + self.rtt());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tick in which so much is to be sent, over a way that takes so long. Gives what went out.
+    fn tick(path: &mut Path, now: &mut Duration, wanted: usize, millis: u64) -> usize {
+        *now += Duration::from_millis(50);
+        path.tick(*now);
+        let sent = wanted.min(path.allowance());
+        if sent < wanted {
+            path.was_limited();
+        }
+        if sent > 0 {
+            path.spend(sent);
+            path.arrived(sent);
+            path.round_trip(*now, Duration::from_millis(millis));
+        }
+        sent
+    }
+
+    #[test]
+    fn a_queue_that_others_make_neither_silences_a_quiet_member_nor_keeps_it_slow() {
+        let (mut now, mut path) = (Duration::from_secs(9), Path::new(Duration::from_secs(9), 2e6));
+        for _ in 0..100 {
+            tick(&mut path, &mut now, 150, 40);
+        }
+        let silent = (0..100).filter(|_| tick(&mut path, &mut now, 150, 340) == 0).count();
+        assert!(silent <= 2, "{silent} of 100 ticks");
+        for nth in 0..130 {
+            tick(&mut path, &mut now, if nth < 100 { 150 } else { 4_000 }, 40);
+        }
+        assert!(path.rate() > 80_000.0, "{} after a second and a half", path.rate());
     }
 }

@@ -87,7 +87,14 @@ impl Lobby {
 
     /// Puts a user out of a room, and says why. False if it is not there.
     pub fn kick(&mut self, name: &str, user: EntityId, why: &str) -> bool {
-        let found = self.rooms.get(name).and_then(|hosted| hosted.users.get(&user)).copied();
+        let Some(hosted) = self.rooms.get_mut(name) else { return false };
+        if hosted.vacant.remove(&user).is_some() {
+            // It is away: its seat is kept no longer, and if it comes back it asks like anybody else.
+            hosted.inbox.push(Incoming::Leave { user, reason: LeaveReason::Kicked });
+            self.counters.kicked += 1;
+            return true;
+        }
+        let found = hosted.users.get(&user).copied();
         if let Some(connection) = found {
             self.counters.kicked += 1;
             self.turn_away(connection, LeaveReason::Kicked, &Refusal::Kicked(why.to_owned()));

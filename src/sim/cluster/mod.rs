@@ -388,15 +388,17 @@ impl<'a> Run<'a> {
             let here = player.cut == 0 && player.frozen == 0 && Self::is_well(&self.hosts, player);
             let Some(at) = player.at.filter(|_| here) else { continue };
             let Some(process) = self.hosts.get_mut(at).and_then(|host| host.process.as_mut()) else { continue };
-            let place = (at, player.room.clone());
-            let secretive = process.lobby.room(&player.room).is_none_or(|room| room.is_secretive());
+            // A hostile one may be in another room than it wants.
+            let there = player.client.world().resource::<Replica>().room_name().to_owned();
+            let secretive = process.lobby.room(&there).is_none_or(|room| room.is_secretive());
+            let place = (at, there);
             let known = told.remove(&place).filter(|_| !secretive);
             let Some(state) = known.or_else(|| process.lobby.state_for(player.client.connection)) else { continue };
-            let Some(room) = process.lobby.room(&player.room) else { continue };
+            let Some(room) = process.lobby.room(&place.1) else { continue };
             let (tick, protocol) = (room.tick_now(), room.world().resource::<Protocol>());
             let replica = replica_state(player.client.world_mut()).map_err(|error| error.to_string())?;
             if let Some(difference) = state.difference(protocol, &replica) {
-                return Err(format!("the replica of {} differs from {} in tick {tick}: {difference}", player.name, player.room));
+                return Err(format!("the replica of {} differs from {} in tick {tick}: {difference}", player.name, place.1));
             }
             self.tally.compared += 1;
             told.insert(place, state);
