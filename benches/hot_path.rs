@@ -32,8 +32,8 @@ struct Kind(u8);
 fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Rotation>("rotation").latest();
-    let _ = app.sync::<Health>("health");
-    let _ = app.sync::<Kind>("kind");
+    app.sync::<Health>("health");
+    app.sync::<Kind>("kind");
 }
 
 /// What changes in a tick.

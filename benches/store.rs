@@ -42,7 +42,7 @@ struct FactsPerTick(u32);
 fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Rotation>("rotation").latest();
-    let _ = app.sync::<Health>("health");
+    app.sync::<Health>("health");
     app.stateless_fact::<Hit>("hit");
 }
 

@@ -23,7 +23,7 @@ struct Position([f32; 2]);
 struct Mana(u32);
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Card>("card");
+    app.sync::<Card>("card");
     app.sync::<Position>("position").latest();
     app.sync::<Mana>("mana").to_owner();
     app.sync_relationship::<OwnedBy>("owned_by");

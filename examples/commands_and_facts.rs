@@ -26,7 +26,7 @@ struct Bought {
 }
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Gold>("gold");
+    app.sync::<Gold>("gold");
     app.command::<Buy>("buy").fact::<Bought>("bought");
 }
 

@@ -44,13 +44,13 @@ impl Codec<Cell> for Square {
 
 fn plain(app: &mut App) {
     app.sync::<Position>("position").latest();
-    let _ = app.sync::<Cell>("cell");
+    app.sync::<Cell>("cell");
 }
 
 fn small(app: &mut App) {
     // A kilometre in millimetres, three times: 8 bytes.
     app.sync_with("position", Quantised::new(-500.0..=500.0, 0.001).via(|at: &Position| at.0, Position)).latest();
-    let _ = app.sync_with("cell", Square);
+    app.sync_with("cell", Square);
 }
 
 fn snapshot_bytes(protocol: fn(&mut App)) -> Result<usize> {

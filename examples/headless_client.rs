@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 struct Score(u32);
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Score>("score");
+    app.sync::<Score>("score");
 }
 
 fn rules(app: &mut App) {

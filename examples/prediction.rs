@@ -22,7 +22,7 @@ struct Stepped {
 }
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Place>("place");
+    app.sync::<Place>("place");
     app.command::<Step>("step").fact::<Stepped>("stepped");
 }
 

@@ -25,7 +25,8 @@ struct Fired {
 
 /// Both sides.
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Ammo>("ammo");
+    app.sync::<User>("user");
+    app.sync::<Ammo>("ammo");
     app.command::<Fire>("fire").fact::<Fired>("fired");
 }
 

@@ -21,13 +21,16 @@
 //! struct Fire { aim: [f32; 2] }
 //! #[derive(Clone, Serialize, Deserialize)]
 //! struct BulletFired { by: EntityId, bullet: EntityId, aim: [f32; 2] }
-//! #[derive(Component)]
+//! #[derive(Component, Serialize, Deserialize)]
 //! struct Velocity([f32; 2]);
 //!
 //! /// Both sides add this, so they cannot disagree.
 //! fn protocol(app: &mut App) {
 //!     app.sync::<Position>("position").latest();
-//!     let _ = app.sync::<Ammo>("ammo");
+//!     app.sync::<Ammo>("ammo");
+//!     // So that a bullet flies on, and ends, after a restart too.
+//!     app.sync::<Velocity>("velocity");
+//!     app.sync::<Ttl>("ttl");
 //!     app.command::<Fire>("fire").fact::<BulletFired>("bullet_fired");
 //! }
 //!

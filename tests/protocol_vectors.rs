@@ -60,7 +60,7 @@ mod moor {
     pub(super) fn protocol(app: &mut App) {
         app.sync::<Position>("position").latest();
         app.sync::<Health>("health").quantity();
-        let _ = app.sync::<Door>("door");
+        app.sync::<Door>("door");
         app.command::<Heal>("heal").fact::<Healed>("healed");
     }
 
@@ -209,8 +209,8 @@ struct Aim {
 
 fn values(built: &mut Built) {
     let protocol = |app: &mut App| {
-        let _ = app.sync::<Sample>("sample");
-        let _ = app.sync_mapped::<Aim>("aim");
+        app.sync::<Sample>("sample");
+        app.sync_mapped::<Aim>("aim");
         app.sync_relationship::<OwnedBy>("owned_by");
     };
     let mut room = Room::new(RoomOptions::named("values"), protocol, |_| {}).unwrap();

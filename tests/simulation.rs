@@ -40,10 +40,10 @@ struct Laid {
 
 fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
-    let _ = app.sync::<Score>("score");
-    let _ = app.sync::<Mine>("mine");
-    let _ = app.sync::<Spark>("spark");
-    let _ = app.sync::<Ttl>("ttl");
+    app.sync::<Score>("score");
+    app.sync::<Mine>("mine");
+    app.sync::<Spark>("spark");
+    app.sync::<Ttl>("ttl");
     app.command::<Step>("step").fact::<Stepped>("stepped");
     app.command::<Lay>("lay").fact::<Laid>("laid");
 }

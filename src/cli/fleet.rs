@@ -62,7 +62,7 @@ impl Fleet {
 
     #[cfg(not(feature = "agones"))]
     pub(super) fn prepare(config: &mut Config) -> Result<(), CliError> {
-        let detail = "this server was built without the feature `agones`".to_owned();
+        let detail = "this server was built without roomkeeper's feature `agones`".to_owned();
         config.agones.port.map_or(Ok(()), |_| Err(CliError::Argument { what: "agones.port".to_owned(), detail }))
     }
 

@@ -75,15 +75,16 @@ impl Game {
         Self { name, blueprint, level: None, bot: None, narrator: None, view: None, ends: Vec::new(), kinds: Vec::new() }
     }
 
-    /// The level that rooms start with unless `--level` names another.
+    /// The level that rooms start with unless `--level`, or a template of the configuration, names another. A relative path is taken from the working
+    /// directory, so a server that is run elsewhere wants one in its configuration.
     #[must_use]
     pub fn level(mut self, path: impl Into<PathBuf>) -> Self {
         self.level = Some(path.into());
         self
     }
 
-    /// Makes a bot that plays the game, from a seed. `demo`, `bot`, `play --bots`, and `swarm` without `--from` need it; `capacity`, `simulate`
-    /// and `handlers` use it.
+    /// Makes a bot that plays the game, from a seed. `demo`, `bot`, `soak`, `play --bots`, and `swarm` without `--from` need it; `capacity`,
+    /// `simulate` and `handlers` use it.
     #[must_use]
     pub fn bot(mut self, make: impl Fn(u64) -> BotBrain + Send + Sync + 'static) -> Self {
         self.bot = Some(Arc::new(make));
@@ -104,7 +105,8 @@ impl Game {
         self
     }
 
-    /// The facts that end a match, by their wire names. `demo` stops after one.
+    /// The facts that end a match, by their wire names. `demo` and `handlers` stop after one, `soak` closes the room and opens another. Without any a `demo`
+    /// goes on until its `--limit`, and has failed then.
     #[must_use]
     pub fn ends_with(mut self, facts: &[&str]) -> Self {
         self.ends = facts.iter().map(|fact| (*fact).to_owned()).collect();

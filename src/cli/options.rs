@@ -112,7 +112,7 @@ pub enum CliError {
     #[error("what happened last could not be stored: {0}")]
     Lost(String),
     /// The match did not end in time.
-    #[error("the match had not ended after {0} s")]
+    #[error("the match had not ended after {0} s (`--limit`); which facts end one the game's `main` says by `Game::ends_with`")]
     TimeUp(u64),
     /// In a soak, things did not stay as they should.
     #[error("did not stay as it should: {}", .0.join(", "))]

@@ -270,7 +270,7 @@ fn administrate(
 
 #[cfg(not(feature = "admin"))]
 fn administrate(_: &Game, config: &Config, _: &mut Host, _: Logs, _: Option<TokenIssuer>) -> Result<(Looking, KeyOfTokens), CliError> {
-    let detail = "this server was built without the feature `admin`".to_owned();
+    let detail = "this server was built without roomkeeper's feature `admin`".to_owned();
     let none: KeyOfTokens = Box::new(|_| ());
     config.admin.bind.map_or(Ok((None, none)), |_| Err(CliError::Argument { what: "admin.bind".to_owned(), detail }))
 }
@@ -288,7 +288,7 @@ fn publish(config: &Config, host: &mut Host) -> Result<(), CliError> {
 
 #[cfg(not(feature = "nats"))]
 fn publish(config: &Config, _: &mut Host) -> Result<(), CliError> {
-    let detail = "this server was built without the feature `nats`".to_owned();
+    let detail = "this server was built without roomkeeper's feature `nats`".to_owned();
     config.nats.url.as_ref().map_or(Ok(()), |_| Err(CliError::Argument { what: "nats.url".to_owned(), detail }))
 }
 

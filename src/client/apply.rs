@@ -513,7 +513,7 @@ mod tests {
         let mut app = App::new();
         app.add_plugins(super::super::ReplicaPlugin);
         // The first component of a protocol is built in; this one is then first.
-        let _ = app.sync::<Height>("height");
+        app.sync::<Height>("height");
         let mut protocol = app.world_mut().resource_mut::<Protocol>();
         let height = protocol.components.iter().position(|entry| entry.name == "height").unwrap_or_default();
         protocol.components.swap(0, height);

@@ -306,7 +306,7 @@ mod tests {
     fn what_is_lost_in_a_room_that_does_not_check_itself_is_not_kept_without_end() {
         let mut app = App::new();
         app.add_plugins(super::super::ReplicaPlugin);
-        let _ = app.sync::<Height>("height");
+        app.sync::<Height>("height");
         let world = app.world_mut();
         // It was in a room that does.
         agrees(world, 0, &[], &[]);

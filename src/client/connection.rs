@@ -26,6 +26,20 @@ const ACCEPTED_MAX: usize = 4_096;
 const DEGRADED_AFTER: Duration = Duration::from_secs(1);
 
 /// The client's end of the conversation. A resource, added by [`ReplicaPlugin`](super::ReplicaPlugin).
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::client::{Connection, ConnectionState};
+/// use roomkeeper::protocol::Speed;
+///
+/// fn show(connection: Res<Connection>) {
+///     match connection.state() {
+///         ConnectionState::Live if connection.speed() == Speed::STILL => println!("an operator lets the room stand still"),
+///         ConnectionState::Live => println!("the server is at tick {:?}", connection.server_tick()),
+///         other => println!("{other}"), // joining, reconnecting, not let in and why
+///     }
+/// }
+/// ```
 #[derive(Resource, Debug, Default)]
 pub struct Connection {
     pub(super) state: ConnectionState,

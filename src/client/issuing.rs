@@ -22,7 +22,7 @@ const UNANSWERED_MAX: usize = 4_096;
 #[non_exhaustive]
 pub enum IssueError {
     /// The command is not in the protocol.
-    #[error("the command {0} is not in the protocol")]
+    #[error("the command {0} is not in the protocol: add it there by `app.command::<..>(\"its_name\")`")]
     Unknown(&'static str),
     /// The command is too large, or can't be encoded.
     #[error("the command can't be sent: {0}")]

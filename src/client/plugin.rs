@@ -29,7 +29,7 @@ pub enum ReplicaSystems {
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Component, Serialize, Deserialize)]
 /// # struct Health(i32);
-/// # fn protocol(app: &mut App) { let _ = app.sync::<Health>("health"); }
+/// # fn protocol(app: &mut App) { app.sync::<Health>("health"); }
 /// let mut app = App::new();
 /// app.add_plugins(ReplicaPlugin);
 /// protocol(&mut app);

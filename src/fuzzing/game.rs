@@ -100,12 +100,12 @@ fn protocol_of(app: &mut App) {
     app.sync_with("rotation", SmallestThree.via(|rotation: &Rotation| rotation.0, Rotation)).latest();
     app.sync::<Health>("health").quantity();
     app.sync::<Heat>("heat").quantity().latest();
-    let _ = app.sync::<Door>("door");
+    app.sync::<Door>("door");
     app.sync::<Mark>("mark").latest();
-    let _ = app.sync::<Bag>("bag");
-    let _ = app.sync_with("card", Ranged::new([0..=3, -100..=100]).via(|card: &Card| card.0, Card));
-    let _ = app.sync_mapped::<Aim>("aim");
-    let _ = app.sync::<Ttl>("ttl");
+    app.sync::<Bag>("bag");
+    app.sync_with("card", Ranged::new([0..=3, -100..=100]).via(|card: &Card| card.0, Card));
+    app.sync_mapped::<Aim>("aim");
+    app.sync::<Ttl>("ttl");
     app.sync_relationship::<OwnedBy>("owned_by");
     app.command::<Heal>("heal").command::<Say>("say").command::<Give>("give");
     app.fact::<Healed>("healed").fact::<Said>("said");

@@ -179,7 +179,7 @@ pub type StartEdit<'a> = &'a mut dyn FnMut(&mut RoomOptions) -> Result<(), Strin
 /// /// A hut burns down, by so much in each tick.
 /// fn fire(damage: i32) -> Blueprint {
 ///     let protocol = |app: &mut App| {
-///         let _ = app.sync::<Health>("health");
+///         app.sync::<Health>("health");
 ///         app.fact::<Burnt>("burnt");
 ///     };
 ///     Blueprint::new(protocol, move |app: &mut App| {

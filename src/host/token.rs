@@ -49,6 +49,20 @@ pub enum TokenError {
 }
 
 /// Makes connect tokens.
+///
+/// ```
+/// use std::time::{SystemTime, UNIX_EPOCH};
+///
+/// use roomkeeper::host::{HostKey, TokenIssuer};
+/// use roomkeeper::protocol::EntityId;
+///
+/// let issuer = TokenIssuer { key: HostKey::random()?, addresses: vec!["203.0.113.7:5000".parse()?], expire_seconds: 30 };
+/// let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+/// // Who it is, the name that others see, and the only room that it is good for.
+/// let token = issuer.issue(EntityId::named("account 4711"), "ann", Some("duel/blue"), now)?;
+/// assert!(token.len() > 1_000); // for the player's client: `Credentials::Token(token)`
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TokenIssuer {
     /// The secret that it shares with the hosts.

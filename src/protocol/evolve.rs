@@ -39,7 +39,7 @@ pub(crate) struct Evolution {
 /// struct Health { now: i32, most: i32 }
 ///
 /// fn protocol(app: &mut App) {
-///     let _ = app.sync::<Health>("health");
+///     app.sync::<Health>("health");
 ///     app.component_was("hp", "health");
 ///     app.upcast_component("health", |old| match old.as_i64() {
 ///         Some(now) => serde_json::json!({ "now": now, "most": 100 }),

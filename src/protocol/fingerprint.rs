@@ -95,7 +95,8 @@ impl Description {
                     lines.push(format!("{what} {name:?} differs: client {shape:08x}, server {other:08x}"));
                 }
                 Some((other, _)) if ours.len() == theirs.len() && other != at => {
-                    lines.push(format!("{what} {name:?} is registered in another order: client {at}, server {other}"));
+                    let hint = "the order counts, and a client's begins with `ReplicaPlugin`";
+                    lines.push(format!("{what} {name:?} is registered in another order: client {at}, server {other}; {hint}"));
                 }
                 Some(_) => {}
             }

@@ -246,7 +246,7 @@ impl<const N: usize> Codec<[f32; N]> for Angles<N> {
 ///         |unit: &Unit| [unit.team.into(), unit.level.into(), unit.morale.into()],
 ///         |[team, level, morale]| Unit { team: team as u8, level: level as u8, morale: morale as i16 },
 ///     );
-///     let _ = app.sync_with("unit", codec);
+///     app.sync_with("unit", codec);
 /// }
 /// ```
 #[derive(Clone, Debug)]

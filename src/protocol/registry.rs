@@ -232,8 +232,7 @@ pub trait ProtocolAppExt {
     fn stateless_fact<F: Serialize + DeserializeOwned + Clone + Send + Sync + 'static>(&mut self, name: &str) -> &mut Self;
 }
 
-/// Options of a synced component.
-#[must_use = "options are set by its methods; use `let _ =` for none"]
+/// Options of a synced component: what its methods don't set is as it is by default.
 #[derive(Debug)]
 pub struct Synced<'a, T> {
     app: &'a mut App,
@@ -468,9 +467,9 @@ mod tests {
     #[test]
     fn what_every_entity_is_sent_with_is_refused_as_a_component() {
         let named = protocol(|app| {
-            let _ = app.sync::<Name>("name");
-            let _ = app.sync::<EntityId>("id");
-            let _ = app.sync::<Ammo>("ammo");
+            app.sync::<Name>("name");
+            app.sync::<EntityId>("id");
+            app.sync::<Ammo>("ammo");
         });
         let [name, id] = named.errors() else { panic!("{:?}", named.errors()) };
         assert!(name.contains("component \"name\"") && name.contains("can't be synced"), "{name}");
@@ -485,8 +484,8 @@ mod tests {
         struct Marks(Vec<Many>, Vec<[u8; 0]>);
         let endless = protocol(|app| {
             app.command::<Many>("many").stateless_fact::<Many>("told");
-            let _ = app.sync::<Marks>("marks");
-            let _ = app.sync::<Ammo>("ammo");
+            app.sync::<Marks>("marks");
+            app.sync::<Ammo>("ammo");
         });
         let [command, fact, component] = endless.errors() else { panic!("{:?}", endless.errors()) };
         assert!(command.starts_with("command \"many\": a list in it has items that take no bytes"), "{command}");
@@ -509,7 +508,7 @@ mod tests {
         #[derive(Clone, Serialize, Deserialize)]
         struct Ammo2(u32);
         let told = protocol(|app| {
-            let _ = app.sync::<Weapon>("weapon");
+            app.sync::<Weapon>("weapon");
             app.command::<Weapon>("draw").fact::<Either>("either").command::<Ammo2>("load");
         });
         let [component, command, fact] = told.errors() else { panic!("{:?}", told.errors()) };
@@ -550,16 +549,16 @@ mod tests {
     #[test]
     fn the_fields_of_a_mapped_component_are_part_of_the_fingerprint() {
         let near = protocol(|app| {
-            let _ = app.sync_mapped::<near::Pointing>("pointing");
+            app.sync_mapped::<near::Pointing>("pointing");
         });
         let far = protocol(|app| {
-            let _ = app.sync_mapped::<far::Pointing>("pointing");
+            app.sync_mapped::<far::Pointing>("pointing");
         });
         let lines = near.describe().differences(&far.describe());
         let [line] = &lines[..] else { panic!("{lines:?}") };
         assert!(line.starts_with("component \"pointing\" differs"), "{line}");
         let endless = protocol(|app| {
-            let _ = app.sync_mapped::<endless::Pointing>("pointing");
+            app.sync_mapped::<endless::Pointing>("pointing");
         });
         let [error] = endless.errors() else { panic!("{:?}", endless.errors()) };
         assert!(error.starts_with("component \"pointing\": a list in it has items that take no bytes"), "{error}");
@@ -568,7 +567,7 @@ mod tests {
     #[test]
     fn who_receives_a_component_is_no_part_of_the_fingerprint() {
         let everyone = protocol(|app| {
-            let _ = app.sync::<Ammo>("ammo");
+            app.sync::<Ammo>("ammo");
         });
         let owner = protocol(|app| {
             app.sync::<Ammo>("ammo").to_owner();

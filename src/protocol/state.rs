@@ -553,7 +553,7 @@ mod tests {
     fn a_note_is_of_the_operation_that_it_was_written_for_where_an_older_one_is_not_told() {
         let mut app = App::new();
         app.sync::<Place>("place").latest();
-        let _ = app.sync::<Amount>("amount");
+        app.sync::<Amount>("amount");
         let protocol = std::mem::take(&mut *app.world_mut().resource_mut::<Protocol>());
         let (mut state, mut versions, id) = (State::new(RoomId::named("room")), Versions::default(), NetId(3));
         state.insert(id, Identity::Named("thing".to_owned()));

@@ -46,7 +46,23 @@ impl<C> Deref for Issued<C> {
     }
 }
 
-/// A user wants to join. The room decides it like a command, so a game can refuse: `app.decide(decide_join)`.
+/// A user wants to join. The room decides it like a command, so a game can refuse.
+///
+/// ```
+/// use bevy_app::prelude::*;
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::prelude::*;
+/// use roomkeeper::room::{Facts, Join};
+///
+/// /// Accepts without a fact of its own: that the user joined is the room's to tell.
+/// fn decide_join(join: In<Issued<Join>>) -> Decision {
+///     if join.name == "eve" { reject("not_you") } else { Ok(Facts::new()) }
+/// }
+///
+/// fn rules(app: &mut App) {
+///     app.decide(decide_join);
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
     /// The user, and the id of its entity.
@@ -235,7 +251,7 @@ pub trait RulesAppExt {
     /// #[derive(Component, Serialize, Deserialize)]
     /// struct Chest(u32);
     /// fn protocol(app: &mut App) {
-    ///     let _ = app.sync::<Chest>("chest");
+    ///     app.sync::<Chest>("chest");
     ///     app.sync_audience();
     /// }
     /// fn bury(mut commands: Commands) {

@@ -62,7 +62,25 @@ pub(crate) struct Death {
     pub(crate) tick: Tick,
 }
 
-/// The entities of a room by their ids.
+/// The entities of a room by their ids. Commands and facts name entities by id, systems have them as Bevy's `Entity`.
+///
+/// ```
+/// use bevy_ecs::prelude::*;
+/// use roomkeeper::prelude::*;
+///
+/// #[derive(Component)]
+/// struct Apples(u32);
+/// #[derive(Clone)]
+/// struct Picked { tree: EntityId }
+///
+/// fn pick(picked: On<Happened<Picked>>, index: Res<EntityIndex>, mut trees: Query<&mut Apples>) {
+///     // It may be gone by now.
+///     let tree = index.entity(picked.tree);
+///     if let Some(mut apples) = tree.and_then(|tree| trees.get_mut(tree).ok()) {
+///         apples.0 -= 1;
+///     }
+/// }
+/// ```
 #[derive(Resource, Debug)]
 pub struct EntityIndex {
     room: RoomId,

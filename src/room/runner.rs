@@ -447,7 +447,8 @@ fn check_rules(app: &App) -> Result<(), RoomError> {
     }
     for type_id in rules.handlers.keys().filter(|type_id| **type_id != TypeId::of::<Join>()) {
         if protocol.command_index(*type_id).is_none() {
-            errors.push("a handler decides a command that is not in the protocol".to_owned());
+            let handler = rules.handler_names.get(type_id).copied().unwrap_or("a handler");
+            errors.push(format!("{handler} decides a command that is not in the protocol: add `app.command::<..>(\"its_name\")`"));
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(RoomError::Rules(errors)) }

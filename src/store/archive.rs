@@ -19,6 +19,27 @@ use crate::protocol::{CodecError, CommandId, EntityId, FactSeq, Fingerprint, Pro
 pub(super) const CHUNKS_A_PAGE: usize = 256;
 
 /// Reads what is stored, with the protocol of the game that stored it.
+///
+/// ```
+/// use roomkeeper::prelude::*;
+/// use roomkeeper::protocol::{FactSeq, RoomTick};
+/// use roomkeeper::room::Blueprint;
+/// use roomkeeper::store::{Archive, Store, StoreError};
+///
+/// /// What happened in the room `main`; how many apples its tree had after ten seconds, and by which command.
+/// fn look_back(store: Box<dyn Store>, game: &Blueprint) -> Result<(), StoreError> {
+///     let mut archive = Archive::new(store, game.protocol());
+///     for fact in archive.facts("main", FactSeq(1), 100)? {
+///         println!("{}", fact.kind);
+///     }
+///     let state = archive.state_at("main", RoomTick(200))?;
+///     println!("{:?}", state.component(archive.protocol(), EntityId::named("tree"), "apples"));
+///     if let Some(why) = archive.why("main", "tree", "apples", RoomTick(200))? {
+///         println!("{:?}", why.command);
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Archive {
     store: Box<dyn Store>,
     protocol: Arc<Protocol>,

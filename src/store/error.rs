@@ -76,7 +76,7 @@ pub enum StoreError {
         stored: u64,
     },
     /// The address of a PostgreSQL is given to a build without the feature for it.
-    #[error("this build knows no PostgreSQL: build it with the feature `postgres`, or name a folder")]
+    #[error("this build knows no PostgreSQL: build it with roomkeeper's feature `postgres`, or name a folder")]
     NoPostgres,
     /// Another process has the data open for writing.
     #[error("{0} is being served by another process; stop it first")]

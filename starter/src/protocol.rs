@@ -41,11 +41,11 @@ pub struct Picked {
 
 /// Both sides add this, so they cannot disagree.
 pub fn protocol(app: &mut App) {
-    let _ = app.sync::<User>("user");
+    app.sync::<User>("user");
     app.sync::<Position>("position").latest();
-    let _ = app.sync::<Heading>("heading");
-    let _ = app.sync::<Apples>("apples");
-    let _ = app.sync::<Basket>("basket");
+    app.sync::<Heading>("heading");
+    app.sync::<Apples>("apples");
+    app.sync::<Basket>("basket");
     app.command::<Head>("head").fact::<Headed>("headed");
     app.command::<Pick>("pick").fact::<Picked>("picked");
 }

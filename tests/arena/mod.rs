@@ -58,9 +58,9 @@ pub struct SparkBorn {
 pub fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Health>("health").quantity();
-    let _ = app.sync::<DoorState>("door_state");
-    let _ = app.sync::<Avatar>("avatar");
-    let _ = app.sync::<Ttl>("ttl");
+    app.sync::<DoorState>("door_state");
+    app.sync::<Avatar>("avatar");
+    app.sync::<Ttl>("ttl");
     app.sync_relationship::<OwnedBy>("owned_by");
     app.command::<Open>("open").command::<Heal>("heal");
     app.fact::<DoorOpened>("door_opened").fact::<Healed>("healed").fact::<SparkBorn>("spark_born");

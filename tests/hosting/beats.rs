@@ -19,8 +19,8 @@ pub struct Marked(pub u32);
 pub struct Sum(pub u32);
 
 pub fn protocol(app: &mut App) {
-    let _ = app.sync::<Beat>("beat");
-    let _ = app.sync::<Sum>("sum");
+    app.sync::<Beat>("beat");
+    app.sync::<Sum>("sum");
     app.command::<Mark>("mark").stateless_fact::<Marked>("marked");
 }
 

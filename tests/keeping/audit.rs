@@ -17,7 +17,7 @@ struct Health(u32);
 struct Beat(u32);
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Health>("health");
+    app.sync::<Health>("health");
     app.sync::<Beat>("beat").latest();
 }
 

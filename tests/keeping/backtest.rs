@@ -45,7 +45,7 @@ fn newer(every: u32) -> Blueprint {
     let protocol = |app: &mut App| {
         app.command::<Wave>("wave");
         arena::protocol(app);
-        let _ = app.sync::<Mood>("mood");
+        app.sync::<Mood>("mood");
     };
     Blueprint::new(protocol, move |app| {
         arena::rules(app);
@@ -220,7 +220,7 @@ fn a_room_that_another_protocol_stored_is_compared_by_its_facts() {
     assert!(difference.tick == RoomTick(50) && difference.what.contains("is none recorded, healed {"), "{difference:?}");
     // What was asked for must be something that can be asked for.
     let deaf = |app: &mut App| {
-        let _ = app.sync::<arena::Health>("health");
+        app.sync::<arena::Health>("health");
     };
     let tried = backtest(&mut archive, &Blueprint::new(deaf, |_| {}), &rooms, None, |_, _| {});
     assert!(tried.rooms.is_empty() && tried.failed.len() == 2);

@@ -47,7 +47,7 @@ fn a_room_that_was_made_smaller_before_is_read_once_and_not_chunk_by_chunk() {
 #[test]
 fn a_room_whose_batches_are_all_deleted_begins_with_the_checkpoint_that_was_made_of_them() {
     let protocol = |app: &mut App| {
-        let _ = app.sync::<Health>("health");
+        app.sync::<Health>("health");
     };
     let (store, quiet) = (MemoryStore::new(), Blueprint::new(protocol, |_: &mut App| {}));
     let level = Level::from_text("quiet.json", r#"{"crate": {"health": 7}}"#);

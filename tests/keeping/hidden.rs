@@ -21,7 +21,7 @@ struct Trap {
 }
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Trap>("trap");
+    app.sync::<Trap>("trap");
 }
 
 fn rules(app: &mut App) {
@@ -98,7 +98,7 @@ const HIDDEN: Mark = *b"zxcvbnmlkjhg";
 struct Kind(Mark);
 
 fn with_audiences(app: &mut App) {
-    let _ = app.sync::<Kind>("kind");
+    app.sync::<Kind>("kind");
     app.sync_audience();
 }
 
@@ -177,7 +177,7 @@ fn an_audience_that_is_stored_is_there_after_a_restart_and_a_reset_though_it_was
 #[test]
 fn what_was_hidden_once_is_named_as_a_conflict_though_nobody_looks_when_it_is_run_again() {
     let protocol = |app: &mut App| {
-        let _ = app.sync::<Kind>("kind");
+        app.sync::<Kind>("kind");
     };
     let rules = |app: &mut App| {
         app.add_systems(Startup, |mut commands: Commands| {
@@ -216,8 +216,8 @@ struct Flag(u64);
 #[test]
 fn what_was_shown_by_hand_is_shown_in_a_room_that_goes_on() {
     let protocol = |app: &mut App| {
-        let _ = app.sync::<Card>("card");
-        let _ = app.sync::<Flag>("flag");
+        app.sync::<Card>("card");
+        app.sync::<Flag>("flag");
         app.sync_audience();
     };
     let rules = |app: &mut App| {
@@ -252,14 +252,14 @@ fn what_was_shown_by_hand_is_shown_in_a_room_that_goes_on() {
 }
 
 fn flags(app: &mut App) {
-    let _ = app.sync::<Flag>("flag");
+    app.sync::<Flag>("flag");
     app.sync_audience();
 }
 
 /// The same in a later version, so that a stored state is loaded as JSON.
 fn newer_flags(app: &mut App) {
     flags(app);
-    let _ = app.sync::<Kind>("kind");
+    app.sync::<Kind>("kind");
 }
 
 #[test]

@@ -38,10 +38,10 @@ mod v1 {
     }
 
     pub fn protocol(app: &mut App) {
-        let _ = app.sync::<Position>("position");
-        let _ = app.sync::<Hp>("hp");
-        let _ = app.sync::<Mood>("mood");
-        let _ = app.sync::<OldFlag>("old_flag");
+        app.sync::<Position>("position");
+        app.sync::<Hp>("hp");
+        app.sync::<Mood>("mood");
+        app.sync::<OldFlag>("old_flag");
         app.fact::<Hit>("hit");
     }
 
@@ -83,9 +83,9 @@ mod v2 {
     }
 
     pub fn protocol(app: &mut App) {
-        let _ = app.sync::<Position>("position");
-        let _ = app.sync::<Health>("health");
-        let _ = app.sync::<Mood>("mood");
+        app.sync::<Position>("position");
+        app.sync::<Health>("health");
+        app.sync::<Mood>("mood");
         app.stateless_fact::<Struck>("struck");
     }
 

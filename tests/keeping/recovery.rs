@@ -138,8 +138,8 @@ fn notice_new(new: Query<(), New>, mut record: Recorder) {
 
 fn burning_room(rules: fn(&mut App)) -> (Blueprint, RoomOptions) {
     let protocol = |app: &mut App| {
-        let _ = app.sync::<Fuse>("fuse");
-        let _ = app.sync::<Smoke>("smoke");
+        app.sync::<Fuse>("fuse");
+        app.sync::<Smoke>("smoke");
         app.sync_relationship::<OwnedBy>("owned_by");
         app.fact::<Rose>("rose").stateless_fact::<Seen>("seen");
     };
@@ -181,9 +181,9 @@ fn what_was_there_before_a_restart_is_not_new_after_it_and_no_fact_is_recorded_t
 #[test]
 fn a_room_goes_on_though_a_lifetime_in_it_has_not_begun() {
     let protocol = |app: &mut App| {
-        let _ = app.sync::<Fuse>("fuse");
-        let _ = app.sync::<Smoke>("smoke");
-        let _ = app.sync::<Ttl>("ttl");
+        app.sync::<Fuse>("fuse");
+        app.sync::<Smoke>("smoke");
+        app.sync::<Ttl>("ttl");
     };
     // The smoke comes when the fuse's lifetime has run out, after all lifetimes have been looked at.
     let rules = |app: &mut App| {
@@ -204,7 +204,7 @@ fn a_room_goes_on_though_a_lifetime_in_it_has_not_begun() {
 #[test]
 fn an_id_of_the_rooms_own_form_that_its_level_brought_is_not_minted_again() {
     let protocol = |app: &mut App| {
-        let _ = app.sync::<Fuse>("fuse");
+        app.sync::<Fuse>("fuse");
     };
     let rules = |app: &mut App| {
         app.add_systems(FixedUpdate, |mut commands: Commands| {
@@ -242,8 +242,8 @@ fn what_comes_with_what_is_stored_and_is_not_stored_itself_is_new_in_a_room_that
     let (_, options) = burning_room(|_| {});
     let blueprint = Blueprint::new(
         |app: &mut App| {
-            let _ = app.sync::<Fuse>("fuse");
-            let _ = app.sync::<Smoke>("smoke");
+            app.sync::<Fuse>("fuse");
+            app.sync::<Smoke>("smoke");
             app.sync_relationship::<OwnedBy>("owned_by");
         },
         rules,
@@ -281,7 +281,7 @@ struct Planted {
 /// A game in which whoever comes plants trees, with ids that its client knows ahead.
 fn garden() -> Blueprint {
     let protocol = |app: &mut App| {
-        let _ = app.sync::<Fuse>("fuse");
+        app.sync::<Fuse>("fuse");
         app.command::<Plant>("plant").fact::<Planted>("planted");
     };
     let rules = |app: &mut App| {

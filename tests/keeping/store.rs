@@ -598,7 +598,7 @@ mod marks {
     pub fn blueprint() -> Blueprint {
         let protocol = |app: &mut App| {
             crate::arena::protocol(app);
-            let _ = app.sync::<Watched>("watched");
+            app.sync::<Watched>("watched");
         };
         let rules = |app: &mut App| {
             crate::arena::rules(app);

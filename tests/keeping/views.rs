@@ -67,13 +67,13 @@ struct Shouted {
 
 fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
-    let _ = app.sync::<Kind>("kind");
+    app.sync::<Kind>("kind");
     app.sync::<Hand>("hand").to_owner();
     app.sync::<Orders>("orders").latest().to_mask(RED);
-    let _ = app.sync::<Rule>("rule");
-    let _ = app.sync::<Side>("side");
-    let _ = app.sync::<Purse>("purse");
-    let _ = app.sync::<Picked>("picked");
+    app.sync::<Rule>("rule");
+    app.sync::<Side>("side");
+    app.sync::<Purse>("purse");
+    app.sync::<Picked>("picked");
     app.sync_relationship::<OwnedBy>("owned_by");
     app.command::<Pick>("pick").fact::<PocketPicked>("pocket_picked").stateless_fact::<Shouted>("shouted");
 }

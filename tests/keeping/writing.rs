@@ -210,8 +210,8 @@ struct Grid(BTreeMap<(i32, i32), u32>);
 struct Lamp(bool);
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Grid>("grid");
-    let _ = app.sync::<Lamp>("lamp");
+    app.sync::<Grid>("grid");
+    app.sync::<Lamp>("lamp");
 }
 
 fn rules(app: &mut App) {
@@ -264,7 +264,7 @@ struct Ask(u8);
 /// A game that refuses whatever it is asked for, in more words than anybody may say.
 pub fn refusing() -> Blueprint {
     let protocol = |app: &mut App| {
-        let _ = app.sync::<Seat>("seat");
+        app.sync::<Seat>("seat");
         app.command::<Ask>("ask");
     };
     let rules = |app: &mut App| {

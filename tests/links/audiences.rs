@@ -33,10 +33,10 @@ const BLUE: u64 = 2;
 const IN_THE_DARK: Mark = *b"in_the_dark_";
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Kind>("kind");
-    let _ = app.sync::<Trap>("trap");
-    let _ = app.sync::<Team>("team");
-    let _ = app.sync::<Chest>("chest");
+    app.sync::<Kind>("kind");
+    app.sync::<Trap>("trap");
+    app.sync::<Team>("team");
+    app.sync::<Chest>("chest");
 }
 
 fn rules(app: &mut App) {

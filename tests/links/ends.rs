@@ -24,9 +24,9 @@ struct Wave;
 struct Waved;
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Noise>("noise");
-    let _ = app.sync::<Health>("health");
-    let _ = app.sync::<Burning>("burning");
+    app.sync::<Noise>("noise");
+    app.sync::<Health>("health");
+    app.sync::<Burning>("burning");
     app.command::<Wave>("wave").stateless_fact::<Waved>("waved");
 }
 

@@ -55,7 +55,7 @@ struct Burst {
 
 fn protocol(app: &mut App) {
     app.sync::<Place>("place").latest();
-    let _ = app.sync::<Score>("score");
+    app.sync::<Score>("score");
     app.command::<Step>("step").command::<Pick>("pick").fact::<Stepped>("stepped").fact::<Picked>("picked");
     app.command::<Throw>("throw").command::<Prick>("prick").fact::<Thrown>("thrown").fact::<Burst>("burst");
 }

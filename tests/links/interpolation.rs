@@ -22,7 +22,7 @@ struct Speed(f32);
 
 fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
-    let _ = app.sync::<Place>("place");
+    app.sync::<Place>("place");
 }
 
 fn rules(app: &mut App) {

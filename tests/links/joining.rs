@@ -20,8 +20,8 @@ struct Stamp(u32);
 struct Health(u32);
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Noise>("noise");
-    let _ = app.sync::<Health>("health");
+    app.sync::<Noise>("noise");
+    app.sync::<Health>("health");
     app.sync::<Stamp>("stamp").latest();
 }
 

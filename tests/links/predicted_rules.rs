@@ -41,9 +41,9 @@ struct Noticed;
 
 fn protocol(app: &mut App) {
     app.sync::<Place>("place").latest();
-    let _ = app.sync::<Steps>("steps");
-    let _ = app.sync::<Arrow>("arrow");
-    let _ = app.sync::<Ttl>("ttl");
+    app.sync::<Steps>("steps");
+    app.sync::<Arrow>("arrow");
+    app.sync::<Ttl>("ttl");
     app.command::<Step>("step").command::<Shoot>("shoot");
     app.fact::<Stepped>("stepped").fact::<Shot>("shot").fact::<Noticed>("noticed");
 }

@@ -72,11 +72,11 @@ struct Stumbled;
 fn yard_protocol(app: &mut App) {
     app.sync::<Place>("place").latest();
     app.sync::<Rounds>("rounds").quantity();
-    let _ = app.sync::<Steps>("steps");
-    let _ = app.sync::<Wall>("wall");
-    let _ = app.sync::<Arrow>("arrow");
-    let _ = app.sync::<Speed>("speed");
-    let _ = app.sync::<Ttl>("ttl");
+    app.sync::<Steps>("steps");
+    app.sync::<Wall>("wall");
+    app.sync::<Arrow>("arrow");
+    app.sync::<Speed>("speed");
+    app.sync::<Ttl>("ttl");
     app.command::<Step>("step").command::<Shoot>("shoot").command::<Shove>("shove").command::<Stumble>("stumble");
     app.fact::<Stepped>("stepped").fact::<Shot>("shot").fact::<Shoved>("shoved").fact::<Stumbled>("stumbled");
 }
@@ -388,8 +388,8 @@ struct Posted {
 }
 
 fn archery_protocol(app: &mut App) {
-    let _ = app.sync::<Place>("place");
-    let _ = app.sync_mapped::<Aims>("aims");
+    app.sync::<Place>("place");
+    app.sync_mapped::<Aims>("aims");
     app.command::<Post>("post").fact::<Posted>("posted");
 }
 
@@ -433,8 +433,8 @@ struct Pulled(EntityId);
 struct Oil;
 
 fn lever_protocol(app: &mut App) {
-    let _ = app.sync::<Steps>("steps");
-    let _ = app.sync::<Lever>("lever");
+    app.sync::<Steps>("steps");
+    app.sync::<Lever>("lever");
     app.command::<Pull>("pull").fact::<Pulled>("pulled");
 }
 

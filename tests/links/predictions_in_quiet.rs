@@ -85,9 +85,9 @@ struct Shoved {
 fn protocol(app: &mut App) {
     app.sync::<Place>("place").latest();
     app.sync_with::<Spot, _>("spot", Quantised::new(-10.0..=1_000.0, 0.05).via(|spot: &Spot| [spot.0], |[at]| Spot(at))).latest();
-    let _ = app.sync::<Steps>("steps");
-    let _ = app.sync::<Arrow>("arrow");
-    let _ = app.sync::<Ttl>("ttl");
+    app.sync::<Steps>("steps");
+    app.sync::<Arrow>("arrow");
+    app.sync::<Ttl>("ttl");
     app.sync_relationship::<ChildOf>("parent");
     app.command::<Step>("step").command::<Creep>("creep").command::<Shoot>("shoot").command::<Flash>("flash");
     app.command::<Pack>("pack").command::<Shove>("shove").command::<Aim>("aim");

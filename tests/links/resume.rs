@@ -51,8 +51,8 @@ fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Noise>("noise").latest();
     app.sync::<Health>("health").quantity();
-    let _ = app.sync::<Burning>("burning");
-    let _ = app.sync_mapped::<Target>("target");
+    app.sync::<Burning>("burning");
+    app.sync_mapped::<Target>("target");
     app.sync_relationship::<ChildOf>("parent");
     app.stateless_fact::<Rang>("rang");
 }

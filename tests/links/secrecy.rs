@@ -42,17 +42,17 @@ const REACH: f32 = 10.0;
 fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Motion>("motion").latest();
-    let _ = app.sync::<Kind>("kind");
+    app.sync::<Kind>("kind");
     app.sync::<Hand>("hand").to_owner();
     app.sync::<Orders>("orders").latest().to_mask(RED);
     app.stateless_fact::<Shouted>("shouted");
     app.sync_relationship::<OwnedBy>("owned_by");
-    let _ = app.sync_mapped::<Aim>("aim");
+    app.sync_mapped::<Aim>("aim");
 }
 
 /// In which a room has secrets only while something is hidden.
 fn open_protocol(app: &mut App) {
-    let _ = app.sync::<Kind>("kind");
+    app.sync::<Kind>("kind");
     app.stateless_fact::<Shouted>("shouted");
 }
 

@@ -29,7 +29,7 @@ struct Walked {
 
 fn protocol(app: &mut App) {
     app.sync::<Place>("place").latest();
-    let _ = app.sync::<Pace>("pace");
+    app.sync::<Pace>("pace");
     app.command::<Walk>("walk").fact::<Walked>("walked");
 }
 

@@ -500,7 +500,7 @@ fn what_a_synced_component_requires_is_restricted_wherever_it_comes_from() {
     #[require(Audience = Audience::OWNER)]
     struct Card(u8);
     let register = |app: &mut App| {
-        let _ = app.sync::<Card>("card");
+        app.sync::<Card>("card");
     };
     let mut room = Room::new(RoomOptions::named("table"), register, |_| {}).unwrap();
     let card = room.world_mut().spawn(Card(7)).id();

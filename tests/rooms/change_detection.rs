@@ -32,10 +32,10 @@ impl Quantity for Health {
 }
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Colour>("colour");
+    app.sync::<Colour>("colour");
     app.sync::<Health>("health").quantity();
     app.sync::<Place>("place").latest().when_different();
-    let _ = app.sync::<Marked>("marked");
+    app.sync::<Marked>("marked");
     app.sync_relationship::<ChildOf>("parent");
 }
 
@@ -367,10 +367,12 @@ fn a_door_is_told_step_by_step_or_by_its_end_by_one_line_of_the_protocol() {
         told.len()
     };
     let stepwise = operations(|app| {
-        let _ = app.sync::<Open>("open");
+        app.sync::<Open>("open");
         app.sync::<Angle>("angle").latest();
     });
-    let by_its_end = operations(|app| drop(app.sync::<Open>("open")));
+    let by_its_end = operations(|app| {
+        app.sync::<Open>("open");
+    });
     assert_eq!((stepwise, by_its_end), (2 + 2 * 15, 2), "one operation for each of the two transitions");
 }
 

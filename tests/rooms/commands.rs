@@ -42,7 +42,7 @@ struct Planted {
 }
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Key>("key");
+    app.sync::<Key>("key");
     app.sync_relationship::<OwnedBy>("owned_by");
     app.command::<Take>("take").command::<Walk>("walk").command::<Stumble>("stumble").command::<Plant>("plant");
     app.fact::<Taken>("taken").stateless_fact::<Walked>("walked").fact::<Planted>("planted");

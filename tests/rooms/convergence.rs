@@ -41,8 +41,8 @@ impl Quantity for Health {
 fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Health>("health").quantity();
-    let _ = app.sync::<Burning>("burning");
-    let _ = app.sync_mapped::<Target>("target");
+    app.sync::<Burning>("burning");
+    app.sync_mapped::<Target>("target");
     app.sync_relationship::<ChildOf>("parent");
 }
 

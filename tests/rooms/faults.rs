@@ -30,7 +30,7 @@ struct Door {
 }
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Fuse>("fuse");
+    app.sync::<Fuse>("fuse");
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn protocol(app: &mut App) {
 fn while_a_game_is_made_what_could_not_be_read_again_ends_the_room_by_name() {
     let ends = |rules: fn(&mut App)| {
         let known = |app: &mut App| {
-            let _ = app.sync::<Door>("door");
+            app.sync::<Door>("door");
             app.stateless_fact::<Door>("door_seen");
         };
         let mut room = Room::new(RoomOptions::named("hall"), known, rules).unwrap();
@@ -317,7 +317,7 @@ fn what_is_missing_or_there_twice_is_named() {
     assert!(
         refused(
             |app| {
-                let _ = app.sync::<Fuse>("Big Fuse");
+                app.sync::<Fuse>("Big Fuse");
             },
             |_| {}
         )

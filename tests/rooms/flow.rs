@@ -63,9 +63,9 @@ impl Quantity for Health {
 }
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Position>("position");
+    app.sync::<Position>("position");
     app.sync::<Health>("health").quantity();
-    let _ = app.sync::<BallState>("ball_state");
+    app.sync::<BallState>("ball_state");
     app.command::<Push>("push").fact::<Pushed>("pushed").fact::<BellRang>("bell_rang").fact::<BallHit>("ball_hit");
     app.stateless_fact::<GameEnded>("game_ended");
 }

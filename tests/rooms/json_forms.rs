@@ -32,9 +32,9 @@ impl Quantity for Health {
 }
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Position>("position");
+    app.sync::<Position>("position");
     app.sync::<Health>("health").quantity();
-    let _ = app.sync_mapped::<Watches>("watches");
+    app.sync_mapped::<Watches>("watches");
     app.sync_relationship::<OwnedBy>("owned_by");
     app.sync_relationship::<ChildOf>("parent");
 }
@@ -188,8 +188,8 @@ struct Allies {
 }
 
 fn with_allies(app: &mut App) {
-    let _ = app.sync::<Position>("position");
-    let _ = app.sync_mapped::<Allies>("allies");
+    app.sync::<Position>("position");
+    app.sync_mapped::<Allies>("allies");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 struct Fuse(u32);
 
 fn protocol(app: &mut App) {
-    let _ = app.sync::<Fuse>("fuse");
+    app.sync::<Fuse>("fuse");
 }
 
 fn burn(mut fuses: Query<&mut Fuse>) {

@@ -37,8 +37,8 @@ fn protocol(app: &mut App) {
     app.sync_with("position", Quantised::new(-500.0..=500.0, 0.001).via(|at: &Position| at.0, Position)).latest().when_different();
     app.sync_with("rotation", SmallestThree.via(|rotation: &Rotation| rotation.0, Rotation)).latest();
     let aim = Angles::new(12).via(|aim: &Aim| [aim.yaw, aim.pitch], |[yaw, pitch]| Aim { yaw, pitch });
-    let _ = app.sync_with("aim", aim);
-    let _ = app.sync_with("health", Ranged::new([0..=100]).via(|health: &Health| [health.0.into()], |[health]| Health(health as i16)));
+    app.sync_with("aim", aim);
+    app.sync_with("health", Ranged::new([0..=100]).via(|health: &Health| [health.0.into()], |[health]| Health(health as i16)));
 }
 
 /// Any number, also such as no game should have.
@@ -134,9 +134,9 @@ fn a_hundred_movers_take_less_than_half_the_bytes() {
 #[test]
 fn a_codec_with_nonsense_for_settings_opens_no_room() {
     let nonsense = |app: &mut App| {
-        let _ = app.sync_with("position", Quantised::new(-500.0..=500.0, 0.0).via(|at: &Position| at.0, Position));
-        let _ = app.sync_with("rotation", SmallestThree.via(|rotation: &Rotation| rotation.0, Rotation));
-        let _ = app.sync_with("aim", Angles::new(40).via(|aim: &Aim| [aim.yaw, aim.pitch], |[yaw, pitch]| Aim { yaw, pitch }));
+        app.sync_with("position", Quantised::new(-500.0..=500.0, 0.0).via(|at: &Position| at.0, Position));
+        app.sync_with("rotation", SmallestThree.via(|rotation: &Rotation| rotation.0, Rotation));
+        app.sync_with("aim", Angles::new(40).via(|aim: &Aim| [aim.yaw, aim.pitch], |[yaw, pitch]| Aim { yaw, pitch }));
         let health = Ranged::new([7..=7]).via(|health: &Health| [health.0.into()], |[health]| Health(health as i16));
         app.sync_with("health", health).quantity();
     };

@@ -49,8 +49,8 @@ fn positions() -> Interpolation<Position> {
 
 fn protocol(app: &mut App) {
     app.sync::<Position>("position").latest();
-    let _ = app.sync::<Strafes>("strafes");
-    let _ = app.sync::<Score>("score");
+    app.sync::<Strafes>("strafes");
+    app.sync::<Score>("score");
     app.command::<Fire>("fire").fact::<Fired>("fired");
 }
 

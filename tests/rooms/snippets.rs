@@ -167,7 +167,7 @@ struct Noted;
 fn what_observers_record_of_what_a_level_or_a_reset_brings_is_in_the_ledger() {
     let noting = |app: &mut App| {
         protocol(app);
-        let _ = app.sync::<Noted>("noted");
+        app.sync::<Noted>("noted");
         app.fact::<Appeared>("appeared");
     };
     let noted = |app: &mut App| {

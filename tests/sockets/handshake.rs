@@ -28,20 +28,20 @@ mod old {
 }
 
 fn server(app: &mut App) {
-    let _ = app.sync::<Health>("health");
-    let _ = app.sync_with("heat", heat(0.5));
+    app.sync::<Health>("health");
+    app.sync_with("heat", heat(0.5));
     app.stateless_fact::<u8>("door_opened");
 }
 
 fn finer(app: &mut App) {
-    let _ = app.sync::<Health>("health");
-    let _ = app.sync_with("heat", heat(0.25));
+    app.sync::<Health>("health");
+    app.sync_with("heat", heat(0.25));
     app.stateless_fact::<u8>("door_opened");
 }
 
 fn outdated(app: &mut App) {
-    let _ = app.sync::<old::Health>("health");
-    let _ = app.sync_with("heat", heat(0.5));
+    app.sync::<old::Health>("health");
+    app.sync_with("heat", heat(0.5));
     app.stateless_fact::<u8>("gate_opened");
 }
 

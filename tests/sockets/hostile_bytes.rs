@@ -466,7 +466,10 @@ fn noise_stops_neither_the_host_nor_its_players() {
 struct Mark;
 
 fn protocol() -> std::sync::Arc<Protocol> {
-    Blueprint::new(|app| drop(app.sync::<Mark>("mark")), |_| {}).protocol()
+    let protocol = |app: &mut bevy_app::App| {
+        app.sync::<Mark>("mark");
+    };
+    Blueprint::new(protocol, |_| {}).protocol()
 }
 
 fn numbers(numbers: impl IntoIterator<Item = u64>) -> Vec<u8> {

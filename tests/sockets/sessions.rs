@@ -30,7 +30,7 @@ struct Waved(u32);
 
 fn protocol(app: &mut App) {
     app.sync::<Beat>("beat").latest();
-    let _ = app.sync::<Mark>("mark");
+    app.sync::<Mark>("mark");
     app.command::<Wave>("wave").stateless_fact::<Waved>("waved");
 }
 

@@ -20,44 +20,44 @@ pub fn add(app: &mut App) {
 fn things(app: &mut App) {
     app.sync::<Position>("position").latest();
     app.sync::<Rotation>("rotation").latest();
-    let _ = app.sync::<Wall>("wall");
-    let _ = app.sync::<Door>("door");
-    let _ = app.sync::<DoorState>("door_state");
-    let _ = app.sync::<DoorTimer>("door_timer");
-    let _ = app.sync::<Lock>("lock");
-    let _ = app.sync::<Key>("key");
-    let _ = app.sync::<Item>("item");
-    let _ = app.sync::<Visibility>("visibility");
-    let _ = app.sync::<Exit>("exit");
-    let _ = app.sync::<SpawnPoint>("spawn_point");
-    let _ = app.sync::<Tag>("tag");
-    let _ = app.sync::<Status>("status");
+    app.sync::<Wall>("wall");
+    app.sync::<Door>("door");
+    app.sync::<DoorState>("door_state");
+    app.sync::<DoorTimer>("door_timer");
+    app.sync::<Lock>("lock");
+    app.sync::<Key>("key");
+    app.sync::<Item>("item");
+    app.sync::<Visibility>("visibility");
+    app.sync::<Exit>("exit");
+    app.sync::<SpawnPoint>("spawn_point");
+    app.sync::<Tag>("tag");
+    app.sync::<Status>("status");
     app.sync_relationship::<OwnedBy>("owned_by");
 }
 
 fn creatures(app: &mut App) {
-    let _ = app.sync::<Avatar>("avatar");
+    app.sync::<Avatar>("avatar");
     // Who comes later, or looks at a moment of a match, is to know the names too.
-    let _ = app.sync::<User>("user");
+    app.sync::<User>("user");
     app.sync::<Health>("health").quantity();
     app.sync::<Ammo>("ammo").quantity();
-    let _ = app.sync::<Weapon>("weapon");
-    let _ = app.sync::<Stride>("stride");
-    let _ = app.sync::<Immunity>("immune_until");
-    let _ = app.sync::<ReadyAt>("ready_at");
-    let _ = app.sync::<Monster>("monster");
-    let _ = app.sync::<MonsterState>("monster_state");
-    let _ = app.sync::<Patrol>("patrol");
-    let _ = app.sync::<Heading>("heading");
-    let _ = app.sync::<PainUntil>("pain_until");
-    let _ = app.sync::<Fireball>("fireball");
-    let _ = app.sync::<FireballState>("fireball_state");
-    let _ = app.sync::<Bullet>("bullet");
-    let _ = app.sync::<Hindsight>("hindsight");
-    let _ = app.sync::<BulletState>("bullet_state");
-    let _ = app.sync::<Direction>("direction");
-    let _ = app.sync::<Origin>("origin");
-    let _ = app.sync::<roomkeeper::prelude::Ttl>("ttl");
+    app.sync::<Weapon>("weapon");
+    app.sync::<Stride>("stride");
+    app.sync::<Immunity>("immune_until");
+    app.sync::<ReadyAt>("ready_at");
+    app.sync::<Monster>("monster");
+    app.sync::<MonsterState>("monster_state");
+    app.sync::<Patrol>("patrol");
+    app.sync::<Heading>("heading");
+    app.sync::<PainUntil>("pain_until");
+    app.sync::<Fireball>("fireball");
+    app.sync::<FireballState>("fireball_state");
+    app.sync::<Bullet>("bullet");
+    app.sync::<Hindsight>("hindsight");
+    app.sync::<BulletState>("bullet_state");
+    app.sync::<Direction>("direction");
+    app.sync::<Origin>("origin");
+    app.sync::<roomkeeper::prelude::Ttl>("ttl");
 }
 
 fn commands(app: &mut App) {

@@ -191,7 +191,7 @@ impl Lobby {
             return Err(refusal("only_to_watch", "nobody plays in the past: join as a spectator"));
         }
         if !self.pasts.can_read {
-            return Err(refusal("no_past", "this server does not keep what happened"));
+            return Err(refusal("no_past", "this server does not keep what happened: it has no store"));
         }
         if behind < min {
             return Err(refusal("too_close", format!("spectators see this room {} s late or more", seconds(min))));

@@ -247,9 +247,9 @@ mod tests {
 
     fn room(stored: bool) -> Room {
         let protocol = move |app: &mut App| {
-            let _ = app.sync::<Kind>("kind");
-            let _ = app.sync::<Trap>("trap");
-            let _ = app.sync::<Card>("card");
+            app.sync::<Kind>("kind");
+            app.sync::<Trap>("trap");
+            app.sync::<Card>("card");
             if stored {
                 app.sync_audience();
             }
@@ -264,8 +264,8 @@ mod tests {
     fn of_two_components_that_say_who_sees_an_entity_the_one_named_last_counts_whichever_is_written() {
         let protocol = |app: &mut App| {
             // In the other order than that in which they have the word.
-            let _ = app.sync::<Trap>("trap");
-            let _ = app.sync::<Side>("side");
+            app.sync::<Trap>("trap");
+            app.sync::<Side>("side");
         };
         let rules = |app: &mut App| {
             app.audience_by(|side: &Side| Audience::mask(side.0));

@@ -100,8 +100,8 @@ impl Precision {
 }
 
 fn rest_of_protocol(app: &mut App) {
-    let _ = app.sync::<Health>("health");
-    let _ = app.sync::<Kind>("kind");
+    app.sync::<Health>("health");
+    app.sync::<Kind>("kind");
 }
 
 fn position_codec() -> impl Codec<Position> {
