@@ -34,6 +34,7 @@ fn protocol(app: &mut App) {
     app.sync::<Rotation>("rotation").latest();
     app.sync::<Health>("health");
     app.sync::<Kind>("kind");
+    app.spawn_together::<(Position, Rotation, Health, Kind)>();
 }
 
 /// What changes in a tick.
@@ -185,6 +186,8 @@ fn replica(room: &mut Room) -> App {
     let mut app = App::new();
     app.add_plugins(ReplicaPlugin);
     protocol(&mut app);
+    // A game's schedules are built when it starts, long before it joins.
+    app.update();
     let welcome = ServerMessage::Welcome {
         room: room.info().id,
         epoch: 0,

@@ -13,8 +13,8 @@ use super::journal::Touches;
 use super::replica::{AnyHappened, Replica};
 use crate::protocol::{
     BatchHead, CodecError, ComponentEntry, Delivery, DifferenceHead, EntityAdded, EntityId, EntityRemoved, Fact, FactHead, Identity, NetId,
-    Places, Protocol, Reader, Removal, RoomTick, RosterEntry, SnapshotHead, Staged, UpdateKind, Visit, VisitPart, insert_staged,
-    part_needs, read_batch, read_difference, read_part, read_private, read_private_head, read_snapshot, stage,
+    Places, Protocol, Reader, Removal, RoomTick, Roster, SnapshotHead, Staged, UpdateKind, Visit, VisitPart, insert_staged, part_needs,
+    read_batch, read_difference, read_part, read_private, read_private_head, read_snapshot, spawn_staged, stage,
 };
 
 /// Why a replica could not take a message. It must join again.
@@ -72,7 +72,6 @@ pub(crate) fn apply_batch(world: &mut World, batch: &[u8], private: Option<&[u8]
             let (beside, _) = read_private_head(&mut reader)?;
             // The batch it came with may have been dropped for a snapshot, in which it is.
             if beside.tick == head.tick {
-                visitor.next_roster();
                 read_private(beside, &mut reader, visitor)?;
             }
         }
@@ -162,6 +161,7 @@ fn visit<T>(
     read: impl FnOnce(&mut Apply<'_>) -> Result<T, CodecError>,
 ) -> Result<(Told, T), CodecError> {
     let mut protocol = std::mem::take(&mut *world.resource_mut::<Protocol>());
+    protocol.look_up_together(world);
     let mut replica = Replica::take_out(world);
     let mut visitor = Apply {
         world,
@@ -169,9 +169,10 @@ fn visit<T>(
         replica: &mut replica,
         told: Told::default(),
         created: Vec::new(),
+        ids: Vec::new(),
+        entities: Vec::new(),
         staged: Vec::new(),
         tick,
-        settled: 0,
     };
     let read = read(&mut visitor);
     let mut told = visitor.told;
@@ -304,11 +305,13 @@ pub(crate) struct Apply<'a> {
     told: Told,
     /// The net ids of the entities that are being created.
     created: Vec<NetId>,
+    /// Their ids.
+    ids: Vec<EntityId>,
+    /// The entities themselves, once they are there.
+    entities: Vec<Entity>,
     /// What their entities are about to be given.
     staged: Vec<Box<dyn Staged>>,
     tick: RoomTick,
-    /// How many of those that were added are complete.
-    settled: usize,
 }
 
 fn entry_of(protocol: &mut Protocol, component: usize, at: usize) -> Result<&mut ComponentEntry, CodecError> {
@@ -317,21 +320,35 @@ fn entry_of(protocol: &mut Protocol, component: usize, at: usize) -> Result<&mut
 }
 
 impl Apply<'_> {
-    /// The bare entities of a roster, those before their components: what is new may refer to each other. None where some may be there already, ahead of the room.
-    fn spawn(&mut self, roster: &[RosterEntry]) -> Result<Vec<Entity>, CodecError> {
-        if let Some(entry) = roster.iter().find(|entry| self.replica.map.get(entry.net_id).is_some()) {
-            let (id, number) = (entry.identity.id(self.replica.room), entry.net_id.get());
-            return Err(CodecError::Value { at: 0, detail: format!("entity {id} with net id {number} is created twice") });
+    /// Lets the entities of the roster be there before their components, bare: what is new may refer to each other, or be there already, ahead of the room.
+    fn bring_forth(&mut self) {
+        if self.entities.len() == self.created.len() {
+            return;
         }
-        if !self.replica.ahead.is_empty() {
-            return Ok(Vec::new());
+        let bare = if self.replica.ahead.is_empty() { self.created.len() } else { 0 };
+        // From the last to the first: where the last one goes, Bevy need not move another into its place.
+        let mut spawned: Vec<Entity> = self.world.spawn_batch(std::iter::repeat_n((), bare)).collect();
+        for id in &self.ids {
+            let adopted = self.replica.adopt(self.world, self.protocol, *id);
+            self.told.adopted.extend(adopted);
+            self.entities.push(adopted.or_else(|| spawned.pop()).unwrap_or_else(|| self.world.spawn_empty().id()));
         }
-        Ok(self.world.spawn_batch(std::iter::repeat_n((), roster.len())).collect())
+        self.enter();
     }
 
-    /// A second roster follows: what was created so far is there.
-    fn next_roster(&mut self) {
-        self.settled = self.told.added.len();
+    /// Takes the entities of the roster into the replica.
+    fn enter(&mut self) {
+        self.replica.reserve(&self.created);
+        self.replica.versions.created_all(&self.created, self.tick);
+        self.told.added.reserve(self.entities.len());
+        for ((net_id, id), entity) in self.created.iter().zip(&self.ids).zip(&self.entities) {
+            if let Some(touches) = &mut self.replica.touches {
+                touches.added(*entity);
+            }
+            // One who left and joins again in the same tick: the one with the other number is among the deletes.
+            self.told.gone_first |= self.replica.enter(*net_id, *id, *entity);
+            self.told.added.push((*entity, *id));
+        }
     }
 
     #[inline]
@@ -358,41 +375,39 @@ impl Apply<'_> {
 }
 
 impl Visit for Apply<'_> {
-    fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError> {
+    fn create(&mut self, roster: Roster) -> Result<(), CodecError> {
         let room = self.replica.room;
-        self.replica.reserve(roster.len());
-        self.told.added.reserve(roster.len());
-        let (mut net_ids, mut ids) = (Vec::with_capacity(roster.len()), Vec::with_capacity(roster.len()));
+        let mut ids = Vec::with_capacity(roster.len());
         let (mut named, mut names) = (Vec::new(), Vec::new());
-        let mut spawned = self.spawn(&roster)?.into_iter();
-        for (place, entry) in roster.into_iter().enumerate() {
-            let id = entry.identity.id(room);
-            let adopted = self.replica.adopt(self.world, self.protocol, id);
-            self.told.adopted.extend(adopted);
-            let entity = adopted.or_else(|| spawned.next()).unwrap_or_else(|| self.world.spawn_empty().id());
-            if let Some(touches) = &mut self.replica.touches {
-                touches.added(entity);
+        let (net_ids, identities) = roster.into_parts();
+        let twice = net_ids.iter().position(|net_id| self.replica.map.get(*net_id).is_some());
+        for (place, identity) in identities.enumerate() {
+            let id = identity.id(room);
+            if twice == Some(place) {
+                let number = net_ids.get(place).map_or(0, |net_id| net_id.get());
+                return Err(CodecError::Value { at: 0, detail: format!("entity {id} with net id {number} is created twice") });
             }
-            // One who left and joins again in the same tick: the one with the other number is among the deletes.
-            self.told.gone_first |= self.replica.enter(entry.net_id, id, entity);
-            self.replica.versions.created(entry.net_id, self.tick);
-            self.told.added.push((entity, id));
-            net_ids.push(entry.net_id);
             ids.push(id);
-            if let Identity::Named(name) = entry.identity {
+            if let Identity::Named(name) = identity {
                 named.push(place as u32);
                 names.push(Name::new(name));
             }
         }
-        self.staged.extend([stage(self.world, Places::All, net_ids.clone()), stage(self.world, Places::All, ids)]);
+        self.staged.extend([stage(self.world, Places::All, net_ids.clone()), stage(self.world, Places::All, ids.clone())]);
         if !named.is_empty() {
             self.staged.push(stage(self.world, Places::Some(named), names));
         }
-        self.created = net_ids;
+        (self.created, self.ids, self.entities) = (net_ids, ids, Vec::new());
+        if !self.replica.ahead.is_empty() {
+            self.bring_forth();
+        }
         Ok(())
     }
 
     fn column(&mut self, component: usize, members: &[NetId], input: &mut Reader<'_>) -> Result<(), CodecError> {
+        if entry_of(self.protocol, component, input.at())?.column.refers() {
+            self.bring_forth();
+        }
         let entry = entry_of(self.protocol, component, input.at())?;
         let places = if members.len() == self.created.len() {
             Places::All
@@ -408,7 +423,12 @@ impl Visit for Apply<'_> {
     }
 
     fn created(&mut self) -> Result<(), CodecError> {
-        insert_staged(self.world, self.told.added.iter().skip(self.settled).map(|(entity, _)| *entity), &mut self.staged);
+        if self.entities.len() == self.created.len() {
+            insert_staged(self.world, &self.entities, &mut self.staged, &self.protocol.together);
+        } else {
+            self.entities = spawn_staged(self.world, self.created.len(), &mut self.staged, &self.protocol.together);
+            self.enter();
+        }
         self.staged.clear();
         Ok(())
     }

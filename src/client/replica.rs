@@ -155,10 +155,10 @@ impl Replica {
         self.map.iter()
     }
 
-    /// Makes place for so many more entities.
-    pub(crate) fn reserve(&mut self, entities: usize) {
-        self.by_id.reserve(entities);
-        self.map.reserve(entities);
+    /// Makes place for more entities, whose net ids ascend.
+    pub(crate) fn reserve(&mut self, net_ids: &[NetId]) {
+        self.by_id.reserve(net_ids.len());
+        net_ids.last().into_iter().for_each(|last| self.map.reach(*last));
     }
 
     /// The entity that was created ahead of the room's with that id, if one was: bare, to become the room's.

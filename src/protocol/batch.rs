@@ -21,7 +21,7 @@ use super::codec::{CodecError, Reader, write_varint};
 use super::ids::{EntityId, FactSeq, NetId, RoomTick};
 use super::limits::{ENTITIES_MAX, FACTS_PER_TICK_MAX, KINDS_MAX};
 use super::quantity::{EncodedStep, UpdateKind};
-use super::roster::{RosterEntry, read_net_id, read_net_ids, read_roster, read_uuid, write_net_id, write_net_ids};
+use super::roster::{Roster, read_net_id, read_net_ids, read_roster, read_uuid, write_net_id, write_net_ids};
 use super::rows::Rows;
 
 pub(crate) const CREATES: u8 = 1;
@@ -314,7 +314,7 @@ pub(crate) fn read_private(head: BatchHead, reader: &mut Reader<'_>, visitor: &m
 /// Takes what stands in a batch or a snapshot, in its order. What is read of `input` must be exactly the value.
 pub(crate) trait Visit {
     /// Entities are created; their components follow.
-    fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError>;
+    fn create(&mut self, roster: Roster) -> Result<(), CodecError>;
     /// The values of one component of the created entities `members`.
     fn column(&mut self, component: usize, members: &[NetId], input: &mut Reader<'_>) -> Result<(), CodecError>;
     /// All columns are through.
@@ -387,7 +387,7 @@ fn read_hash(reader: &mut Reader<'_>) -> Result<u64, CodecError> {
 
 pub(super) fn read_creates(reader: &mut Reader<'_>, visitor: &mut impl Visit) -> Result<usize, CodecError> {
     let roster = read_roster(reader)?;
-    let ids: Vec<NetId> = roster.iter().map(|entry| entry.net_id).collect();
+    let ids = roster.net_ids().to_vec();
     visitor.create(roster)?;
     let (mut members, mut columns) = (Vec::new(), Vec::new());
     for _ in 0..reader.count("columns", KINDS_MAX)? {

@@ -5,7 +5,7 @@
 //!        | 3, size of the snapshot, place of the piece in it, size of the piece, the piece as an LZ4 block
 //! ```
 //!
-//! Pieces are packed one by one so that a client unpacks them as they come, and never makes room for more than one on a promise.
+//! Pieces are packed one by one so that a client unpacks them as they come, and never makes room for more than four times what came on a promise.
 
 use bytes::Bytes;
 
@@ -106,6 +106,10 @@ impl SnapshotAssembly {
         let piece = if *packed > 0 { *packed } else { bytes.len() };
         if *at != here || *size != self.size || piece == 0 || here + piece > *size {
             return Err(CodecError::Unknown { what: "place of a chunk", value: *at as u64, at: here });
+        }
+        // Four times what is here: a stranger gets no more for his word, and a snapshot is moved half as often while it grows.
+        if self.bytes.capacity() < here + piece {
+            self.bytes.reserve_exact((size - here).min(piece.max(3 * here)));
         }
         if *packed == 0 {
             self.bytes.extend_from_slice(bytes);

@@ -17,7 +17,7 @@ use super::notice::ComponentChanged;
 use super::quantity::{QuantityHooks, StepLog, UpdateKind};
 use super::registry::Protocol;
 use super::rows::{Lost, LostRow, NetMap, Rows};
-use super::staged::{Places, Staged, stage};
+use super::staged::{Places, Staged, StagedValues};
 use super::wire::{Names, Wire};
 
 /// What every synced component must be.
@@ -346,15 +346,15 @@ impl<T: SyncComponent, C: Wire<T>> Column for TypedColumn<T, C> {
         input: &mut Reader<'_>,
         map: &NetMap,
     ) -> Result<Box<dyn Staged>, CodecError> {
-        let mut values = Vec::with_capacity(count);
+        let mut staged = StagedValues::<T>::with_capacity(world, count);
         let mut left_out = Vec::new();
         for nth in 0..count {
             match self.wire.decode(input, map)? {
-                Some(value) => values.push(value),
+                Some(value) => staged.push(value),
                 None => left_out.push(nth),
             }
         }
-        Ok(stage(world, places.without(count, &left_out), values))
+        Ok(staged.at(places.without(count, &left_out)))
     }
 
     #[cfg(feature = "client")]

@@ -11,7 +11,7 @@ use super::ids::{FactSeq, NetId, RoomTick};
 use super::limits::FACTS_PER_TICK_MAX;
 use super::quantity::UpdateKind;
 use super::registry::Protocol;
-use super::roster::{RosterEntry, RosterWriter};
+use super::roster::{Roster, RosterWriter};
 use super::state::{State, StateError};
 
 /// What a batch says besides what it did.
@@ -127,8 +127,8 @@ fn no_entity(id: NetId) -> CodecError {
 }
 
 impl Visit for QuickFold<'_> {
-    fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError> {
-        for entry in roster {
+    fn create(&mut self, roster: Roster) -> Result<(), CodecError> {
+        for entry in roster.into_entries() {
             if self.state.entities().contains_key(&entry.net_id) {
                 return Err(CodecError::Value { at: 0, detail: format!("net id {} is created twice", entry.net_id.get()) });
             }

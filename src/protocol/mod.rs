@@ -140,9 +140,11 @@ pub(crate) use self::payload::{Fact, Payload, read_whole};
 pub(crate) use self::quantity::StepLog;
 pub(crate) use self::registry::ComponentEntry;
 pub(crate) use self::registry::{sync_to_owner, watch_losses};
-pub(crate) use self::roster::{RosterWriter, write_net_ids};
+pub(crate) use self::roster::{Roster, RosterWriter, write_net_ids};
 pub(crate) use self::rows::{Lost, Rows};
 pub(crate) use self::saved::Saved;
+#[cfg(feature = "client")]
+pub(crate) use self::staged::spawn_staged;
 pub(crate) use self::staged::{Places, Staged, insert_staged, stage};
 #[cfg(any(feature = "client", feature = "host"))]
 pub(crate) use self::versions::Versions;

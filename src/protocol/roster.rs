@@ -69,6 +69,43 @@ pub struct RosterEntry {
     pub identity: Identity,
 }
 
+/// The entities that a message creates, with their net ids, which ascend. What a room minted in a row is not spelt out.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    net_ids: Vec<NetId>,
+    runs: Vec<Run>,
+}
+
+#[derive(Debug)]
+struct Run {
+    /// The first serial of those that were minted, and how many they are.
+    minted: (u64, u64),
+    others: Vec<Identity>,
+}
+
+impl Roster {
+    pub(crate) fn len(&self) -> usize {
+        self.net_ids.len()
+    }
+
+    pub(crate) fn net_ids(&self) -> &[NetId] {
+        &self.net_ids
+    }
+
+    /// The net ids, and who they are, in the same order: as many.
+    pub(crate) fn into_parts(self) -> (Vec<NetId>, impl Iterator<Item = Identity>) {
+        let identities = self.runs.into_iter().flat_map(|Run { minted: (first, count), others }| {
+            (0..count).map(move |place| Identity::Minted(first.saturating_add(place))).chain(others)
+        });
+        (self.net_ids, identities)
+    }
+
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = RosterEntry> {
+        let (net_ids, identities) = self.into_parts();
+        net_ids.into_iter().zip(identities).map(|(net_id, identity)| RosterEntry { net_id, identity })
+    }
+}
+
 /// Appends one of some ascending net ids, as its distance from the one before.
 #[inline]
 pub(crate) fn write_net_id(id: u32, before: &mut u32, out: &mut Vec<u8>) {
@@ -180,31 +217,41 @@ fn write_identity(identity: &Identity, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// If it is malformed; the net ids that it gives ascend and are below [`ENTITIES_MAX`].
-pub(crate) fn read_roster(reader: &mut Reader<'_>) -> Result<Vec<RosterEntry>, CodecError> {
+pub(crate) fn read_roster(reader: &mut Reader<'_>) -> Result<Roster, CodecError> {
     let count = reader.count("entities", ENTITIES_MAX)?;
     let mut before = None;
-    let ids: Vec<NetId> = (0..count).map(|_| read_net_id(reader, &mut before)).collect::<Result<_, _>>()?;
-    let mut roster = Vec::with_capacity(count);
-    while roster.len() < count {
+    // A collected `Result` does not know its length, and grows step by step.
+    let mut ids = Vec::with_capacity(count);
+    for _ in 0..count {
+        ids.push(read_net_id(reader, &mut before)?);
+    }
+    let (mut runs, mut named) = (Vec::new(), 0);
+    while named < count {
         let at = reader.at();
         let run = reader.varint()?;
         let length = usize::try_from(run >> 2).unwrap_or(usize::MAX);
-        if length == 0 || length > count - roster.len() {
-            return Err(CodecError::TooLarge { what: "run of identities", value: run >> 2, max: (count - roster.len()) as u64, at });
+        if length == 0 || length > count - named {
+            return Err(CodecError::TooLarge { what: "run of identities", value: run >> 2, max: (count - named) as u64, at });
         }
-        let first = if run & 3 == 0 { reader.varint()? } else { 0 };
-        let start = roster.len();
-        for (place, net_id) in ids.iter().skip(start).take(length).enumerate() {
-            let identity = match run & 3 {
-                0 => Identity::Minted(first.saturating_add(place as u64)),
-                1 => Identity::Named(reader.text("entity name", ENTITY_NAME_BYTES_MAX)?.to_owned()),
-                2 => Identity::Foreign(read_uuid(reader)?),
-                kind => return Err(CodecError::Unknown { what: "kind of identity", value: kind, at }),
-            };
-            roster.push(RosterEntry { net_id: *net_id, identity });
+        let (mut minted, mut others) = ((0, 0), Vec::new());
+        match run & 3 {
+            0 => minted = (reader.varint()?, length as u64),
+            1 => {
+                for _ in 0..length {
+                    others.push(Identity::Named(reader.text("entity name", ENTITY_NAME_BYTES_MAX)?.to_owned()));
+                }
+            }
+            2 => {
+                for _ in 0..length {
+                    others.push(Identity::Foreign(read_uuid(reader)?));
+                }
+            }
+            kind => return Err(CodecError::Unknown { what: "kind of identity", value: kind, at }),
         }
+        runs.push(Run { minted, others });
+        named += length;
     }
-    Ok(roster)
+    Ok(Roster { net_ids: ids, runs })
 }
 
 /// Reads the 16 bytes of a UUID.
@@ -235,7 +282,7 @@ mod tests {
             let mut reader = Reader::new(&out);
             let read = read_roster(&mut reader).unwrap();
             prop_assert!(reader.finish().is_ok());
-            let read: Vec<_> = read.into_iter().map(|entry| (entry.net_id.0, entry.identity)).collect();
+            let read: Vec<_> = read.into_entries().map(|entry| (entry.net_id.0, entry.identity)).collect();
             prop_assert_eq!(read, entities.into_iter().collect::<Vec<_>>());
         }
 

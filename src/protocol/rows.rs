@@ -137,9 +137,11 @@ impl NetMap {
         self.entities.get(id.0 as usize).copied().flatten()
     }
 
+    /// Makes place for all net ids up to this one.
     #[cfg(feature = "client")]
-    pub(crate) fn reserve(&mut self, entities: usize) {
-        self.entities.reserve(entities);
+    pub(crate) fn reach(&mut self, last: NetId) {
+        let length = self.entities.len().max(last.0 as usize + 1);
+        self.entities.resize(length, None);
     }
 
     /// Lets `id` stand for `entity`. The caller bounds `id`.

@@ -5,12 +5,15 @@
 //! makes the join of a room with 10,000 entities of four components more than twice as dear (`cargo bench --bench hot_path -- "W4 replica"`).
 #![expect(unsafe_code, reason = "see above; each block says why it is sound")]
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
+use bevy_ecs::bundle::{BundleFromComponents, NoBundleEffect};
 use bevy_ecs::component::ComponentId;
 use bevy_ecs::prelude::*;
 use bevy_ecs::ptr::OwningPtr;
+use bevy_ecs::world::WorldId;
 
 /// Values of one component for some of a row of entities, in their order. An entity is named by its place in the row.
 ///
@@ -80,7 +83,7 @@ impl Places {
     }
 }
 
-struct StagedValues<T> {
+pub(crate) struct StagedValues<T> {
     component: ComponentId,
     /// The first `done` are not here any more.
     values: Vec<MaybeUninit<T>>,
@@ -88,6 +91,26 @@ struct StagedValues<T> {
     places: Places,
     /// What was said last, so that each place is looked at once.
     run: Run,
+}
+
+impl<T: Component> StagedValues<T> {
+    /// Makes place for `count` values. What of them is put there is dropped with this, if nobody is given it.
+    pub(crate) fn with_capacity(world: &mut World, count: usize) -> Self {
+        let component = world.register_component::<T>();
+        let run = Run { has_value: false, until: 0 };
+        Self { component, values: Vec::with_capacity(count), done: 0, places: Places::All, run }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, value: T) {
+        self.values.push(MaybeUninit::new(value));
+    }
+
+    /// These are the places of the values.
+    pub(crate) fn at(mut self, places: Places) -> Box<dyn Staged> {
+        self.places = places;
+        Box::new(self)
+    }
 }
 
 /// Stages values for a world: one for each of the places.
@@ -156,39 +179,193 @@ impl Drop for Rest<'_> {
     }
 }
 
-/// Inserts what was staged, entity by entity. `columns` were staged for this world, each for another component.
-pub(crate) fn insert_staged(world: &mut World, mut entities: impl ExactSizeIterator<Item = Entity>, columns: &mut [Box<dyn Staged>]) {
-    let (mut ids, mut values) = (Vec::with_capacity(columns.len()), Vec::with_capacity(columns.len()));
-    let mut place = 0;
-    while entities.len() > 0 {
-        let until = columns.iter_mut().map(|column| column.run(place).until).min().unwrap_or(usize::MAX);
-        let count = until.saturating_sub(place).clamp(1, entities.len());
-        ids.clear();
-        values.clear();
-        for column in columns.iter_mut().filter_map(|column| column.run(place).has_value.then_some(column)) {
-            ids.push(column.component());
-            values.push(column.hand_over(count));
+impl Rest<'_> {
+    /// The next row, as a bundle.
+    ///
+    /// # Safety
+    ///
+    /// There is a row left, and the values are of the types of the components of `B`, in their order.
+    unsafe fn row<B: BundleFromComponents>(&mut self) -> B {
+        let (nth, mut values) = (self.next, self.values.iter());
+        self.next += 1;
+        // SAFETY: by the promise there is a value for each component of the bundle, of its type. Each is taken here, once.
+        unsafe { B::from_components(&mut values, &mut |values| values.next().unwrap_unchecked().value(nth)) }
+    }
+}
+
+/// Components that the compiler knows together, as a bundle: entities that have just these are spawned by Bevy's own batches.
+pub(crate) struct Together {
+    /// Where they were looked up: in another world the ids stand for other components.
+    world: WorldId,
+    /// In the order of the bundle.
+    components: Vec<ComponentId>,
+    spawn: unsafe fn(&mut World, &mut Rest<'_>, &mut Vec<Entity>),
+    insert: unsafe fn(&mut World, &[Entity], &mut Rest<'_>),
+}
+
+impl Together {
+    pub(crate) fn of<B: Bundle<Effect: NoBundleEffect> + BundleFromComponents>(world: &mut World) -> Self {
+        let components = world.register_bundle::<B>().explicit_components().to_vec();
+        Self { world: world.id(), components, spawn: spawn_together::<B>, insert: insert_together::<B> }
+    }
+
+    /// Where each of its components stands among `ids` of that world, which are distinct, if those are its components.
+    fn order(&self, world: WorldId, ids: &[ComponentId]) -> Option<Vec<usize>> {
+        if world != self.world || ids.len() != self.components.len() {
+            return None;
         }
-        let mut rest = Rest { values: &values, next: 0, count };
-        for entity in entities.by_ref().take(count) {
-            let nth = rest.next;
-            rest.next += 1;
-            // SAFETY: all columns have a value for each of the `count` places, since none of their runs ends before. Each is taken here, once, and nothing
-            // touches the columns meanwhile.
-            let row = values.iter().map(|values| unsafe { values.value(nth) });
-            match world.get_entity_mut(entity) {
-                // Somebody who watched an earlier one despawned it.
-                // SAFETY: each is dropped as what it was staged as.
-                Err(_) => row.zip(&values).for_each(|(value, values)| unsafe { (values.drop)(value) }),
-                Ok(_) if ids.is_empty() => {}
-                // SAFETY: the ids come from `register_component` of this world, and are distinct. The iterator gives, in the order of the ids, a
-                // value of each one's type.
-                Ok(mut target) => unsafe {
-                    target.insert_by_ids(&ids, row);
-                },
+        self.components.iter().map(|component| ids.iter().position(|id| id == component)).collect()
+    }
+}
+
+/// # Safety
+///
+/// See [`Rest::row`].
+unsafe fn spawn_together<B: Bundle<Effect: NoBundleEffect> + BundleFromComponents>(
+    world: &mut World,
+    rest: &mut Rest<'_>,
+    spawned: &mut Vec<Entity>,
+) {
+    let rows = rest.next..rest.count;
+    // Should an observer panic Bevy spawns the rest nevertheless, while it unwinds: a second panic would end the process.
+    let goes_on = Cell::new(true);
+    // SAFETY: by the promise.
+    let batch = world.spawn_batch(rows.map_while(|_| goes_on.replace(false).then(|| unsafe { rest.row::<B>() })));
+    for entity in batch {
+        goes_on.set(true);
+        spawned.push(entity);
+    }
+}
+
+/// # Safety
+///
+/// See [`Rest::row`]; there are as many entities as rows.
+unsafe fn insert_together<B: Bundle<Effect: NoBundleEffect> + BundleFromComponents>(
+    world: &mut World,
+    entities: &[Entity],
+    rest: &mut Rest<'_>,
+) {
+    // SAFETY: by the promise.
+    let rows = entities.iter().map(|entity| (*entity, unsafe { rest.row::<B>() }));
+    // Of one that somebody despawned the bundle is dropped.
+    let _ = world.try_insert_batch(rows);
+    world.flush();
+}
+
+/// So many sets of components are remembered while a roster is spawned: who sends more of them waits longer.
+const SETS_MAX: usize = 64;
+
+/// Which sets of components the compiler knows.
+struct Plans<'a> {
+    world: WorldId,
+    together: &'a [Together],
+    met: Vec<(Vec<ComponentId>, Option<(&'a Together, Vec<usize>)>)>,
+}
+
+impl<'a> Plans<'a> {
+    fn of(&mut self, ids: &[ComponentId]) -> Option<&(&'a Together, Vec<usize>)> {
+        if self.together.is_empty() {
+            return None;
+        }
+        let at = match self.met.iter().position(|(met, _)| met == ids) {
+            Some(at) => at,
+            None if self.met.len() >= SETS_MAX => return None,
+            None => {
+                let plan = self.together.iter().find_map(|together| Some((together, together.order(self.world, ids)?)));
+                self.met.push((ids.to_vec(), plan));
+                self.met.len() - 1
+            }
+        };
+        self.met.get(at)?.1.as_ref()
+    }
+}
+
+/// Whose the staged values are.
+enum Whose<'a> {
+    /// Entities that are spawned for them.
+    New(&'a mut Vec<Entity>),
+    /// These, in the order of the row.
+    Theirs(&'a [Entity]),
+}
+
+/// Spawns an entity for each of `count` places, with what was staged. `columns` were staged for this world, each for another component.
+#[cfg(any(test, feature = "client"))]
+pub(crate) fn spawn_staged(world: &mut World, count: usize, columns: &mut [Box<dyn Staged>], together: &[Together]) -> Vec<Entity> {
+    let mut spawned = Vec::with_capacity(count);
+    place_staged(world, count, Whose::New(&mut spawned), columns, together);
+    spawned
+}
+
+/// Inserts what was staged, entity by entity. `columns` were staged for this world, each for another component.
+pub(crate) fn insert_staged(world: &mut World, entities: &[Entity], columns: &mut [Box<dyn Staged>], together: &[Together]) {
+    place_staged(world, entities.len(), Whose::Theirs(entities), columns, together);
+}
+
+fn place_staged(world: &mut World, all: usize, mut whose: Whose<'_>, columns: &mut [Box<dyn Staged>], together: &[Together]) {
+    let (mut ids, mut having, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let mut plans = Plans { world: world.id(), together, met: Vec::new() };
+    let mut place = 0;
+    while place < all {
+        let until = columns.iter_mut().map(|column| column.run(place).until).min().unwrap_or(usize::MAX);
+        let count = until.saturating_sub(place).clamp(1, all - place);
+        ids.clear();
+        having.clear();
+        values.clear();
+        for (at, column) in columns.iter_mut().enumerate() {
+            if column.run(place).has_value {
+                ids.push(column.component());
+                having.push(at);
             }
         }
+        let mut hand_over = |at: Option<&usize>| at.and_then(|at| columns.get_mut(*at)).map(|column| column.hand_over(count));
+        if let Some((together, order)) = plans.of(&ids) {
+            values.extend(order.iter().filter_map(|nth| hand_over(having.get(*nth))));
+            let mut rest = Rest { values: &values, next: 0, count };
+            // SAFETY: all of these columns have a value for each of the `count` places, since none of their runs ends before; they are those of the
+            // bundle, in its order. Nothing touches the columns meanwhile.
+            match &mut whose {
+                Whose::New(spawned) => unsafe { (together.spawn)(world, &mut rest, spawned) },
+                Whose::Theirs(entities) => unsafe {
+                    (together.insert)(world, entities.get(place..place + count).unwrap_or_default(), &mut rest);
+                },
+            }
+        } else {
+            values.extend(having.iter().filter_map(|at| hand_over(Some(at))));
+            one_by_one(world, &mut whose, (place, count), &ids, &values);
+        }
         place += count;
+    }
+}
+
+/// Inserts values of components that the compiler does not know together: those of the `count` places from `place` on.
+fn one_by_one(world: &mut World, whose: &mut Whose<'_>, (place, count): (usize, usize), ids: &[ComponentId], values: &[HandedOver]) {
+    let mut rest = Rest { values, next: 0, count };
+    while rest.next < count {
+        let nth = rest.next;
+        rest.next += 1;
+        // SAFETY: all columns have a value for each of the `count` places, since none of their runs ends before. Each is taken here, once, and nothing
+        // touches the columns meanwhile.
+        let row = values.iter().map(|values| unsafe { values.value(nth) });
+        let target = match whose {
+            Whose::Theirs(entities) => entities.get(place + nth).and_then(|entity| world.get_entity_mut(*entity).ok()),
+            Whose::New(spawned) => {
+                // Bare for a moment, and the only one: nobody has to take its place among the bare ones when it goes.
+                let entity = world.spawn_empty();
+                spawned.push(entity.id());
+                Some(entity)
+            }
+        };
+        match target {
+            // Somebody who watched an earlier one despawned it.
+            // SAFETY: each is dropped as what it was staged as.
+            None => row.zip(values).for_each(|(value, values)| unsafe { (values.drop)(value) }),
+            Some(_) if ids.is_empty() => {}
+            // SAFETY: the ids come from `register_component` of this world, and are distinct. The iterator gives, in the order of the ids, a
+            // value of each one's type.
+            Some(mut target) => unsafe {
+                target.insert_by_ids(ids, row);
+            },
+        }
     }
 }
 
@@ -214,7 +391,7 @@ mod tests {
         let flags = stage(&mut world, Places::Some(vec![0, 3]), vec![Flag, Flag]);
         let mut columns = [names, scores, flags];
         world.despawn(entities[2]);
-        insert_staged(&mut world, entities.iter().copied(), &mut columns);
+        insert_staged(&mut world, &entities, &mut columns, &[]);
         let score = |entity: usize| world.get::<Score>(entities[entity]).map(|score| score.0);
         assert_eq!([score(0), score(1), score(3)], [None, Some(1), Some(3)]);
         assert!(world.get::<Flag>(entities[0]).is_some() && world.get::<Flag>(entities[1]).is_none());
@@ -233,7 +410,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&text), 1);
         let (entity, two) = (world.spawn_empty().id(), vec![Name(text.clone()), Name(text.clone())]);
         let mut columns = [stage(&mut world, Places::All, two)];
-        insert_staged(&mut world, std::iter::once(entity), &mut columns);
+        insert_staged(&mut world, &[entity], &mut columns, &[]);
         drop(columns);
         assert_eq!(Arc::strong_count(&text), 2, "the one that has a place, and ours");
     }
@@ -246,7 +423,7 @@ mod tests {
         let text: Arc<str> = "shared".into();
         let names = stage(&mut world, Places::All, entities.iter().map(|_| Name(text.clone())).collect());
         let scores = stage(&mut world, Places::All, (0..9).map(Score).collect());
-        let inserts = || insert_staged(&mut world, entities.iter().copied(), &mut [names, scores]);
+        let inserts = || insert_staged(&mut world, &entities, &mut [names, scores], &[]);
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(inserts)).is_err());
         drop(world);
         assert_eq!(Arc::strong_count(&text), 1);
@@ -266,10 +443,70 @@ mod tests {
         let text: Arc<str> = "shared".into();
         let names = stage(&mut world, Places::All, vec![(); 9].into_iter().map(|()| Name(text.clone())).collect());
         let scores = stage(&mut world, Places::All, (0..9).map(Score).collect());
-        insert_staged(&mut world, entities.iter().copied(), &mut [names, scores]);
+        insert_staged(&mut world, &entities, &mut [names, scores], &[]);
         let alive: Vec<u64> = world.query::<&Score>().iter(&world).map(|score| score.0).collect();
         assert_eq!(alive, [0, 2, 4, 6, 8]);
         assert_eq!(Arc::strong_count(&text), 1 + 5);
+    }
+
+    #[test]
+    fn what_the_compiler_knows_is_spawned_as_what_it_does_not() {
+        let text: Arc<str> = "shared".into();
+        for known in [false, true] {
+            let mut world = World::new();
+            // In another order than they are staged in.
+            let together = if known { vec![Together::of::<(Score, Name)>(&mut world)] } else { Vec::new() };
+            let names = stage(&mut world, Places::All, (0..5).map(|_| Name(text.clone())).collect());
+            let scores = stage(&mut world, Places::All, (0..5).map(Score).collect());
+            let flags = stage(&mut world, Places::Some(vec![3]), vec![Flag]);
+            let entities = spawn_staged(&mut world, 5, &mut [names, scores, flags], &together);
+            let scores = entities.iter().map(|entity| world.get::<Score>(*entity).map(|score| score.0));
+            assert_eq!(scores.collect::<Vec<_>>(), [Some(0), Some(1), Some(2), Some(3), Some(4)]);
+            let flagged = entities.iter().filter(|entity| world.get::<Flag>(**entity).is_some());
+            assert_eq!(flagged.collect::<Vec<_>>(), [&entities[3]]);
+            assert_eq!(Arc::strong_count(&text), 1 + 5);
+            drop(world);
+            assert_eq!(Arc::strong_count(&text), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_what_the_compiler_knows_when_an_observer_panics_is_dropped() {
+        let text: Arc<str> = "shared".into();
+        for new in [false, true] {
+            let mut world = World::new();
+            let entities: Vec<Entity> = (0..9).map(|_| world.spawn_empty().id()).collect();
+            world.add_observer(|added: On<Add<Score>>, scores: Query<&Score>| {
+                assert!(scores.get(added.entity).is_ok_and(|score| score.0 < 4));
+            });
+            let together = [Together::of::<(Name, Score)>(&mut world)];
+            let names = stage(&mut world, Places::All, entities.iter().map(|_| Name(text.clone())).collect());
+            let scores = stage(&mut world, Places::All, (0..9).map(Score).collect());
+            let mut columns = [names, scores];
+            let places = || match new {
+                true => drop(spawn_staged(&mut world, 9, &mut columns, &together)),
+                false => insert_staged(&mut world, &entities, &mut columns, &together),
+            };
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(places)).is_err());
+            let having = world.query::<&Name>().iter(&world).count();
+            assert_eq!((having, Arc::strong_count(&text)), (5, 1 + 5), "none beyond the one at which it was");
+            drop(world);
+            assert_eq!(Arc::strong_count(&text), 1);
+        }
+    }
+
+    #[test]
+    fn what_was_looked_up_in_another_world_is_not_gone_by() {
+        let (mut one, mut other) = (World::new(), World::new());
+        let together = [Together::of::<(Name, Score)>(&mut one)];
+        // The same numbers, for other components.
+        other.register_component::<Score>();
+        let text: Arc<str> = "shared".into();
+        let names = stage(&mut other, Places::All, vec![Name(text.clone())]);
+        let scores = stage(&mut other, Places::All, vec![Score(7)]);
+        let entities = spawn_staged(&mut other, 1, &mut [names, scores], &together);
+        assert_eq!(other.get::<Score>(entities[0]).map(|score| score.0), Some(7));
+        assert_eq!(Arc::strong_count(&text), 1 + 1);
     }
 
     proptest::proptest! {
@@ -285,7 +522,8 @@ mod tests {
             let scores = stage(&mut world, Places::Some(places(1)), scores);
             let flags = places(2).iter().map(|_| Flag).collect();
             let flags = stage(&mut world, Places::Some(places(2)), flags);
-            insert_staged(&mut world, entities.iter().copied(), &mut [names, scores, flags]);
+            let together = [Together::of::<(Score, Name)>(&mut world), Together::of::<(Flag, (Score, Name))>(&mut world)];
+            insert_staged(&mut world, &entities, &mut [names, scores, flags], &together);
             for (place, entity) in entities.iter().enumerate() {
                 assert_eq!(world.get::<Name>(*entity).is_some(), columns[0][place]);
                 assert_eq!(world.get::<Score>(*entity).map(|score| score.0), columns[1][place].then_some(place as u64));

@@ -12,7 +12,7 @@ use super::operation::{Op, Operation};
 use super::part::{VisitPart, read_part};
 use super::quantity::UpdateKind;
 use super::registry::{Delivery, Protocol};
-use super::roster::{Identity, RosterEntry};
+use super::roster::{Identity, Roster};
 use super::versions::Versions;
 use super::wire::Names;
 
@@ -414,8 +414,8 @@ impl<'a> Fold<'a> {
 }
 
 impl Visit for Fold<'_> {
-    fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError> {
-        for entry in roster {
+    fn create(&mut self, roster: Roster) -> Result<(), CodecError> {
+        for entry in roster.into_entries() {
             if self.state.entities.contains_key(&entry.net_id) {
                 let detail = format!("net id {} is created twice", entry.net_id.get());
                 return Err(CodecError::Value { at: 0, detail });

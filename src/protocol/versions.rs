@@ -26,6 +26,19 @@ impl Versions {
         }
     }
 
+    /// Many entities came into being, in the order of their net ids.
+    #[cfg(feature = "client")]
+    pub(crate) fn created_all(&mut self, ids: &[NetId], tick: RoomTick) {
+        let Some(last) = ids.last().map(|id| id.get() as usize) else { return };
+        if self.created.len() <= last {
+            self.created.resize(last + 1, 0);
+        }
+        ids.iter().for_each(|id| self.created.get_mut(id.get() as usize).into_iter().for_each(|created| *created = tick.0));
+        for values in self.values.iter_mut().filter(|values| !values.is_empty()) {
+            ids.iter().for_each(|id| values.get_mut(id.get() as usize).into_iter().for_each(|value| *value = 0));
+        }
+    }
+
     /// As of which tick a value is.
     pub(crate) fn of(&self, component: usize, id: NetId) -> u32 {
         let at = id.get() as usize;

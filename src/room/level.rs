@@ -234,7 +234,7 @@ impl Level {
 
 /// Inserts a value into an entity. See [`watched`].
 pub(super) fn insert_watched(world: &mut World, protocol: &mut Protocol, entity: Entity, staged: Box<dyn Staged>) {
-    watched(world, protocol, |world| insert_staged(world, std::iter::once(entity), &mut [staged]));
+    watched(world, protocol, |world| insert_staged(world, &[entity], &mut [staged], &[]));
 }
 
 /// Does what observers see, with the protocol, which is lent, in its place: the index asks for it, and so does what the game's observers record.

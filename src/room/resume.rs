@@ -22,7 +22,7 @@ use super::outbox::Outbox;
 use super::rewind::recollect;
 use super::rng::RoomRng;
 use crate::protocol::{
-    CodecError, EntityId, FactHead, Identity, NetId, NetMap, Places, Protocol, Reader, RoomId, RoomTick, RosterEntry, SnapshotHead, Staged,
+    CodecError, EntityId, FactHead, Identity, NetId, NetMap, Places, Protocol, Reader, RoomId, RoomTick, Roster, SnapshotHead, Staged,
     Standing, State, UpdateKind, Visit, insert_staged, read_snapshot, stage,
 };
 
@@ -201,10 +201,10 @@ fn open_what_was_open(world: &mut World, entities: &[Entity], hiding: &[u32]) {
 }
 
 impl Visit for Fill<'_> {
-    fn create(&mut self, roster: Vec<RosterEntry>) -> Result<(), CodecError> {
+    fn create(&mut self, roster: Roster) -> Result<(), CodecError> {
         let (mut ids, mut named, mut names) = (Vec::with_capacity(roster.len()), Vec::new(), Vec::new());
         let mut expected = Vec::with_capacity(roster.len());
-        for (place, entry) in roster.into_iter().enumerate() {
+        for (place, entry) in roster.into_entries().enumerate() {
             let entity = self.world.spawn_empty().id();
             self.map.set(entry.net_id, entity);
             self.entities.push(entity);
@@ -250,7 +250,7 @@ impl Visit for Fill<'_> {
             if has_audiences {
                 world.insert_resource(AsStored);
             }
-            insert_staged(world, entities.iter().copied(), staged);
+            insert_staged(world, entities, staged, &[]);
             world.flush();
             if has_audiences {
                 open_what_was_open(world, entities, hiding);

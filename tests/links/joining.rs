@@ -1,4 +1,5 @@
-//! Joining where the way is narrow: snapshots of several megabytes arrive, the joiner is told how far they are, and nobody else notices.
+//! Joining where the way is narrow: snapshots of several megabytes arrive, the joiner is told how far they are, and nobody else notices. And how a client
+//! spawns what it is told of: all the same.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use bevy_app::prelude::*;
@@ -132,6 +133,97 @@ fn a_join_makes_use_of_what_its_link_carries() {
                 println!("{link}: {:.0} %", share * 100.0);
                 assert!(share > if kbit_per_second > 1_000 { 0.55 } else { 0.8 }, "{link}: {share}");
             }
+        }
+    }
+}
+
+/// Things of which many have just a stamp and a health, and some belong to others.
+fn owned(app: &mut App) {
+    protocol(app);
+    app.sync_relationship::<OwnedBy>("owned_by");
+}
+
+/// Spawns a thing: one of five makes noise besides, one of seven is never hurt.
+fn thing(world: &mut World, number: u32, name: Option<&str>, owner: Option<Entity>) -> Entity {
+    let mut thing = match name {
+        Some(name) => world.spawn((EntityId::named(name), Name::new(name.to_owned()), Stamp(number))),
+        None => world.spawn(Stamp(number)),
+    };
+    if !number.is_multiple_of(7) {
+        thing.insert(Health(number));
+    }
+    if number.is_multiple_of(5) {
+        thing.insert(Noise(vec![[number as u8; 32]]));
+    }
+    if let Some(owner) = owner {
+        thing.insert(OwnedBy(owner));
+    }
+    thing.id()
+}
+
+/// Lets things go, come, and come again under their names in the same tick, and changes some.
+fn churn(world: &mut World, things: &mut Vec<Entity>, rng: &mut RoomRng, related: bool) {
+    for _ in 0..rng.range(0..5) {
+        let gone = rng.range(0..things.len() as u32) as usize;
+        world.despawn(things.swap_remove(gone));
+    }
+    for nth in 0..rng.range(0..7) {
+        let (number, name) = (rng.range(1..1_000), rng.chance(0.4).then(|| format!("thing_{nth}")));
+        let is_it = |thing: &Entity| name.as_deref().is_some_and(|name| world.get::<EntityId>(*thing) == Some(&EntityId::named(name)));
+        let there = things.iter().position(is_it);
+        if let Some(there) = there {
+            world.despawn(things.swap_remove(there));
+        }
+        let owner = rng.range(0..2 * things.len() as u32) as usize;
+        let owner = things.get(owner).copied().filter(|_| related);
+        things.push(thing(world, number, name.as_deref(), owner));
+    }
+    world.query::<&mut Health>().iter_mut(world).step_by(5).for_each(|mut health| health.0 += 1);
+}
+
+/// Two more clients, of which the first spawns together what comes together.
+fn two_more(sim: &mut Sim, (one, other): (&str, &str)) {
+    sim.connect(one, true).connect(other, true);
+    let app = sim.client_mut(one).app_mut();
+    // One in a row, one with another in it, one that refers.
+    app.spawn_together::<(Stamp, Health)>().spawn_together::<((Noise, Stamp), Health)>().spawn_together::<(OwnedBy, Stamp, Health)>();
+}
+
+#[test]
+fn who_spawns_together_what_comes_together_has_and_hears_the_same_as_who_does_not() {
+    for (related, seed) in [(false, 1), (true, 2), (false, 3), (true, 4)] {
+        let (mut sim, mut rng) = (Sim::new(owned, |_| {}).seed(seed), RoomRng::new(seed));
+        let world = sim.room_mut().world_mut();
+        let mut things: Vec<Entity> = (1..60).map(|number| thing(world, number, None, None)).collect();
+        for number in 0..6 {
+            let owner = things.first().copied().filter(|_| related);
+            things.push(thing(world, number, Some(format!("thing_{number}").as_str()), owner));
+        }
+        two_more(&mut sim, ("ann", "ben"));
+        for round in 0..40 {
+            churn(sim.room_mut().world_mut(), &mut things, &mut rng, related);
+            sim.tick();
+            if round == 20 {
+                two_more(&mut sim, ("cat", "dan"));
+            }
+        }
+        sim.settle();
+        assert_eq!(sim.assert_converged(), 4);
+        for (one, other) in [("ann", "ben"), ("cat", "dan")] {
+            let [first, second] = [one, other].map(|name| {
+                let told = sim.client_of(name).told();
+                (told.added.clone(), told.removed.clone())
+            });
+            assert!(first == second, "{one} and {other} were told of other things, or in another order");
+            assert!(first.0.len() > 65 && !first.1.is_empty(), "{} came, {} went", first.0.len(), first.1.len());
+            let named = [one, other].map(|name| {
+                let world = sim.client_mut(name).world_mut();
+                world.query::<(&EntityId, &Name)>().iter(world).map(|(id, name)| (*id, name.to_string())).collect::<Vec<_>>()
+            });
+            let [mut first, mut second] = named;
+            first.sort();
+            second.sort();
+            assert!(!first.is_empty() && first == second, "{first:?}, {second:?}");
         }
     }
 }
