@@ -377,23 +377,26 @@ impl Apply<'_> {
 impl Visit for Apply<'_> {
     fn create(&mut self, roster: Roster) -> Result<(), CodecError> {
         let room = self.replica.room;
-        let mut ids = Vec::with_capacity(roster.len());
-        let (mut named, mut names) = (Vec::new(), Vec::new());
-        let (net_ids, identities) = roster.into_parts();
-        let twice = net_ids.iter().position(|net_id| self.replica.map.get(*net_id).is_some());
-        for (place, identity) in identities.enumerate() {
-            let id = identity.id(room);
-            if twice == Some(place) {
-                let number = net_ids.get(place).map_or(0, |net_id| net_id.get());
-                return Err(CodecError::Value { at: 0, detail: format!("entity {id} with net id {number} is created twice") });
-            }
-            ids.push(id);
-            if let Identity::Named(name) = identity {
-                named.push(place as u32);
-                names.push(Name::new(name));
+        let (net_ids, runs) = roster.into_parts();
+        let (mut ids, mut named, mut names) = (Vec::with_capacity(net_ids.len()), Vec::new(), Vec::new());
+        for run in runs {
+            // Those that the room minted are most of what there is: all of a row at once.
+            ids.extend(run.minted().map(|serial| EntityId::minted(room, serial)));
+            for identity in run.others {
+                let place = ids.len() as u32;
+                ids.push(identity.id(room));
+                if let Identity::Named(name) = identity {
+                    named.push(place);
+                    names.push(Name::new(name));
+                }
             }
         }
-        self.staged.extend([stage(self.world, Places::All, net_ids.clone()), stage(self.world, Places::All, ids.clone())]);
+        if let Some((net_id, id)) = net_ids.iter().zip(&ids).find(|(net_id, _)| self.replica.map.get(**net_id).is_some()) {
+            let number = net_id.get();
+            return Err(CodecError::Value { at: 0, detail: format!("entity {id} with net id {number} is created twice") });
+        }
+        let (known, who) = (net_ids.iter().copied(), ids.iter().copied());
+        self.staged.extend([stage(self.world, Places::All, known), stage(self.world, Places::All, who)]);
         if !named.is_empty() {
             self.staged.push(stage(self.world, Places::Some(named), names));
         }

@@ -76,11 +76,20 @@ pub(crate) struct Roster {
     runs: Vec<Run>,
 }
 
+/// Some of a roster in a row: those that the room minted, or others.
 #[derive(Debug)]
-struct Run {
+pub(crate) struct Run {
     /// The first serial of those that were minted, and how many they are.
     minted: (u64, u64),
-    others: Vec<Identity>,
+    pub(crate) others: Vec<Identity>,
+}
+
+impl Run {
+    /// The serials of those that were minted.
+    pub(crate) fn minted(&self) -> impl Iterator<Item = u64> + use<> {
+        let (first, count) = self.minted;
+        (0..count).map(move |place| first.saturating_add(place))
+    }
 }
 
 impl Roster {
@@ -93,16 +102,13 @@ impl Roster {
     }
 
     /// The net ids, and who they are, in the same order: as many.
-    pub(crate) fn into_parts(self) -> (Vec<NetId>, impl Iterator<Item = Identity>) {
-        let identities = self.runs.into_iter().flat_map(|Run { minted: (first, count), others }| {
-            (0..count).map(move |place| Identity::Minted(first.saturating_add(place))).chain(others)
-        });
-        (self.net_ids, identities)
+    pub(crate) fn into_parts(self) -> (Vec<NetId>, Vec<Run>) {
+        (self.net_ids, self.runs)
     }
 
     pub(crate) fn into_entries(self) -> impl Iterator<Item = RosterEntry> {
-        let (net_ids, identities) = self.into_parts();
-        net_ids.into_iter().zip(identities).map(|(net_id, identity)| RosterEntry { net_id, identity })
+        let identities = self.runs.into_iter().flat_map(|run| run.minted().map(Identity::Minted).chain(run.others));
+        self.net_ids.into_iter().zip(identities).map(|(net_id, identity)| RosterEntry { net_id, identity })
     }
 }
 

@@ -114,7 +114,7 @@ impl<T: Component> StagedValues<T> {
 }
 
 /// Stages values for a world: one for each of the places.
-pub(crate) fn stage<T: Component>(world: &mut World, places: Places, values: Vec<T>) -> Box<dyn Staged> {
+pub(crate) fn stage<T: Component>(world: &mut World, places: Places, values: impl IntoIterator<Item = T>) -> Box<dyn Staged> {
     let component = world.register_component::<T>();
     let values = values.into_iter().map(MaybeUninit::new).collect();
     Box::new(StagedValues { component, values, done: 0, places, run: Run { has_value: false, until: 0 } })
@@ -386,7 +386,7 @@ mod tests {
         let mut world = World::new();
         let entities: Vec<Entity> = (0..4).map(|_| world.spawn_empty().id()).collect();
         let text: Arc<str> = "shared".into();
-        let names = stage(&mut world, Places::All, entities.iter().map(|_| Name(text.clone())).collect());
+        let names = stage(&mut world, Places::All, entities.iter().map(|_| Name(text.clone())));
         let scores = stage(&mut world, Places::Some(vec![1, 2, 3]), vec![Score(1), Score(2), Score(3)]);
         let flags = stage(&mut world, Places::Some(vec![0, 3]), vec![Flag, Flag]);
         let mut columns = [names, scores, flags];
@@ -421,8 +421,8 @@ mod tests {
         let entities: Vec<Entity> = (0..9).map(|_| world.spawn_empty().id()).collect();
         world.add_observer(|added: On<Add<Score>>, scores: Query<&Score>| assert!(scores.get(added.entity).is_ok_and(|score| score.0 < 4)));
         let text: Arc<str> = "shared".into();
-        let names = stage(&mut world, Places::All, entities.iter().map(|_| Name(text.clone())).collect());
-        let scores = stage(&mut world, Places::All, (0..9).map(Score).collect());
+        let names = stage(&mut world, Places::All, entities.iter().map(|_| Name(text.clone())));
+        let scores = stage(&mut world, Places::All, (0..9).map(Score));
         let inserts = || insert_staged(&mut world, &entities, &mut [names, scores], &[]);
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(inserts)).is_err());
         drop(world);
@@ -441,8 +441,8 @@ mod tests {
             }
         });
         let text: Arc<str> = "shared".into();
-        let names = stage(&mut world, Places::All, vec![(); 9].into_iter().map(|()| Name(text.clone())).collect());
-        let scores = stage(&mut world, Places::All, (0..9).map(Score).collect());
+        let names = stage(&mut world, Places::All, vec![(); 9].into_iter().map(|()| Name(text.clone())));
+        let scores = stage(&mut world, Places::All, (0..9).map(Score));
         insert_staged(&mut world, &entities, &mut [names, scores], &[]);
         let alive: Vec<u64> = world.query::<&Score>().iter(&world).map(|score| score.0).collect();
         assert_eq!(alive, [0, 2, 4, 6, 8]);
@@ -456,8 +456,8 @@ mod tests {
             let mut world = World::new();
             // In another order than they are staged in.
             let together = if known { vec![Together::of::<(Score, Name)>(&mut world)] } else { Vec::new() };
-            let names = stage(&mut world, Places::All, (0..5).map(|_| Name(text.clone())).collect());
-            let scores = stage(&mut world, Places::All, (0..5).map(Score).collect());
+            let names = stage(&mut world, Places::All, (0..5).map(|_| Name(text.clone())));
+            let scores = stage(&mut world, Places::All, (0..5).map(Score));
             let flags = stage(&mut world, Places::Some(vec![3]), vec![Flag]);
             let entities = spawn_staged(&mut world, 5, &mut [names, scores, flags], &together);
             let scores = entities.iter().map(|entity| world.get::<Score>(*entity).map(|score| score.0));
@@ -480,8 +480,8 @@ mod tests {
                 assert!(scores.get(added.entity).is_ok_and(|score| score.0 < 4));
             });
             let together = [Together::of::<(Name, Score)>(&mut world)];
-            let names = stage(&mut world, Places::All, entities.iter().map(|_| Name(text.clone())).collect());
-            let scores = stage(&mut world, Places::All, (0..9).map(Score).collect());
+            let names = stage(&mut world, Places::All, entities.iter().map(|_| Name(text.clone())));
+            let scores = stage(&mut world, Places::All, (0..9).map(Score));
             let mut columns = [names, scores];
             let places = || match new {
                 true => drop(spawn_staged(&mut world, 9, &mut columns, &together)),
@@ -516,11 +516,11 @@ mod tests {
             let entities: Vec<Entity> = (0..24).map(|_| world.spawn_empty().id()).collect();
             let places = |column: usize| -> Vec<u32> { (0..).zip(&columns[column]).filter_map(|(place, has)| has.then_some(place)).collect() };
             let text: Arc<str> = "shared".into();
-            let names = places(0).iter().map(|_| Name(text.clone())).collect();
+            let names: Vec<_> = places(0).iter().map(|_| Name(text.clone())).collect();
             let names = stage(&mut world, Places::Some(places(0)), names);
-            let scores = places(1).iter().map(|place| Score(u64::from(*place))).collect();
+            let scores: Vec<_> = places(1).iter().map(|place| Score(u64::from(*place))).collect();
             let scores = stage(&mut world, Places::Some(places(1)), scores);
-            let flags = places(2).iter().map(|_| Flag).collect();
+            let flags: Vec<_> = places(2).iter().map(|_| Flag).collect();
             let flags = stage(&mut world, Places::Some(places(2)), flags);
             let together = [Together::of::<(Score, Name)>(&mut world), Together::of::<(Flag, (Score, Name))>(&mut world)];
             insert_staged(&mut world, &entities, &mut [names, scores, flags], &together);
