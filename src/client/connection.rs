@@ -301,14 +301,14 @@ pub(crate) fn receive(world: &mut World) {
 
 /// Takes note of what could be offered, should the connection break.
 fn hold(world: &mut World) {
-    world.resource_scope(|world, mut connection: Mut<Connection>| {
-        let replica = world.resource::<Replica>();
-        let named = |name: &String| *name == replica.room_name;
-        connection.held = replica.resumable().map(|resume| {
-            let name = connection.held.take().map(|(name, _)| name).filter(named);
-            (name.unwrap_or_else(|| replica.room_name.clone()), resume)
-        });
-    });
+    // Not by `resource_scope`: a resource is an entity, which would be moved to another table and back in each frame.
+    let replica = world.resource::<Replica>();
+    let resume = replica.resumable();
+    let is_named = world.resource::<Connection>().held.as_ref().is_some_and(|(name, _)| *name == replica.room_name);
+    let other_name = resume.filter(|_| !is_named).map(|_| replica.room_name.clone());
+    let mut connection = world.resource_mut::<Connection>();
+    let name = other_name.or_else(|| connection.held.take().map(|(name, _)| name));
+    connection.held = name.zip(resume);
 }
 
 /// The client is let in: with nothing, or with what it offered.

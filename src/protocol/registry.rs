@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 
 use bevy_app::App;
 use bevy_ecs::bundle::{BundleFromComponents, NoBundleEffect};
@@ -79,6 +80,8 @@ pub struct Protocol {
     said_together: Vec<fn(&mut World) -> [Together; 2]>,
     names: BTreeMap<String, &'static str>,
     errors: Vec<String>,
+    /// Worked out when it is first asked for, and again once something is registered.
+    fingerprint: OnceLock<Fingerprint>,
 }
 
 impl std::fmt::Debug for Protocol {
@@ -106,7 +109,7 @@ impl Protocol {
 
     /// A hash of the whole protocol: names, order, deliveries and the shapes of the types.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.describe().fingerprint()
+        *self.fingerprint.get_or_init(|| self.describe().fingerprint())
     }
 
     /// What was wrong with the registrations, a sentence each. A room or a replica with any is refused.
@@ -185,6 +188,7 @@ impl Protocol {
 
     /// Claims a wire name.
     fn claim(&mut self, what: &'static str, name: &str, count: usize) {
+        self.fingerprint.take();
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
             self.complain(format!("{what} name {name:?}: 1 to {NAME_BYTES_MAX} of a-z, 0-9 and _ are allowed"));
@@ -278,6 +282,7 @@ pub struct Synced<'a, T> {
 impl<T: SyncComponent + Component<Mutability = Mutable>> Synced<'_, T> {
     fn entry(&mut self, change: impl FnOnce(&mut ComponentEntry)) -> &mut Self {
         let mut protocol = self.app.world_mut().resource_mut::<Protocol>();
+        protocol.fingerprint.take();
         if let Some(entry) = protocol.components.get_mut(self.index) {
             change(entry);
         }

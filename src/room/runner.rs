@@ -340,7 +340,13 @@ impl Room {
     /// If the room has stopped, or the game's code panics.
     #[cfg_attr(not(feature = "host"), expect(dead_code, reason = "what only a host sends"))]
     pub(crate) fn with_latest<T>(&mut self, ask: impl FnOnce(&mut LatestValues, &World) -> T) -> Result<T, RoomFault> {
-        self.run(|world, _| world.resource_scope(|world, mut latest: Mut<LatestValues>| ask(&mut latest, world)))
+        // Not by `resource_scope`: a resource is an entity, which would be moved to another table and back in each tick.
+        self.run(|world, _| {
+            let mut latest = std::mem::take(&mut *world.resource_mut::<LatestValues>());
+            let told = ask(&mut latest, world);
+            *world.resource_mut::<LatestValues>() = latest;
+            told
+        })
     }
 
     /// Lets somebody read the world to tell single members their share of it.

@@ -81,6 +81,8 @@ const LEVEL: i32 = 1;
 thread_local! {
     /// What packs: made anew for each seal it would cost more than most seals take to pack.
     static PACKER: RefCell<Option<zstd::bulk::Compressor<'static>>> = RefCell::new(zstd::bulk::Compressor::new(LEVEL).ok());
+    /// What unpacks, for the same reason.
+    static UNPACKER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = RefCell::new(zstd::bulk::Decompressor::new().ok());
 }
 
 /// Packs bytes: their number, then what zstd makes of them.
@@ -106,7 +108,11 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
     if size > max {
         return Err(CodecError::TooLarge { what: "unpacked size", value: size, max, at });
     }
-    zstd::bulk::decompress(input.rest(), size as usize).map_err(|error| CodecError::Value { at, detail: error.to_string() })
+    let unpacked = UNPACKER.with_borrow_mut(|unpacker| match unpacker {
+        Some(unpacker) => unpacker.decompress(input.rest(), size as usize),
+        None => zstd::bulk::decompress(input.rest(), size as usize),
+    });
+    unpacked.map_err(|error| CodecError::Value { at, detail: error.to_string() })
 }
 
 /// Reads a packed chunk of ticks.

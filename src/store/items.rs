@@ -12,7 +12,8 @@ pub(crate) const SEPARATOR: &str = ",\n";
 pub(crate) fn mark(chain: &mut Chain, text: &mut Vec<u8>) {
     let mark = chain.extend(text);
     text.pop();
-    text.extend_from_slice(format!(",\"h\":\"{mark:016x}\"}}").as_bytes());
+    // A vector takes whatever is written to it.
+    let _ = std::io::Write::write_fmt(text, format_args!(",\"h\":\"{mark:016x}\"}}"));
 }
 
 /// An item's text as it was before it was marked, and its mark.

@@ -1,6 +1,7 @@
 //! What is kept: of a room, of a tick, of a fact, of a refusal.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -251,21 +252,22 @@ impl Snippet {
 
 /// The text of a fact, without its mark.
 pub(crate) fn write_fact(fact: &Recorded, out: &mut Vec<u8>) {
-    out.extend_from_slice(format!("{{\"t\":{},\"k\":\"{}\",\"p\":", fact.tick, fact.name).as_bytes());
+    // A vector takes whatever is written to it.
+    let _ = write!(out, "{{\"t\":{},\"k\":\"{}\",\"p\":", fact.tick, fact.name);
     match &fact.producer {
         Producer::Init => out.extend_from_slice(b"\"init\""),
         Producer::User => out.extend_from_slice(b"\"user\""),
         Producer::Server => out.extend_from_slice(b"\"server\""),
-        Producer::System(name) => out.extend_from_slice(Value::from(format!("system:{name}")).to_string().as_bytes()),
+        Producer::System(name) => drop(serde_json::to_writer(&mut *out, &format_args!("system:{name}"))),
     }
     if let Some(author) = fact.author {
-        out.extend_from_slice(format!(",\"a\":\"{author}\"").as_bytes());
+        let _ = write!(out, ",\"a\":\"{author}\"");
     }
     if let Some(command) = fact.command {
-        out.extend_from_slice(format!(",\"c\":{command}").as_bytes());
+        let _ = write!(out, ",\"c\":{command}");
     }
     if let Some(cause) = fact.cause {
-        out.extend_from_slice(format!(",\"w\":{cause}").as_bytes());
+        let _ = write!(out, ",\"w\":{cause}");
     }
     out.extend_from_slice(b",\"d\":");
     if let Err(error) = fact.write_json(out) {

@@ -190,3 +190,58 @@ fn a_turn_is_never_larger_than_allowed() {
     assert_eq!(turned([1.0, 0.0], [0.8, 0.6], [0.7, 0.714_142_8]), [0.8, 0.6]);
     assert!(turned([1.0, 0.0], [0.0, -1.0], [0.8, 0.6])[1] < 0.0);
 }
+
+/// As it was before the ways beside a rectangle were told without a division.
+#[expect(clippy::indexing_slicing, reason = "a point has two parts")]
+fn meets_segment(rect: &Rect, from: Point, to: Point) -> Option<f32> {
+    let (mut enter, mut leave) = (0.0_f32, 1.0_f32);
+    for axis in 0..2 {
+        let (start, way) = (from[axis], to[axis] - from[axis]);
+        let (low, high) = (rect.centre[axis] - rect.half[axis], rect.centre[axis] + rect.half[axis]);
+        if way == 0.0 {
+            if start < low || start > high {
+                return None;
+            }
+            continue;
+        }
+        let (a, b) = ((low - start) / way, (high - start) / way);
+        enter = enter.max(a.min(b));
+        leave = leave.min(a.max(b));
+    }
+    (enter <= leave).then_some(enter)
+}
+
+#[test]
+fn what_is_told_without_a_division_is_what_a_division_tells() {
+    let mut cases = Cases(5);
+    for round in 0..2_000 {
+        // Edges and corners are met exactly in every other round.
+        let snap = |point: Point| if round % 2 == 0 { point } else { point.map(|part| (part * 4.0).round() / 4.0) };
+        let rect = Rect { centre: snap(cases.point(20.0)), half: snap(cases.point(3.0)) };
+        for _ in 0..50 {
+            let (from, to) = (snap(cases.point(20.0)), snap(cases.point(20.0)));
+            let (is, was) = (rect.meets_segment(from, to).map(f32::to_bits), meets_segment(&rect, from, to).map(f32::to_bits));
+            assert_eq!(is, was, "{rect:?}, from {from:?} to {to:?}");
+            let radius = 0.05 + cases.unit();
+            assert_eq!(
+                rect.overlaps_circle(from, radius),
+                distance(rect.nearest(from), from) < radius - 1e-3,
+                "{rect:?}, {from:?}, {radius}"
+            );
+        }
+    }
+}
+
+#[test]
+fn rectangles_that_are_known_are_those_that_are_asked_for() {
+    let (mut cases, mut known) = (Cases(6), KnownSolids::default());
+    for round in 0..200 {
+        let mut rects = cases.level();
+        for _ in 0..3 {
+            assert_eq!(*known.of(rects.iter().copied()), Solids::new(rects.iter().copied()), "round {round}");
+            rects.rotate_left(1);
+        }
+        rects.pop();
+        assert_eq!(*known.of(rects.iter().copied()), Solids::new(rects.iter().copied()), "a door opens in round {round}");
+    }
+}

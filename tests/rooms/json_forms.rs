@@ -283,3 +283,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_registered_after_a_fingerprint_was_asked_for_changes_it() {
+    #[derive(Component, Serialize, Deserialize)]
+    struct Late(u8);
+    let mut app = App::new();
+    protocol(&mut app);
+    let asked = |app: &App| app.world().resource::<Protocol>().fingerprint();
+    let before = asked(&app);
+    app.sync::<Late>("late");
+    let with_late = asked(&app);
+    assert!(before != with_late && with_late == asked(&app));
+    app.sync::<Late>("late").latest();
+    assert_ne!(asked(&app), with_late, "how it travels is in it");
+}

@@ -414,10 +414,15 @@ impl Work {
         if is_over {
             done.syncs = syncs;
         }
-        self.report.busy = thread_time();
+        // A writer by hand has no thread of its own, and nobody waits for it.
+        if self.by_hand.is_none() {
+            self.report.busy = thread_time();
+        }
         done.report = self.report.clone();
         drop(done);
-        self.shared.committed.notify_all();
+        if self.by_hand.is_none() {
+            self.shared.committed.notify_all();
+        }
         if stop && is_over {
             // It fails where a reader is in the middle of something; the next process does it then.
             let _ = self.store.settle();

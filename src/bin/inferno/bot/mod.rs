@@ -15,6 +15,7 @@ use crate::map::{Grid, Point, Solids, add, distance, dot, next_corner, scale, su
 use crate::rules::tuning::{AMMO_MAX, DOOR_REACH, HEALTH_MAX, PLAYER_RADIUS, PLAYER_STEP, discharge};
 use bevy_ecs::prelude::*;
 use roomkeeper::client::{Issue, Replica};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -87,7 +88,7 @@ pub fn send(wishes: In<Vec<Wish>>, mut issue: Issue) {
     }
 }
 
-/// The ways of a level while its doors are as they are. The bots of a process share them: hundreds play the same few levels.
+/// The ways of a level while its doors are as they are. The bots of a thread share them: hundreds play the same few levels.
 #[derive(Debug)]
 struct Ways {
     solids: Solids,
@@ -97,19 +98,21 @@ struct Ways {
     found: Mutex<BTreeMap<(usize, usize), Arc<[Point]>>>,
 }
 
-/// The last that were made.
-static WAYS: Mutex<VecDeque<Arc<Ways>>> = Mutex::new(VecDeque::new());
+thread_local! {
+    /// The last that were made, of each thread: for what all shared all would wait.
+    static WAYS: RefCell<VecDeque<Arc<Ways>>> = const { RefCell::new(VecDeque::new()) };
+}
 
 impl Ways {
     fn of(solids: &Solids) -> Arc<Self> {
-        let known = || WAYS.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known().iter().find(|ways| ways.solids == *solids).cloned();
+        let found = WAYS.with_borrow(|known| known.iter().find(|ways| ways.solids == *solids).cloned());
         found.unwrap_or_else(|| {
             let grid = Grid::new(solids, CELL, PLAYER_RADIUS + 0.1);
             let made = Arc::new(Self { solids: solids.clone(), grid, found: Mutex::default() });
-            let mut known = known();
-            known.truncate(WAYS_KEPT - 1);
-            known.push_front(Arc::clone(&made));
+            WAYS.with_borrow_mut(|known| {
+                known.truncate(WAYS_KEPT - 1);
+                known.push_front(Arc::clone(&made));
+            });
             made
         })
     }

@@ -1,7 +1,7 @@
 //! What a player sees: the part of a client's world that decides what to do.
 
 use crate::components::*;
-use crate::map::{Point, Rect, Solids};
+use crate::map::{KnownSolids, Point, Rect, Solids};
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 use roomkeeper::client::Shown;
@@ -101,6 +101,7 @@ struct Rooms<'w, 's> {
     doors: Query<'w, 's, DoorParts<'static>>,
     items: Query<'w, 's, (&'static EntityId, &'static Position, &'static Item, &'static Visibility, Option<&'static Weapon>)>,
     exits: Query<'w, 's, (&'static Position, &'static Exit)>,
+    known: Local<'s, KnownSolids>,
 }
 
 /// What moves by itself.
@@ -110,14 +111,14 @@ struct Creatures<'w, 's> {
     balls: Query<'w, 's, (&'static EntityId, &'static Position, &'static Direction, &'static FireballState)>,
 }
 
-fn read(In((me, tick)): In<(EntityId, u32)>, players: Players, rooms: Rooms, creatures: Creatures) -> Option<Scene> {
+fn read(In((me, tick)): In<(EntityId, u32)>, players: Players, mut rooms: Rooms, creatures: Creatures) -> Option<Scene> {
     let mut scene = read_player(&players, me, tick)?;
     scene.playing = rooms.games.iter().any(|status| status.is(Status::PLAYING));
     if !scene.alive || !scene.playing {
         // Who can do nothing need not look about.
         return Some(scene);
     }
-    read_level(&rooms, &mut scene);
+    read_level(&mut rooms, &mut scene);
     read_creatures(&creatures, &mut scene);
     scene.mates = read_mates(&players, me);
     Some(scene)
@@ -151,8 +152,7 @@ fn read_player(players: &Players, me: EntityId, tick: u32) -> Option<Scene> {
     Some(scene)
 }
 
-fn read_level(rooms: &Rooms, scene: &mut Scene) {
-    let mut rects: Vec<Rect> = rooms.walls.iter().map(|(at, wall)| Rect { centre: at.0, half: wall.half }).collect();
+fn read_level(rooms: &mut Rooms, scene: &mut Scene) {
     let seen = rooms.doors.iter().map(|(id, at, door, state, lock, on_a_timer)| DoorSeen {
         id: *id,
         rect: Rect { centre: at.0, half: door.half },
@@ -162,8 +162,9 @@ fn read_level(rooms: &Rooms, scene: &mut Scene) {
     });
     scene.doors = seen.collect();
     scene.doors.sort_by_key(|door| door.id);
-    rects.extend(scene.doors.iter().filter(|door| door.state == DoorState::Closed).map(|door| door.rect));
-    scene.solids = Solids::new(rects);
+    let walls = rooms.walls.iter().map(|(at, wall)| Rect { centre: at.0, half: wall.half });
+    let closed = scene.doors.iter().filter(|door| door.state == DoorState::Closed).map(|door| door.rect);
+    scene.solids = rooms.known.of(walls.chain(closed)).clone();
     let mut lying: Vec<_> = rooms.items.iter().filter(|(_, _, _, seen, _)| seen.0).collect();
     lying.sort_by_key(|(id, ..)| **id);
     let seen =

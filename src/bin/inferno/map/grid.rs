@@ -233,6 +233,12 @@ impl Grid {
     /// order of equally near ones.
     fn free_near(&self, point: Point) -> Option<usize> {
         let (x, y) = self.cell_at(point)?;
+        // The place's own cell is the nearest, beyond all rounding, unless the place is at its edge.
+        let off = sub(point, self.middle(x, y));
+        let is_well_within = off.iter().all(|off| off.abs() < self.cell * 0.45);
+        if is_well_within && self.is_free(x, y) && self.solids.line_of_sight(point, self.middle(x, y)) {
+            return self.index(x, y);
+        }
         let around = (-NEAREST_CELLS..=NEAREST_CELLS).flat_map(|dy| (-NEAREST_CELLS..=NEAREST_CELLS).map(move |dx| (dx, dy)));
         let free = around.map(|(dx, dy)| (x + dx, y + dy)).filter(|&(x, y)| self.is_free(x, y));
         let mut free: Vec<(f32, i32, i32)> = free.map(|(x, y)| (distance(self.middle(x, y), point), x, y)).collect();

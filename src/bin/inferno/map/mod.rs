@@ -10,7 +10,7 @@ mod grid;
 mod solids;
 
 pub use grid::{Grid, next_corner};
-pub use solids::{Rect, Solids, segment_meets_circle};
+pub use solids::{KnownSolids, Rect, Solids, segment_meets_circle};
 
 /// A place or a displacement in level units.
 pub type Point = [f32; 2];

@@ -33,12 +33,16 @@ impl Rect {
 
     /// Whether a circle and the rectangle share an area, not only an edge.
     pub fn overlaps_circle(&self, centre: Point, radius: f32) -> bool {
-        distance(self.nearest(centre), centre) < radius - SLACK
+        let (nearest, reach) = (self.nearest(centre), radius - SLACK);
+        !is_clearly_further(nearest, centre, reach) && distance(nearest, centre) < reach
     }
 
     /// How much of the way from `from` to `to` lies before the rectangle: 0.0 when it starts inside, `None` when it
     /// passes by. Touching an edge or a corner is a meeting.
     pub fn meets_segment(&self, from: Point, to: Point) -> Option<f32> {
+        if self.is_beside(from, to) {
+            return None;
+        }
         let (mut enter, mut leave) = (0.0_f32, 1.0_f32);
         for axis in 0..2 {
             let (start, way) = (coordinate(from, axis), coordinate(to, axis) - coordinate(from, axis));
@@ -55,6 +59,22 @@ impl Rect {
             leave = leave.min(a.max(b));
         }
         (enter <= leave).then_some(enter)
+    }
+
+    /// Whether the way lies beside the rectangle: all of it before or behind it, by one axis. Nearly always it does, and that is told without a division: of
+    /// numbers of one sign the larger divided by the smaller is more than one, however it is rounded, and of two signs less than zero.
+    fn is_beside(&self, from: Point, to: Point) -> bool {
+        let is_beside = |axis: usize| {
+            let (start, way) = (coordinate(from, axis), coordinate(to, axis) - coordinate(from, axis));
+            let low = coordinate(self.centre, axis) - coordinate(self.half, axis);
+            let high = coordinate(self.centre, axis) + coordinate(self.half, axis);
+            let (a, b) = (low - start, high - start);
+            let (near, far) = (a.min(b), a.max(b));
+            let onwards = (way > 0.0) & ((far < 0.0) | (near > way));
+            let backwards = (way < 0.0) & ((near > 0.0) | (far < way));
+            onwards | backwards
+        };
+        is_beside(0) | is_beside(1)
     }
 
     /// The rectangle with `by` more on every side.
@@ -83,6 +103,35 @@ pub fn segment_meets_circle(from: Point, to: Point, centre: Point, radius: f32) 
     }
     let t = (-b - libm::sqrtf(root)) / a;
     (t <= 1.0).then_some(t.max(0.0))
+}
+
+/// Whether two places are certainly at least `reach` from each other. The square tells, with more to spare than both sides can be rounded by; where it does not
+/// tell, the root does.
+fn is_clearly_further(a: Point, b: Point, reach: f32) -> bool {
+    let off = sub(a, b);
+    dot(off, off) > reach * reach * 1.000_001
+}
+
+/// Rectangles that are asked for again and again: they are sorted anew only where they are not, bit for bit and in order, those of the last time.
+#[derive(Debug, Default)]
+pub struct KnownSolids {
+    met: Vec<Rect>,
+    asked: Vec<Rect>,
+    solids: Solids,
+}
+
+impl KnownSolids {
+    /// As [`Solids::new`].
+    pub fn of(&mut self, rects: impl IntoIterator<Item = Rect>) -> &Solids {
+        self.asked.clear();
+        self.asked.extend(rects);
+        let is_same = self.asked.len() == self.met.len() && self.asked.iter().zip(&self.met).all(|(asked, met)| asked.bits() == met.bits());
+        if !is_same {
+            self.solids = Solids::new(self.asked.iter().copied());
+            std::mem::swap(&mut self.asked, &mut self.met);
+        }
+        &self.solids
+    }
 }
 
 /// All rectangles that are in the way at one moment: the walls and the closed doors.
@@ -165,13 +214,16 @@ impl Solids {
 
     /// The circle moved out of every rectangle it sticks in; `None` when there is no room.
     fn pushed_out(&self, centre: Point, radius: f32) -> Option<Point> {
-        let mut at = centre;
+        let (mut at, reach) = (centre, radius - SLACK * 0.1);
         for _ in 0..PUSHES_MAX {
             let mut free = true;
             for rect in &self.rects {
                 let nearest = rect.nearest(at);
+                if is_clearly_further(nearest, at, reach) {
+                    continue;
+                }
                 let off = distance(nearest, at);
-                if off >= radius - SLACK * 0.1 {
+                if off >= reach {
                     continue;
                 }
                 free = false;

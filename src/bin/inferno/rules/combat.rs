@@ -82,7 +82,7 @@ fn strike(from: Point, to: Point, wall: Option<f32>, bodies: &[(EntityId, Point)
 /// Moves fireballs and records whom they strike.
 pub fn fly_fireballs(
     clock: Res<RoomClock>,
-    obstacles: Obstacles,
+    mut obstacles: Obstacles,
     players: Query<(&EntityId, &Position, &Status, &Immunity), (With<Avatar>, Without<Fireball>)>,
     mut balls: Query<(Entity, &EntityId, &Fireball, &mut FireballState, &mut Position, &Direction, &Origin)>,
     mut record: Recorder,
@@ -122,7 +122,7 @@ pub fn fly_fireballs(
 /// Lets fireballs bend towards the nearest player they see, a little and now and then.
 pub fn turn_fireballs(
     clock: Res<RoomClock>,
-    obstacles: Obstacles,
+    mut obstacles: Obstacles,
     balls: Query<(&EntityId, &FireballState, &Position, &Direction, &Origin)>,
     players: Query<(&EntityId, &Position, &Status), With<Avatar>>,
     mut record: Recorder,
@@ -167,7 +167,7 @@ pub fn bend_fireball(
 /// behind. Walls and doors are where they are.
 pub fn fly_bullets(
     clock: Res<RoomClock>,
-    obstacles: Obstacles,
+    mut obstacles: Obstacles,
     past: Rewind<Position>,
     monsters: Query<(Entity, &EntityId, &Position, &MonsterState, Option<&Visibility>), (With<Monster>, Without<Bullet>)>,
     mut bullets: Query<(Entity, &EntityId, (&Bullet, &Hindsight), &mut BulletState, &mut Position, &Direction, &Origin)>,

@@ -17,7 +17,7 @@ pub mod movement;
 pub mod tuning;
 
 use crate::components::{Bullet, Door, DoorState, Fireball, Monster, Position, Status, Tag, Wall, positions};
-use crate::map::{Rect, Solids};
+use crate::map::{KnownSolids, Rect, Solids};
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleConfigs;
@@ -73,12 +73,13 @@ fn simulate() -> ScheduleConfigs<ScheduleSystem> {
 
 /// What is in the way at the moment: walls and closed doors.
 ///
-/// Worked out anew each time it is asked for, some sixty rectangles: a copy kept in a resource would be missing in a
-/// room that was recovered, and stale between a door's fact and the next tick.
+/// Gathered anew each time it is asked for: a copy kept in a resource would be missing in a room that was recovered, and
+/// stale between a door's fact and the next tick. They are sorted only where they are not those that the same system met last.
 #[derive(SystemParam)]
 pub struct Obstacles<'w, 's> {
     walls: Query<'w, 's, (&'static Position, &'static Wall), Fixed>,
     doors: Query<'w, 's, (&'static Position, &'static Door, &'static DoorState), Fixed>,
+    known: Local<'s, KnownSolids>,
 }
 
 /// Nothing that moves: so a system may ask what is in the way while it moves things.
@@ -86,11 +87,11 @@ type Fixed = (Without<Monster>, Without<Bullet>, Without<Fireball>);
 
 impl Obstacles<'_, '_> {
     /// The rectangles of this moment.
-    pub fn now(&self) -> Solids {
+    pub fn now(&mut self) -> &Solids {
         let walls = self.walls.iter().map(|(at, wall)| Rect { centre: at.0, half: wall.half });
         let closed = self.doors.iter().filter(|(_, _, state)| **state == DoorState::Closed);
         let doors = closed.map(|(at, door, _)| Rect { centre: at.0, half: door.half });
-        Solids::new(walls.chain(doors))
+        self.known.of(walls.chain(doors))
     }
 }
 

@@ -23,9 +23,9 @@ pub struct Ways {
 }
 
 impl Ways {
-    fn update(&mut self, solids: Solids) {
-        if self.solids != solids {
-            *self = Ways { solids, grid: None };
+    fn update(&mut self, solids: &Solids) {
+        if self.solids != *solids {
+            *self = Ways { solids: solids.clone(), grid: None };
         }
     }
 
@@ -47,7 +47,7 @@ type Plan = (Point, MonsterState, u32);
 /// makes its round. Throws when it can.
 pub fn think(
     clock: Res<RoomClock>,
-    obstacles: Obstacles,
+    mut obstacles: Obstacles,
     mut ways: Local<Ways>,
     players: Query<(&EntityId, &Position, &Status), With<Avatar>>,
     monsters: Query<(
@@ -136,7 +136,7 @@ fn throw(record: &mut Recorder, monster: EntityId, kind: MonsterKind, from: Poin
 
 /// Moves monsters towards where they head, along walls. A monster that chases keeps its distance.
 pub fn walk(
-    obstacles: Obstacles,
+    mut obstacles: Obstacles,
     players: Query<(&Position, &Status), (With<Avatar>, Without<Monster>)>,
     mut monsters: Query<(&MonsterState, &Heading, &mut Position, &mut Rotation, Option<&Visibility>), With<Monster>>,
 ) {

@@ -17,7 +17,7 @@ fn stride_at(stride: &Stride, tick: RoomTick) -> f32 {
 }
 
 /// Decides `move`: a walk is cut short at walls and where speed ends, a leap is refused.
-pub fn decide_move(asked: In<Issued<Move>>, actors: Actors, players: Query<(&Position, &Stride)>, obstacles: Obstacles) -> Decision {
+pub fn decide_move(asked: In<Issued<Move>>, actors: Actors, players: Query<(&Position, &Stride)>, mut obstacles: Obstacles) -> Decision {
     actors.check(asked.author)?;
     let (at, stride) = players.get(asked.author)?;
     if !is_finite(asked.to) {
