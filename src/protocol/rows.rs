@@ -5,6 +5,7 @@ use bevy_ecs::prelude::*;
 
 use super::ids::NetId;
 use super::quantity::EncodedStep;
+use super::versions::place;
 
 /// Rows of one component: net id, the change tick, and the encoded value. Buffers are kept from tick to tick.
 #[derive(Debug, Default)]
@@ -140,19 +141,12 @@ impl NetMap {
     /// Makes place for all net ids up to this one.
     #[cfg(feature = "client")]
     pub(crate) fn reach(&mut self, last: NetId) {
-        let length = self.entities.len().max(last.0 as usize + 1);
-        self.entities.resize(length, None);
+        place(&mut self.entities, last.0 as usize);
     }
 
     /// Lets `id` stand for `entity`. The caller bounds `id`.
     pub(crate) fn set(&mut self, id: NetId, entity: Entity) {
-        let index = id.0 as usize;
-        if index >= self.entities.len() {
-            self.entities.resize(index + 1, None);
-        }
-        if let Some(slot) = self.entities.get_mut(index) {
-            *slot = Some(entity);
-        }
+        *place(&mut self.entities, id.0 as usize) = Some(entity);
     }
 
     /// Lets `id` stand for nothing.

@@ -96,9 +96,13 @@ pub(crate) struct StagedValues<T> {
 impl<T: Component> StagedValues<T> {
     /// Makes place for `count` values. What of them is put there is dropped with this, if nobody is given it.
     pub(crate) fn with_capacity(world: &mut World, count: usize) -> Self {
-        let component = world.register_component::<T>();
-        let run = Run { has_value: false, until: 0 };
-        Self { component, values: Vec::with_capacity(count), done: 0, places: Places::All, run }
+        Self::new(world, Vec::with_capacity(count))
+    }
+
+    /// Every value is there.
+    fn new(world: &mut World, values: Vec<MaybeUninit<T>>) -> Self {
+        let (component, run) = (world.register_component::<T>(), Run { has_value: false, until: 0 });
+        Self { component, values, done: 0, places: Places::All, run }
     }
 
     #[inline]
@@ -115,9 +119,7 @@ impl<T: Component> StagedValues<T> {
 
 /// Stages values for a world: one for each of the places.
 pub(crate) fn stage<T: Component>(world: &mut World, places: Places, values: impl IntoIterator<Item = T>) -> Box<dyn Staged> {
-    let component = world.register_component::<T>();
-    let values = values.into_iter().map(MaybeUninit::new).collect();
-    Box::new(StagedValues { component, values, done: 0, places, run: Run { has_value: false, until: 0 } })
+    StagedValues::new(world, values.into_iter().map(MaybeUninit::new).collect()).at(places)
 }
 
 // SAFETY: the component is that of `T`, and a run of places with values is as long as there are values left, at most.

@@ -20,19 +20,13 @@ impl Versions {
 
     /// An entity came into being with its values.
     pub(crate) fn created(&mut self, id: NetId, tick: RoomTick) {
-        *place(&mut self.created, id.get() as usize) = tick.0;
-        for values in &mut self.values {
-            values.get_mut(id.get() as usize).into_iter().for_each(|value| *value = 0);
-        }
+        self.created_all(&[id], tick);
     }
 
-    /// Many entities came into being, in the order of their net ids.
-    #[cfg(feature = "client")]
+    /// The same of many, in the order of their net ids.
     pub(crate) fn created_all(&mut self, ids: &[NetId], tick: RoomTick) {
-        let Some(last) = ids.last().map(|id| id.get() as usize) else { return };
-        if self.created.len() <= last {
-            self.created.resize(last + 1, 0);
-        }
+        let Some(last) = ids.last() else { return };
+        place(&mut self.created, last.get() as usize);
         ids.iter().for_each(|id| self.created.get_mut(id.get() as usize).into_iter().for_each(|created| *created = tick.0));
         for values in self.values.iter_mut().filter(|values| !values.is_empty()) {
             ids.iter().for_each(|id| values.get_mut(id.get() as usize).into_iter().for_each(|value| *value = 0));

@@ -1,5 +1,7 @@
 //! How facts and refusals stand in a chunk: a JSON array, an item a line, each with its mark in the chain of hashes.
 
+use std::io::Write;
+
 use super::chain::Chain;
 
 /// The length of an item's mark: `,"h":"0123456789abcdef"}`.
@@ -13,7 +15,7 @@ pub(crate) fn mark(chain: &mut Chain, text: &mut Vec<u8>) {
     let mark = chain.extend(text);
     text.pop();
     // A vector takes whatever is written to it.
-    let _ = std::io::Write::write_fmt(text, format_args!(",\"h\":\"{mark:016x}\"}}"));
+    let _ = write!(text, ",\"h\":\"{mark:016x}\"}}");
 }
 
 /// An item's text as it was before it was marked, and its mark.

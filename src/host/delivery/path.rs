@@ -240,6 +240,11 @@ impl Path {
         } else if seen >= LOSS_OF {
             self.count_anew(now);
         }
+        self.begin_count(now);
+    }
+
+    /// What is judged next begins now; how many packets arrive and are lost is counted on.
+    fn begin_count(&mut self, now: Duration) {
         (self.counted, self.arrived_bytes, self.least_counted, self.used) = (now, 0, f64::INFINITY, false);
     }
 
@@ -249,7 +254,7 @@ impl Path {
     }
 
     fn count_anew(&mut self, now: Duration) {
-        (self.counted, self.arrived_bytes, self.least_counted, self.used) = (now, 0, f64::INFINITY, false);
+        self.begin_count(now);
         (self.arrived, self.lost) = (0, 0);
     }
 

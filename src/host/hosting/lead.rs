@@ -284,7 +284,7 @@ impl Host {
     fn open_for(&mut self, wanted: &str, room: &str, template: &str) -> Result<String, Refusal> {
         if !self.is_to_be_opened(room) {
             self.check_put_off(wanted)?;
-            if self.places.len() + self.opening() >= self.options.limits.rooms_max {
+            if self.is_full() {
                 return Err(Refusal::HostFull);
             }
             self.put_in_line(room, template, room != wanted);

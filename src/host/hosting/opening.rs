@@ -41,6 +41,11 @@ pub(super) struct ToOpen {
 }
 
 impl ToOpen {
+    fn new(room: &str, template: &str, is_any: bool) -> Self {
+        let (room, template) = (room.to_owned(), template.to_owned());
+        Self { room, template, is_any, left_since: None, is_ordered: false, answers: Vec::new() }
+    }
+
     fn answer(&self, opened: &Result<(), String>) {
         // Who asked and is gone has no use for the answer.
         self.answers.iter().for_each(|answer| drop(answer.send(opened.clone())));
@@ -160,6 +165,12 @@ impl Host {
         }
     }
 
+    /// As [`plan`](Self::plan), by the name of a template.
+    fn plan_by_name(&self, room: &str, template: &str) -> Result<(Plan, RoomOptions), ServerError> {
+        let found = self.templates.get(template).cloned().ok_or_else(|| no_template(room, template))?;
+        self.plan(room, template, found)
+    }
+
     /// What a room is to be, and what it is built from, if it can be opened.
     fn plan(&self, name: &str, template_name: &str, template: Template) -> Result<(Plan, RoomOptions), ServerError> {
         let failed = |why: String| ServerError::Room { name: name.to_owned(), error: RoomError::Rules(vec![why]) };
@@ -251,39 +262,39 @@ impl Host {
         self.to_open.len() + self.building.len()
     }
 
+    /// True if no room more could be opened, once those are that are to be.
+    pub(super) fn is_full(&self) -> bool {
+        self.places.len() + self.opening() >= self.options.limits.rooms_max
+    }
+
     /// Puts a room in line that is to be opened: a fresh one because somebody asked for any of its template, or one that is wanted by its name. Who waits for
     /// it is led to it then.
     pub(super) fn put_in_line(&mut self, room: &str, template: &str, is_any: bool) {
         if !self.is_to_be_opened(room) {
-            let (room, template) = (room.to_owned(), template.to_owned());
-            self.to_open.push_back(ToOpen { room, template, is_any, left_since: None, is_ordered: false, answers: Vec::new() });
+            self.to_open.push_back(ToOpen::new(room, template, is_any));
         }
     }
 
     /// Opens a room because somebody orders it, who hears of it once it is open.
     pub(super) fn open_by_order(&mut self, room: &str, template: &str, answer: Sender<Result<(), String>>) {
-        let is_there = self.is_to_be_opened(room);
-        let answered = match (self.sharing.is_some(), self.draining) {
+        let answered = if self.sharing.is_some() {
             // It is opened once the directory has answered, which may take long.
-            (true, _) => Some(self.open(room, template)),
-            (false, true) => Some(Err(about_to_stop(room))),
-            (false, false) if is_there => None,
-            (false, false) => {
-                let found = self.templates.get(template).cloned().ok_or_else(|| no_template(room, template));
-                let planned = found.and_then(|found| self.plan(room, template, found)).and_then(|_| self.check_store(room));
-                planned.err().map(Err)
+            self.open(room, template)
+        } else if self.draining {
+            Err(about_to_stop(room))
+        } else {
+            let being_built = self.building.get_mut(room).map(|building| &mut building.to_open);
+            if let Some(known) = being_built.or_else(|| self.to_open.iter_mut().find(|to_open| to_open.room == room)) {
+                return known.answers.push(answer);
             }
+            let Err(error) = self.plan_by_name(room, template).and_then(|_| self.check_store(room)) else {
+                let ordered = ToOpen { is_ordered: true, answers: vec![answer], ..ToOpen::new(room, template, false) };
+                return self.to_open.push_back(ordered);
+            };
+            Err(error)
         };
-        if let Some(answered) = answered {
-            // Who asked and is gone has no use for the answer.
-            return drop(answer.send(answered.map_err(|error| error.to_string())));
-        }
-        self.put_in_line(room, template, false);
-        let being_built = self.building.get_mut(room).map(|building| &mut building.to_open);
-        if let Some(to_open) = being_built.or_else(|| self.to_open.iter_mut().find(|to_open| to_open.room == room)) {
-            to_open.is_ordered |= !is_there;
-            to_open.answers.push(answer);
-        }
+        // Who asked and is gone has no use for the answer.
+        drop(answer.send(answered.map_err(|error| error.to_string())));
     }
 
     /// Lets those run that were built, and has the next ones built. What waits for the store stays in line.
@@ -319,9 +330,7 @@ impl Host {
             self.is_let_down(&to_open, "as many rooms are open as may be", &Refusal::HostFull);
             return None;
         }
-        let ToOpen { room, template, .. } = &to_open;
-        let found = self.templates.get(template).cloned().ok_or_else(|| no_template(room, template));
-        match found.and_then(|found| self.plan(room, template, found)) {
+        match self.plan_by_name(&to_open.room, &to_open.template) {
             Ok((plan, options)) => self.commission(to_open, plan, options),
             Err(error) => self.can_not_be_opened(to_open, &error),
         }

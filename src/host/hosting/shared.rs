@@ -61,8 +61,7 @@ impl Host {
 
     /// True if one room more could be opened, or this one is this host's already. Otherwise it would be taken and given back for each who asks.
     pub(super) fn has_place_for(&self, room: &str) -> bool {
-        let is_full = self.places.len() + self.opening() >= self.options.limits.rooms_max;
-        !is_full || self.sharing.as_ref().is_some_and(|sharing| sharing.holds(room))
+        !self.is_full() || self.sharing.as_ref().is_some_and(|sharing| sharing.holds(room))
     }
 
     /// The template of a room that may be created because somebody asks for it.

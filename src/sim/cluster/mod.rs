@@ -22,7 +22,7 @@ use self::plan::Whose;
 pub use self::plan::{ClusterSize, Dying, Fault, Planned, plan};
 use self::player::Player;
 use super::client::SimClient;
-use crate::client::{Replica, replica_state};
+use crate::client::replica_state;
 use crate::host::ConnectionId;
 use crate::protocol::limits::TICK_MILLIS;
 use crate::protocol::{CommandId, EntityId, FactSeq, LinkConditions, Protocol, State};
@@ -327,9 +327,7 @@ impl<'a> Run<'a> {
                 (ConnectionId(*connections), seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(*connections * 2))
             });
             let id = player.client.player();
-            // A hostile one may have asked for another room than it wants, by a letter that it changed, and is in that.
-            let there = player.client.world().resource::<Replica>().room_name();
-            let room = if there.is_empty() { player.room.clone() } else { there.to_owned() };
+            let room = player.place();
             let mut told = player.client.told_mut();
             for command in told.durable.drain(..) {
                 self.stored.insert((room.clone(), id, command));
@@ -388,8 +386,7 @@ impl<'a> Run<'a> {
             let here = player.cut == 0 && player.frozen == 0 && Self::is_well(&self.hosts, player);
             let Some(at) = player.at.filter(|_| here) else { continue };
             let Some(process) = self.hosts.get_mut(at).and_then(|host| host.process.as_mut()) else { continue };
-            // A hostile one may be in another room than it wants.
-            let there = player.client.world().resource::<Replica>().room_name().to_owned();
+            let there = player.place();
             let secretive = process.lobby.room(&there).is_none_or(|room| room.is_secretive());
             let place = (at, there);
             let known = told.remove(&place).filter(|_| !secretive);

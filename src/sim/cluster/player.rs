@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::host::{Common, SimHost};
 use super::plan::Fault;
 use super::{SILENT_STEPS, Tally};
-use crate::client::{Connection, ConnectionState};
+use crate::client::{Connection, ConnectionState, Replica};
 use crate::host::{ConnectionId, Visitor};
 use crate::protocol::{LinkConditions, REPORT, Refusal};
 use crate::room::RoomRng;
@@ -47,6 +47,12 @@ impl Player {
         let (at, next, wait, silent, bad_link, cut, frozen, hostile, leaves, said) = Default::default();
         let rng = RoomRng::new(seed);
         Self { name, room, client, brain, at, next, wait, silent, bad_link, cut, frozen, hostile, leaves, said, rng }
+    }
+
+    /// The room that it is in; that which it wants while it is in none. A hostile one may have asked for another than it wants, by a letter that it changed.
+    pub(super) fn place(&self) -> String {
+        let there = self.client.world().resource::<Replica>().room_name();
+        if there.is_empty() { self.room.clone() } else { there.to_owned() }
     }
 
     /// Something goes wrong with it.

@@ -17,7 +17,7 @@ use bevy_ecs::prelude::*;
 use roomkeeper::client::{Issue, Replica};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
 
 /// Side of a cell of the bot's grid, in level units.
 const CELL: f32 = 0.5;
@@ -95,23 +95,23 @@ struct Ways {
     grid: Grid,
     /// The ways that were looked for, by the cells where they begin and end. A bot asks in each tick, and is in the same cell for some, and where others
     /// have been before it; and to look costs far more than to know.
-    found: Mutex<BTreeMap<(usize, usize), Arc<[Point]>>>,
+    found: RefCell<BTreeMap<(usize, usize), Rc<[Point]>>>,
 }
 
 thread_local! {
     /// The last that were made, of each thread: for what all shared all would wait.
-    static WAYS: RefCell<VecDeque<Arc<Ways>>> = const { RefCell::new(VecDeque::new()) };
+    static WAYS: RefCell<VecDeque<Rc<Ways>>> = const { RefCell::new(VecDeque::new()) };
 }
 
 impl Ways {
-    fn of(solids: &Solids) -> Arc<Self> {
+    fn of(solids: &Solids) -> Rc<Self> {
         let found = WAYS.with_borrow(|known| known.iter().find(|ways| ways.solids == *solids).cloned());
         found.unwrap_or_else(|| {
             let grid = Grid::new(solids, CELL, PLAYER_RADIUS + 0.1);
-            let made = Arc::new(Self { solids: solids.clone(), grid, found: Mutex::default() });
+            let made = Rc::new(Self { solids: solids.clone(), grid, found: RefCell::default() });
             WAYS.with_borrow_mut(|known| {
                 known.truncate(WAYS_KEPT - 1);
-                known.push_front(Arc::clone(&made));
+                known.push_front(Rc::clone(&made));
             });
             made
         })
@@ -120,17 +120,16 @@ impl Ways {
     /// As [`Grid::way`].
     fn way(&self, from: Point, to: Point) -> Option<Vec<Point>> {
         let ends = self.grid.ends(from, to)?;
-        let found = || self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = found().get(&ends).cloned();
+        let known = self.found.borrow().get(&ends).cloned();
         let way = match known {
             Some(way) => way,
             None => {
-                let way: Arc<[Point]> = self.grid.between(ends)?.into();
-                let mut found = found();
+                let way: Rc<[Point]> = self.grid.between(ends)?.into();
+                let mut found = self.found.borrow_mut();
                 if found.len() >= FOUND_KEPT {
                     found.clear();
                 }
-                found.insert(ends, Arc::clone(&way));
+                found.insert(ends, Rc::clone(&way));
                 way
             }
         };
@@ -153,7 +152,7 @@ pub struct Bot {
     /// Where its latest moves lead, the oldest first. A bot that stepped from where it sees itself would take one
     /// step for each round trip.
     steps: VecDeque<Point>,
-    ways: Option<Arc<Ways>>,
+    ways: Option<Rc<Ways>>,
 }
 
 impl Bot {
