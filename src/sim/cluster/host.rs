@@ -187,6 +187,11 @@ impl SimHost {
         self.process.is_some() && self.stalled == 0 && self.suspended == 0
     }
 
+    /// True if the rooms that it has are its own as far as anybody can know: it knows how much time has passed, and no lease has run out.
+    pub(super) fn knows_its_rooms(&self) -> bool {
+        self.confused == 0 && self.process.as_ref().is_some_and(|process| process.leases.lapsed().is_empty())
+    }
+
     /// Starts its process, as an operator would.
     fn start(&mut self, common: &mut Common<'_>) {
         self.with_disk(|disk| *disk = Disk { failed: disk.failed, unread: disk.unread, damaged: disk.damaged, ..Disk::default() });
