@@ -2,8 +2,12 @@
 //! built here anew, by what any game and any tool can use.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "installed/mod.rs"]
+mod installed;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use bevy_app::prelude::*;
@@ -606,4 +610,24 @@ fn sums_hold(file: &std::path::Path) {
         Ok(())
     };
     file.query_row(sql, [], check).unwrap();
+}
+
+/// Python, if it is new enough for the second implementation.
+fn python() -> Option<Command> {
+    let is_new = "import sys; sys.exit(sys.version_info < (3, 11))";
+    let found = Command::new("python3").args(["-c", is_new]).output().is_ok_and(|said| said.status.success());
+    found.then(|| Command::new("python3"))
+}
+
+#[test]
+fn an_implementation_by_the_document_alone_reads_and_writes_every_vector() {
+    let Some(mut python) = installed::if_there(python(), "Python of 3.11 or newer", "python3") else { return };
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // Nothing is left in the tree.
+    let check = python.arg("-B").arg(root.join("tests/second_implementation/check.py")).arg(root.join("PROTOCOL.md")).output().unwrap();
+    let told = String::from_utf8(check.stdout).unwrap();
+    assert!(check.status.success(), "{told}{}", String::from_utf8_lossy(&check.stderr));
+    let document = std::fs::read_to_string(root.join("PROTOCOL.md")).unwrap();
+    let blocks = document.lines().filter(|line| line.starts_with("```hex ") || line.starts_with("```json")).count();
+    assert_eq!(told.lines().last(), Some(format!("{blocks} blocks, {blocks} whole, 0 partly").as_str()), "{told}");
 }
