@@ -65,6 +65,14 @@ pub(super) async fn close(State(desk): State<Arc<Desk>>, Room(room): Room, Asked
     told(&closed)
 }
 
+/// `DELETE /rooms/{room}/ledger`.
+pub(super) async fn delete(State(desk): State<Arc<Desk>>, Room(room): Room) -> Answer {
+    let asked = room.clone();
+    desk.host(move |host| host.delete(&asked)).await?;
+    tracing::warn!(room, "deleted by an operator, with all that was stored of it");
+    told(&json!({ "room": room, "deleted": true }))
+}
+
 /// `POST /rooms/{room}/kick`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -12,7 +12,7 @@ use super::answer::Failure;
 use super::game::AdminGame;
 use super::paint::Painter;
 use crate::protocol::{EntityId, FactSeq, Protocol};
-use crate::store::{Archive, Store, StoreError, StoredFact};
+use crate::store::{Archive, RoomKey, Store, StoreError, StoredFact};
 
 /// How long a request waits for a reader.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
@@ -21,8 +21,8 @@ const TURN_WITHIN: Duration = Duration::from_secs(10);
 const ROOMS_REMEMBERED_MAX: usize = 64;
 const FACTS_AT_ONCE: usize = 10_000;
 
-/// Names by ids, and up to which fact they are known.
-type Names = (u64, BTreeMap<EntityId, String>);
+/// Names by ids, of which room, and up to which fact they are known.
+type Names = (RoomKey, u64, BTreeMap<EntityId, String>);
 
 /// Somebody who reads, and draws what was read.
 pub(super) struct Reader {
@@ -62,13 +62,16 @@ impl Reader {
 
     /// How people call whom a room ever had. Of its facts only those are read that are new.
     pub(super) fn names(&mut self, room: &str) -> Result<BTreeMap<EntityId, String>, Failure> {
-        let (mut last, mut names) = self.names.remove(room).unwrap_or_default();
+        // Another room may have the name by now.
+        let key = self.archive()?.room(room)?.key;
+        let known = self.names.remove(room).filter(|(of, ..)| *of == key);
+        let (_, mut last, mut names) = known.unwrap_or_else(|| (key, 0, BTreeMap::new()));
         let gone = self.gone.clone();
         let archive = self.archive()?;
         loop {
             if let Err(failure) = still_wanted(&gone) {
                 // Whoever asks again goes on from there.
-                self.remember(room, (last, names));
+                self.remember(room, (key, last, names));
                 return Err(failure);
             }
             let facts = archive.facts(room, FactSeq(last + 1), FACTS_AT_ONCE)?;
@@ -78,7 +81,7 @@ impl Reader {
         }
         let mut all = archive.names_of_things(room)?;
         all.extend(names.iter().map(|(id, name)| (*id, name.clone())));
-        self.remember(room, (last, names));
+        self.remember(room, (key, last, names));
         Ok(all)
     }
 

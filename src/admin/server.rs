@@ -252,6 +252,7 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .route("/host", get(live::host))
         .route("/rooms", get(live::rooms).post(orders::open))
         .route("/rooms/{room}", get(live::room).delete(orders::close))
+        .route("/rooms/{room}/ledger", delete(orders::delete))
         .route("/rooms/{room}/members", get(live::members))
         .route("/rooms/{room}/kick", post(orders::kick))
         .route("/rooms/{room}/pause", post(orders::pause))

@@ -152,7 +152,7 @@ fn open_rooms(game: &Game, config: &Config, host: &mut Host, address: SocketAddr
     for (name, template) in &config.templates {
         let mut made = host::Template::new(game.blueprint.clone(), room_options(name, template, config.store.data.is_some())?);
         (made.members_max, made.on_demand, made.listed) = (template.capacity, template.on_demand, template.listed);
-        made.fresh_seeds = template.seed == Seed::Random;
+        (made.fresh_seeds, made.delete_after) = (template.seed == Seed::Random, template.delete_after);
         host.template(name, made);
     }
     let rooms: Vec<(String, String)> = config.rooms.iter().map(|room| (room.name.clone(), room.template.clone())).collect();

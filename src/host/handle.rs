@@ -74,6 +74,7 @@ pub(super) enum Order {
     Survey(Sender<(Vec<RoomInfo>, Overview)>),
     Open { room: String, template: String, answer: Sender<Result<(), String>> },
     Close { room: String, why: String, answer: Sender<bool> },
+    Delete { room: String, answer: Sender<Result<bool, String>> },
     Mail { room: String, mail: Mail, answer: Sender<bool> },
     Ban(Ban, Sender<Result<(), String>>),
     Unban(EntityId, Sender<Result<bool, String>>),
@@ -171,6 +172,18 @@ impl HostHandle {
         let (name, why) = (room.to_owned(), why.to_owned());
         let closed = self.order(|answer| Order::Close { room: name, why, answer })?;
         closed.then_some(()).ok_or_else(|| OrderError::NoRoom(room.to_owned()))
+    }
+
+    /// Deletes a room that is not open, with all that is stored of it: its story, its snippets, how far projections have come with it. Nothing brings it
+    /// back. Whoever asks for its name from then on finds no room, or where such may be created, a new one.
+    ///
+    /// # Errors
+    /// If nothing is stored of such a room; if it is open, or another host has it; if not all of its facts are published that are to be. If no answer comes in
+    /// time, it may be deleted yet.
+    pub fn delete(&self, room: &str) -> Result<(), OrderError> {
+        let name = room.to_owned();
+        let deleted = self.order(|answer| Order::Delete { room: name, answer })?.map_err(OrderError::Refused)?;
+        deleted.then_some(()).ok_or_else(|| OrderError::NoRoom(room.to_owned()))
     }
 
     fn mail(&self, room: &str, mail: Mail) -> Result<(), OrderError> {

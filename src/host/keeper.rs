@@ -84,6 +84,8 @@ pub struct Keeper {
     answers: Answers,
     #[cfg(feature = "nats")]
     publisher: Option<Publisher>,
+    /// Under which name the store has how far the publisher has come with each room.
+    position: Option<String>,
 }
 
 /// Why commands are refused while the store can't keep up.
@@ -253,6 +255,7 @@ impl Keeper {
             answers: channel(),
             #[cfg(feature = "nats")]
             publisher: None,
+            position: None,
         }
     }
 
@@ -269,6 +272,7 @@ impl Keeper {
     pub fn publish(&mut self, options: &NatsOptions) -> Result<(), KeepError> {
         let reader = self.reader.reader()?;
         self.publisher = Some(Publisher::start(options, &self.writer, reader)?);
+        self.position = Some(options.position_name());
         Ok(())
     }
 
@@ -284,6 +288,16 @@ impl Keeper {
     /// If the data can't be opened once more.
     pub fn reader(&self) -> Result<Box<dyn Store>, KeepError> {
         Ok(self.reader.reader()?)
+    }
+
+    /// The same where an answer is waited for no longer than by who opens rooms.
+    pub(super) fn reader_soon(&self) -> Result<Box<dyn Store>, KeepError> {
+        Ok(self.reader.reader_within(OPENS_WITHIN)?)
+    }
+
+    /// Under which name the store has how far each room's facts are published, if they are to be.
+    pub(super) fn position(&self) -> Option<String> {
+        self.position.clone()
     }
 
     /// What was found missing or damaged, a sentence each.
@@ -392,6 +406,11 @@ impl Keeper {
         self.rooms.remove(room)
     }
 
+    /// Forgets that it had a room, which was deleted.
+    pub(super) fn forget(&mut self, room: &str) {
+        self.had.remove(room);
+    }
+
     /// Forgets a room that is gone.
     pub fn close(&mut self, room: &str) {
         self.rooms.remove(room).into_iter().for_each(|mut kept| kept.close());
@@ -493,6 +512,11 @@ impl Built {
         found.append(&mut store.take_over(&options.name)?);
         let protocol = blueprint.protocol();
         if intact_room(store, &options.name)?.is_none_or(|room| room.sealed.is_none()) {
+            let id = match options.id {
+                Some(id) => id,
+                None => id_of_new(store, &options.name)?,
+            };
+            let options = RoomOptions { id: Some(id), ..options };
             let kept = Some((header_of(&options), Opening::New));
             return Ok(Self { room: blueprint.room(options)?, protocol, kept });
         }
@@ -501,6 +525,15 @@ impl Built {
         let kept = Some(opening(&mut room, recovered)?);
         Ok(Self { room, protocol, kept })
     }
+}
+
+/// The id of a new room. Where rooms were deleted there may have been one of its name, whose facts and entities are not to be taken for its own.
+fn id_of_new(store: &mut dyn Store, name: &str) -> Result<RoomId, StoreError> {
+    let id = RoomId::named(name);
+    Ok(match store.deleted()? {
+        0 => id,
+        deleted => RoomId::from_uuid(uuid::Uuid::new_v5(&id.as_uuid(), &deleted.to_le_bytes())),
+    })
 }
 
 /// What the writer goes on from. A room that another protocol stored has its state as this protocol has it now.

@@ -28,6 +28,7 @@ mod past;
 mod priority;
 #[cfg(any(feature = "admin", feature = "client"))]
 pub(crate) mod process;
+mod remover;
 mod rerun;
 mod scheduler;
 mod server;

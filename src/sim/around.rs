@@ -1,10 +1,11 @@
 //! A store around whose commits something is done, and whose rows may be damaged: fails, waits, crashes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::protocol::{Description, FactSeq, Fingerprint, RoomTick};
 use crate::store::{
-    Checkpoint, Chunk, ChunkKind, Entities, Flush, Head, Request, RoomHeader, RoomKey, Snippet, Store, StoreError, StoredRoom,
+    Checkpoint, Chunk, ChunkKind, Entities, Flush, Head, Request, RoomHeader, RoomKey, Snippet, Store, StoreError, StoredRoom, UnusedRoom,
 };
 
 /// What is done in the place of a commit. It is given the store that it is around.
@@ -104,6 +105,10 @@ impl Store for AroundCommits {
         forget(room: RoomKey, before: RoomTick, kinds: &[ChunkKind], checkpoints: bool) -> u64;
         drop_checkpoints(room: RoomKey, ticks: &[RoomTick]) -> u64;
         replace(room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> ();
+        unused(prefix: &str, unused_for: Duration, most: usize) -> Vec<UnusedRoom>;
+        delete(room: RoomKey, unused_for: Duration) -> bool;
+        clear() -> bool;
+        deleted() -> u64;
         shrink() -> ();
         examine() -> Vec<String>;
         missing() -> Vec<String>;

@@ -59,6 +59,14 @@ pub enum StoreError {
         /// The database, and who writes.
         place: String,
     },
+    /// A room was to be deleted that a host has.
+    #[error("room {room:?} is served by host {host:?}: it can be deleted once it has ended there")]
+    Held {
+        /// The room.
+        room: String,
+        /// The host's name.
+        host: String,
+    },
     /// Rooms were to be written that are not, or no longer, leased to this host. Nothing of them is written.
     #[error("not leased to this host any more: {}", .rooms.join(", "))]
     Lost {

@@ -1,15 +1,18 @@
 //! A store in memory, for tests and for rooms that need not outlive their process.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::chain::Chain;
+use super::clock::instant;
 use super::directory::{Directory, MemoryDirectory, Token};
 use super::error::StoreError;
 use super::frame::{HotTick, join_frame, read_frame, split_frame};
 use super::record::{Entities, RoomHeader, Snippet};
 use super::recovery::seal_of;
-use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
+use super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom, UnusedRoom};
 use crate::protocol::{Description, FactSeq, Fingerprint, RoomTick};
 
 #[derive(Debug, Default)]
@@ -24,10 +27,34 @@ struct Tables {
     snippets: BTreeMap<(RoomKey, String), Snippet>,
     cursors: BTreeMap<(String, RoomKey), (FactSeq, String)>,
     requests: BTreeMap<i64, (Request, Option<String>)>,
+    /// When something of each room was last written.
+    used: BTreeMap<RoomKey, Instant>,
+    /// The number of the last room that there was.
+    last_room: i64,
+    deleted: u64,
     /// The last flush of each host that shares the store.
     flushes: BTreeMap<String, u64>,
     /// What those hosts have in their journals, in the order in which it was written.
     shared: Vec<SharedRow>,
+}
+
+impl Tables {
+    fn unused_for(&self, room: RoomKey) -> Duration {
+        self.used.get(&room).map_or(Duration::MAX, Instant::elapsed)
+    }
+
+    fn forget_room(&mut self, at: usize, room: RoomKey) {
+        self.rooms.remove(at);
+        self.used.remove(&room);
+        self.components.remove(&room);
+        self.chunks.retain(|(of, ..), _| *of != room);
+        self.checkpoints.retain(|(of, _), _| *of != room);
+        self.snippets.retain(|(of, _), _| *of != room);
+        self.cursors.retain(|(_, of), _| *of != room);
+        self.requests.retain(|_, (request, _)| request.key != room);
+        self.shared.retain(|row| row.room != room);
+        self.deleted += 1;
+    }
 }
 
 /// What a flush of a host that shares the store has of one room.
@@ -81,7 +108,9 @@ impl MemoryStore {
             }
             return key;
         }
-        let key = RoomKey(tables.rooms.len() as i64 + 1);
+        tables.last_room += 1;
+        let key = RoomKey(tables.last_room);
+        tables.used.insert(key, instant());
         let (chain, header) = (Chain::new(header.id()), header.clone());
         tables.rooms.push(StoredRoom { key, header, sealed: None, chain, components_tick: None, fingerprint, intact: true });
         key
@@ -116,6 +145,7 @@ fn write_components(table: &mut Entities, writes: &ComponentWrites) {
 }
 
 fn write_seal(tables: &mut Tables, seal: &Seal) {
+    tables.used.insert(seal.key, instant());
     for (kind, chunk) in &seal.chunks {
         tables.chunks.insert((seal.key, *kind, chunk.from), chunk.clone());
     }
@@ -323,7 +353,7 @@ impl Store for MemoryStore {
 
     fn ask(&mut self, room: RoomKey, kind: &str, subject: &str) -> Result<i64, StoreError> {
         let mut tables = self.tables();
-        let id = tables.requests.len() as i64 + 1;
+        let id = tables.requests.last_key_value().map_or(1, |(last, _)| last + 1);
         let request = Request { id, key: room, kind: kind.to_owned(), subject: subject.to_owned() };
         tables.requests.insert(id, (request, None));
         Ok(id)
@@ -362,7 +392,8 @@ impl Store for MemoryStore {
 
     fn replace(&mut self, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<(), StoreError> {
         let mut tables = self.tables();
-        let is_sealed = tables.rooms.iter().any(|of| of.key == room && of.sealed.is_some());
+        // One that is not there was deleted meanwhile.
+        let Some(is_sealed) = tables.rooms.iter().find(|of| of.key == room).map(|of| of.sealed.is_some()) else { return Ok(()) };
         let is_whole = |chunk: &Chunk| {
             let is_within = |(key, of, from): (RoomKey, ChunkKind, u64)| (key, of) == (room, kind) && from <= chunk.to;
             let within = tables.chunks.range((room, kind, chunk.from)..).take_while(|(place, _)| is_within(**place));
@@ -377,6 +408,37 @@ impl Store for MemoryStore {
             tables.chunks.insert((room, kind, chunk.from), chunk.clone());
         }
         Ok(())
+    }
+
+    fn unused(&mut self, prefix: &str, unused_for: Duration, most: usize) -> Result<Vec<UnusedRoom>, StoreError> {
+        let tables = self.tables();
+        let unused = tables.rooms.iter().filter(|room| room.header.name.starts_with(prefix)).map(|room| UnusedRoom {
+            key: room.key,
+            name: room.header.name.clone(),
+            unused_for: tables.unused_for(room.key),
+        });
+        let mut unused: Vec<UnusedRoom> = unused.filter(|room| room.unused_for >= unused_for).collect();
+        unused.sort_by_key(|room| (Reverse(room.unused_for), room.key));
+        unused.truncate(most);
+        Ok(unused)
+    }
+
+    fn delete(&mut self, room: RoomKey, unused_for: Duration) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let Some(at) = tables.rooms.iter().position(|stored| stored.key == room) else { return Ok(false) };
+        if tables.unused_for(room) < unused_for {
+            return Ok(false);
+        }
+        let name = tables.rooms.get(at).map(|stored| stored.header.name.clone()).unwrap_or_default();
+        if let Some(owner) = self.sharer.as_ref().map(|sharer| sharer.directory.clone().find(&name)).transpose()?.flatten() {
+            return Err(StoreError::Held { room: name, host: owner.host });
+        }
+        tables.forget_room(at, room);
+        Ok(true)
+    }
+
+    fn deleted(&mut self) -> Result<u64, StoreError> {
+        Ok(self.tables().deleted)
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {

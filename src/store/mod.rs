@@ -62,7 +62,7 @@ pub use self::stream::{Stream, StreamItem};
 pub(crate) use self::subjects::{PREFIX, STREAM, is_prefix, is_stream};
 #[cfg(feature = "host")]
 pub(crate) use self::tables::intact_room;
-pub use self::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom};
+pub use self::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom, UnusedRoom};
 #[cfg(all(feature = "client", feature = "host"))]
 pub(crate) use self::tables::{TAKEN_UP, some_of};
 pub use self::timeline::{Cursor, Link, StateDiff, Why};

@@ -49,6 +49,10 @@ pub(super) fn chain_of(bytes: &[u8], header: &RoomHeader) -> Chain {
 /// The tables that hold a room's past.
 pub(super) const LEDGER_TABLES: [&str; 4] = ["fact_chunk", "refusal_chunk", "tick_chunk", "checkpoint"];
 
+/// The tables that hold anything of a room, but for the one that says that there is one, and the journal.
+pub(super) const ROOM_TABLES: [&str; 9] =
+    ["fact_chunk", "refusal_chunk", "tick_chunk", "checkpoint", "component", "snippet", "snippet_label", "projection", "request"];
+
 /// A tick, as a row has it. A number that is none becomes the last tick of all, to which no room comes.
 pub(super) fn tick_of(number: i64) -> RoomTick {
     RoomTick(u32::try_from(number).unwrap_or(u32::MAX))

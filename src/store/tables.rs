@@ -169,6 +169,17 @@ pub struct Request {
     pub subject: String,
 }
 
+/// A room of which nothing has been written for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusedRoom {
+    /// Its number.
+    pub key: RoomKey,
+    /// Its name.
+    pub name: String,
+    /// How long ago anything was written of it, by the store's clock.
+    pub unused_for: Duration,
+}
+
 /// Where rooms are kept. Whatever is written by [`commit`](Self::commit) is there entirely or not at all; it returns when what it wrote
 /// would survive what the store promises to survive. Readers see whole commits.
 pub trait Store: Send {
@@ -250,6 +261,19 @@ pub trait Store: Send {
     /// first to the last, since somebody else deleted some or put them together with others. Of a room of which nothing is sealed yet, as
     /// one that is being copied, they are put there in any case.
     fn replace(&mut self, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<(), StoreError>;
+    /// The rooms of which nothing has been written for so long, whose names begin with `prefix`: those first that were left first, at most `most`.
+    fn unused(&mut self, prefix: &str, unused_for: Duration, most: usize) -> Result<Vec<UnusedRoom>, StoreError>;
+    /// Deletes a room with all that is stored of it, if nothing has been written of it for so long. False if something has, or if there is none of
+    /// this number, which no other room ever gets. From then on nobody finds it; what it leaves in the store may be deleted by
+    /// [`clear`](Self::clear) only. Whoever deletes a room sees to it that no process of this store has it open; one that another host has is
+    /// refused, if rooms are shared.
+    fn delete(&mut self, room: RoomKey, unused_for: Duration) -> Result<bool, StoreError>;
+    /// Deletes some of what is left of rooms that were deleted, no more than who writes meanwhile can wait for. True if there may be more of it.
+    fn clear(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+    /// How many rooms were ever deleted. A room that is made when some were is to have an id of its own: there may have been one of its name.
+    fn deleted(&mut self) -> Result<u64, StoreError>;
     /// Gives the space of what was deleted back.
     fn shrink(&mut self) -> Result<(), StoreError>;
     /// Checks what only this kind of store can check of itself; a sentence for each thing that is wrong.

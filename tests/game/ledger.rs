@@ -261,3 +261,76 @@ fn players_are_known_by_their_names_and_whoever_was_never_there_is_not_taken_for
         assert!(!well && told.is_empty() && errors.contains(&format!("{none}: no such command was taken in")), "{told}{errors}");
     }
 }
+
+#[test]
+fn rooms_are_listed_before_they_are_deleted_and_not_deleted_under_a_server() {
+    let data = folder("ledger-delete");
+    record(&data);
+    let delete = |arguments: &[&str]| said(verb("ledger", &data).arg("delete").args(arguments));
+    let (well, _, errors) = delete(&["--yes"]);
+    assert!(!well && errors.contains("which ones are to be deleted?"), "{errors}");
+    let (well, _, errors) = delete(&["cellar*", "--yes"]);
+    assert!(!well && errors.contains("no room has such a name"), "{errors}");
+    let (well, _, errors) = delete(&["--unused-for", "30 years"]);
+    assert!(!well && errors.contains("with its unit: ms, s, min, h or d"), "{errors}");
+    let (well, told, errors) = delete(&["m*n"]);
+    assert!(well && told.contains("main: unused for ") && told.contains("1 would be deleted"), "{told} {errors}");
+    let (well, told, _) = delete(&["--unused-for", "30d", "--yes"]);
+    assert!(well && told.contains("there is none that has been unused for so long"), "{told}");
+    // A server has the data: it alone knows which rooms are open.
+    let serves = Keeper::open(&KeepOptions::in_folder(&data)).unwrap();
+    let (well, told, errors) = delete(&["main", "--yes"]);
+    assert!(!well && errors.contains("its server runs: stop it first") && told.is_empty(), "{told} {errors}");
+    let (well, told, errors) = delete(&["main"]);
+    assert!(well && told.contains("main: unused for "), "{errors}");
+    drop(serves.stop());
+    let (well, told, errors) = said(verb("ledger", &data).args(["--json", "delete", "main", "--yes"]));
+    let line: Value = serde_json::from_str(told.trim()).unwrap();
+    assert!(well && line["room"] == "main" && line["deleted"] == true && line["unused_seconds"].is_u64(), "{told} {errors}");
+    let (well, told, _) = said(verb("ledger", &data).arg("rooms"));
+    assert!(well && told.is_empty(), "{told}");
+    let (well, _, errors) = said(verb("ledger", &data).args(["--room", "main", "facts"]));
+    assert!(!well && errors.contains("there is no room \"main\""), "{errors}");
+}
+
+#[test]
+fn a_match_is_told_as_subtitles_that_a_player_of_films_reads() {
+    let data = folder("ledger-subtitles");
+    let level = Level::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json")).unwrap();
+    let options = RoomOptions { level: Some(level), ..RoomOptions::named("main") };
+    let mut keeper = Keeper::open(&KeepOptions::in_folder(&data)).unwrap();
+    let mut room = keeper.room(&Blueprint::new(protocol::add, rules::add), options).unwrap();
+    let handle = keeper.handle("main").unwrap();
+    for tick in 1..=80 {
+        let comes = |name: &str| Incoming::Join { user: EntityId::named(name), name: name.to_owned() };
+        let incoming = match tick {
+            20 => vec![comes("<ann> & co")],
+            30 => vec![comes("bob")],
+            50 => vec![comes("cid")],
+            _ => vec![],
+        };
+        handle.record(room.tick(incoming).unwrap().into());
+    }
+    drop(keeper.stop());
+    let (well, told, errors) = said(verb("ledger", &data).args(["story", "--vtt"]));
+    assert!(well, "{errors}");
+    let mut cues = told.split("\n\n").map(str::trim).filter(|cue| !cue.is_empty());
+    assert_eq!(cues.next(), Some("WEBVTT"));
+    let cues: Vec<(&str, &str)> = cues.map(|cue| cue.split_once('\n').unwrap()).collect();
+    let seconds = |time: &str| time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap());
+    let mut last = 0.0;
+    for (times, text) in &cues {
+        let (from, to) = times.split_once(" --> ").unwrap();
+        assert!(from.len() == 12 && to.len() == 12 && seconds(from) >= last && seconds(to) > seconds(from), "{times}");
+        assert!(!text.is_empty() && !text.contains(['<', '>', '\n']), "{text}");
+        last = seconds(from);
+    }
+    let of = |name: &str| cues.iter().find(|(_, text)| text.contains(name)).unwrap();
+    assert!(of("&lt;ann&gt; &amp; co").0.starts_with("00:00:01.000 --> "), "{told}");
+    assert!(of("cid").0.starts_with("00:00:02.500 --> "), "{told}");
+    // No more than two are to be read at a time.
+    for three in cues.windows(3) {
+        let (first, third) = (three[0].0.split_once(" --> ").unwrap().1, three[2].0.split_once(" --> ").unwrap().0);
+        assert!(seconds(first) <= seconds(third).max(seconds(three[0].0.split_once(" --> ").unwrap().0) + 0.5), "{told}");
+    }
+}

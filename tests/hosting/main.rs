@@ -6,6 +6,7 @@ mod beats;
 #[path = "../binary/mod.rs"]
 mod binary;
 mod capacity;
+mod deleting;
 mod host;
 #[cfg(unix)]
 #[path = "../installed/mod.rs"]

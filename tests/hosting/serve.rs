@@ -259,6 +259,7 @@ fn the_example_is_in_order_has_every_key_and_tells_the_defaults() {
         "nats.credentials",
         "templates.default.level",
         "templates.default.capacity",
+        "templates.default.delete_after",
         "templates.dungeon.",
         "rooms.",
     ];

@@ -6,6 +6,7 @@ mod audit;
 mod backtest;
 mod compaction;
 mod damaged;
+mod deleting;
 mod disk;
 mod events;
 mod forks;

@@ -2,12 +2,14 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![allow(dead_code, clippy::allow_attributes, reason = "each test takes what it needs")]
 
-use roomkeeper::host::header_of;
-use roomkeeper::protocol::{FactSeq, RoomTick};
+use std::time::Duration;
+
+use roomkeeper::host::{Keeper, header_of};
+use roomkeeper::protocol::{FactSeq, RoomId, RoomTick};
 use roomkeeper::room::{Blueprint, Room};
 use roomkeeper::store::{
     Archive, Chunk, ChunkKind, Claim, Directory, Lease, Load, Opening, Owner, Retention, RoomKey, Snippet, Store, StoreError, StoredFact,
-    Token, Writer, WriterOptions,
+    Token, UnusedRoom, Writer, WriterOptions,
 };
 
 use crate::arena::{blueprint, options, script, state_of};
@@ -99,7 +101,7 @@ pub fn keeps_its_promises(store: Box<dyn Store>) {
         }
         tries += 1;
         writer.answer(-1, "");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     };
     assert!(matches!(&asked[..], [asked] if asked.id == request && asked.incoming == saved.reset()), "{asked:?}");
     writer.answer(request, "done");
@@ -134,6 +136,72 @@ pub fn keeps_its_promises(store: Box<dyn Store>) {
     assert!(error.contains("has no tick 20: what is kept goes from"), "{error}");
     assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
     drop((writer, other));
+}
+
+fn names(rooms: Vec<UnusedRoom>) -> Vec<String> {
+    let mut names: Vec<String> = rooms.into_iter().map(|room| room.name).collect();
+    names.sort();
+    names
+}
+
+/// A room is deleted whole, and no other is harmed by it. `open` opens the store again and again.
+pub fn a_room_is_deleted_whole(open: impl Fn() -> Box<dyn Store>) {
+    let writer = start(open());
+    for name in ["arena", "cellar"] {
+        drop(play(&writer, &blueprint(), name, 60));
+    }
+    drop(writer.stop());
+    let mut store = open();
+    let mut archive = reader(&*store);
+    archive.save_snippet("cellar", "half", RoomTick(30)).unwrap();
+    let cellar = archive.room("cellar").unwrap().key;
+    store.ask(cellar, "reset", "half").unwrap();
+    let facts = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    // Who looks for rooms that nobody uses finds those that it means.
+    assert_eq!(names(store.unused("", Duration::ZERO, 10).unwrap()), ["arena", "cellar"]);
+    assert_eq!(names(store.unused("cell", Duration::ZERO, 10).unwrap()), ["cellar"]);
+    assert_eq!(store.unused("", Duration::ZERO, 1).unwrap().len(), 1);
+    let hour = Duration::from_secs(3_600);
+    assert!(store.unused("", hour, 10).unwrap().is_empty());
+    assert!(!store.delete(cellar, hour).unwrap(), "it was used since");
+    assert_eq!(store.deleted().unwrap(), 0);
+    // Nobody finds what is deleted, and nothing is left of it.
+    assert!(store.delete(cellar, Duration::ZERO).unwrap() && !store.delete(cellar, Duration::ZERO).unwrap());
+    assert_eq!(store.deleted().unwrap(), 1);
+    assert!(matches!(archive.facts("cellar", FactSeq(1), 1), Err(StoreError::NoRoom { .. })));
+    while store.clear().unwrap() {}
+    for kind in ChunkKind::ALL {
+        assert!(store.chunks(cellar, kind, 0, u64::MAX >> 1, 1).unwrap().is_empty(), "{kind:?}");
+    }
+    assert!(store.checkpoints(cellar).unwrap().is_empty() && store.components(cellar).unwrap().is_empty());
+    assert!(store.snippets(cellar).unwrap().is_empty() && store.snippet(cellar, "half").unwrap().is_none());
+    assert!(store.requests().unwrap().is_empty());
+    // The other one is as it was.
+    let after = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
+    assert!(facts.iter().map(StoredFact::to_json).eq(after.iter().map(StoredFact::to_json)));
+    assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);
+    drop((archive, store));
+    // What gets its name is another room, by its number and by its id.
+    for ticks in [0, 30] {
+        let mut keeper = Keeper::start(open(), WriterOptions::default()).unwrap();
+        assert!(keeper.found().is_empty(), "{:?}", keeper.found());
+        let mut room = keeper.room(&blueprint(), options("cellar")).unwrap();
+        assert_eq!(room.tick_now(), RoomTick(ticks));
+        let handle = keeper.handle("cellar").unwrap();
+        for tick in ticks + 1..=ticks + 30 {
+            let incoming = script(&room, tick);
+            handle.record(room.tick(incoming).unwrap().into());
+        }
+        drop(keeper.stop());
+    }
+    let store = open();
+    let mut archive = reader(&*store);
+    let again = archive.room("cellar").unwrap();
+    assert!(again.key != cellar && again.header.id() != RoomId::named("cellar"));
+    assert_eq!(archive.head("cellar").unwrap().unwrap().tick, RoomTick(60));
+    for name in ["arena", "cellar"] {
+        assert_eq!(archive.verify(name, |_| {}).unwrap().findings, []);
+    }
 }
 
 /// What every directory promises. `pass` lets the time pass in which a lease runs out.

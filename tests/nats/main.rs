@@ -404,6 +404,36 @@ fn a_stream_with_the_facts_of_another_ledger_is_left_alone() {
     assert_eq!(report.rooms_refused, 0);
 }
 
+#[test]
+fn a_room_with_the_name_of_a_deleted_one_is_told_behind_it_under_an_id_of_its_own() {
+    let Some(server) = Server::start() else { return };
+    let folder = Folder::new("deleted");
+    let mut house = House::open(&folder.0, &["main"], &server.options());
+    house.play(100);
+    house.settle(&server);
+    house.keeper.stop();
+    let before = server.messages().len();
+    let mut store = SqliteStore::open(&folder.0, Durability::ProcessCrash).unwrap();
+    let key = store.room("main").unwrap().unwrap().key;
+    assert!(store.delete(key, Duration::ZERO).unwrap());
+    drop(store);
+    let mut told = 0;
+    for ticks in [60, 40] {
+        let mut house = House::open(&folder.0, &["main"], &server.options());
+        house.play(ticks);
+        house.keeper.writer().sync().unwrap();
+        let more = ledger(&house, "main").len() - told;
+        let report = house.until("it is told", |report| report.published == more as u64);
+        assert_eq!((report.rooms_refused, report.doubles), (0, 0));
+        told += more;
+        house.keeper.stop();
+    }
+    let messages = server.messages();
+    let own: Vec<u64> = messages.iter().filter(|(_, _, fact)| fact.id != id_of("main")).map(|(_, _, fact)| fact.seq).collect();
+    assert_eq!(own, (1..=told as u64).collect::<Vec<_>>());
+    assert_eq!(messages.len(), before + told);
+}
+
 /// No server is there: what is published waits.
 fn nowhere() -> NatsOptions {
     let mut nats = NatsOptions::at("nats://127.0.0.1:1");

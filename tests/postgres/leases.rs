@@ -570,3 +570,40 @@ fn a_process_that_was_stopped_beyond_its_lease_writes_nothing_more_wherever_it_w
     assert!(thrown_out > 0, "none was stopped between check and commit");
     println!("{} ticks; {thrown_out} of 8 were stopped within a transaction", stored.len());
 }
+
+#[test]
+fn a_room_is_deleted_by_no_host_while_another_has_it_and_its_tokens_go_on() {
+    let Some(server) = shared() else { return };
+    let (place, ttl) = (server.options("deleting"), Duration::from_secs(3));
+    let (mut a, mut b) = (Host::new(&place, "a", ttl), Host::new(&place, "b", ttl));
+    let (hall, first) = a.open("hall").unwrap().unwrap();
+    assert_eq!(a.write(&[("hall", hall, first)]).unwrap(), [0]);
+    let mut reader = b.store.reader().unwrap();
+    let refused = reader.delete(hall, Duration::ZERO).unwrap_err();
+    assert!(matches!(&refused, StoreError::Held { room, host } if room == "hall" && host == "a"), "{refused}");
+    let stored = a.store.room("hall").unwrap().unwrap();
+    // Who has lost it without knowing writes nothing more of it: neither while it is gone, nor of what gets its name.
+    std::thread::sleep(ttl + Duration::from_millis(100));
+    assert!(reader.delete(hall, Duration::ZERO).unwrap());
+    let (head, chain, fingerprint) = (Head { tick: RoomTick(1), seq: FactSeq(0) }, stored.chain, stored.fingerprint);
+    let seal = Seal { key: hall, head, chain, fingerprint, chunks: Vec::new(), components: None, checkpoint: None };
+    let late = Flush { number: a.flush + 1, seals: vec![seal], ..Flush::default() };
+    assert!(matches!(a.store.commit(&late), Err(StoreError::Lost { .. })));
+    let (again, token) = b.open("hall").unwrap().unwrap();
+    assert!(again != hall && token > first);
+    assert_eq!(b.write(&[("hall", again, token)]).unwrap(), [0]);
+    assert!(matches!(a.write(&[("hall", again, first)]), Err(StoreError::Lost { .. })));
+    assert_eq!(tokens(&place, "hall"), [token.0]);
+    // Who wants a room that is just being deleted has it once it is gone, and then a new one.
+    b.directory.release("hall").unwrap();
+    let (claimed, deleted) = std::thread::scope(|scope| {
+        let claimed = scope.spawn(|| a.open("hall").unwrap());
+        let deleted = reader.delete(again, Duration::ZERO);
+        (claimed.join().unwrap(), deleted)
+    });
+    let (key, _) = claimed.unwrap();
+    match deleted {
+        Ok(deleted) => assert!(deleted && key != again),
+        Err(refused) => assert!(matches!(refused, StoreError::Held { .. }) && key == again, "{refused}"),
+    }
+}

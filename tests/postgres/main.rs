@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use arena::{blueprint, options, script, state_of};
-use promises::{keeps_its_promises, play, reader, start};
+use promises::{a_room_is_deleted_whole, keeps_its_promises, play, reader, start};
 use roomkeeper::host::{KeepOptions, Keeper, header_of, rerun};
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::store::{Archive, Opening, PostgresOptions, PostgresStore, RoomHeader, Snippet, Store, StoreError, Writer, WriterOptions};
@@ -39,6 +39,13 @@ use server::{Server, shared};
 fn a_store_in_postgres_keeps_its_promises() {
     let Some(server) = shared() else { return };
     keeps_its_promises(Box::new(PostgresStore::open(&server.options("conformance")).unwrap()));
+}
+
+#[test]
+fn a_room_in_postgres_is_deleted_whole() {
+    let Some(server) = shared() else { return };
+    let place = server.options("deleted");
+    a_room_is_deleted_whole(|| Box::new(retry(|| PostgresStore::open(&place))));
 }
 
 #[test]

@@ -18,7 +18,17 @@ pub(super) fn agree(loaded: &mut Loaded, unread: &[String], wrong: &mut Vec<Conf
     sharing(loaded, &unread, wrong);
     publishing(loaded, &unread, wrong);
     rooms(loaded, wrong);
+    templates(loaded, &unread, wrong);
+}
+
+/// What templates say has to do with what holds for all rooms.
+fn templates(loaded: &Loaded, unread: &impl Fn(&str) -> bool, wrong: &mut Vec<ConfigError>) {
     for (name, template) in &loaded.config.templates {
+        let path = format!("templates.{name}.delete_after");
+        if template.delete_after.is_some() && loaded.config.store.data.is_none() && !unread("store.data") {
+            let what = format!("{path}: rooms are not kept, so there is nothing to delete: store.data is wanted");
+            wrong.push(ConfigError { origin: loaded.origin(&path), what });
+        }
         let path = format!("templates.{name}.capacity");
         let most = loaded.config.limits.members_per_room_max;
         if let Some(capacity) = template.capacity.filter(|capacity| *capacity > most && !unread("limits.members_per_room_max")) {

@@ -176,7 +176,7 @@ impl Form for Bytes32 {
     }
 }
 
-const TIMES: [(&str, u64); 4] = [("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
+const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// A time, with its unit.
 pub(super) struct Time(pub(super) u64, pub(super) u64);
@@ -187,7 +187,11 @@ impl Form for Time {
     fn read(&self, given: &Given) -> Result<Duration, String> {
         let millis = given.text().and_then(|text| in_units(text, &TIMES)).filter(|millis| (self.0..=self.1).contains(millis));
         let wanted = || {
-            format!("a time from {} to {} is wanted, with its unit: ms, s, min or h", with_unit(self.0, &TIMES), with_unit(self.1, &TIMES))
+            format!(
+                "a time from {} to {} is wanted, with its unit: ms, s, min, h or d",
+                with_unit(self.0, &TIMES),
+                with_unit(self.1, &TIMES)
+            )
         };
         millis.map(Duration::from_millis).ok_or_else(wanted)
     }
@@ -195,6 +199,11 @@ impl Form for Time {
     fn write(&self, value: &Duration) -> Option<String> {
         Some(quote(&with_unit(u64::try_from(value.as_millis()).unwrap_or(u64::MAX), &TIMES)))
     }
+}
+
+/// A time with its unit, as a flag of any verb may have it.
+pub(in crate::cli) fn time_with_unit(text: &str) -> Result<Duration, String> {
+    Time(0, 36_500 * 86_400_000).read(&Given::plain(text))
 }
 
 /// A number of ticks, or a time that is a whole number of them.

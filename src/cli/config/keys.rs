@@ -161,6 +161,7 @@ pub(super) const TEMPLATE: &[Key<Template>] = &[
     key!("deny_ambiguity", Switch, deny_ambiguity),
     key!("on_demand", Switch, on_demand),
     key!("listed", Switch, listed),
+    key!("delete_after", Perhaps(Time(1_000, 3_650 * 24 * HOUR_MILLIS)), delete_after),
 ];
 
 /// The keys of a room.

@@ -22,7 +22,7 @@ use clap::Args;
 #[cfg(all(any(test, fuzzing), feature = "admin"))]
 pub(crate) use self::door::config_door;
 pub(super) use self::flags::ServeFlags;
-pub(super) use self::form::Seed;
+pub(super) use self::form::{Seed, time_with_unit};
 
 pub use self::load::ConfigError;
 pub(super) use self::load::Loaded;

@@ -126,6 +126,7 @@ pub(crate) struct Template {
     pub(crate) deny_ambiguity: bool,
     pub(crate) on_demand: bool,
     pub(crate) listed: bool,
+    pub(crate) delete_after: Option<Duration>,
 }
 
 /// A room that is opened at the start.
@@ -147,6 +148,7 @@ impl Template {
             deny_ambiguity: false,
             on_demand: false,
             listed: false,
+            delete_after: None,
         }
     }
 }

@@ -61,7 +61,7 @@ fn a_value_out_of_bounds_is_named_with_its_line_and_what_is_allowed() {
         "server.toml:3: limits.queue_bytes_max = \"4 MB\": an amount from 256 KiB to 1 GiB is wanted, as \"4 MiB\" or in bytes",
         "server.toml:4: limits.seat_ticks = \"75ms\": a number of ticks from 0 to 12096000 is wanted, or a time, as \"10s\", of whole ticks of 50 ms",
         "server.toml:6: store.survives = \"fire\": \"process-crash\" or \"power-loss\" is wanted",
-        "server.toml:8: stop.within = 10: a time from 1s to 1h is wanted, with its unit: ms, s, min or h",
+        "server.toml:8: stop.within = 10: a time from 1s to 1h is wanted, with its unit: ms, s, min, h or d",
         "server.toml:10: log.filter = \"roomkeeper=loud\": ",
         "server.toml:12: listen.bind = \"localhost\": an address with a port is wanted",
         "server.toml:14: link.conditions = \"loss=5\": loss=5: a number with % is wanted, at most 100",

@@ -64,7 +64,7 @@ fn rooms_of(archive: &mut Archive, data: &Path, wanted: &[String]) -> Result<Vec
 }
 
 /// True if a name is meant by a pattern, in which `*` stands for anything.
-fn is_meant(pattern: &str, name: &str) -> bool {
+pub(super) fn is_meant(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(last) = parts.next_back() else { return pattern == name };

@@ -1,6 +1,7 @@
 //! `ledger` and `snippet`: what is stored, of a host that runs or of one that has stopped.
 
 mod backtest;
+mod delete;
 mod draft;
 mod options;
 mod reading;
@@ -69,6 +70,9 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
     if let LedgerVerb::Backtest(tried) = &options.verb {
         return backtest::run(game, data, options.room.as_deref(), tried, options.json);
     }
+    if let LedgerVerb::Delete(wanted) = &options.verb {
+        return delete::run(data, options.room.as_deref(), wanted, options.json);
+    }
     if let LedgerVerb::Verify { all } = options.verb {
         return upkeep::verify(game, data, options.room.as_deref(), all, options.json);
     }
@@ -89,7 +93,7 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
         #[cfg(feature = "terminal")]
         LedgerVerb::View { .. } => Ok(()),
         LedgerVerb::Rooms | LedgerVerb::Import { .. } | LedgerVerb::Backtest(_) => Ok(()),
-        LedgerVerb::Verify { .. } | LedgerVerb::Compact { .. } => Ok(()),
+        LedgerVerb::Verify { .. } | LedgerVerb::Compact { .. } | LedgerVerb::Delete(_) => Ok(()),
         LedgerVerb::Tail { from, lines } => reading::tail(game, archive, &room, *from, *lines, json),
         LedgerVerb::Story { vtt } => reading::story(game, archive, &room, *vtt, json),
         LedgerVerb::Facts { kind, from, to } => reading::facts(archive, &room, kind.as_deref(), (*from, *to), json),

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::super::config::time_with_unit;
 use super::super::options::DumpBy;
 use crate::protocol::RoomTick;
 
@@ -103,6 +105,19 @@ pub(super) struct BacktestOptions {
     /// Start rooms with another value in their level, where it has one there: `monster_*.health=30`. Can be said several times.
     #[arg(long, value_name = "ENTITY.COMPONENT[.FIELD]=VALUE")]
     pub(super) set: Vec<LevelSetting>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeleteOptions {
+    /// The rooms, by their names, in which `*` stands for anything.
+    #[arg(value_name = "ROOM")]
+    pub(super) rooms: Vec<String>,
+    /// Only those of which nothing has been written for so long: `30d`, `12h`. If no room is named, all of those.
+    #[arg(long, value_name = "TIME", value_parser = time_with_unit)]
+    pub(super) unused_for: Option<Duration>,
+    /// Delete them. Without it they are listed only.
+    #[arg(long)]
+    pub(super) yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -264,6 +279,8 @@ pub(super) enum LedgerVerb {
         #[arg(long)]
         all: bool,
     },
+    /// Delete rooms with all that is stored of them. Their host must not run; one that does deletes them by `DELETE /rooms/NAME/ledger` of its admin server.
+    Delete(DeleteOptions),
     /// Make a new room that goes on from a tick of this one. A host opens it by `serve --room NAME`.
     Fork {
         /// The tick.

@@ -108,7 +108,11 @@ fn give_back(archive: &mut Archive, data: &Path) -> Result<bool, StoreError> {
     }
     // Held meanwhile: no host begins in the middle of it.
     match store_at(data, Durability::PowerLoss) {
-        Ok(mut held) => held.shrink().map(|()| true),
+        Ok(mut held) => {
+            // What is left of rooms that were deleted.
+            while held.clear()? {}
+            held.shrink().map(|()| true)
+        }
         Err(StoreError::Locked(_)) => Ok(false),
         Err(error) => Err(error),
     }

@@ -110,6 +110,7 @@ impl Host {
                 }
                 let _ = answer.send(was_to_be || self.end(&room, why, Ending::Close) || has_rested);
             }
+            Order::Delete { room, answer } => self.delete_by_order(&room, answer),
             Order::Mail { room, mail, answer } => {
                 let place = self.places.get(&room).filter(|place| place.ending.is_none());
                 let _ = answer.send(place.map(|place| place.berth.send(mail)).is_some());

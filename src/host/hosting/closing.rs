@@ -123,6 +123,8 @@ impl Host {
     pub fn stop_keeping(&mut self) -> Option<WriterReport> {
         // What is being built is let be. It is waited for once all is written: its reading may take long.
         self.open_no_more();
+        drop(self.remover.take());
+        self.deleting.clear();
         let report = self.keeper.take().map(Keeper::stop);
         drop(self.opener.take());
         // Now that everything is written, others may have what is left.

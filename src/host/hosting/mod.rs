@@ -2,6 +2,7 @@
 
 mod attend;
 mod closing;
+mod deleting;
 mod lead;
 mod listing;
 mod opening;
@@ -34,6 +35,7 @@ use crate::host::lobby::Lobby;
 use crate::host::opener::Opener;
 use crate::host::overview::{Overview, StoreStatus, Tally};
 use crate::host::pace::Pace;
+use crate::host::remover::Remover;
 use crate::host::scheduler::Scheduler;
 use crate::host::server::ServerError;
 use crate::host::session::{ConnectionId, Visitor};
@@ -64,12 +66,15 @@ pub struct Template {
     pub fresh_seeds: bool,
     /// Whether who is in no room yet is told of its rooms, when it asks which there are. Names serve as codes, so none are told of by default.
     pub listed: bool,
+    /// After which time a room of it that nobody uses is deleted, with its whole history: one whose name begins with the template's and a `/`, that is
+    /// kept, and that has not been open for so long by the store's clock. None are by default.
+    pub delete_after: Option<Duration>,
 }
 
 impl Template {
     /// A game's rooms as they are by default. None are created on demand.
     pub fn new(blueprint: Blueprint, options: RoomOptions) -> Self {
-        Self { blueprint, options, members_max: None, on_demand: false, fresh_seeds: false, listed: false }
+        Self { blueprint, options, members_max: None, on_demand: false, fresh_seeds: false, listed: false, delete_after: None }
     }
 
     fn seats_max(&self, limits: &HostLimits) -> usize {
@@ -224,6 +229,14 @@ pub struct Host {
     built: u64,
     /// What builds them, once there is one to build.
     opener: Option<Opener>,
+    /// Rooms that are being deleted, and those who ordered it.
+    deleting: BTreeMap<String, Vec<Sender<Result<bool, String>>>>,
+    /// What deletes them, once there is one to delete or to look for.
+    remover: Option<Remover>,
+    /// Rooms that nobody has used for long, and for how long at least. When it is to look for such, and for how many templates it is looking.
+    unused: VecDeque<(String, Duration)>,
+    looks_for_unused: Option<Duration>,
+    looking: usize,
     orders: (Sender<Order>, Receiver<Order>),
     keeper: Option<Keeper>,
     weather: Arc<Weather>,
@@ -273,7 +286,7 @@ impl Host {
         let mut foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
         foyer.leave_rooms_to_host();
         let (routes, places, resting, templates, wanted, weather, bans) = Default::default();
-        let (guessed, numbers, unopened, building) = Default::default();
+        let (guessed, numbers, unopened, building, deleting) = Default::default();
         Ok(Self {
             gateway,
             outlet,
@@ -294,6 +307,11 @@ impl Host {
             building,
             built: 0,
             opener: None,
+            deleting,
+            remover: None,
+            unused: VecDeque::new(),
+            looks_for_unused: None,
+            looking: 0,
             orders: channel(),
             keeper: None,
             weather,
@@ -475,7 +493,9 @@ impl Host {
                 TaskNews::Over(name, written) => self.ended(&name, written),
             }
         }
+        self.hear_the_remover();
         self.hear_the_directory();
+        self.look_for_unused();
         if now >= self.looked_around + LOOK_AROUND_EVERY {
             self.looked_around = now;
             self.attend_store();

@@ -178,6 +178,9 @@ impl Host {
         if self.places.contains_key(name) {
             return Err(failed(format!("there is a room {name:?} already")));
         }
+        if self.is_being_deleted(name) {
+            return Err(failed("it is just being deleted: try again once it is gone".to_owned()));
+        }
         let open = self.places.len() + self.building.len();
         if open >= self.options.limits.rooms_max {
             return Err(failed(format!("{open} rooms are as many as the host may have")));
@@ -314,6 +317,9 @@ impl Host {
 
     /// Has a room built, unless it is to wait in line: then it is given back.
     fn have_built(&mut self, mut to_open: ToOpen) -> Option<ToOpen> {
+        if self.is_being_deleted(&to_open.room) {
+            return Some(to_open);
+        }
         if let Err(error) = self.check_store(&to_open.room) {
             return self.waits_in_line(to_open, &error);
         }
@@ -400,6 +406,14 @@ impl Host {
     fn is_let_down(&mut self, to_open: &ToOpen, why: &str, refusal: &Refusal) {
         to_open.answer(&Err(why.to_owned()));
         self.give_back(&to_open.room, why, refusal);
+    }
+
+    /// A room was deleted: who only wanted to wake it finds none.
+    pub(super) fn wake_no_more(&mut self, room: &str) {
+        let is_only_woken = self.to_open.iter().any(|to_open| to_open.room == room && !to_open.is_ordered);
+        if self.sharing.is_none() && is_only_woken && self.template_for_new(room).is_none() {
+            self.let_be(room, &Refusal::NoSuchRoom(room.to_owned()));
+        }
     }
 
     /// A room is not to be opened any more. True if it was to be: who waits for it is told why it is not.

@@ -72,7 +72,7 @@ impl NatsOptions {
     }
 
     /// Under which name the store keeps how far the stream has come.
-    pub(super) fn position_name(&self) -> String {
+    pub(crate) fn position_name(&self) -> String {
         format!("nats {} {}", self.stream, self.prefix)
     }
 }

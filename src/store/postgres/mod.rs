@@ -7,6 +7,7 @@
 //! over waits for it, and it sees whether somebody has. No clock but the database's is asked.
 
 mod connection;
+mod delete;
 mod directory;
 mod rows;
 mod schema;

@@ -15,7 +15,7 @@ use super::super::recovery::seal_of;
 use super::super::sums::{
     LEDGER_TABLES, chain_of, gathered, head_of, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table, tick_of,
 };
-use super::super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Request, RoomKey, Store, StoredRoom, possible};
+use super::super::tables::{Checkpoint, Chunk, ChunkKind, Flush, Request, RoomKey, Store, StoredRoom, UnusedRoom, possible};
 use super::connection::{Connection, Parameters, refused};
 use super::write::{check_leases, sum_of_journal, write_checkpoint, write_chunks, write_seals};
 use super::{PostgresOptions, PostgresStore, Role, text};
@@ -28,12 +28,12 @@ const DELETED_AT_ONCE: u64 = 10_000;
 const VACUUM_WITHIN: Duration = Duration::from_secs(24 * 3_600);
 
 /// A column of a row.
-fn at<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, StoreError> {
+pub(super) fn at<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, StoreError> {
     row.try_get(column).map_err(|error| refused("a row can't be read", &error))
 }
 
 /// A number without sign, which stands with one.
-fn number_at(row: &Row, column: usize) -> Result<u64, StoreError> {
+pub(super) fn number_at(row: &Row, column: usize) -> Result<u64, StoreError> {
     at::<i64>(row, column).map(i64::cast_unsigned)
 }
 
@@ -128,7 +128,7 @@ fn as_frames(rows: Vec<JournalRow>) -> Vec<(u64, Vec<u8>, bool)> {
 }
 
 impl PostgresStore {
-    fn all<T>(
+    pub(super) fn all<T>(
         &mut self,
         what: &'static str,
         sql: &str,
@@ -138,7 +138,7 @@ impl PostgresStore {
         self.connection()?.query(what, sql, parameters)?.iter().map(read).collect()
     }
 
-    fn run(&mut self, what: &'static str, sql: &str, parameters: Parameters<'_>) -> Result<u64, StoreError> {
+    pub(super) fn run(&mut self, what: &'static str, sql: &str, parameters: Parameters<'_>) -> Result<u64, StoreError> {
         self.connection()?.execute(what, sql, parameters)
     }
 
@@ -202,9 +202,12 @@ fn seal_what_was_left(connection: &mut Connection, room: &StoredRoom) -> Result<
 /// What is there is locked: of two who put it together, the second sees what the first made of it.
 fn are_whole(connection: &mut Connection, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> Result<bool, StoreError> {
     let what = "chunks can't be replaced";
-    let sealed = "SELECT 1 FROM room WHERE room_id = $1 AND sealed_tick IS NOT NULL";
-    if connection.query(what, sealed, &[&room.0])?.is_empty() {
-        return Ok(true);
+    let sealed = "SELECT sealed_tick IS NOT NULL FROM room WHERE room_id = $1";
+    match connection.query(what, sealed, &[&room.0])?.first().map(|row| at::<bool>(row, 0)).transpose()? {
+        // It was deleted meanwhile.
+        None => return Ok(false),
+        Some(false) => return Ok(true),
+        Some(true) => {}
     }
     let sql = format!(
         "SELECT seq_from, seq_to FROM {} WHERE room_id = $1 AND seq_from BETWEEN $2 AND $3 ORDER BY seq_from FOR UPDATE",
@@ -480,6 +483,22 @@ impl Store for PostgresStore {
             connection.execute(what, &sql, &[&room.0, &from, &to])?;
             write_chunks(connection, kind, &new)
         })
+    }
+
+    fn unused(&mut self, prefix: &str, unused_for: Duration, most: usize) -> Result<Vec<UnusedRoom>, StoreError> {
+        self.unused_rooms(prefix, unused_for, most)
+    }
+
+    fn delete(&mut self, room: RoomKey, unused_for: Duration) -> Result<bool, StoreError> {
+        self.delete_room(room, unused_for)
+    }
+
+    fn clear(&mut self) -> Result<bool, StoreError> {
+        self.clear_some()
+    }
+
+    fn deleted(&mut self) -> Result<u64, StoreError> {
+        self.deleted_rooms()
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! The tables of the database, and how older ones become newer ones.
 
 /// The steps from each layout to the next. A database has as many behind it as its table `layout` says.
-pub(super) const MIGRATIONS: &[&str] = &[LAYOUT_1];
+pub(super) const MIGRATIONS: &[&str] = &[LAYOUT_1, LAYOUT_2];
 
 /// As in SQLite, but for the journal, which has a row for each room and flush: a room that changes hands takes its rows with it. Texts
 /// that are read back to the byte are `text`, not `jsonb`, which would rearrange them.
@@ -86,4 +86,14 @@ CREATE VIEW refusal AS
 CREATE VIEW state AS
   SELECT room.name AS room, entity_id, component_name, replace(component, '\\u0000', '\\ufffd')::json AS component, components_tick AS tick
   FROM component JOIN room USING(room_id) WHERE component_name <> '';
+";
+
+/// Rooms can be deleted. Those that were there before count as used when the database came to know of it.
+const LAYOUT_2: &str = "
+ALTER TABLE room ADD COLUMN used timestamptz NOT NULL DEFAULT now();  -- when something was last written of it
+-- How many rooms were deleted.
+CREATE TABLE deleted(one bigint PRIMARY KEY CHECK(one = 1), rooms bigint NOT NULL);
+INSERT INTO deleted VALUES(1, 0);
+-- The numbers of those of which there still are rows.
+CREATE TABLE leftover(room_id bigint PRIMARY KEY);
 ";

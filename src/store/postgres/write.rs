@@ -212,7 +212,7 @@ fn write_heads(connection: &mut Connection, seals: &[Seal]) -> Result<(), StoreE
         sums.push(sum_of_head(fingerprint, Some(tick), Some(seq), &seal.chain.0));
     }
     let sql = "UPDATE room SET sealed_tick = new.tick, sealed_seq = new.seq, chain = new.chain, fingerprint = new.fingerprint, \
-               components_tick = coalesce(new.components_tick, room.components_tick), sum = new.sum \
+               components_tick = coalesce(new.components_tick, room.components_tick), sum = new.sum, used = clock_timestamp() \
                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bigint[]) \
                AS new(room_id, tick, seq, chain, fingerprint, components_tick, sum) WHERE room.room_id = new.room_id";
     let parameters: [&(dyn ToSql + Sync); 7] = [&keys, &ticks, &seqs, &chains, &fingerprints, &components_ticks, &sums];

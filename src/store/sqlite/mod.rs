@@ -3,6 +3,7 @@
 //! SQLite forgets what follows a damaged frame of its journal, and does not check its pages' contents. So each row carries a checksum of
 //! its own, and the number of the last flush stands in a file beside the data: what is missing shows.
 
+mod delete;
 mod rows;
 mod schema;
 

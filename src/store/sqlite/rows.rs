@@ -1,6 +1,6 @@
 //! The rows of the file: how each is written and read.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
@@ -12,15 +12,17 @@ use super::super::record::{Entities, Head, RoomHeader, Snippet};
 use super::super::sums::{
     LEDGER_TABLES, chain_of, gathered, head_of, lost_header, sum_of, sum_of_checkpoint, sum_of_chunk, sum_of_head, table, tick_of,
 };
-use super::super::tables::{Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom, possible};
+use super::super::tables::{
+    Checkpoint, Chunk, ChunkKind, ComponentWrites, Flush, Request, RoomKey, Seal, Store, StoredRoom, UnusedRoom, possible,
+};
 use super::{SqliteStore, is_served};
 use crate::protocol::{Description, EntityId, FactSeq, Fingerprint, RoomTick};
 
 /// How many rows are deleted in one transaction: a host that writes beside it waits for no more.
-const DELETED_AT_ONCE: usize = 128;
+pub(super) const DELETED_AT_ONCE: usize = 128;
 
 /// Lets others write for as long as this one did. SQLite puts nobody in a queue: who looks now and then would not find the file free.
-fn give_way(began: Instant) {
+pub(super) fn give_way(began: Instant) {
     std::thread::sleep(began.elapsed());
 }
 
@@ -77,7 +79,7 @@ impl SqliteStore {
     }
 
     /// Runs a query and collects its rows.
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         what: &'static str,
         sql: &str,
@@ -90,14 +92,18 @@ impl SqliteStore {
         rows.collect::<Result<_, _>>().map_err(&failed)
     }
 
-    fn run(&self, what: &'static str, sql: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
+    pub(super) fn run(&self, what: &'static str, sql: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
         let failed = StoreError::sqlite(what);
         let mut statement = self.connection()?.prepare_cached(sql).map_err(&failed)?;
         statement.execute(parameters).map_err(&failed)
     }
 
     /// Does something in a transaction of its own, which nobody else writes beside.
-    fn at_once<T>(&mut self, what: &'static str, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn at_once<T>(
+        &mut self,
+        what: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         let connection = self.connection.as_mut().ok_or(StoreError::Stopped)?;
         let done = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
             let done = work(&transaction)?;
@@ -113,7 +119,10 @@ fn write_room(connection: &Connection, header: &RoomHeader, protocol: &Descripti
     let sql = "INSERT INTO protocol VALUES(?1, ?2) ON CONFLICT(fingerprint) DO UPDATE SET description = excluded.description \
                WHERE description <> excluded.description";
     connection.prepare_cached(sql)?.execute(params![fingerprint, description])?;
-    let sql = "INSERT INTO room(name, uid, header, fingerprint, chain, header_sum, sum) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+    // A number that no room has, or had.
+    let sql = "INSERT INTO room(room_id, name, uid, header, fingerprint, chain, header_sum, sum, used) VALUES( \
+               max(coalesce((SELECT max(room_id) FROM room), 0), coalesce((SELECT room_id FROM deleted), 0)) + 1, \
+               ?1, ?2, ?3, ?4, ?5, ?6, ?7, unixepoch()) \
                ON CONFLICT(name) DO UPDATE SET uid = excluded.uid, header = excluded.header, fingerprint = excluded.fingerprint, \
                chain = excluded.chain, header_sum = excluded.header_sum, sum = excluded.sum WHERE sealed_tick IS NULL";
     let text = serde_json::to_string(header).unwrap_or_default();
@@ -161,9 +170,12 @@ fn write_chunk(connection: &Connection, room: RoomKey, kind: ChunkKind, chunk: &
 
 /// Whether what chunks are to be put in the place of is there, from the first to the last; of a room of which nothing is sealed, in any case.
 fn are_whole(connection: &Connection, room: RoomKey, kind: ChunkKind, chunks: &[Chunk]) -> rusqlite::Result<bool> {
-    let sealed = "SELECT 1 FROM room WHERE room_id = ?1 AND sealed_tick IS NOT NULL";
-    if connection.query_row(sealed, [room.0], |_| Ok(())).optional()?.is_none() {
-        return Ok(true);
+    let sealed = "SELECT sealed_tick IS NOT NULL FROM room WHERE room_id = ?1";
+    match connection.query_row(sealed, [room.0], |row| row.get::<_, bool>(0)).optional()? {
+        // It was deleted meanwhile.
+        None => return Ok(false),
+        Some(false) => return Ok(true),
+        Some(true) => {}
     }
     let sql = format!("SELECT min(seq_from), max(seq_to) FROM {} WHERE room_id = ?1 AND seq_from BETWEEN ?2 AND ?3", table(kind));
     let mut bounds = connection.prepare_cached(&sql)?;
@@ -187,7 +199,7 @@ fn write_seal(connection: &Connection, seal: &Seal) -> rusqlite::Result<()> {
     if let Some(writes) = &seal.components {
         write_components(connection, seal.key, writes)?;
     }
-    let sql = "UPDATE room SET sealed_tick = ?2, sealed_seq = ?3, chain = ?4, fingerprint = ?5, components_tick = coalesce(?6, components_tick), sum = ?7 \
+    let sql = "UPDATE room SET sealed_tick = ?2, sealed_seq = ?3, chain = ?4, fingerprint = ?5, components_tick = coalesce(?6, components_tick), sum = ?7, used = unixepoch() \
                WHERE room_id = ?1";
     let components_tick = seal.components.as_ref().map(|writes| writes.tick.0);
     let mut update = connection.prepare_cached(sql)?;
@@ -464,6 +476,22 @@ impl Store for SqliteStore {
             }
             Ok(())
         })
+    }
+
+    fn unused(&mut self, prefix: &str, unused_for: Duration, most: usize) -> Result<Vec<UnusedRoom>, StoreError> {
+        self.unused_rooms(prefix, unused_for, most)
+    }
+
+    fn delete(&mut self, room: RoomKey, unused_for: Duration) -> Result<bool, StoreError> {
+        self.delete_room(room, unused_for)
+    }
+
+    fn clear(&mut self) -> Result<bool, StoreError> {
+        self.clear_some()
+    }
+
+    fn deleted(&mut self) -> Result<u64, StoreError> {
+        self.deleted_rooms()
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@
 pub(super) const APPLICATION_ID: i64 = 0x726f_6b65;
 
 /// The steps from each layout to the next. A file has as many behind it as its `user_version` says.
-pub(super) const MIGRATIONS: &[&str] = &[LAYOUT_1];
+pub(super) const MIGRATIONS: &[&str] = &[LAYOUT_1, LAYOUT_2];
 
 const LAYOUT_1: &str = "
 CREATE TABLE protocol(fingerprint INTEGER PRIMARY KEY, description TEXT NOT NULL) STRICT;
@@ -68,3 +68,45 @@ CREATE VIEW state AS
   SELECT room.name AS room, entity_id, component_name, component, components_tick AS tick FROM component JOIN room USING(room_id)
   WHERE component_name <> '';
 ";
+
+/// Rooms can be deleted. Those that were there before count as used when the file came to know of it.
+const LAYOUT_2: &str = "
+ALTER TABLE room ADD COLUMN used INTEGER NOT NULL DEFAULT 0;  -- when something was last written of it, in seconds since 1970
+UPDATE room SET used = unixepoch();
+-- How many rooms were deleted, and the highest number that one of them had, which no other gets: the journal may still know it.
+CREATE TABLE deleted(one INTEGER PRIMARY KEY CHECK(one = 1), rooms INTEGER NOT NULL, room_id INTEGER NOT NULL) STRICT;
+INSERT INTO deleted VALUES(1, 0, 0);
+-- The numbers of those of which there still are rows.
+CREATE TABLE leftover(room_id INTEGER PRIMARY KEY) STRICT;
+";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::store::{Durability, RoomKey, SqliteStore, Store, data_file};
+
+    #[test]
+    fn a_file_of_the_first_layout_is_brought_up_to_date_and_its_rooms_count_as_used_then() {
+        let folder = std::env::temp_dir().join(format!("roomkeeper-layout-1-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = Connection::open(data_file(&folder)).unwrap();
+        file.execute_batch(LAYOUT_1).unwrap();
+        file.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        file.pragma_update(None, "user_version", 1).unwrap();
+        file.execute_batch("INSERT INTO room VALUES(7, 'arena', '', '{}', 0, NULL, NULL, x'', NULL, 0, 0)").unwrap();
+        drop(file);
+        let mut store = SqliteStore::open(&folder, Durability::ProcessCrash).unwrap();
+        let unused = store.unused("", Duration::ZERO, 10).unwrap();
+        assert_eq!(unused.iter().map(|room| (room.key, room.name.as_str())).collect::<Vec<_>>(), [(RoomKey(7), "arena")]);
+        assert!(unused[0].unused_for < Duration::from_secs(60) && store.deleted().unwrap() == 0);
+        assert!(!store.delete(RoomKey(7), Duration::from_secs(3_600)).unwrap());
+        assert!(store.delete(RoomKey(7), Duration::ZERO).unwrap(), "also one whose row is damaged");
+        drop(store);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
