@@ -596,10 +596,13 @@ impl Work {
 
     /// Waits a little after an error and starts the store over. False if it is time to give up.
     fn recover(&mut self, error: &StoreError) -> bool {
-        let first = {
-            let mut done = self.shared.done();
-            done.failing.replace(error.to_string()).is_none()
-        };
+        let mut done = self.shared.done();
+        let first = done.failing.is_none();
+        // One that could not be opened again knows no more than that: why, it said then.
+        if first || !matches!(error, StoreError::Stopped) {
+            done.failing = Some(error.to_string());
+        }
+        drop(done);
         if first {
             tracing::error!(%error, "the store can't be written; rooms go on as long as the buffer lasts");
         }
@@ -628,7 +631,9 @@ impl Work {
             std::thread::sleep(Duration::from_millis(50));
         }
         // If this fails too, so will the next try.
-        let _ = self.store.reopen();
+        if let Err(error) = self.store.reopen() {
+            self.shared.done().failing = Some(error.to_string());
+        }
         true
     }
 }
