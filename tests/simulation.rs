@@ -157,9 +157,7 @@ fn what_was_found_once_stays_mended() {
     // A host that had been suspended believed at the very end that it still had a room, which had come to the same tick elsewhere.
     let hostile = [(634, Fault::Hostile(2, 52)), (686, Fault::Crash(1, Dying::Answering, 89))];
     let suspended = [(771, Fault::Suspend(0, 149)), (830, Fault::Suspend(1, 147))];
-    let size = ClusterSize { steps: 900, ..ClusterSize::default() };
-    let own_ways = Cluster::new(Blueprint::new(protocol, rules), size).brains(brains());
-    own_ways.run_with(3_297_416_593, &[hostile, suspended].concat()).unwrap();
+    cluster.brains(brains()).run_with(3_297_416_593, &[hostile, suspended].concat()).unwrap();
     // A room was lost and opened again in the same lobby: those who were in it before took, when they were gone, the sight of those who are now.
     let tally = dealing().brains(alike()).run_with(4, &[(11, Fault::Suspend(0, 53))]).unwrap();
     assert!(tally.lost > 0, "it does not come to that any more: {tally:?}");

@@ -36,6 +36,7 @@ mod session;
 mod task;
 mod token;
 mod view;
+mod worker;
 
 #[cfg(feature = "client")]
 pub(crate) use self::backtest::level_file;

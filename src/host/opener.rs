@@ -1,12 +1,12 @@
 //! A thread that builds rooms, so that neither whoever is led nor whoever plays waits for the store, or for a large level.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::{JoinHandle, Thread};
+use std::thread::Thread;
 
 use super::berth::lock;
 use super::keeper::{Built, KeepError, Opens};
+use super::worker::Worker;
 use crate::room::{Blueprint, RoomError, RoomOptions};
 
 /// A room that is to be built.
@@ -42,44 +42,12 @@ impl Commission {
     }
 }
 
-/// The thread, and the way to it.
-pub(super) struct Opener {
-    way: Option<(Sender<Commission>, Receiver<Finished>)>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) type Opener = Worker<Commission, Finished>;
 
-impl Opener {
-    /// `host` is woken whenever a room is built.
-    pub(super) fn start(host: Arc<Mutex<Thread>>) -> std::io::Result<Self> {
-        let ((commissions, asked), (tell, finished)) = (channel::<Commission>(), channel());
-        let thread = std::thread::Builder::new().name("opener".to_owned()).spawn(move || {
-            for commission in asked {
-                if tell.send(commission.carry_out()).is_err() {
-                    return;
-                }
-                lock(&host).unpark();
-            }
-        })?;
-        Ok(Self { way: Some((commissions, finished)), thread: Some(thread) })
-    }
-
-    pub(super) fn build(&self, commission: Commission) {
-        if let Some((commissions, _)) = &self.way {
-            // The thread ends only with this.
-            let _ = commissions.send(commission);
-        }
-    }
-
-    pub(super) fn next_finished(&self) -> Option<Finished> {
-        self.way.as_ref().and_then(|(_, finished)| finished.try_recv().ok())
-    }
-}
-
-impl Drop for Opener {
-    fn drop(&mut self) {
-        // What waits to be built is not built any more.
-        drop(self.way.take());
-        // One that panicked has said so.
-        self.thread.take().map(JoinHandle::join).into_iter().for_each(drop);
-    }
+/// `host` is woken whenever a room is built.
+pub(super) fn start(host: Arc<Mutex<Thread>>) -> std::io::Result<Opener> {
+    Worker::start("opener", host, |asked, tell| {
+        // Until nobody hears it any more.
+        asked.iter().all(|commission: Commission| tell(commission.carry_out()));
+    })
 }

@@ -1,11 +1,11 @@
 //! A thread that deletes rooms, and looks for those that nobody has used for long: the store may take a while for both.
 
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex};
-use std::thread::{JoinHandle, Thread};
+use std::thread::Thread;
 use std::time::Duration;
 
-use super::berth::lock;
+use super::worker::Worker;
 use crate::store::{Archive, Store, StoreError, UnusedRoom};
 
 /// How many rooms are found at once.
@@ -68,7 +68,7 @@ impl Work {
         })
     }
 
-    fn run(mut self, asked: &Receiver<Chore>, tell: &Sender<Outcome>, host: &Mutex<Thread>) {
+    fn run(mut self, asked: &Receiver<Chore>, tell: &dyn Fn(Outcome) -> bool) {
         // An earlier process may have left something.
         let mut may_be_left = true;
         loop {
@@ -79,10 +79,9 @@ impl Work {
             match chore {
                 Ok(chore) => {
                     may_be_left |= matches!(chore, Chore::Delete { .. });
-                    if tell.send(self.carry_out(chore)).is_err() {
+                    if !tell(self.carry_out(chore)) {
                         return;
                     }
-                    lock(host).unpark();
                 }
                 Err(TryRecvError::Empty) => may_be_left = self.clear(),
                 Err(TryRecvError::Disconnected) => return,
@@ -91,41 +90,13 @@ impl Work {
     }
 }
 
-/// The thread, and the way to it.
-pub(super) struct Remover {
-    way: Option<(Sender<Chore>, Receiver<Outcome>)>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) type Remover = Worker<Chore, Outcome>;
 
-impl Remover {
-    /// `host` is woken whenever something came of a chore.
-    pub(super) fn start(store: Box<dyn Store>, position: Option<String>, host: Arc<Mutex<Thread>>) -> std::io::Result<Self> {
-        let ((chores, asked), (tell, outcomes)) = (channel(), channel());
-        // Of what is stored nothing is read that has to do with a game.
-        let work = Work { archive: Archive::new(store, Arc::default()), position };
-        let thread = std::thread::Builder::new().name("remover".to_owned()).spawn(move || work.run(&asked, &tell, &host))?;
-        Ok(Self { way: Some((chores, outcomes)), thread: Some(thread) })
-    }
-
-    pub(super) fn take(&self, chore: Chore) {
-        if let Some((chores, _)) = &self.way {
-            // The thread ends only with this.
-            let _ = chores.send(chore);
-        }
-    }
-
-    pub(super) fn next_outcome(&self) -> Option<Outcome> {
-        self.way.as_ref().and_then(|(_, outcomes)| outcomes.try_recv().ok())
-    }
-}
-
-impl Drop for Remover {
-    fn drop(&mut self) {
-        // What is left of a room is deleted by the next process.
-        drop(self.way.take());
-        // One that panicked has said so.
-        self.thread.take().map(JoinHandle::join).into_iter().for_each(drop);
-    }
+/// `host` is woken whenever something came of a chore. What is left of a room when it ends is deleted by the next process.
+pub(super) fn start(store: Box<dyn Store>, position: Option<String>, host: Arc<Mutex<Thread>>) -> std::io::Result<Remover> {
+    // Of what is stored nothing is read that has to do with a game.
+    let work = Work { archive: Archive::new(store, Arc::default()), position };
+    Worker::start("remover", host, |asked, tell| work.run(asked, tell))
 }
 
 #[cfg(test)]

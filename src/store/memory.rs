@@ -43,8 +43,8 @@ impl Tables {
         self.used.get(&room).map_or(Duration::MAX, Instant::elapsed)
     }
 
-    fn forget_room(&mut self, at: usize, room: RoomKey) {
-        self.rooms.remove(at);
+    fn forget_room(&mut self, room: RoomKey) {
+        self.rooms.retain(|stored| stored.key != room);
         self.used.remove(&room);
         self.components.remove(&room);
         self.chunks.retain(|(of, ..), _| *of != room);
@@ -425,15 +425,16 @@ impl Store for MemoryStore {
 
     fn delete(&mut self, room: RoomKey, unused_for: Duration) -> Result<bool, StoreError> {
         let mut tables = self.tables();
-        let Some(at) = tables.rooms.iter().position(|stored| stored.key == room) else { return Ok(false) };
+        let Some(name) = tables.rooms.iter().find(|stored| stored.key == room).map(|stored| stored.header.name.clone()) else {
+            return Ok(false);
+        };
         if tables.unused_for(room) < unused_for {
             return Ok(false);
         }
-        let name = tables.rooms.get(at).map(|stored| stored.header.name.clone()).unwrap_or_default();
         if let Some(owner) = self.sharer.as_ref().map(|sharer| sharer.directory.clone().find(&name)).transpose()?.flatten() {
             return Err(StoreError::Held { room: name, host: owner.host });
         }
-        tables.forget_room(at, room);
+        tables.forget_room(room);
         Ok(true)
     }
 

@@ -38,13 +38,18 @@ fn said(command: &mut Command) -> (bool, String, String) {
 
 /// Two minutes of a room in which monsters make their rounds, kept in a folder.
 fn record(data: &Path) {
+    play(data, 2_400, |_| Vec::new());
+}
+
+/// So many ticks of a room into which something comes, kept in a folder.
+fn play(data: &Path, ticks: u32, comes: impl Fn(u32) -> Vec<Incoming>) {
     let level = Level::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json")).unwrap();
     let options = RoomOptions { level: Some(level), ..RoomOptions::named("main") };
     let mut keeper = Keeper::open(&KeepOptions::in_folder(data)).unwrap();
     let mut room = keeper.room(&Blueprint::new(protocol::add, rules::add), options).unwrap();
     let handle = keeper.handle("main").unwrap();
-    for _ in 0..2_400 {
-        handle.record(room.tick([]).unwrap().into());
+    for tick in 1..=ticks {
+        handle.record(room.tick(comes(tick)).unwrap().into());
     }
     assert!(keeper.stop().given_up.is_none());
 }
@@ -301,22 +306,13 @@ fn rooms_are_listed_before_they_are_deleted_and_not_deleted_under_a_server() {
 #[test]
 fn a_match_is_told_as_subtitles_that_a_player_of_films_reads() {
     let data = folder("ledger-subtitles");
-    let level = Level::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/levels/e1m1.json")).unwrap();
-    let options = RoomOptions { level: Some(level), ..RoomOptions::named("main") };
-    let mut keeper = Keeper::open(&KeepOptions::in_folder(&data)).unwrap();
-    let mut room = keeper.room(&Blueprint::new(protocol::add, rules::add), options).unwrap();
-    let handle = keeper.handle("main").unwrap();
-    for tick in 1..=80 {
-        let comes = |name: &str| Incoming::Join { user: EntityId::named(name), name: name.to_owned() };
-        let incoming = match tick {
-            20 => vec![comes("<ann> & co")],
-            30 => vec![comes("bob")],
-            50 => vec![comes("cid")],
-            _ => vec![],
-        };
-        handle.record(room.tick(incoming).unwrap().into());
-    }
-    drop(keeper.stop());
+    let comes = |name: &str| vec![Incoming::Join { user: EntityId::named(name), name: name.to_owned() }];
+    play(&data, 80, |tick| match tick {
+        20 => comes("<ann> & co"),
+        30 => comes("bob"),
+        50 => comes("cid"),
+        _ => Vec::new(),
+    });
     let (well, told, errors) = said(verb("ledger", &data).args(["story", "--vtt"]));
     assert!(well, "{errors}");
     let mut cues = told.split("\n\n").map(str::trim).filter(|cue| !cue.is_empty());

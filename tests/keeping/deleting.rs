@@ -1,22 +1,17 @@
 //! Rooms are deleted, and nothing of them comes back.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::arena::{blueprint, options, script};
 use crate::promises::{a_room_is_deleted_whole, play, start};
+use crate::store::folder;
 use roomkeeper::host::Keeper;
 use roomkeeper::protocol::RoomTick;
 use roomkeeper::store::{
     Archive, ChunkKind, Claim, Directory, Durability, MemoryDirectory, MemoryStore, SqliteStore, Store, StoreError, WriterOptions,
 };
-
-fn folder(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    folder
-}
 
 fn open(folder: &Path) -> SqliteStore {
     SqliteStore::open(folder, Durability::ProcessCrash).unwrap()

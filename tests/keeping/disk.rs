@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::arena::{blueprint, options, script, state_of};
 use crate::promises::{play, reader, start};
+use crate::store::folder;
 use roomkeeper::host::{HostLimits, Keeper, Lobby, header_of};
 use roomkeeper::protocol::{FactSeq, RoomTick};
 use roomkeeper::room::RoomRng;
@@ -41,12 +42,6 @@ fn on(trouble: Arc<Trouble>, store: MemoryStore) -> AroundCommits {
         }
         store.commit(flush)
     })
-}
-
-fn folder(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    folder
 }
 
 pub fn archive(data: &Path) -> Archive {

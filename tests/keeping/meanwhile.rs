@@ -1,12 +1,12 @@
 //! What is read and copied while somebody else writes, or is interrupted.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::arena::{blueprint, options, script, state_of};
 use crate::promises::{play, reader, start};
+use crate::store::folder;
 use roomkeeper::host::{Keeper, header_of};
 use roomkeeper::protocol::RoomTick;
 use roomkeeper::room::Room;
@@ -15,12 +15,6 @@ use roomkeeper::store::{
     Archive, ChunkKind, Durability, Handle, MemoryStore, Opening, Retention, SqliteStore, Store, StoreError, Writer, WriterOptions,
     copy_room,
 };
-
-fn folder(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    folder
-}
 
 /// A store whose first commit with a table of components fails: of a copy the last, when its chunks are there.
 fn failing_once(store: Box<dyn Store>) -> AroundCommits {

@@ -18,7 +18,7 @@ use roomkeeper::store::{
     StoreError, StoredFact, Stream, Writer, WriterOptions, copy_room, data_file,
 };
 
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
     folder

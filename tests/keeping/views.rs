@@ -2,10 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use crate::arena;
+use crate::store::folder;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -373,12 +373,6 @@ fn limits() -> HostLimits {
     limits.grace_ticks = 0;
     limits.seat_ticks = 60;
     limits
-}
-
-fn folder(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    folder
 }
 
 fn reader(store: &dyn Store, blueprint: &Blueprint) -> Archive {

@@ -10,6 +10,7 @@ use super::super::game::Game;
 use super::super::options::CliError;
 use super::super::output::{room_time, say};
 use super::options::{BacktestOptions, LevelSetting};
+use super::{by_name, is_meant};
 use crate::host::{Backtest, Counts, Outcomes, StartEdit, TriedRoom, backtest, level_file};
 use crate::protocol::{RoomTick, Saved};
 use crate::room::{Level, RoomOptions};
@@ -50,26 +51,12 @@ pub(super) fn run(game: &Game, data: &Path, room: Option<&str>, options: &Backte
 
 /// The rooms that are meant, in the order of their creation.
 fn rooms_of(archive: &mut Archive, data: &Path, wanted: &[String]) -> Result<Vec<RoomHeader>, CliError> {
-    let mut headers: Vec<RoomHeader> = archive.store().rooms()?.into_iter().map(|room| room.header).collect();
+    let headers: Vec<RoomHeader> = archive.store().rooms()?.into_iter().map(|room| room.header).collect();
     if headers.is_empty() {
         // A test that runs nothing would always pass.
         return Err(CliError::Argument { what: place_for_people(data), detail: "there is no room in it".to_owned() });
     }
-    if let Some(pattern) = wanted.iter().find(|pattern| !headers.iter().any(|header| is_meant(pattern, &header.name))) {
-        let detail = "no room has such a name; `ledger rooms` lists them".to_owned();
-        return Err(CliError::Argument { what: pattern.clone(), detail });
-    }
-    headers.retain(|header| wanted.is_empty() || wanted.iter().any(|pattern| is_meant(pattern, &header.name)));
-    Ok(headers)
-}
-
-/// True if a name is meant by a pattern, in which `*` stands for anything.
-pub(super) fn is_meant(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(last) = parts.next_back() else { return pattern == name };
-    let Some(between) = name.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else { return false };
-    parts.try_fold(between, |rest, part| rest.split_once(part).map(|(_, rest)| rest)).is_some()
+    by_name(headers, |header| &header.name, wanted)
 }
 
 impl<'a> Starts<'a> {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::options::CliError;
 use super::super::output::say;
-use super::backtest::is_meant;
+use super::by_name;
 use super::options::DeleteOptions;
 use crate::store::{Durability, Store, StoreError, UnusedRoom, place_for_people, reader_at, store_at};
 
@@ -40,15 +40,9 @@ fn meant(store: &mut dyn Store, wanted: &[String], unused_for: Option<Duration>)
         return Err(CliError::Argument { what: "rooms".to_owned(), detail });
     }
     let all = store.unused("", Duration::ZERO, usize::MAX)?;
-    if let Some(pattern) = wanted.iter().find(|pattern| !all.iter().any(|room| is_meant(pattern, &room.name))) {
-        let detail = "no room has such a name; `ledger rooms` lists them".to_owned();
-        return Err(CliError::Argument { what: pattern.clone(), detail });
-    }
-    let is_wanted = |room: &UnusedRoom| {
-        let is_named = wanted.is_empty() || wanted.iter().any(|pattern| is_meant(pattern, &room.name));
-        is_named && room.unused_for >= unused_for.unwrap_or_default()
-    };
-    Ok(all.into_iter().filter(is_wanted).collect())
+    let mut rooms = by_name(all, |room| &room.name, wanted)?;
+    rooms.retain(|room| room.unused_for >= unused_for.unwrap_or_default());
+    Ok(rooms)
 }
 
 pub(super) fn run(data: &Path, room: Option<&str>, options: &DeleteOptions, as_json: bool) -> Result<(), CliError> {

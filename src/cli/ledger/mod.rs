@@ -41,6 +41,25 @@ pub(super) fn open(game: &Game, data: &Path, room: Option<&str>) -> Result<(Arch
     }
 }
 
+/// True if a name is meant by a pattern, in which `*` stands for anything.
+fn is_meant(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(last) = parts.next_back() else { return pattern == name };
+    let Some(between) = name.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else { return false };
+    parts.try_fold(between, |rest, part| rest.split_once(part).map(|(_, rest)| rest)).is_some()
+}
+
+/// Those of some rooms whose names are meant by one of the patterns; all of them if there are none. Each pattern has to mean one.
+fn by_name<T>(rooms: Vec<T>, name: impl Fn(&T) -> &str, patterns: &[String]) -> Result<Vec<T>, CliError> {
+    if let Some(pattern) = patterns.iter().find(|pattern| !rooms.iter().any(|room| is_meant(pattern, name(room)))) {
+        let detail = "no room has such a name; `ledger rooms` lists them".to_owned();
+        return Err(CliError::Argument { what: pattern.clone(), detail });
+    }
+    let is_named = |room: &T| patterns.is_empty() || patterns.iter().any(|pattern| is_meant(pattern, name(room)));
+    Ok(rooms.into_iter().filter(is_named).collect())
+}
+
 /// A bar on stderr while something takes long; nothing where stderr is no terminal.
 fn progress(what: &'static str, end: RoomTick) -> ProgressBar {
     let bar = ProgressBar::new(u64::from(end.0)).with_message(what);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Host;
+use super::deleting::Deleting;
 use super::share::Ask;
 use crate::host::berth::Mail;
 use crate::host::clock::instant;
@@ -123,8 +124,7 @@ impl Host {
     pub fn stop_keeping(&mut self) -> Option<WriterReport> {
         // What is being built is let be. It is waited for once all is written: its reading may take long.
         self.open_no_more();
-        drop(self.remover.take());
-        self.deleting.clear();
+        self.deleting = Deleting::default();
         let report = self.keeper.take().map(Keeper::stop);
         drop(self.opener.take());
         // Now that everything is written, others may have what is left.

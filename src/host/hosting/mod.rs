@@ -10,6 +10,7 @@ mod share;
 mod shared;
 
 use self::closing::Ending;
+use self::deleting::Deleting;
 use self::opening::{Building, ToOpen};
 pub use self::share::ShareOptions;
 use self::share::Sharing;
@@ -35,7 +36,6 @@ use crate::host::lobby::Lobby;
 use crate::host::opener::Opener;
 use crate::host::overview::{Overview, StoreStatus, Tally};
 use crate::host::pace::Pace;
-use crate::host::remover::Remover;
 use crate::host::scheduler::Scheduler;
 use crate::host::server::ServerError;
 use crate::host::session::{ConnectionId, Visitor};
@@ -229,14 +229,7 @@ pub struct Host {
     built: u64,
     /// What builds them, once there is one to build.
     opener: Option<Opener>,
-    /// Rooms that are being deleted, and those who ordered it.
-    deleting: BTreeMap<String, Vec<Sender<Result<bool, String>>>>,
-    /// What deletes them, once there is one to delete or to look for.
-    remover: Option<Remover>,
-    /// Rooms that nobody has used for long, and for how long at least. When it is to look for such, and for how many templates it is looking.
-    unused: VecDeque<(String, Duration)>,
-    looks_for_unused: Option<Duration>,
-    looking: usize,
+    deleting: Deleting,
     orders: (Sender<Order>, Receiver<Order>),
     keeper: Option<Keeper>,
     weather: Arc<Weather>,
@@ -286,7 +279,7 @@ impl Host {
         let mut foyer = Lobby::new(options.limits, matches!(config.access, Access::Tokens(_)));
         foyer.leave_rooms_to_host();
         let (routes, places, resting, templates, wanted, weather, bans) = Default::default();
-        let (guessed, numbers, unopened, building, deleting) = Default::default();
+        let (guessed, numbers, unopened, building) = Default::default();
         Ok(Self {
             gateway,
             outlet,
@@ -307,11 +300,7 @@ impl Host {
             building,
             built: 0,
             opener: None,
-            deleting,
-            remover: None,
-            unused: VecDeque::new(),
-            looks_for_unused: None,
-            looking: 0,
+            deleting: Deleting::default(),
             orders: channel(),
             keeper: None,
             weather,

@@ -12,7 +12,7 @@ use crate::host::clock::unix_time;
 use crate::host::keeper::{Built, Keeper};
 use crate::host::limits::HostLimits;
 use crate::host::lobby::Lobby;
-use crate::host::opener::{Commission, Finished, Opener};
+use crate::host::opener::{self, Commission, Finished, Opener};
 use crate::host::pacer::Pacer;
 use crate::host::server::ServerError;
 use crate::host::task::{Gear, Task};
@@ -302,7 +302,7 @@ impl Host {
 
     /// Lets those run that were built, and has the next ones built. What waits for the store stays in line.
     pub(super) fn open_next(&mut self) {
-        while let Some(finished) = self.opener.as_ref().and_then(Opener::next_finished) {
+        while let Some(finished) = self.opener.as_ref().and_then(Opener::next_answer) {
             self.is_finished(finished);
         }
         let mut waiting = VecDeque::new();
@@ -344,7 +344,7 @@ impl Host {
     }
 
     fn commission(&mut self, to_open: ToOpen, plan: Plan, options: RoomOptions) {
-        let opener = match self.opener.take().map_or_else(|| Opener::start(self.thread.clone()), Ok) {
+        let opener = match self.opener.take().map_or_else(|| opener::start(self.thread.clone()), Ok) {
             Ok(opener) => self.opener.insert(opener),
             Err(error) => {
                 let why = format!("the system gives no thread that builds it: {error}");
@@ -353,7 +353,7 @@ impl Host {
         };
         self.built += 1;
         let (number, blueprint) = (self.built, plan.template.blueprint.clone());
-        opener.build(Commission { number, blueprint, options, opens: self.keeper.as_ref().map(Keeper::opens) });
+        opener.ask(Commission { number, blueprint, options, opens: self.keeper.as_ref().map(Keeper::opens) });
         self.building.insert(plan.name.clone(), Building { to_open, number, plan });
     }
 

@@ -35,9 +35,6 @@ const UNUSED: &str = "used <= clock_timestamp() - $2::float8 * interval '1 s' AN
                       SELECT 1 FROM lease WHERE lease.room = room.name AND lease.expires > clock_timestamp() - $2::float8 * interval '1 s' \
                       AND $2::float8 > 0)";
 
-/// The tables of which a room may have many rows, which are deleted after it.
-const LARGE_TABLES: [&str; 6] = ["fact_chunk", "refusal_chunk", "tick_chunk", "checkpoint", "component", "snippet"];
-
 /// How many rows are deleted by one statement, which may take only so long.
 const DELETED_AT_ONCE: u32 = 1_000;
 
@@ -64,10 +61,7 @@ impl PostgresStore {
             if connection.execute(WHAT, sql, &[&room.0, &seconds])? == 0 {
                 return Ok(false);
             }
-            let small = ROOM_TABLES.into_iter().chain(["journal"]).filter(|table| !LARGE_TABLES.contains(table));
-            for table in small {
-                connection.execute(WHAT, &format!("DELETE FROM {table} WHERE room_id = $1"), &[&room.0])?;
-            }
+            connection.execute(WHAT, "DELETE FROM journal WHERE room_id = $1", &[&room.0])?;
             connection.execute(WHAT, "INSERT INTO leftover VALUES($1) ON CONFLICT DO NOTHING", &[&room.0])?;
             connection.execute(WHAT, "UPDATE deleted SET rooms = rooms + 1", &[]).map(|_| true)
         })
@@ -78,7 +72,7 @@ impl PostgresStore {
         let what = "what is left of a room can't be deleted";
         let left = self.all(what, "SELECT room_id FROM leftover ORDER BY room_id LIMIT 1", &[], |row| at::<i64>(row, 0))?;
         let Some(room) = left.first().copied() else { return Ok(false) };
-        for table in LARGE_TABLES {
+        for table in ROOM_TABLES {
             let some = format!("SELECT ctid FROM {table} WHERE room_id = $1 LIMIT {DELETED_AT_ONCE}");
             if self.run(what, &format!("DELETE FROM {table} WHERE ctid = ANY(ARRAY({some}))"), &[&room])? > 0 {
                 return Ok(true);
