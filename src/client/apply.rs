@@ -442,7 +442,7 @@ impl Visit for Apply<'_> {
         let entry = entry_of(self.protocol, component, input.at())?;
         // Something newer may have come beside the batches.
         if entry.delivery == Delivery::Latest && !self.replica.versions.in_order(component, id, self.tick) {
-            return entry.column.skip(input);
+            return entry.column.skip_update(kind, input);
         }
         if let Some(touches) = &mut self.replica.touches {
             touches.value(component, entity);

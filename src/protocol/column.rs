@@ -84,6 +84,10 @@ pub(crate) trait Column: Send + Sync {
     fn refers(&self) -> bool;
     /// Reads past one value.
     fn skip(&self, input: &mut Reader<'_>) -> Result<(), CodecError>;
+    /// Reads past what an update of a kind has: a value, or the operands of a step.
+    fn skip_update(&self, kind: UpdateKind, input: &mut Reader<'_>) -> Result<(), CodecError> {
+        if kind == UpdateKind::Set { self.skip(input) } else { self.step_to_json(kind, input).map(drop) }
+    }
     /// Reads one value as JSON.
     fn to_json(&self, input: &mut Reader<'_>, names: &dyn Names) -> Result<Value, CodecError>;
     /// Writes one value from JSON.

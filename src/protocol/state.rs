@@ -455,7 +455,7 @@ impl Visit for Fold<'_> {
         let entry = self.protocol.component_at(component, start)?;
         if !self.is_in_order(component, id) {
             self.seen.push(None);
-            return entry.column.skip(input);
+            return entry.column.skip_update(kind, input);
         }
         let name = entry.name.clone();
         let (value, json) = if kind == UpdateKind::Set {

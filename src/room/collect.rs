@@ -390,8 +390,7 @@ impl Collector {
         }
         let ledger = world.resource::<Ledger>();
         let causes = self.notes.then_some(Causes { ledger, now, first: first_seq(ledger) });
-        let rows = &self.rows;
-        let write = |picks: &[usize], all: &mut Updates| {
+        let write = |rows: &Rows, picks: &[usize], all: &mut Updates| {
             let Updates { sections, notes, count } = all;
             *count += write_updates(component, rows, picks, sections, |row| {
                 if let Some(causes) = &causes {
@@ -400,14 +399,18 @@ impl Collector {
             });
         };
         let all = &mut self.all;
-        write(&self.latest, all);
+        write(&self.rows, &self.latest, all);
         let end = all.end();
+        if is_latest {
+            // The rest goes in order, as sets: who lost a part does not have what a step is to be taken from.
+            self.rows.steps.clear();
+        }
         if !self.latest.is_empty() {
             // Both ascend.
             let mut latest = self.latest.iter().peekable();
             self.updated.retain(|row| latest.next_if_eq(&row).is_none());
         }
-        write(&self.updated, all);
+        write(&self.rows, &self.updated, all);
         if !self.removed.is_empty() {
             all.count += 1;
             let ids: Vec<u32> = self.removed.iter().map(|(id, _)| *id).collect();

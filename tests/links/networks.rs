@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce;
 use roomkeeper::client::{Connection, ConnectionState};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{LINK_PROFILES, NetId, Refusal};
@@ -396,4 +397,56 @@ fn what_changes_of_one_thing_in_a_tick_goes_in_packets_that_leave() {
     assert!(largest <= roomkeeper::protocol::limits::PACKET_BYTES_MAX, "{largest}");
     sim.settle();
     assert_eq!(sim.assert_converged(), 1);
+}
+
+/// What somebody has: of 1,020 things and little gold it just fits into a part.
+#[derive(Component, Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Hoard {
+    gold: u32,
+    things: Vec<u8>,
+}
+
+impl Quantity for Hoard {
+    type Amount = u32;
+    fn amount(&self) -> u32 {
+        self.gold
+    }
+    fn set_amount(&mut self, amount: u32) {
+        self.gold = amount;
+    }
+}
+
+#[test]
+fn steps_of_what_now_and_then_is_too_large_for_a_part_come_to_the_same_whatever_was_lost() {
+    let hoards = |app: &mut App| {
+        app.sync::<Hoard>("hoard").latest().quantity();
+    };
+    for seed in 0..40 {
+        let link = LinkConditions { loss: 0.3, delay_millis: 60, jitter_millis: 30, reordering: 0.1, ..LinkConditions::PERFECT };
+        let mut sim = Sim::new(hoards, rules).seed(seed).link(link).client("ann");
+        let mut rng = RoomRng::new(seed);
+        let hoard = sim.room_mut().world_mut().spawn(Hoard { gold: 0, things: vec![7; 1_020] }).id();
+        sim.run_ticks(20);
+        for _ in 0..60 {
+            let world = sim.room_mut().world_mut();
+            let things = [100, 1_020, 1_021, 1_500][rng.range(0..4) as usize];
+            match rng.range(0..8) {
+                0 => drop(world.entity_mut(hoard).insert(Hoard { gold: 245, things: vec![rng.range(0..256) as u8; things] })),
+                1 => drop(world.entity_mut(hoard).remove::<Hoard>()),
+                _ => {}
+            }
+            if rng.chance(0.7) {
+                world.run_system_once(move |mut hoards: Patch<Hoard>| hoards.inc(hoard, 3)).unwrap();
+            }
+            if !world.entity(hoard).contains::<Hoard>() && rng.chance(0.5) {
+                world.entity_mut(hoard).insert(Hoard { gold: 1, things: vec![1; things] });
+            }
+            sim.tick();
+        }
+        sim.client_mut("ann").set_link(LinkConditions::PERFECT);
+        sim.run_ticks(60);
+        assert_eq!(differs(&mut sim, "ann"), None, "seed {seed}");
+        let told = sim.client_of("ann").told();
+        assert!(sim.client_of("ann").is_live() && told.diverged.is_empty(), "seed {seed}: {:?}", told.diverged);
+    }
 }
