@@ -1,4 +1,8 @@
-//! The guide's pages, read by the doc tests alone: what they show compiles, and runs where it needs no network.
+//! The README and the guide's pages, read by the doc tests alone: what they show compiles, and runs where it needs no network. The README's fragments compile in
+//! `tests/commands/fragments.rs`.
+
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[doc = include_str!("../docs/guide/1-first-room.md")]
 struct FirstRoom;

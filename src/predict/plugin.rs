@@ -204,19 +204,26 @@ fn follow(world: &mut World) {
             return predictor.show(world).map(Some);
         }
         if predictor.is_idle(world) {
-            return Ok(None);
+            return stand(world);
         }
         if predictor.is_told_more(world) {
             predictor.catch_up(world)?;
         } else if predictor.is_behind(world) {
             predictor.go_on(world);
         } else if !predictor.is_bare && !world.resource::<Smoothers>().fades() {
-            return Ok(None);
+            return stand(world);
         }
         predictor.take_back(world)?;
         predictor.show(world).map(Some)
     });
     tell(world, shown);
+}
+
+/// A frame in which all stays as it is.
+fn stand(world: &mut World) -> Result<Option<Arrivals>, CodecError> {
+    let now = world.resource::<Connection>().now();
+    world.resource_mut::<Smoothers>().stand(now);
+    Ok(None)
 }
 
 /// The game has had its turn.

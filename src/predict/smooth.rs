@@ -57,6 +57,11 @@ impl Smoothers {
         self.all.iter_mut().for_each(|smooth| smooth.clear());
     }
 
+    /// A frame in which nothing is shown anew, and nothing fades: what is wrong in a later one has not begun to fade before it.
+    pub(super) fn stand(&mut self, now: Duration) {
+        self.shown_at = now;
+    }
+
     /// Which share of an error fades until now.
     pub(super) fn share(&mut self, now: Duration) -> f32 {
         let passed = now.saturating_sub(std::mem::replace(&mut self.shown_at, now));

@@ -213,6 +213,27 @@ fn a_correction_fades_to_its_end_though_nothing_is_predicted_any_more() {
     assert_clean(&mut sim, 2);
 }
 
+/// Where somebody was drawn, frame by frame.
+#[derive(Resource, Default)]
+struct Drawn(Vec<f32>);
+
+#[test]
+fn the_first_frame_of_a_correction_takes_no_more_of_it_than_the_others() {
+    let mut sim = quiet(2, even()).frames(60).client("ann").client("bob");
+    smoothly(&mut sim, "ann");
+    let draw = |replica: Res<Replica>, places: Query<&Place>, mut drawn: ResMut<Drawn>| {
+        drawn.0.extend(replica.entity(id("ann")).and_then(|ann| places.get(ann).ok()).map(|place| place.0));
+    };
+    sim.client_mut("ann").app_mut().init_resource::<Drawn>().add_systems(Last, draw);
+    sim.run_ticks(20).issue("bob", &Shove { who: id("ann"), by: 1.5 }).issue("ann", &Step(1.0)).run_ticks(30);
+    let drawn = &sim.client_of("ann").world().resource::<Drawn>().0;
+    assert_eq!(drawn.last(), Some(&2.5));
+    // From where the prediction had it: a frame is a sixth of the time in which all of it fades.
+    let at = drawn.iter().position(|at| *at > 1.0).unwrap();
+    let steps: Vec<f32> = drawn[at - 1..].windows(2).map(|two| two[1] - two[0]).filter(|step| *step != 0.0).collect();
+    assert!(steps.len() >= 5 && steps.iter().all(|step| (0.0..1.5 * 0.21).contains(step)), "{steps:?} of {drawn:?}");
+}
+
 #[test]
 fn what_was_predicted_once_goes_where_the_room_moves_it() {
     let mut sim = quiet(3, even()).client("ann");
