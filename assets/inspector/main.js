@@ -233,7 +233,8 @@ async function readPanel() {
       const state = await host.read(room, "state", { tick: now()?.is_stored ? tick : undefined });
       if (isNow()) entities.show(state, timeline.isLive || timeline.way !== 0);
     } else if (page.tab === "story") {
-      const told = await host.read(room, "facts", { until: tick ?? 0, limit: STORY_LINES, told: true });
+      const by = find("by").value;
+      const told = await host.read(room, "facts", { until: tick ?? 0, limit: STORY_LINES, told: true, by: by === "" ? undefined : by });
       if (isNow()) showStory(told, tick, go);
     } else if (page.tab === "members") {
       const members = now()?.is_open ? await host.read(room, "members") : [];
@@ -299,6 +300,7 @@ find("ticks").addEventListener("input", (event) => timeline.go(Number(event.targ
 find("play").addEventListener("click", () => timeline.toggle());
 find("live").addEventListener("click", () => timeline.goLive());
 find("speed").addEventListener("change", (event) => timeline.setSpeed(Number(event.target.value)));
+find("by").addEventListener("change", () => readPanel());
 find("follow").addEventListener("change", (event) => timeline.setFollow(event.target.value));
 find("go-form").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -150,7 +150,7 @@ pub(super) async fn diff(State(desk): State<Arc<Desk>>, Room(room): Room, Asked(
     told(&diff.await?)
 }
 
-/// `?from=&tick=&until=&to=&limit=&kind=&told=`.
+/// `?from=&tick=&until=&to=&limit=&kind=&by=&told=`.
 #[derive(Deserialize)]
 pub(super) struct Facts {
     /// From this one on.
@@ -164,6 +164,8 @@ pub(super) struct Facts {
     limit: Option<usize>,
     /// Only those of this kind.
     kind: Option<String>,
+    /// Only those of this producer, or kind of producers.
+    by: Option<String>,
     /// Only those that are worth a sentence.
     told: Option<bool>,
 }
@@ -197,7 +199,8 @@ fn read_facts(game: &AdminGame, reader: &mut Reader, room: &str, wanted: &Facts)
     let line = |fact: &StoredFact| game.tell(&fact.kind, &fact.json(), &|id: &str| name_of(&names, id));
     let chosen = |fact: StoredFact| {
         let line = line(&fact);
-        let is_wanted = wanted.kind.as_ref().is_none_or(|kind| *kind == fact.kind) && (line.is_some() || wanted.told != Some(true));
+        let is_of = wanted.kind.as_ref().is_none_or(|kind| *kind == fact.kind) && wanted.by.as_ref().is_none_or(|by| fact.is_by(by));
+        let is_wanted = is_of && (line.is_some() || wanted.told != Some(true));
         is_wanted.then(|| fact_json(&fact, line))
     };
     if wanted.until.is_some() || wanted.to.is_some() {

@@ -134,6 +134,11 @@ impl StoredFact {
         serde_json::from_str(self.data.get())
     }
 
+    /// Whether it was made to happen by somebody of this name, or of this kind of producers: `system:think` is by `system`.
+    pub fn is_by(&self, producer: &str) -> bool {
+        self.producer == producer || self.producer.split_once(':').is_some_and(|(kind, _)| kind == producer)
+    }
+
     /// Who joined, if that is what it says.
     pub fn joined(&self) -> Option<UserJoined> {
         (self.kind == "user_joined").then(|| self.get().ok()).flatten()

@@ -242,6 +242,16 @@ fn an_operator_sees_a_live_match_goes_back_asks_why_and_resets_it_in_a_browser()
     browser.until(&format!("document.getElementById('stage').dataset.tick === '{}'", then + 1));
     browser.until("document.querySelectorAll('#story li button').length > 2");
     assert!(browser.ask("document.getElementById('story').textContent").as_str().unwrap().contains("bot"));
+    // By whom: what monsters and doors did, then all of it again.
+    for (by, all) in [("system", "by system:"), ("user", "by user"), ("", "by ")] {
+        browser.ask(&format!("by.value = '{by}'; by.dispatchEvent(new Event('change'))"));
+        browser.until(&format!(
+            "((all) => all.length > 1 && all.every((line) => line.title.includes('{all}')))([...document.querySelectorAll('#story li button')])"
+        ));
+        if by == "system" {
+            browser.picture(&folder.join("story-by-systems.png"));
+        }
+    }
 
     // What is said no to is not done, and what is no number is not sent.
     go_to(&mut browser, then);

@@ -191,6 +191,8 @@ fn an_event_by_the_command_line_happens_in_the_room_that_is_served_or_is_refused
     let (_, facts, _) = said(verb("ledger", &data).args(["--json", "facts", "--kind", "door_opened"]));
     let by_operator = |line: &str| line.contains("\"server\"") && !line.contains("\"system");
     assert_eq!(facts.lines().filter(|line| by_operator(line)).count(), 1, "{facts}");
+    let of = |by: &str| said(verb("ledger", &data).args(["--json", "facts", "--kind", "door_opened", "--by", by])).1;
+    assert_eq!((of("server").lines().filter(|line| by_operator(line)).count(), of("init").lines().count()), (1, 0), "{facts}");
 
     // Refused by whoever asks, and by the room, which alone knows who is in it.
     let (well, told, errors) = event(&["door_open", "{}"]);

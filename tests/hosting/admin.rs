@@ -358,7 +358,7 @@ fn what_the_server_tells_of_the_past_is_what_the_ledger_tells() {
 }
 
 #[test]
-fn facts_are_found_from_a_number_from_a_tick_and_up_to_one() {
+fn facts_are_found_from_a_number_from_a_tick_up_to_one_and_by_who_made_them_happen() {
     let running = Running::start();
     let _ann = running.with_marks(&[3, 4, 5]);
     let all = running.archive().facts("main", FactSeq(1), 1_000).unwrap();
@@ -387,6 +387,11 @@ fn facts_are_found_from_a_number_from_a_tick_and_up_to_one() {
         to = page["before"].clone();
     }
     assert_eq!(back, marked.iter().rev().map(|fact| fact.seq.0).collect::<Vec<_>>());
+    for by in ["init", "user", "system", "server", "system:nobody", "us"] {
+        let theirs: Vec<u64> = all.iter().filter(|fact| fact.producer.split(':').next() == Some(by)).map(|fact| fact.seq.0).collect();
+        assert_eq!(seqs(&format!("from=1&limit=1000&by={by}")), theirs, "{by}");
+        assert!(!theirs.is_empty() || !["init", "user"].contains(&by), "{by}");
+    }
     let worth_telling = all.iter().filter(|fact| ["marked", "user_joined"].contains(&fact.kind.as_str())).count();
     assert_eq!(seqs("from=1&told=true").len(), worth_telling);
     assert!(running.get("/rooms/main/facts?until=999999&told=true").body.contains("ann is here"));

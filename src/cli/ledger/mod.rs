@@ -115,7 +115,7 @@ pub(super) fn ledger(game: &Game, options: &LedgerOptions) -> Result<(), CliErro
         LedgerVerb::Verify { .. } | LedgerVerb::Compact { .. } | LedgerVerb::Delete(_) => Ok(()),
         LedgerVerb::Tail { from, lines } => reading::tail(game, archive, &room, *from, *lines, json),
         LedgerVerb::Story { vtt } => reading::story(game, archive, &room, *vtt, json),
-        LedgerVerb::Facts { kind, from, to } => reading::facts(archive, &room, kind.as_deref(), (*from, *to), json),
+        LedgerVerb::Facts { kind, by, from, to } => reading::facts(archive, &room, (kind.as_deref(), by.as_deref()), (*from, *to), json),
         LedgerVerb::At { tick, by, player: None, spectator: false, hidden: false } => reading::at(game, archive, &room, *tick, *by),
         LedgerVerb::At { tick, by, player, spectator, hidden } => {
             let whose = working::whose(archive, &room, player.as_deref(), *spectator)?;

@@ -168,6 +168,9 @@ pub(super) enum LedgerVerb {
         /// Only those of one kind.
         #[arg(long)]
         kind: Option<String>,
+        /// Only those of one producer: init, user, system, server, or one system as system:think.
+        #[arg(long, value_name = "PRODUCER")]
+        by: Option<String>,
         /// From this one on.
         #[arg(long, default_value_t = 1, value_name = "SEQ")]
         from: u64,

@@ -73,16 +73,17 @@ fn named(value: &Value, names: &BTreeMap<EntityId, String>) -> Value {
 pub(super) fn facts(
     archive: &mut Archive,
     room: &str,
-    kind: Option<&str>,
+    (kind, by): (Option<&str>, Option<&str>),
     (from, to): (u64, Option<u64>),
     as_json: bool,
 ) -> Result<(), CliError> {
+    let is_wanted = |fact: &&StoredFact| kind.is_none_or(|kind| kind == fact.kind) && by.is_none_or(|by| fact.is_by(by));
     let names = archive.names(room)?;
     let mut next = from;
     loop {
         let facts = archive.facts(room, FactSeq(next), FACTS_AT_ONCE)?;
         let Some(last) = facts.last().map(|fact| fact.seq.0) else { return Ok(()) };
-        for fact in facts.iter().filter(|fact| kind.is_none_or(|kind| kind == fact.kind)) {
+        for fact in facts.iter().filter(is_wanted) {
             if to.is_some_and(|to| fact.seq.0 > to) {
                 return Ok(());
             }
