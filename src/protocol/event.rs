@@ -148,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn a_quoted_value_is_cut_where_it_is_long_and_ends_where_its_quote_does() {
+        let whole = format!("say \"{}\" now", "x".repeat(QUOTED_BYTES_MAX));
+        assert_eq!(without_long_quote(&whole), whole);
+        let long = format!("say \"{}\" now", "x".repeat(QUOTED_BYTES_MAX + 1));
+        assert_eq!(without_long_quote(&long), format!("say \"{}\u{2026}\" now", "x".repeat(QUOTED_BYTES_MAX)));
+        // A backslash before a quote takes it along, one before a backslash does not take the quote behind it.
+        assert_eq!(end_of_quote(r#"a\"b" c"#), Some(4));
+        assert_eq!(end_of_quote(r#"a\\" c"#), Some(3));
+        assert_eq!(end_of_quote(r#"a\\\"" c"#), Some(5));
+        assert_eq!(end_of_quote(r#"a\" c"#), None);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_whole_however_long_it_is() {
         let long = refusal("sparing", &format!(r#"{{"by": "{}"}}"#, "\u{e9}\\\"".repeat(300))).unwrap().detail;
         assert!(long.contains("\u{2026}\", expected u8 at line 1 column "), "{long}");

@@ -8,9 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use bevy_ecs::entity::Entity;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
-use serde_reflection::{ContainerFormat, Format, Registry, Samples, Tracer, TracerConfig, VariantFormat};
+use serde_reflection::{ContainerFormat, Format, Registry, Samples, Tracer, TracerConfig};
 use twox_hash::XxHash3_64;
 
+use super::alike::{formats_in, is_same_container};
 use super::depth::Bounded;
 use super::registry::short_type_name;
 
@@ -273,42 +274,6 @@ fn take_found(found: Registry, passed: &Passed, types: &mut Registry, opened: &m
     }
 }
 
-/// True if two structs can be the same one, as far as each was traced.
-fn is_same_container(one: &ContainerFormat, other: &ContainerFormat) -> bool {
-    let names = |container: &ContainerFormat| match container {
-        ContainerFormat::Struct(fields) => fields.iter().map(|field| field.name.clone()).collect(),
-        _ => Vec::new(),
-    };
-    let is_one_kind = std::mem::discriminant(one) == std::mem::discriminant(other);
-    is_one_kind && names(one) == names(other) && are_same(&formats_in(one), &formats_in(other))
-}
-
-fn are_same(some: &[Format], others: &[Format]) -> bool {
-    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| is_same(one, other))
-}
-
-/// What was not traced to its end may be anything.
-fn is_same(one: &Format, other: &Format) -> bool {
-    match (one, other) {
-        (Format::Variable(open), known) | (known, Format::Variable(open)) => {
-            open.borrow().as_ref().is_none_or(|found| is_same(found, known))
-        }
-        (Format::Option(one), Format::Option(other)) | (Format::Seq(one), Format::Seq(other)) => is_same(one, other),
-        (Format::Map { key, value }, Format::Map { key: other_key, value: other_value }) => {
-            is_same(key, other_key) && is_same(value, other_value)
-        }
-        (Format::Tuple(some), Format::Tuple(others)) => are_same(some, others),
-        // As an array it is known once all of it is.
-        (Format::TupleArray { content, size }, Format::Tuple(all)) | (Format::Tuple(all), Format::TupleArray { content, size }) => {
-            all.len() == *size && all.iter().all(|one| is_same(one, content))
-        }
-        (Format::TupleArray { content, size }, Format::TupleArray { content: other, size: other_size }) => {
-            size == other_size && is_same(content, other)
-        }
-        _ => one == other,
-    }
-}
-
 /// A variant that the tracer shall take for met: it goes by what it has seen a value of.
 struct Met {
     name: &'static str,
@@ -332,28 +297,6 @@ fn lasting(name: &str) -> &'static str {
     let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
     names.insert(name);
     name
-}
-
-/// What a variant consists of, as far as it is known.
-fn formats_of(variant: &VariantFormat) -> Vec<Format> {
-    match variant {
-        VariantFormat::Variable(variable) => variable.borrow().as_ref().map(formats_of).unwrap_or_default(),
-        VariantFormat::Unit => Vec::new(),
-        VariantFormat::NewType(format) => vec![(**format).clone()],
-        VariantFormat::Tuple(formats) => formats.clone(),
-        VariantFormat::Struct(fields) => fields.iter().map(|field| field.value.clone()).collect(),
-    }
-}
-
-/// What a struct or an enum consists of.
-fn formats_in(container: &ContainerFormat) -> Vec<Format> {
-    match container {
-        ContainerFormat::UnitStruct => Vec::new(),
-        ContainerFormat::NewTypeStruct(format) => vec![(**format).clone()],
-        ContainerFormat::TupleStruct(formats) => formats.clone(),
-        ContainerFormat::Struct(fields) => fields.iter().map(|field| field.value.clone()).collect(),
-        ContainerFormat::Enum(variants) => variants.values().flat_map(|variant| formats_of(&variant.value)).collect(),
-    }
 }
 
 /// True if a list right in a format has items that take no bytes. What has a name is looked at by itself.

@@ -3,6 +3,7 @@
 //! May use: Bevy's ECS, serde. Never: clocks, sockets, threads, nor the modules beside this one.
 
 mod admission;
+mod alike;
 mod batch;
 mod built_in;
 mod changed;

@@ -81,6 +81,20 @@ mod tests {
         assert_eq!(Moment::parse("a@b@-0s"), Some(Moment { room: "a@b", when: When::Ago(0) }));
     }
 
+    #[test]
+    fn spans_and_times_are_told_in_ticks() {
+        for (text, ticks) in [("-30s", 600), ("-1.5m", 1_800), ("-2m", 2_400), ("-0.04s", 1)] {
+            let name = format!("main@{text}");
+            assert_eq!(Moment::parse(&name), Some(Moment { room: "main", when: When::Ago(ticks) }), "{text}");
+        }
+        for (text, tick) in [("0:00", 0), ("1:30.5", 1_810), ("10:00", 12_000)] {
+            let name = format!("main@{text}");
+            assert_eq!(Moment::parse(&name), Some(Moment { room: "main", when: When::At(RoomTick(tick)) }), "{text}");
+        }
+        // The last minute that a tick's number can name, and the first that none can.
+        assert!(Moment::parse("main@3579139:00").is_some() && Moment::parse("main@3579140:00").is_none());
+    }
+
     proptest! {
         #[test]
         fn any_name_is_read_without_panic(name: String, tail in "@-?[0-9.:sm]{0,12}") {

@@ -82,6 +82,9 @@ mod tests {
         assert!(!versions.in_order(1, id, RoomTick(6)), "late");
         assert!(versions.in_order(1, id, RoomTick(8)) && versions.in_order(1, id, RoomTick(8)));
         assert!(versions.supersedes(2, id, RoomTick(6)), "another component");
+        assert_eq!((versions.of(1, id), versions.of(2, id), versions.of(3, id)), (8, 6, 5));
+        versions.created(id, RoomTick(7));
+        assert_eq!((versions.of(1, id), versions.of(2, id)), (7, 7), "what was newer was another entity's");
         versions.created(id, RoomTick(9));
         assert!(!versions.supersedes(2, id, RoomTick(9)), "another entity with that number");
     }

@@ -404,3 +404,41 @@ fn despawn_alone(world: &mut World, entity: Entity) {
     }
     world.despawn(entity);
 }
+
+#[cfg(test)]
+mod tests {
+    use bevy_app::App;
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use super::*;
+    use crate::protocol::ProtocolAppExt;
+
+    #[derive(Component, Serialize, Deserialize, Clone)]
+    struct Plans(#[entities] Vec<Entity>);
+
+    #[test]
+    fn what_refers_to_who_has_left_refers_to_nobody_wherever_it_stands_in_a_value() {
+        let mut app = App::new();
+        app.sync_mapped::<Plans>("plans");
+        app.sync_relationship::<ChildOf>("parent");
+        let protocol = app.world().resource::<Protocol>();
+        let entry = |name: &str| protocol.component_index(name).and_then(|at| protocol.components.get(at)).unwrap();
+        let after = |component: &str, mut value: Value| {
+            forget_in(entry(component), &mut value, &|name| name == "ann");
+            value
+        };
+        let of = |name: &str| json!({ "$entity": name });
+        let nobody = json!({ "$entity": null });
+        assert_eq!(after("plans", json!([of("ann"), of("bob")])), json!([nobody, of("bob")]));
+        assert_eq!(after("plans", json!({ "of": { "who": of("ann"), "why": "ann" } })), json!({ "of": { "who": nobody, "why": "ann" } }));
+        // Beside other fields it is a field of that name, and no entity.
+        let field = json!({ "$entity": "ann", "more": of("ann") });
+        assert_eq!(after("plans", field), json!({ "$entity": "ann", "more": nobody }));
+        assert_eq!(after("plans", json!({ "$entity:ann": 5, "$entity:bob": 6 })), json!({ "$entity:": 5, "$entity:bob": 6 }));
+        // A value as it is; of a relationship it is a name.
+        assert_eq!(after("plans", json!("ann")), json!("ann"));
+        assert_eq!(after("parent", json!("ann")), Value::Null);
+        assert_eq!(after("parent", json!("bob")), json!("bob"));
+    }
+}

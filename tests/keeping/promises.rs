@@ -8,8 +8,8 @@ use roomkeeper::host::{Keeper, header_of};
 use roomkeeper::protocol::{FactSeq, RoomId, RoomTick};
 use roomkeeper::room::{Blueprint, Room};
 use roomkeeper::store::{
-    Archive, Chunk, ChunkKind, Claim, Directory, Lease, Load, Opening, Owner, Retention, RoomKey, Snippet, Store, StoreError, StoredFact,
-    Token, UnusedRoom, Writer, WriterOptions,
+    Archive, Chunk, ChunkKind, Claim, Directory, Flush, Lease, Load, Opening, Owner, Retention, RoomKey, Snippet, Store, StoreError,
+    StoredFact, Token, UnusedRoom, Writer, WriterOptions,
 };
 
 use crate::arena::{blueprint, options, script, state_of};
@@ -156,6 +156,13 @@ pub fn a_room_is_deleted_whole(open: impl Fn() -> Box<dyn Store>) {
     archive.save_snippet("cellar", "half", RoomTick(30)).unwrap();
     let cellar = archive.room("cellar").unwrap().key;
     store.ask(cellar, "reset", "half").unwrap();
+    // Of what else is kept of a room the other one has as much.
+    let arena = archive.room("arena").unwrap().key;
+    archive.save_snippet("arena", "half", RoomTick(30)).unwrap();
+    store.ask(arena, "reset", "half").unwrap();
+    for room in [arena, cellar] {
+        store.commit(&Flush { cursors: vec![("scores".to_owned(), room, FactSeq(3), "three".to_owned())], ..Flush::default() }).unwrap();
+    }
     let facts = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
     // Who looks for rooms that nobody uses finds those that it means.
     assert_eq!(names(store.unused("", Duration::ZERO, 10).unwrap()), ["arena", "cellar"]);
@@ -175,8 +182,13 @@ pub fn a_room_is_deleted_whole(open: impl Fn() -> Box<dyn Store>) {
     }
     assert!(store.checkpoints(cellar).unwrap().is_empty() && store.components(cellar).unwrap().is_empty());
     assert!(store.snippets(cellar).unwrap().is_empty() && store.snippet(cellar, "half").unwrap().is_none());
-    assert!(store.requests().unwrap().is_empty());
+    assert_eq!(store.cursor("scores", cellar).unwrap(), None);
     // The other one is as it was.
+    assert_eq!(store.cursor("scores", arena).unwrap(), Some((FactSeq(3), "three".to_owned())));
+    assert!(store.snippet(arena, "half").unwrap().is_some() && !store.checkpoints(arena).unwrap().is_empty());
+    let requests = store.requests().unwrap();
+    assert_eq!(requests.iter().map(|request| request.key).collect::<Vec<_>>(), [arena]);
+    assert!(requests.iter().all(|request| store.answer_open(request.id, "said").unwrap()));
     let after = archive.facts("arena", FactSeq(1), usize::MAX).unwrap();
     assert!(facts.iter().map(StoredFact::to_json).eq(after.iter().map(StoredFact::to_json)));
     assert_eq!(archive.verify("arena", |_| {}).unwrap().findings, []);

@@ -2,11 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::RunSystemOnce;
-use roomkeeper::client::{Connection, ConnectionState};
+use roomkeeper::client::{Connection, ConnectionState, HeadlessReplica, Sight};
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::{LINK_PROFILES, NetId, Refusal};
 use roomkeeper::room::RoomRng;
@@ -448,5 +449,36 @@ fn steps_of_what_now_and_then_is_too_large_for_a_part_come_to_the_same_whatever_
         assert_eq!(differs(&mut sim, "ann"), None, "seed {seed}");
         let told = sim.client_of("ann").told();
         assert!(sim.client_of("ann").is_live() && told.diverged.is_empty(), "seed {seed}: {:?}", told.diverged);
+    }
+}
+
+#[test]
+fn a_replica_of_plain_data_comes_to_the_same_though_packets_overtake_each_other() {
+    for seed in 0..8 {
+        let mut sim = Sim::new(protocol, rules).seed(seed);
+        sim.connect("ann", true).client_mut("ann").keep_packets();
+        let mut rng = RoomRng::new(seed);
+        for _ in 0..80 {
+            change(&mut sim, &mut rng);
+            sim.tick();
+        }
+        let packets = sim.client_of("ann").packets().to_vec();
+        let mut app = App::new();
+        protocol(&mut app);
+        let mut replica = HeadlessReplica::new(app.world_mut().remove_resource().unwrap());
+        let (mut latest, mut batches) = (0, 0);
+        for (n, pair) in packets.chunks(2).enumerate() {
+            // The welcome and the snapshot come first.
+            let turned = if n < 2 { pair.to_vec() } else { pair.iter().rev().cloned().collect() };
+            for packet in turned {
+                for sight in replica.deliver(Duration::from_millis(n as u64 * 50), &packet).unwrap() {
+                    latest += u32::from(matches!(sight, Sight::Latest(..)));
+                    batches += u32::from(matches!(sight, Sight::Batch(..)));
+                }
+            }
+        }
+        let seen = sim.client_state("ann");
+        assert_eq!(seen.difference(replica.protocol(), replica.state()), None, "seed {seed}");
+        assert!(latest > 40 && batches > 40, "seed {seed}: {latest} parts, {batches} batches");
     }
 }

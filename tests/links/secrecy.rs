@@ -452,6 +452,28 @@ fn what_is_said_of_somebody_hidden_after_its_end_is_told_to_nobody() {
     }
 }
 
+#[test]
+fn what_is_said_of_somebody_hidden_in_the_tick_of_its_end_is_told_as_of_itself_and_of_nobody_who_ends_beside_it() {
+    let mut sim = Sim::new(protocol, rules).client("ann").client("ben");
+    sim.give("ann", Senses::new().with_mask(RED));
+    ["ann", "ben"].iter().for_each(|name| sim.client_mut(name).keep_packets());
+    // Between two that everybody sees, so that whichever is taken for it is another.
+    let audiences = [Audience::EVERYONE, Audience::mask(RED), Audience::EVERYONE];
+    let things: Vec<Entity> = ["torch", "spy", "lamp"]
+        .into_iter()
+        .zip(audiences)
+        .map(|(name, audience)| sim.room_mut().world_mut().spawn((EntityId::named(name), Kind(*b"kind_of_some"), audience)).id())
+        .collect();
+    sim.run_ticks(2);
+    shout(&mut sim, "spy", b"a_whispering");
+    shout(&mut sim, "lamp", b"a_loud_shout");
+    things.iter().for_each(|thing| sim.room_mut().world_mut().entity_mut(*thing).despawn());
+    sim.run_ticks(3);
+    for (mark, to_ben) in [(b"a_whispering", false), (b"a_loud_shout", true)] {
+        assert_eq!((has(&sim, "ann", mark), has(&sim, "ben", mark)), (true, to_ben), "{}", String::from_utf8_lossy(mark));
+    }
+}
+
 /// What a client was told of entities that it has no more.
 #[derive(Resource, Default)]
 struct Lost(Vec<(EntityId, Removal)>);
