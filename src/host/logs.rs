@@ -65,17 +65,47 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
 /// fall back to errors here where the filter says nothing, since something is said before it.
 ///
 /// What a field is to be is taken literally, as `[room{room="north"}]=debug`. As patterns, which is the default, three hundred bytes make it build tables of
-/// gigabytes.
+/// gigabytes. Of two that ask for the same the later one counts, and one asks for one field: where a text stands twice `EnvFilter` panics, in a build that checks
+/// itself.
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
-    let parts: Vec<&str> = filter.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-    let slip = parts.iter().find(|part| !part.contains(['=', '[', ']', '{', '}']) && part.parse::<LevelFilter>().is_err());
-    let said = match slip {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in parts_of(filter) {
+        parts.retain(|other| what_of(other) != what_of(part));
+        parts.push(part);
+    }
+    let is_slip = |part: &&&str| match part.contains(['=', '[', ']', '{', '}']) {
+        true => part.contains('{') && part.contains(','),
+        false => part.parse::<LevelFilter>().is_err(),
+    };
+    let said = match parts.iter().find(is_slip) {
         Some(slip) => format!("all={slip}"),
         None if parts.is_empty() => "error".to_owned(),
         None => parts.join(","),
     };
     let parsed = EnvFilter::builder().with_regex(false).parse(format!("renet=off,renetcode=off,{CHANGES}=info,{said}"));
     parsed.map_err(|error| LogError::Filter { filter: filter.to_owned(), error })
+}
+
+/// What stands between commas, but for those within brackets.
+fn parts_of(filter: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_u32;
+    let parts = filter.split(move |letter| {
+        match letter {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        letter == ',' && depth == 0
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// What a part asks for, without the level.
+fn what_of(part: &str) -> String {
+    let of_level = part.rfind([']', '}']).unwrap_or_default();
+    let end = part.get(of_level..).and_then(|rest| rest.rfind('=')).map_or(part.len(), |at| of_level + at);
+    let is_level = end == part.len() && part.parse::<LevelFilter>().is_ok();
+    if is_level { String::new() } else { part.get(..end).unwrap_or_default().split_whitespace().collect() }
 }
 
 impl Logs {
@@ -245,6 +275,10 @@ pub(super) mod tests {
         };
         assert_eq!(heard("error,[room{room=\"north\"}]=debug"), [true, false]);
         assert_eq!(heard("error,[room{room=.*}]=debug"), [false, false]);
+        // What is asked for twice is as it was said last.
+        assert_eq!(heard("error,[room{room=\"north\"}]=debug,[room{room=\"north\"}]=error"), [false, false]);
+        assert_eq!(heard("error,[room{room=\"north\"}]=error,[ room{room= \"north\"}]=debug,debug,error"), [false, false]);
+        assert!(check_filter("[{a=b,c=d}]=debug,[{c=d,a=b}]=debug").is_err());
         // As a pattern it takes gigabytes.
         assert!(check_filter(&format!("[{{a=.*x{}}}]=debug", ".".repeat(30))).is_ok());
     }

@@ -478,3 +478,23 @@ pub(crate) fn read_snapshot(reader: &mut Reader<'_>, visitor: &mut impl Visit) -
     read_creates(reader, visitor)?;
     reader.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_made_a_fact_happen_is_read_as_it_is_written() {
+        let author = EntityId::named("ann");
+        for producer in [Producer::Init, Producer::User, Producer::System(String::new()), Producer::Server] {
+            for (author, cause) in [(None, None), (Some(author), None), (None, Some(FactSeq(3))), (Some(author), Some(FactSeq(6)))] {
+                let head = FactHead { seq: FactSeq(7), kind: 5, producer: producer.clone(), author, cause };
+                let mut bytes = Vec::new();
+                head.write(&mut bytes);
+                let mut reader = Reader::new(&bytes);
+                assert_eq!(FactHead::read(&mut reader, FactSeq(7)), Ok(head));
+                assert_eq!(reader.finish(), Ok(()));
+            }
+        }
+    }
+}

@@ -353,6 +353,30 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_told_of_each_name_what_differs_and_a_store_what_has_changed() {
+        let describe = |names: &[(&str, u32)]| Description {
+            names: names
+                .iter()
+                .map(|(name, shape)| DescribedName { what: "component".to_owned(), name: (*name).to_owned(), shape: *shape })
+                .collect(),
+        };
+        let ours = describe(&[("a", 1), ("b", 2)]);
+        assert_eq!(ours.differences(&ours), Vec::<String>::new());
+        let told = |theirs: &[(&str, u32)]| ours.differences(&describe(theirs)).join("; ");
+        assert_eq!(told(&[("a", 1), ("b", 3)]), "component \"b\" differs: client 00000002, server 00000003");
+        assert_eq!(told(&[("a", 1)]), "component \"b\" is unknown to the server");
+        assert_eq!(told(&[("a", 1), ("b", 2), ("c", 3)]), "component \"c\" is missing on the client");
+        let turned = told(&[("b", 2), ("a", 1)]);
+        assert!(turned.contains("\"a\" is registered in another order: client 0, server 1") && turned.contains("\"b\""), "{turned}");
+        // Where names are missing their places differ for that reason.
+        assert_eq!(told(&[("c", 3), ("a", 1), ("b", 2)]), "component \"c\" is missing on the client");
+        let since = |before: &[(&str, u32)]| ours.changes_since(&describe(before)).join("; ");
+        assert_eq!(since(&[("b", 2), ("a", 1)]), "the names are the same, in another order");
+        assert_eq!(since(&[("a", 1), ("b", 3)]), "component \"b\" is stored with other fields than it has now");
+        assert_eq!(since(&[("a", 1), ("c", 2)]), "component \"c\" is stored, but not in the protocol; component \"b\" is new");
+    }
+
+    #[test]
     fn a_renamed_field_changes_the_shape() {
         assert_ne!(shape_of::<One>().text, shape_of::<renamed::One>().text);
     }

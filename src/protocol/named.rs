@@ -275,10 +275,15 @@ mod tests {
     enum Order {
         Give { to: Option<EntityId>, items: Vec<(u8, EntityId)> },
         Wait,
+        Hit(EntityId),
+        Swap(EntityId, EntityId),
     }
 
     #[derive(Serialize)]
     struct Orders(Vec<Order>, BTreeMap<u8, EntityId>);
+
+    #[derive(Serialize)]
+    struct Wrapped(EntityId);
 
     #[test]
     fn every_id_is_found_however_deep_it_stands() {
@@ -286,6 +291,10 @@ mod tests {
         let give = Order::Give { to: Some(id("a")), items: vec![(1, id("b")), (2, id("c"))] };
         let orders = Orders(vec![Order::Wait, give], BTreeMap::from([(7, id("d"))]));
         assert_eq!(named_in(&orders).entities, ["a", "b", "c", "d"].map(id));
+        assert_eq!(named_in(&[Order::Hit(id("a")), Order::Swap(id("b"), id("c"))]).entities, ["a", "b", "c"].map(id));
+        let keys = named_in(&BTreeMap::from([(Wrapped(id("a")).0, 1), (id("b"), 2)])).entities;
+        assert_eq!(keys.len(), 2, "those that are keys as well");
+        assert_eq!(named_in(&Wrapped(id("a"))).entities, [id("a")]);
         assert!(named_in(&(1.0_f32, [f64::NAN])).not_finite);
         // What comes after the widest integers is met as well.
         let wide = named_in(&(u128::MAX, i128::MIN, id("e"), f32::INFINITY));

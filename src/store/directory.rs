@@ -504,4 +504,38 @@ mod tests {
         assert!(beside.renew(Load::default()).is_ok_and(|lost| lost == ["cellar"]));
         assert_eq!(beside.find("hall").unwrap().map(|owner| owner.address).as_deref(), Some("10.0.0.9:5000"));
     }
+    #[test]
+    fn a_room_is_held_by_its_host_by_its_token_until_it_runs_out_and_by_nothing_else() {
+        let ttl = Duration::from_secs(10);
+        let mut a = MemoryDirectory::new("a", "10.0.0.1:5000", ttl);
+        let mut b = a.join("b", "10.0.0.2:5000");
+        let Claim::Granted(Lease { token, .. }) = a.claim("hall").unwrap() else { panic!("nobody had it") };
+        let other = Token(token.0 + 1);
+        assert!(a.holds("hall", token) && a.leases().holds_by("hall", token));
+        for (room, token) in [("hall", other), ("cellar", token)] {
+            assert!(!a.holds(room, token) && !a.leases().holds_by(room, token), "{room} {token:?}");
+        }
+        assert!(!b.holds("hall", token) && !b.leases().holds_by("hall", token));
+        // Who asks again has the same, another is told whose it is.
+        assert!(matches!(a.claim("hall").unwrap(), Claim::Granted(again) if again.token == token));
+        assert!(matches!(b.claim("hall").unwrap(), Claim::Taken(owner) if owner.host == "a" && owner.token == token));
+        // A day of renewals, then none.
+        for _ in 0..10 {
+            a.skip(ttl / 2);
+            assert_eq!(a.renew(Load::default()).unwrap(), Vec::<String>::new());
+        }
+        assert!(a.holds("hall", token) && a.leases().holds_by("hall", token));
+        a.skip(ttl);
+        assert!(!a.holds("hall", token));
+        // What has run out is not renewed, also if nobody else took it; and what another took is its alone.
+        assert_eq!(a.renew(Load::default()).unwrap(), ["hall"]);
+        let Claim::Granted(lease) = b.claim("hall").unwrap() else { panic!("it ran out") };
+        assert!(lease.token.0 > token.0 && b.holds("hall", lease.token) && !a.holds("hall", lease.token));
+        assert!(matches!(a.claim("hall").unwrap(), Claim::Taken(owner) if owner.host == "b"));
+        // Who gives back what it has no more takes nothing from who has it.
+        a.release("hall").unwrap();
+        assert!(b.holds("hall", lease.token));
+        b.release("hall").unwrap();
+        assert!(!b.holds("hall", lease.token) && b.find("hall").unwrap().is_none());
+    }
 }

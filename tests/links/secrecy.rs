@@ -474,6 +474,31 @@ fn what_is_said_of_somebody_hidden_in_the_tick_of_its_end_is_told_as_of_itself_a
     }
 }
 
+#[test]
+fn what_goes_of_a_public_thing_is_told_to_everybody_and_what_goes_of_a_hidden_one_to_those_who_see_it() {
+    let mut sim = Sim::new(open_protocol, |_| {}).client("ann").client("ben");
+    sim.give("ann", Senses::new().with_mask(RED));
+    let world = sim.room_mut().world_mut();
+    let [public, hidden] = [Audience::EVERYONE, Audience::mask(RED)].map(|audience| world.spawn((Kind(*b"kind_of_some"), audience)).id());
+    sim.run_ticks(2);
+    assert!(sim.room().is_secretive());
+    for thing in [public, hidden] {
+        sim.room_mut().world_mut().entity_mut(thing).remove::<Kind>();
+    }
+    sim.run_ticks(2);
+    let kinds = |sim: &mut Sim, name: &str| {
+        let world = sim.client_mut(name).world_mut();
+        world.query::<&Kind>().iter(world).count()
+    };
+    assert_eq!((kinds(&mut sim, "ann"), kinds(&mut sim, "ben")), (0, 0));
+    assert_eq!(sim.settle().assert_converged(), 2);
+    // Once nothing is hidden any more the room has no secrets.
+    sim.room_mut().world_mut().entity_mut(hidden).insert(Audience::EVERYONE);
+    sim.run_ticks(3);
+    assert!(!sim.room().is_secretive());
+    assert_eq!(sim.settle().assert_converged(), 2);
+}
+
 /// What a client was told of entities that it has no more.
 #[derive(Resource, Default)]
 struct Lost(Vec<(EntityId, Removal)>);
