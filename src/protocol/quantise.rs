@@ -427,6 +427,8 @@ mod tests {
         assert_eq!((read.at, read.yaw), ([1.0, -10.0], 0.0));
         assert_eq!(codec.shape(), "Quantised -10.0 to 10.0 in 200 -10.0 to 10.0 in 200, Angles 1 of 7");
         assert!(!codec.exact() && codec.complaint().is_none());
+        // Each by itself: a quantity takes none of them.
+        assert!(!Angles::<1>::new(7).exact() && !Quantised::<2>::new(-10.0..=10.0, 0.1).exact());
     }
 
     /// A step of a walk in any direction: a cube's, so that every part moves.

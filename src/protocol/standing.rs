@@ -133,6 +133,17 @@ mod tests {
         EntityId::named("ann")
     }
 
+    #[test]
+    fn who_was_refused_at_the_door_is_no_member() {
+        let join = || Incoming::Join { user: ann(), name: "Ann".to_owned() };
+        let rejected = Verdict::Rejected(crate::protocol::Rejection::new("full"));
+        for (verdict, is_member) in [(Some(Verdict::Accepted), true), (Some(rejected), false), (None, false)] {
+            let mut standing = Standing::default();
+            standing.follow(RoomTick(1), false, 0, &[Taken { incoming: join(), verdict }], &Trail::default());
+            assert_eq!(standing.members.contains_key(&ann()), is_member);
+        }
+    }
+
     /// A standing that has followed what came in, each thing in a tick of its own.
     fn followed(incoming: impl IntoIterator<Item = Incoming>) -> Standing {
         let mut standing = Standing::default();

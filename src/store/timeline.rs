@@ -478,6 +478,51 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::protocol::{FactHead, Producer};
+
+    #[test]
+    fn what_a_fact_wrote_is_shared_where_another_wrote_the_same_component_of_the_same_entity_in_its_tick() {
+        let [ann, bob] = ["ann", "bob"].map(EntityId::named);
+        let of = |id, op| Operation { note: None, id, name: String::new(), op };
+        let set = |id, component: &str| of(id, Op::Update { kind: UpdateKind::Set, component: component.to_owned(), value: json!(1) });
+        let fact = |seq, name: &str, said: &Value| FactState {
+            head: FactHead { seq: FactSeq(seq), kind: 0, producer: Producer::User, author: None, cause: None },
+            name: name.to_owned(),
+            json: said.clone(),
+        };
+        let shared = |operations: &[Operation], facts: &[FactState], of: &Operation| {
+            let followed = Followed { operations: operations.to_vec(), facts: facts.to_vec(), causes: Vec::new() };
+            is_shared(&followed, FactSeq(2), of, "health")
+        };
+        let own = set(ann, "health");
+        assert!(!shared(std::slice::from_ref(&own), &[], &own));
+        let created = |component: &str| of(ann, Op::Create { components: [(component.to_owned(), json!(1))].into() });
+        let (removed, deleted) = (of(ann, Op::Remove { component: "health".to_owned() }), of(ann, Op::Delete));
+        for (beside, is) in [
+            (set(ann, "health"), true),
+            (set(bob, "health"), false),
+            (set(ann, "place"), false),
+            (created("health"), true),
+            (created("place"), false),
+            (removed, true),
+            (deleted.clone(), false),
+        ] {
+            assert_eq!(shared(&[own.clone(), beside.clone()], &[], &own), is, "{beside:?}");
+        }
+        assert!(!shared(&[own.clone(), set(ann, "health"), deleted.clone()], &[], &deleted), "what was deleted is deleted");
+        // An earlier fact of its kind in its tick that may mean the same entity may have written it too.
+        let [of_ann, of_bob] = [ann, bob].map(|id| json!(id.to_string()));
+        for (before, is) in [
+            (fact(1, "healed", &of_ann), true),
+            (fact(1, "healed", &json!({ "by": 3 })), true),
+            (fact(1, "healed", &json!([of_bob, { "who": of_ann }])), true),
+            (fact(1, "healed", &of_bob), false),
+            (fact(1, "hurt", &of_ann), false),
+            (fact(3, "healed", &of_ann), false),
+        ] {
+            assert_eq!(shared(std::slice::from_ref(&own), &[before.clone(), fact(2, "healed", &of_ann)], &own), is, "{before:?}");
+        }
+    }
 
     #[test]
     fn a_value_that_is_null_is_told_apart_from_none() {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use bevy_app::prelude::*;
 use bevy_ecs::prelude::*;
+use bevy_ecs::system::RunSystemOnce;
 use bytes::Bytes;
 use roomkeeper::prelude::*;
 use roomkeeper::protocol::limits::{COMMAND_BYTES_MAX, FACTS_PER_TICK_MAX};
@@ -192,6 +193,21 @@ fn an_error_in_a_handler_is_told_without_its_text() {
     sim.issue("ann", &Stumble).run_ticks(2);
     let rejected = &sim.client_of("ann").told().rejected;
     assert_eq!((rejected[0].code.as_str(), rejected[0].detail.as_str()), ("internal", ""));
+}
+
+#[test]
+fn new_ids_are_never_twice_the_same_and_never_nobody_s() {
+    let mut sim = sim();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.extend(sim.room_mut().world_mut().run_system_once(|mut record: Recorder| [record.new_id(), record.new_id()]).unwrap());
+        sim.tick();
+    }
+    assert!(ids.iter().all(|id| *id != EntityId::NIL), "{ids:?}");
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
 }
 
 #[test]
