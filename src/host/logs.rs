@@ -73,7 +73,11 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
         parts.retain(|other| what_of(other) != what_of(part));
         parts.push(part);
     }
-    let is_slip = |part: &&&str| !part.contains(['=', '[', ']', '{', '}']) && part.parse::<LevelFilter>().is_err();
+    let is_slip = |part: &&&str| match part.split_once('{') {
+        // Of what a field is to be it takes what stands before another `=`.
+        Some((_, fields)) => fields.rsplit_once('}').map_or(fields, |(fields, _)| fields).matches('=').count() > 1,
+        None => !part.contains(['=', '[', ']', '}']) && part.parse::<LevelFilter>().is_err(),
+    };
     let said = match parts.iter().find(is_slip) {
         Some(slip) => format!("all={slip}"),
         None if parts.is_empty() => "error".to_owned(),
@@ -262,6 +266,7 @@ pub(super) mod tests {
         assert_eq!(heard("error,[room{room=\"north\"}]=debug,[room{room=\"north\"}]=error"), [false, false]);
         assert_eq!(heard("error,[room{room=\"north\"}]=error,[ room{room= \"north\"}]=debug,debug,error"), [false, false]);
         assert!(check_filter("[{a=b,c=d}]=debug,[{c=d,a=b}]=debug").is_err());
+        assert!(check_filter("[{a=b}]=debug").is_ok() && check_filter("[{a=b=c}]=debug,[{a=b}]=info").is_err());
         assert!(check_filter("warn,a[\u{2003}\u{e9},\u{2003}\u{e9}\u{e9}=x]").is_err());
         // As a pattern it takes gigabytes.
         assert!(check_filter(&format!("[{{a=.*x{}}}]=debug", ".".repeat(30))).is_ok());

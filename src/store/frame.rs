@@ -115,13 +115,18 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
     unpacked.map_err(|error| CodecError::Value { at, detail: error.to_string() })
 }
 
-/// Reads a packed chunk of ticks.
+/// Reads a packed chunk of ticks. They ascend: what packs to nothing would else be as many ticks as a chunk may have bytes.
 pub(crate) fn read_chunk(packed: &[u8]) -> Result<Vec<KeptTick>, CodecError> {
     let bytes = unpack(packed)?;
     let mut input = Reader::new(&bytes);
-    let mut ticks = Vec::new();
+    let mut ticks: Vec<KeptTick> = Vec::new();
     while !input.rest().is_empty() {
-        ticks.push(read_tick(&mut input)?);
+        let at = input.at();
+        let next = read_tick(&mut input)?;
+        if let Some(last) = ticks.last().filter(|last| last.tick >= next.tick) {
+            return Err(CodecError::Value { at, detail: format!("tick {} stands behind tick {}", next.tick, last.tick) });
+        }
+        ticks.push(next);
     }
     Ok(ticks)
 }
@@ -202,6 +207,12 @@ pub(crate) fn read_frame(bytes: &[u8], only: Option<RoomKey>) -> Result<Vec<(Roo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_of_a_chunk_ascend() {
+        let error = read_chunk(&pack(&[0; 9_000])).unwrap_err().to_string();
+        assert!(error.contains("tick 0 stands behind tick 0"), "{error}");
+    }
 
     #[test]
     fn no_size_is_believed_that_the_bytes_behind_it_cannot_have() {
