@@ -3,8 +3,10 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each test takes what it needs")]
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -13,10 +15,23 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn inferno() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inferno"));
+    without_ours(&mut command);
+    command
+}
+
+/// Takes what is ours out of the environment of a command.
+pub fn without_ours(command: &mut Command) {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMKEEPER_")) {
         command.env_remove(name);
     }
-    command
+}
+
+/// A port at which nobody listens, by UDP and by TCP. None of those that the system gives to whoever wants any: no other test has it meanwhile.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let ports = std::iter::repeat_with(|| 20_000 + (std::process::id() * 37 + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
+    let is_free = |port: &u16| UdpSocket::bind(("127.0.0.1", *port)).is_ok() && TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.map(|port| port as u16).find(is_free).unwrap()
 }
 
 /// Sends a signal to a process.

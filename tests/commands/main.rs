@@ -17,13 +17,12 @@ mod fragments;
 mod terminal;
 
 use std::cell::Cell;
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use binary::{Folder, PATIENCE, Process};
+use binary::{Folder, PATIENCE, Process, free_port, without_ours};
 use terminal::Terminal;
 
 /// What is not typed, and why.
@@ -96,11 +95,6 @@ struct Shell {
     count: Cell<u32>,
 }
 
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
-}
-
 impl Shell {
     /// `None` if the guide's game was not built. What is known as `orchard` there is that game, or the demo game where it wants bots and something to see.
     fn new(name: &str, is_demo: bool) -> Option<Self> {
@@ -145,12 +139,8 @@ impl Shell {
         // A file: `pkill -f` is not to find what is typed in the shell's own words.
         let script = self.folder.write(&format!("typed-{}.sh", self.count.replace(self.count.get() + 1)), line);
         let mut shell = Command::new("setsid");
+        without_ours(&mut shell);
         shell.args(["--wait", "bash", &script]).current_dir(&self.folder.0).envs(self.environment());
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMKEEPER_")) {
-            if name != "ROOMKEEPER_LISTEN_BIND" {
-                shell.env_remove(name);
-            }
-        }
         Typed { line: line.to_owned(), process: Process::start(&mut shell) }
     }
 }
@@ -196,11 +186,8 @@ impl Typed {
 
 impl Drop for Typed {
     fn drop(&mut self) {
-        // All of its session: what it began in the background too.
-        let children = Command::new("pgrep").args(["-P", &self.process.child.id().to_string()]).output().unwrap();
-        for session in String::from_utf8_lossy(&children.stdout).lines().chain([&*self.process.child.id().to_string()]) {
-            let _ = Command::new("pkill").args(["-KILL", "-s", session]).status();
-        }
+        // All of its session, which has its number: what it began in the background too.
+        let _ = Command::new("pkill").args(["-KILL", "-s", &self.process.child.id().to_string()]).status();
     }
 }
 

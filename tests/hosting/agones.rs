@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::binary::free_port;
 use crate::binary::{Folder, Process, inferno};
-use crate::host::free_port;
 use roomkeeper::host::agones::public_address;
 use serde_json::{Value, json};
 

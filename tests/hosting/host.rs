@@ -2,11 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
-#[cfg(all(unix, any(feature = "agones", feature = "websocket")))]
-use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
-#[cfg(all(unix, any(feature = "agones", feature = "websocket")))]
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -58,15 +54,6 @@ pub fn fails_while(full: &Arc<AtomicBool>, store: Box<dyn Store>) -> AroundCommi
         true => Err(StoreError::Io { what: "a flush can't be written".to_owned(), error: std::io::ErrorKind::StorageFull.into() }),
         false => store.commit(flush),
     })
-}
-
-/// A port at which nobody listens, by UDP and by TCP. None of those that the system gives to whoever wants any: no other test has it meanwhile.
-#[cfg(all(unix, any(feature = "agones", feature = "websocket")))]
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let ports = std::iter::repeat_with(|| 20_000 + (std::process::id() * 37 + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
-    let is_free = |port: &u16| UdpSocket::bind(("127.0.0.1", *port)).is_ok() && TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    ports.map(|port| port as u16).find(is_free).unwrap()
 }
 
 /// Tries again where the machine itself stood still for so long: a thread that only sleeps was as late then. What fails while it was in time fails at once, and

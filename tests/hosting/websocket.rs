@@ -17,8 +17,9 @@ use roomkeeper::prelude::*;
 use roomkeeper::room::RoomOptions;
 
 use crate::beats::Player;
+use crate::binary::free_port;
 use crate::binary::{Process, inferno};
-use crate::host::{Running, blueprint, free_port, in_room, until};
+use crate::host::{Running, blueprint, in_room, until};
 
 /// A host that has a room, and listens for WebSocket as well; with where.
 fn host(access: Access) -> (Running, SocketAddr) {
